@@ -168,7 +168,7 @@ def replay(session: nox.Session) -> None:
         session.skip(f"no recorded traffic in {RECORDED}")
     results = ROOT / "build" / "replayed.json"
     results.unlink(missing_ok=True)
-    program = ("tests/support/replay.py", "--results", str(results))
+    program = ("tests/support/tried_releases.py", "--replayed", str(results), "--replay")
     program = (*program, *(str(RECORDED / name) for name in ("dataset.json", "replay.py")))
     python(session, *program, str(RECORDED / "exchanges"))
     for older in sorted(RECORDED.glob("releases/*/exchanges")):
@@ -278,7 +278,6 @@ def benches(session: nox.Session) -> None:
         "faults": ["--runs", "1000"],
         "history": ["--nights", "100"],
         "command_lines": ["--lines", "300", "--damaged", "200"],
-        "desk": ["--clerks", "50", "--seconds", "20"],
         "clerks": ["--sequences", "100"],
         "paths": [],
     }
@@ -299,7 +298,8 @@ def mutants(session: nox.Session) -> None:
 def screenshots(session: nox.Session) -> None:
     """Pictures of the pages in a headless Chromium (-- DIRECTORY, otherwise build/screenshots)."""
     targets = session.posargs or ["build/screenshots"]
-    session.run(sys.executable, "-m", "support.screenshots", *targets, env={"PYTHONPATH": "tests"})
+    command = (sys.executable, "-m", "support.pictures", "--screenshots")
+    session.run(*command, *targets, env={"PYTHONPATH": "tests"})
 
 
 @nox.session

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,13 +23,10 @@ from support.gateway_time import GatewayTime, gateway_time_of
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.mail_server import make_certificates
 from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory, own_cluster
-from support.releases import sandboxes
-from support.replica_site import Looking, replicated_at_once
 from support.states import ENGINES, close_states, state_on
 from support.web_caller import Clock, MakeApp
 
 from evergreen_groups.client import Client
-from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings
 from evergreen_groups.settings import reading as load
@@ -37,7 +34,7 @@ from evergreen_groups.state import State
 from evergreen_groups.state import files as state_directories
 from evergreen_groups.web import close, create_app
 
-pytest_plugins = ["support.release_runs", "support.sandbox_runs"]
+pytest_plugins = ["support.sandbox_runs"]
 
 LONG = (
     "test_killed_runs.py",
@@ -130,34 +127,6 @@ def cluster() -> Iterator[Cluster]:
     """A PostgreSQL for one module alone, so that its tests can freeze or stop it."""
     with own_cluster() as cluster:
         yield cluster
-
-
-@pytest.fixture(scope="session")
-def sandbox_on(
-    gateway_options: dict[str, object], replica_options: dict[str, object]
-) -> Iterator[Callable[[str], Sandbox]]:
-    """Return a running sandbox of a release, started on first use."""
-    with sandboxes(**gateway_options, **replica_options) as sandbox_on:
-        yield sandbox_on
-
-
-@pytest.fixture(scope="session")
-def running_sandbox(sandbox_on: Callable[[str], Sandbox], release: str, *, with_replica: bool) -> Sandbox:
-    return replicated_at_once(sandbox_on(release)) if with_replica else sandbox_on(release)
-
-
-@pytest.fixture
-def sandbox(running_sandbox: Sandbox) -> Sandbox:
-    """The sandbox with fresh data."""
-    running_sandbox.reset()
-    return running_sandbox
-
-
-@pytest.fixture
-def admin(sandbox: Sandbox, *, with_replica: bool) -> Iterator[Gateway]:
-    """A gateway logged in as superuser, to inspect data."""
-    with Looking(sandbox) if with_replica else gateway_of(sandbox.url, "admin") as gateway:
-        yield gateway
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from bench import pairs, reading
+from bench import reading
 from bench.floor import RANGES, Bare, Reading, log_in, positions_of, start
 from bench.growth import draw
 from bench.rows import Row, Spread, markdown
@@ -60,7 +60,7 @@ def test_a_difference_of_a_cent_ends_it(tmp_path: Path, monkeypatch: pytest.Monk
     def figures(program: str, *_rest: object) -> dict[str, object]:
         return {**said, "visible_fines": "30.00" if program == "floor.py" else "30.01", "hidden_fines": "0.00"}
 
-    monkeypatch.setattr(pairs, "figures", figures)
+    monkeypatch.setattr(reading, "figures", figures)
     account = Account("admin", "secret", sees_all=True)
     site = Site("http://127.0.0.1:1", (account,), "", "", tmp_path)
     with pytest.raises(SystemExit, match="differ"):

@@ -10,12 +10,9 @@ import http.client
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from string import Template
@@ -23,16 +20,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from support.mail_server import free_port
 from support.repository import REPOSITORY
+from support.waiting import wait_until
 from support.web_caller import API, SECRET, bearer, served, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import MetricsSettings, ServeSettings
 from evergreen_groups.settings.sections import EventsSettings
-from evergreen_groups.web import Server, close, create_app, open_listener
+from evergreen_groups.web import close, create_app
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 CONFIGURATION = REPOSITORY / "config" / "apache"
 PANEL = REPOSITORY / "evergreen_groups" / "web" / "static" / "panel.js"
@@ -80,11 +79,6 @@ PAGES = {
 }
 
 
-def free_port() -> int:
-    with closing(http.client.socket.create_server(("127.0.0.1", 0))) as taken:  # type: ignore[attr-defined]  # socket
-        return int(taken.getsockname()[1])
-
-
 @contextmanager
 def apache(*, before: str = "", after: str = "") -> Iterator[str]:
     """Run Apache with extra lines before or after Evergreen's, and yield its base URL."""
@@ -100,23 +94,12 @@ def apache(*, before: str = "", after: str = "") -> Iterator[str]:
     # In a new session, because Apache signals its whole process group when it stops.
     with subprocess.Popen(["apache2", "-f", file, "-D", "FOREGROUND"], start_new_session=True) as process:
         try:
-            wait_for(lambda: ask(f"http://127.0.0.1:{port}/eg/opac/index.html")[0] == 200)
+            wait_until(lambda: status_of(f"http://127.0.0.1:{port}/eg/opac/index.html") == 200)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait()
             shutil.rmtree(root)
-
-
-def wait_for(comes_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if comes_true():
-                return
-        except ConnectionRefusedError:
-            pass
-    raise AssertionError("it did not come true")
 
 
 def ask(
@@ -129,6 +112,14 @@ def ask(
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()
+
+
+def status_of(address: str) -> int:
+    """Return the status of a GET, or 0 if nobody listens."""
+    try:
+        return ask(address)[0]
+    except ConnectionRefusedError:
+        return 0
 
 
 def configuration(service: str, name: str = "evergreen-groups.conf") -> str:
@@ -217,22 +208,15 @@ def test_the_panel_is_there_while_the_service_is_not(balanced: bool) -> None:
             assert ask(f"{web}{API}/patrons/1001/summary")[0] == 503
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/evergreen-groups/events",
-        "/evergreen-groups/events/",
-        "/evergreen-groups/%65vents",
-        "/evergreen-groups/./events",
-        "/evergreen-groups/api/../events",
-        "/evergreen-groups/api/%2e%2e/events",
-        "/evergreen-groups/api%2f..%2fevents",
-        "//evergreen-groups//events",
-        "/evergreen-groups/events;x=1",
-        "/Evergreen-groups/events",
-        "/evergreen-groups/events%00",
-    ],
-)
+def variants(name: str) -> list[str]:
+    """Return ways to spell an address that Apache or the service might take for it."""
+    base, first = "/evergreen-groups", f"%{ord(name[0]):x}{name[1:]}"
+    inner = [name, f"{name}/", first, f"./{name}", f"api/../{name}", f"api/%2e%2e/{name}", f"api%2f..%2f{name}"]
+    others = [f"/{base}//{name}", f"{base}/{name};x=1", f"/Evergreen-groups/{name}", f"{base}/{name}%00"]
+    return [*(f"{base}/{one}" for one in inner), *others]
+
+
+@pytest.mark.parametrize("path", variants("events"))
 def test_no_event_comes_in_from_outside(web: str, service: str, path: str) -> None:
     body = b"event=1&hook=au.updated&patron=1001"
     headers = {"X_Evergreen_Groups_Secret": SECRET, "Content_Type": "application/x-www-form-urlencoded"}
@@ -240,24 +224,12 @@ def test_no_event_comes_in_from_outside(web: str, service: str, path: str) -> No
     assert ask(web + path, "POST", body, **headers)[0] in (400, 403, 404)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/evergreen-groups/metrics",
-        "/evergreen-groups/metrics/",
-        "/evergreen-groups/./metrics",
-        "/evergreen-groups/api/../metrics",
-        "/evergreen-groups/%6detrics",
-        "//evergreen-groups//metrics",
-        "/evergreen-groups/metrics;x=1",
-        "/Evergreen-groups/metrics",
-    ],
-)
+@pytest.mark.parametrize("path", variants("metrics"))
 def test_no_metrics_go_out(web: str, service: str, path: str) -> None:
     """Apache refuses even with the token; only a direct request to the service gets the metrics."""
     assert ask(f"{service}/evergreen-groups/metrics", **bearer(SECRET))[0] == 200
     status, _, body = ask(web + path, **bearer(SECRET))
-    assert status in (403, 404)
+    assert status in (400, 403, 404)
     assert b"evergreen_groups_" not in body
 
 
@@ -267,7 +239,7 @@ def test_barcodes_stay_out_of_the_access_log(ils: Sandbox, service: str, tmp_pat
     with apache(after=logging + configuration(service)) as web:
         assert ask(f"{web}{API}/patrons/by-barcode/20000000001001/block", **bearer(token))[0] == 200
         assert ask(f"{web}/evergreen-groups/healthz")[0] == 200
-        wait_for(lambda: "/evergreen-groups/healthz" in log.read_text())
+        wait_until(lambda: "/evergreen-groups/healthz" in log.read_text())
         assert "20000000001001" not in log.read_text()
 
 
@@ -275,30 +247,6 @@ def echo(environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
     names = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
     start("200 OK", [("Content-Type", "text/plain")])
     return ["\n".join(f"{name}={environ.get(name, '')}" for name in names).encode()]
-
-
-def stop(server: Server) -> None:
-    """Stop a server, and wait until it no longer accepts connections."""
-    address = urlsplit(server.url)
-    server.stop()
-
-    def is_refused() -> bool:
-        with socket.socket() as client:
-            return client.connect_ex((address.hostname, address.port)) != 0
-
-    wait_for(is_refused)
-
-
-@contextmanager
-def serving(application: WSGIApplication, port: int = 0) -> Iterator[Server]:
-    server = Server(application, open_listener(ServeSettings(port=port)), threads=8)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -311,34 +259,36 @@ def serving(application: WSGIApplication, port: int = 0) -> Iterator[Server]:
 )
 def test_what_a_client_says_of_its_address_does_not_count(peer: str | None, forwarded: str) -> None:
     remote = "RemoteIPHeader X-Peer\nRemoteIPInternalProxy 127.0.0.1\n"  # lets a test set its own address
-    with serving(echo) as server, apache(after=remote + configuration(server.url)) as web:
+    with served(echo) as service, apache(after=remote + configuration(service)) as web:
         claims = {"X_Forwarded_For": "192.0.2.1, 192.0.2.2", "Forwarded": "for=192.0.2.1"}
         text = ask(f"{web}/evergreen-groups/", **claims, **({"X_Peer": peer} if peer else {}))[2].decode()
     assert text.splitlines()[:2] == [f"HTTP_X_FORWARDED_FOR={forwarded}", "HTTP_FORWARDED="]
 
 
 def test_the_service_down_and_up_again() -> None:
-    port = free_port()
-    with serving(echo, port) as server, ExitStack() as running, apache(after=configuration(server.url)) as web:
-        assert ask(f"{web}/evergreen-groups/")[0] == 200
-        stop(server)
-        wait_for(lambda: ask(f"{web}/evergreen-groups/")[0] == 503)
-        running.enter_context(serving(echo, port))
-        wait_for(lambda: ask(f"{web}/evergreen-groups/")[0] == 200)
+    settings = ServeSettings(port=free_port())
+    with ExitStack() as running:
+        service = running.enter_context(served(echo, settings))
+        with apache(after=configuration(service)) as web:
+            assert status_of(f"{web}/evergreen-groups/") == 200
+            running.close()
+            wait_until(lambda: status_of(f"{web}/evergreen-groups/") == 503)
+            with served(echo, settings):
+                wait_until(lambda: status_of(f"{web}/evergreen-groups/") == 200)
 
 
 def test_a_balancer_goes_on_with_the_instance_that_is_left() -> None:
-    with serving(echo) as first, serving(echo) as second:
-        balanced = configuration(first.url, "evergreen-groups-balancer.conf")
-        balanced = balanced.replace("http://127.0.0.1:8212", second.url)
+    with ExitStack() as one, ExitStack() as other:
+        first, second = one.enter_context(served(echo)), other.enter_context(served(echo))
+        balanced = configuration(first, "evergreen-groups-balancer.conf").replace("http://127.0.0.1:8212", second)
         lines = configuration("").splitlines()
         rest = "\n".join(line for line in lines if not line.startswith("ProxyPass"))
         with apache(after=balanced + rest) as web:
-            assert {ask(f"{web}/evergreen-groups/")[0] for _ in range(10)} == {200}
-            stop(first)
-            assert {ask(f"{web}/evergreen-groups/")[0] for _ in range(10)} == {200}
-            stop(second)
-            wait_for(lambda: ask(f"{web}/evergreen-groups/")[0] == 503)
+            assert {status_of(f"{web}/evergreen-groups/") for _ in range(10)} == {200}
+            one.close()
+            assert {status_of(f"{web}/evergreen-groups/") for _ in range(10)} == {200}
+            other.close()
+            wait_until(lambda: status_of(f"{web}/evergreen-groups/") == 503)
 
 
 def zipped(environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
@@ -348,9 +298,9 @@ def zipped(environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
 
 @pytest.mark.parametrize(("filters", "found"), [("SUBSTITUTE", 0), ("INFLATE;SUBSTITUTE;DEFLATE", 1)])
 def test_pages_that_come_compressed_take_the_other_filter(filters: str, found: int) -> None:
-    with serving(zipped) as other:
+    with served(zipped) as other:
         own = configuration("http://127.0.0.1:9").replace("SUBSTITUTE text/html", f"{filters} text/html")
-        with apache(after=f'{own}\nProxyPass "/eg2/" "{other.url}/"') as web:
+        with apache(after=f'{own}\nProxyPass "/eg2/" "{other}/"') as web:
             _, headers, body = ask(f"{web}/eg2/page", Accept_Encoding="gzip")
     assert headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(body).count(TAG) == found

@@ -1,11 +1,10 @@
-"""The audit compared with its bare queries: one run of either, in a separate process.
+"""The floor of the audit: its bare queries, as good as known, with the report's minimal client (``floor.py``).
 
-    EVERGREEN_GROUPS_PASSWORD=… python tests/bench/audit.py --url URL --account NAME --format json|html|…|floor
+    FLOOR_PASSWORD=… python tests/bench/audit.py --url URL --account NAME
 
-The product runs its audit as a program does, from login to the last byte of a file. The floor sends the same queries,
-as good as known, with the report's minimal client (``floor.py``), up to three at once, and decodes the responses:
-patrons whose fines and penalties don't fit, members of groups that may be accidental with everything needed to judge
-and show them, and addresses borrowed from other groups. It checks, compares and writes nothing.
+It sends up to three at once, and decodes the responses: patrons whose fines and penalties don't fit, members of groups
+that may be accidental with everything needed to judge and show them, and addresses borrowed from other groups. It
+checks, compares and writes nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -243,52 +240,18 @@ def accidental(low: int, high: int, at_home: list[Query]) -> Query:
     return {"deleted": "f", "-and": [*within, {"-or": [{"usrgroup": {"in": groups}}, NEVER]}, *at_home]}
 
 
-def floor(url: str, account: str, password: str) -> dict[str, Any]:
-    bare = Bare(url, positions_of(url, None))
-    started = time.perf_counter()
-    log_in(bare, account, password)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        reading = Reading(bare, pool)
-        reading.read(start(bare, pool))
-    return {
-        "seconds": time.perf_counter() - started,
-        "calls": bare.calls,
-        "bytes": bare.bytes,
-    }
-
-
-def ours(url: str, account: str, password: str, output_format: str) -> dict[str, Any]:
-    from evergreen_groups.audit import AuditCriteria, FindingKind, build_audit
-    from evergreen_groups.gateway import Credentials, Gateway
-    from evergreen_groups.render.audit import render_audit
-
-    top = {"table": 200, "html": 500}.get(output_format)
-    started = time.perf_counter()
-    credentials = Credentials(username=account, password=password)
-    with Gateway(url, credentials=credentials, concurrency=AT_ONCE) as gateway:
-        audit = build_audit(gateway, AuditCriteria(top=top))
-        with tempfile.TemporaryFile("w", newline="") as stream:
-            render_audit(audit, output_format, stream)
-        seconds, counted = time.perf_counter() - started, gateway.statistics
-    return {
-        "seconds": seconds,
-        "calls": counted.calls,
-        "bytes": counted.bytes_sent + counted.bytes_received,
-        "findings": sum(audit.count(kind) for kind in FindingKind),
-    }
-
-
 def main() -> None:
-    """Run one side, and print its figures as JSON."""
+    """Read what the command line asks for, and print the cost."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", required=True)
     parser.add_argument("--account", required=True)
-    parser.add_argument("--format", required=True, help="table, csv, json, html; floor: the bare queries")
     options = parser.parse_args()
-    site = (options.url, options.account, os.environ["EVERGREEN_GROUPS_PASSWORD"])
-    found = floor(*site) if options.format == "floor" else ours(*site, options.format)
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    json.dump(found, sys.stdout)
+    bare = Bare(options.url, positions_of(options.url, None))
+    started = time.perf_counter()
+    log_in(bare, options.account, os.environ["FLOOR_PASSWORD"])
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        Reading(bare, pool).read(start(bare, pool))
+    json.dump({"seconds": time.perf_counter() - started, "calls": bare.calls, "bytes": bare.bytes}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 Call = tuple[str, ...]
 """Service, method and parameters; the last as JSON."""
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _PCRUD, _ACTOR = "open-ils.pcrud", "open-ils.actor"
 _NAMES = ("family_name", "first_given_name", "second_given_name", "suffix")
 _PERSON = [
@@ -88,41 +89,46 @@ def families(url: str, token: str, count: int, *, above: int = 0) -> list[Family
 
 
 @dataclass
-class BareDesk:
+class Desk:
+    """A client with a session, and a connection for each of its parallel requests."""
+
     url: str
     token: str
     connections: list[http.client.HTTPConnection] = field(default_factory=list)
 
-    def ask(self, *calls: Call) -> list[Any]:
-        """Return the payloads of calls made in parallel, each over its own connection."""
-        while len(self.connections) < len(calls):
+    def send(self, *requests: tuple[str, str, str | None, dict[str, str]]) -> list[tuple[int, bytes]]:
+        """Send requests (method, path, body, headers) in parallel; returns the status and the body of each response."""
+        while len(self.connections) < len(requests):
             self.connections.append(_connection(self.url))
-        for connection, (service, method, *params) in zip(self.connections, calls, strict=False):
-            pairs = [("service", service), ("method", method), *(("param", param) for param in params)]
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            body = urlencode(pairs, quote_via=quote)  # the gateway doesn't decode a plus sign to a space
-            connection.request("POST", "/osrf-gateway-v1", body, headers)
-        payloads = []
-        for connection, (_service, method, *_params) in zip(self.connections, calls, strict=False):
-            answer = connection.getresponse()
-            said = json.loads(answer.read())
-            assert (answer.status, said["status"]) == (200, 200), f"{method}: {answer.status} {said['status']}"
-            payloads.append(said["payload"])
-        return payloads
+        used = self.connections[: len(requests)]
+        for connection, request in zip(used, requests, strict=True):
+            connection.request(*request)
+        answers = [connection.getresponse() for connection in used]
+        return [(answer.status, answer.read()) for answer in answers]
 
     def close(self) -> None:
         for connection in self.connections:
             connection.close()
 
+
+class BareDesk(Desk):
+    def ask(self, *calls: Call) -> list[Any]:
+        """Return the payloads of calls made in parallel, each over its own connection."""
+        requests = []
+        for service, method, *params in calls:
+            pairs = [("service", service), ("method", method), *(("param", param) for param in params)]
+            body = urlencode(pairs, quote_via=quote)  # the gateway doesn't decode a plus sign to a space
+            requests.append(("POST", "/osrf-gateway-v1", body, FORM))
+        payloads = []
+        for (status, content), (_service, method, *_params) in zip(self.send(*requests), calls, strict=True):
+            said = json.loads(content)
+            assert (status, said["status"]) == (200, 200), f"{method}: {status} {said['status']}"
+            payloads.append(said["payload"])
+        return payloads
+
     def search(self, class_id: str, where: object, how: object) -> Call:
         """Return the call of a search that returns one list."""
-        return (
-            _PCRUD,
-            f"{_PCRUD}.search.{class_id}.atomic",
-            json.dumps(self.token),
-            json.dumps(where),
-            json.dumps(how),
-        )
+        return (_PCRUD, f"{_PCRUD}.search.{class_id}.atomic", *map(json.dumps, (self.token, where, how)))
 
     def members(self, where: object, most: int) -> list[tuple[int, int]]:
         """Read patrons and their groups, in order of id."""

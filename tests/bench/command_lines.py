@@ -19,8 +19,8 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir, closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,11 +28,19 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # like pytest (pythonpath)
 
-from support.gateways import PASSWORD
+from support.command import Command
 
 from evergreen_groups.cli import application
 from evergreen_groups.cli.application import COMMANDS
 from evergreen_groups.sandbox import Sandbox
+
+
+def _parameters(command: str) -> list[click.Parameter]:
+    """Return the parameters of a command, or those of the program."""
+    found = application.cli.get_command(click.Context(application.cli), command) if command else application.cli
+    assert found is not None
+    return found.params
+
 
 TIMEOUT = 30
 NEVER_ENDING = {"serve", "sandbox"}
@@ -53,13 +61,9 @@ DOCUMENTS = [
     '[mail]\nhost = "x\\u0000y"', "\ufeff[report]", "a = 1\n" * 3, '[report]\noutput = "a\\u0000b"',
 ]  # fmt: skip
 OPTIONS = [
-    "--config", "--sandbox", "-v", "-vv", "-q", "--log-format", "--min-total", "--min-members", "--org", "--top",
-    "--sort", "--limit", "--format", "--output", "--split", "--details", "--no-members", "--bom", "--history",
-    "--no-history", "--mail", "--deadline", "--healthcheck-url", "--user", "--group", "--all-members", "--json",
-    "--max-age", "--state-directory", "--to", "--from", "--yes", "--dry-run", "--lead", "--off", "--fix", "--port",
-    "--host", "--dataset", "--patrons", "--db", "--help", "--version", "--nonsense", "--url", "--username",
-    "--verbose",
-]  # fmt: skip
+    "--nonsense",
+    *sorted({name for command in ("", *COMMANDS) for one in _parameters(command) for name in one.opts}),
+]
 OVER_DAMAGE = [
     ["report"], ["report", "--no-history"], ["journal"], ["journal", "1"], ["undo", "1-k7q4tz", "--yes"], ["status"],
     ["status", "--json"], ["move", "20000000001052", "--to", "20000000001007", "--dry-run"],
@@ -105,11 +109,9 @@ def ended(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
 
 def fitting(command: str, chance: random.Random, odd: Sequence[str]) -> list[str]:
     """Return options and arguments of the command, with some odd and some valid values."""
-    found = application.cli.get_command(click.Context(application.cli), command)
-    assert found is not None
     good = {"--to": "20000000001007", "--from": "20000000001052", "--user": "1001", "--org": "BR1", "--format": "json"}
     words = []
-    for parameter in found.params:
+    for parameter in _parameters(command):
         fits = chance.random() < 0.7
         if isinstance(parameter, click.Argument):
             known = ["20000000001052", "20000000001007", "1"]
@@ -141,18 +143,9 @@ def odd_line(chance: random.Random, directory: Path) -> tuple[list[str], dict[st
         rest = [chance.choice(OPTIONS if chance.random() < 0.5 else odd) for _ in range(chance.randrange(6))]
     if command == "batch":
         rest.insert(0, str(chance.choice(documents)))
-    variables = [
-        "REPORT_MIN_TOTAL",
-        "REPORT_OUTPUT",
-        "REPORT_ORGS",
-        "POLICY_LIMIT",
-        "GATEWAY_TIMEOUT",
-        "GATEWAY_CA_BUNDLE",
-    ]
-    environ = {}
-    if chance.random() < 0.2:
-        environ[f"EVERGREEN_GROUPS_{chance.choice(variables)}"] = chance.choice(odd)
-    return [*before, command, *rest], environ
+    variables = ["REPORT_MIN_TOTAL", "REPORT_OUTPUT", "REPORT_ORGS", "POLICY_LIMIT", "GATEWAY_TIMEOUT"]
+    some = [chance.choice(variables)] if chance.random() < 0.2 else []
+    return [*before, command, *rest], {f"EVERGREEN_GROUPS_{name}": chance.choice(odd) for name in some}
 
 
 def _cells(path: Path, chance: random.Random) -> None:
@@ -211,28 +204,6 @@ def damaged(chance: random.Random, state: Path) -> str:
     return f"{path.name}: {name}"
 
 
-@contextmanager
-def setting(sandbox: Sandbox) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Yield a working directory, and the environment of a run."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        (directory / "reports").mkdir()
-        os.chdir(directory)
-        yield (
-            directory,
-            {
-                "PATH": os.environ.get("PATH", ""),
-                "HOME": name,
-                "STATE_DIRECTORY": f"{name}/state",
-                "CACHE_DIRECTORY": f"{name}/cache",
-                "EVERGREEN_GROUPS_GATEWAY_URL": sandbox.url,
-                "EVERGREEN_GROUPS_GATEWAY_USERNAME": "consortium_staff",
-                "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
-            },
-        )
-        os.chdir("/")
-
-
 def main() -> int:
     """Run both, print the table, and return whether anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -252,7 +223,10 @@ def main() -> int:
             shown = [word if len(word) < 60 else f"{word[:20]}…({len(word)})" for word in words]
             wrong.append(f"{verdict}: {json.dumps(shown)} {how}\n{place}")
 
-    with Sandbox() as sandbox, setting(sandbox) as (directory, environ):
+    with Sandbox() as sandbox, tempfile.TemporaryDirectory() as name, chdir(name):
+        directory, environ = Path(name), Command(Path(name), sandbox.url).environ
+        environ |= {"STATE_DIRECTORY": f"{name}/state", "CACHE_DIRECTORY": f"{name}/cache"}
+        (directory / "reports").mkdir()
         for _ in range(given.lines):
             words, more = odd_line(chance, directory)
             count("odd command lines", words, json.dumps(more)[:200], {**environ, **more})

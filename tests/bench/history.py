@@ -14,17 +14,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 # Replaces this directory in the path, where files have the names of rooms.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from support.postgresql import Cluster, new_directory  # noqa: E402
+from support.postgresql import own_cluster  # noqa: E402
 from support.report_samples import GATEWAY, large_report, report_of  # noqa: E402
 
 from evergreen_groups.groups import Group  # noqa: E402
@@ -67,16 +67,13 @@ def _owing_more(group: Group, fines: Decimal) -> Group:
 def measure(state: State, options: argparse.Namespace, clean_up: Callable[[], None]) -> None:
     """Record the nights, then compare; ``clean_up`` is what the server does by itself before the next night."""
     recording, pruning = [], []
-    tonight = None
-    for night, report in enumerate(nights(options.nights, options.groups, options.libraries)):
-        if night == options.nights:
-            tonight = report
-            break
+    reports = nights(options.nights, options.groups, options.libraries)
+    for report in islice(reports, options.nights):
         with state.report_lease() as lease:
             recording.append(_seconds(lambda: History(lease, GATEWAY).record(report)))  # noqa: B023 - called at once
             pruning.append(_seconds(lambda: prune(lease, KEPT, report.generated_at)))  # noqa: B023 - called at once
         clean_up()
-    assert tonight is not None
+    tonight = next(reports)
     state.close()  # like the next night's process
     first = _seconds(lambda: History(state.database, GATEWAY).compare(tonight))
     began = time.process_time()
@@ -84,45 +81,18 @@ def measure(state: State, options: argparse.Namespace, clean_up: Callable[[], No
     own = (time.process_time() - began) / options.runs
     changes = History(state.database, GATEWAY).compare(tonight)
     found = examine(state.database, thoroughly=True)
-    print(f"  recorded: {found.amounts[0].rows} runs")
+    print(f"  recorded: {found.amounts[0].rows} runs, {found.size / 1e6:.1f} MB")
     print(f"  record a night:       median {statistics.median(recording):.3f} s, longest {max(recording):.3f} s")
     print(f"  prune:                median {statistics.median(pruning):.3f} s, longest {max(pruning):.3f} s")
     print(f"  comparison and trend: first {first:.3f} s, then median {statistics.median(comparing):.3f} s", end="")
     print(f" (shortest {min(comparing):.3f} s, the processor's own time {own:.3f} s)")
     print(f"    {len(changes.trend)} runs in the trend, {len(changes.library_trends)} org units")
-    print(f"  size: {found.size / 1e6:.1f} MB", end="")
-    if state.database.path is not None:
-        on_disk = sum(path.stat().st_size for path in state.directory.iterdir())
-        print(f", with all that lies beside it {on_disk / 1e6:.1f} MB", end="")
-    print()
 
 
 def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-@contextmanager
-def _states(*, postgresql: bool) -> Iterator[Iterator[tuple[str, State, Callable[[], None]]]]:
-    """Yield a SQLite state, and optionally one on PostgreSQL, each created when it is measured."""
-
-    def states() -> Iterator[tuple[str, State, Callable[[], None]]]:
-        with TemporaryDirectory() as directory, State(Path(directory)) as state:
-            yield "SQLite", state, lambda: None
-        if postgresql:
-            cluster = Cluster(new_directory())
-            stack.callback(cluster.remove)
-            cluster.start()
-            with (
-                cluster.database() as name,
-                TemporaryDirectory() as directory,
-                State(Path(directory), cluster.url(name)) as state,
-            ):
-                yield "PostgreSQL (without fsync)", state, lambda: cluster.execute("VACUUM ANALYZE", name)
-
-    with ExitStack() as stack:
-        yield states()
 
 
 def main() -> None:
@@ -134,10 +104,18 @@ def main() -> None:
     parser.add_argument("--postgresql", action="store_true")
     options = parser.parse_args()
     print(f"{options.nights} nights, {options.groups} groups, {options.libraries} libraries")
-    with _states(postgresql=options.postgresql) as states:
-        for name, state, clean_up in states:
-            print(name)
-            measure(state, options, clean_up)
+    print("SQLite")
+    with TemporaryDirectory() as directory, State(Path(directory)) as state:
+        measure(state, options, lambda: None)
+    if options.postgresql:
+        print("PostgreSQL (without fsync)")
+        with (
+            own_cluster() as cluster,
+            cluster.database() as name,
+            TemporaryDirectory() as directory,
+            State(Path(directory), cluster.url(name)) as state,
+        ):
+            measure(state, options, lambda: cluster.execute("VACUUM ANALYZE", name))
 
 
 if __name__ == "__main__":

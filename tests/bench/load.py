@@ -13,13 +13,14 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any
+from urllib.parse import quote, urlencode
 
-from bare_desk import BareDesk, Family
+from bare_desk import FORM, BareDesk, Desk, Family
 from programs import API
 
 PROCESSES = 2
@@ -36,14 +37,10 @@ class RefusedError(Exception):
     """An unexpected response, with its content."""
 
 
-@dataclass
-class OurDesk:
+class OurDesk(Desk):
     """A desk that calls the service over one connection, or two where the panel uses two."""
 
-    url: str
-    token: str
-    connections: list[http.client.HTTPConnection] = field(default_factory=list)
-    form: str = ""
+    form = ""
 
     def summary(self, family: Family) -> None:
         """Read the summary, like programs do."""
@@ -96,10 +93,6 @@ class OurDesk:
         back = json.loads(self._ask(("POST", f"{API}/changes/{change['id']}/undo", {})))
         self._done(back, patron, family.group)
 
-    def close(self) -> None:
-        for connection in self.connections:
-            connection.close()
-
     def _done(self, change: dict[str, object], patron: int, group: int) -> None:
         steps = change["steps"]
         assert isinstance(steps, list)
@@ -111,42 +104,33 @@ class OurDesk:
         assert found["patron"] == family.members[0], found
         assert {member["id"] for member in found["members"]} == set(family.members), found
 
-    def _ask(self, request: tuple[str, str, object]) -> bytes:
+    def _ask(self, request: tuple[str, str, Any]) -> bytes:
         return self._asked(request)[0]
 
-    def _asked(self, *requests: tuple[str, str, object]) -> list[bytes]:
-        parts = urlsplit(self.url)
-        while len(self.connections) < len(requests):
-            self.connections.append(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60))
-        for connection, (method, path, body) in zip(self.connections, requests, strict=False):
+    def _asked(self, *requests: tuple[str, str, Any]) -> list[bytes]:
+        sent = []
+        for method, path, body in requests:
             if path.startswith(API):
                 headers = {"Authorization": f"Bearer {self.token}"}
             else:
                 cookie = quote(json.dumps(self.token), safe="")
                 headers = {"Cookie": f"eg.auth.token={cookie}", "Sec-Fetch-Site": "same-origin"}
-            sent = body
             if isinstance(body, dict):
-                headers |= {
-                    "Content-Type": "application/json",
-                    "Idempotency-Key": f"bench-{time.monotonic_ns()}-{id(self)}",
-                }
-                sent = json.dumps(body)
+                key = f"bench-{time.monotonic_ns()}-{id(self)}"
+                headers |= {"Content-Type": "application/json", "Idempotency-Key": key}
             elif body is not None:
-                headers |= {"Content-Type": "application/x-www-form-urlencoded"}
-            connection.request(method, path, sent, headers)  # type: ignore[arg-type]  # text or nothing by now
-        bodies = []
-        for connection, (_method, path, _body) in zip(self.connections, requests, strict=False):
-            answer = connection.getresponse()
-            content = answer.read()
-            if answer.status >= 400:
-                raise RefusedError(f"{answer.status} {path.rpartition('/')[2]} {content[:200]!r}")
-            bodies.append(content)
-        return bodies
+                headers |= FORM
+            sent.append((method, path, json.dumps(body) if isinstance(body, dict) else body, headers))
+        answers = self.send(*sent)
+        for (status, content), (_method, path, _body) in zip(answers, requests, strict=True):
+            if status >= 400:
+                raise RefusedError(f"{status} {path.rpartition('/')[2]} {content[:200]!r}")
+        return [content for _status, content in answers]
 
 
 @dataclass(frozen=True)
 class Load:
-    """A task for many clients; ``ours`` says which server they call, ``fresh`` over a new connection each time."""
+    """A task for many clients; ``ours`` says which server they call."""
 
     what: str
     ours: bool
@@ -155,7 +139,6 @@ class Load:
     families: tuple[Family, ...]
     clients: int
     seconds: float
-    fresh: bool = False
 
 
 @dataclass
@@ -183,16 +166,20 @@ def under_load(executor: ProcessPoolExecutor, load: Load) -> Outcome:
     count = min(PROCESSES, load.clients)
     start = time.monotonic() + 0.3 + load.clients / 1000
     parts = list(executor.map(_part, [load] * count, range(count), [count] * count, [start] * count))
-    whole = Outcome(took=max(part.took for part in parts))
-    for part in parts:
-        whole.seconds += part.seconds
-        whole.errors += part.errors
-        whole.processor += part.processor
+    return together(parts, max(part.took for part in parts))
+
+
+def together(outcomes: Sequence[Outcome], took: float) -> Outcome:
+    whole = Outcome(took=took)
+    for one in outcomes:
+        whole.seconds += one.seconds
+        whole.errors += one.errors
+        whole.processor += one.processor
     return whole
 
 
 def clients_pool() -> ProcessPoolExecutor:
-    """Yield the processes of the clients, which haven't loaded the package."""
+    """Return the processes of the clients, which haven't loaded the package."""
     return ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
 
 
@@ -227,8 +214,6 @@ def _client(load: Load, number: int, start: float, outcome: Outcome) -> None:
             desk.close()
         else:
             outcome.seconds.append(time.monotonic() - began)
-            if load.fresh:
-                desk.close()
         outcome.took = max(outcome.took, time.monotonic() - start)
         turn += 7  # so that clients don't request the same at the same time
     desk.close()

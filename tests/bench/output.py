@@ -4,8 +4,8 @@
 
 A separate process reads the report from a sandbox with three times as many patrons as should be listed; every group
 with a debt is listed. It forks for each row, so that it reads once. Peak memory is the higher one of reading and
-writing. Formats are written to a file, or to a directory for reports by library; the history is recorded and compared,
-and mails are made with the spreadsheet attached.
+writing. Formats are written to a file, or to a directory for reports by library, and mails are made with the
+spreadsheet attached. ``history.py`` measures the history.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from programs import ACCOUNT, PASSWORD, address_in, command
 
 FORMATS = ("csv", "json", "jsonl", "html", "xlsx")
 BY_LIBRARY = "all formats by library"
-HISTORY, MAIL = "history, two nights", "mail with a spreadsheet"
-EVERYTHING = (*FORMATS, *(f"{format} by library" for format in FORMATS), BY_LIBRARY, HISTORY, MAIL)
+MAIL = "mail with a spreadsheet"
+EVERYTHING = (*FORMATS, *(f"{format} by library" for format in FORMATS), BY_LIBRARY, MAIL)
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
 """The environment of the nightly unit."""
 _PATRONS_FOR_EACH = 3.15
@@ -88,15 +88,6 @@ def write(report: Any, what: str) -> int:
         directory = Path(scratch)
         if what in FORMATS:
             write_file(report, what, directory / f"report.{what}", client=client)
-        elif what == HISTORY:
-            from evergreen_groups.report import History
-            from evergreen_groups.state import State
-
-            with State(directory) as state:
-                for _night in range(2):
-                    history = History(state.database, report.gateway)
-                    history.compare(report)
-                    history.record(report)
         elif what == MAIL:
             return mails(report, client)
         else:

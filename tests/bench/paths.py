@@ -1,9 +1,11 @@
-"""How much code each path passes: files of the package, calls of its functions, and the deepest stack of its frames.
+"""What each path passes: calls of Evergreen, files of the package, calls of its functions, and the deepest stack of its
+frames.
 
     python tests/bench/paths.py
 
-Measured are a warm panel summary, the plan of a move and its application, each as one request to the web service, and a
-cold nightly report as text. The sandbox runs in a separate process, so its code isn't counted.
+Measured are a cold nightly report as text, and as one request to the web service each: a warm panel summary, the page
+of a group, the plan of a move, its application and its undo. The ``chain`` is how many calls of Evergreen follow each
+other, while the rest run in parallel. The sandbox runs in a separate process, so its code isn't counted.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from inspect import CO_OPTIMIZED
@@ -23,7 +26,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from programs import ACCOUNT, PASSWORD, address_in, command
-from support.web_caller import API, bearer, client_of, session, settings_of
+from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.web_caller import API, bearer, client_of, cookie, session, settings_of
 
 import evergreen_groups
 from evergreen_groups.cli.application import run
@@ -31,12 +35,39 @@ from evergreen_groups.settings.reading import CONFIG_VARIABLE
 from evergreen_groups.web import create_app
 
 PACKAGE = str(Path(evergreen_groups.__file__).parent) + os.sep
+DELAY = 0.05
+"""Additional seconds for each call of Evergreen, so that parallel calls overlap."""
+
+
+class EvergreenCalls:
+    """The start and end times of the calls through a proxy."""
+
+    def __init__(self, proxy: FaultProxy) -> None:
+        self._began: dict[int, float] = {}
+        self.times: list[tuple[float, float]] = []
+        proxy.decide, proxy.before_answer = self._begin, self._end
+
+    def _begin(self, call: Call) -> Fault:
+        self._began[threading.get_ident()] = time.perf_counter()
+        return Fault.NONE
+
+    def _end(self, call: Call) -> None:
+        time.sleep(DELAY)
+        self.times.append((self._began.pop(threading.get_ident()), time.perf_counter()))
+
+    def chain(self) -> int:
+        """Return the length of the longest chain: each of its calls starts after the previous one ends."""
+        chains: list[tuple[float, int]] = []  # where each ends, and its calls
+        for began, ended in sorted(self.times):
+            chains.append((ended, 1 + max((calls for end, calls in chains if end <= began), default=0)))
+        return max(calls for _end, calls in chains)
 
 
 class Footprint:
     """What is passed while :meth:`measure` runs, in all threads that started since this was made."""
 
-    def __init__(self) -> None:
+    def __init__(self, evergreen: EvergreenCalls) -> None:
+        self._evergreen = evergreen
         self._measuring = False
         self._lock = threading.Lock()
         # Set once: the gateway's threads outlive a request, and a thread takes the function when it starts.
@@ -47,10 +78,12 @@ class Footprint:
         """Print what ``work`` passes, and return its result."""
         self._files: set[str] = set()
         self._calls = self._depth = 0
+        self._evergreen.times.clear()
         self._measuring = True
         result = work()
         self._measuring = False
-        print(f"{name:24} {len(self._files):6} {self._calls:8} {self._depth:7}", flush=True)
+        evergreen = f"{len(self._evergreen.times):9} {self._evergreen.chain():6}"
+        print(f"{name:24} {evergreen} {len(self._files):6} {self._calls:8} {self._depth:7}", flush=True)
         return result
 
     def _called(self, frame: FrameType, event: str, _argument: object) -> None:
@@ -72,15 +105,18 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def main() -> None:
-    footprint = Footprint()
-    print(f"{'':24} {'files':>6} {'calls':>8} {'frames':>7}")
-    with tempfile.TemporaryDirectory() as directory, command("sandbox", "--port", "0") as sandbox:
+    print(f"{'':24} {'Evergreen':>9} {'chain':>6} {'files':>6} {'calls':>8} {'frames':>7}")
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        command("sandbox", "--port", "0") as sandbox,
+        fault_proxy(address_in(sandbox)) as proxy,
+    ):
+        footprint = Footprint(EvergreenCalls(proxy))
         # Neither this machine's settings nor its state count.
         os.environ |= {"HOME": directory, CONFIG_VARIABLE: str(Path(directory, "empty.toml"))}
         Path(directory, "empty.toml").touch()
-        url = address_in(sandbox)
-        report(url, footprint)
-        desk(url, footprint)
+        report(proxy.url, footprint)
+        desk(proxy.url, footprint)
 
 
 def report(url: str, footprint: Footprint) -> None:
@@ -99,25 +135,31 @@ def report(url: str, footprint: Footprint) -> None:
 
 
 def desk(url: str, footprint: Footprint) -> None:
-    headers = bearer(session(url, username=ACCOUNT))
-    app = create_app(settings_of(url), os.environ)
-    caller = client_of(app)
+    token = session(url, username=ACCOUNT)
+    caller = client_of(create_app(settings_of(url), os.environ))
 
     def ask(method: str, path: str, body: object = None, key: str = "") -> Any:
         more = {"Idempotency-Key": f"paths-{key or path}"}
-        answer = caller.open(f"{API}/{path}", method=method, json=body, headers=headers | more)
+        answer = caller.open(f"{API}/{path}", method=method, json=body, headers=bearer(token) | more)
         assert answer.status_code < 400, answer.text
         return answer.json
 
-    def planned(patron: int, target: int) -> Any:
-        return ask("POST", "plans", {"action": "move", "patrons": [{"id": patron}], "target": {"id": target}})
+    def planned() -> Any:
+        return ask("POST", "plans", {"action": "move", "patrons": [{"id": 1052}], "target": {"id": 1007}})
+
+    def page() -> None:
+        answer = caller.get("/evergreen-groups/patrons/1001/group", headers=cookie(token))
+        assert answer.status_code == 200, answer.text
 
     ask("GET", "patrons/1001/summary")
     footprint.measure("warm panel summary", lambda: ask("GET", "patrons/1001/summary"))
-    change = ask("POST", "changes", {"plan": planned(1052, 1007)["id"]})
+    page()
+    footprint.measure("page of a group", page)
+    change = ask("POST", "changes", {"plan": planned()["id"]})
     ask("POST", f"changes/{change['id']}/undo", {})
-    plan = footprint.measure("desk plan", lambda: planned(1052, 1007))
-    footprint.measure("desk change", lambda: ask("POST", "changes", {"plan": plan["id"]}, key="measured"))
+    plan = footprint.measure("desk plan", planned)
+    change = footprint.measure("desk change", lambda: ask("POST", "changes", {"plan": plan["id"]}, key="measured"))
+    footprint.measure("undo", lambda: ask("POST", f"changes/{change['id']}/undo", {}))
 
 
 if __name__ == "__main__":

@@ -24,21 +24,12 @@ def command(*words: str, environ: dict[str, str] | None = None) -> Iterator[subp
             process.terminate()
 
 
-def service_environ(gateway: str, threads: int = 8) -> dict[str, str]:
-    """Return the environment of a service without a rate limit in front of a gateway."""
-    return {
-        **os.environ,
-        "EVERGREEN_GROUPS_GATEWAY_URL": gateway,
-        "EVERGREEN_GROUPS_SERVE_THREADS": str(threads),
-        "EVERGREEN_GROUPS_SERVE_RATE_LIMIT": "1000000",
-    }
-
-
 @contextlib.contextmanager
-def serve(gateway: str, state: str, threads: int = 8) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run a service in front of a gateway. Yield its address and its process."""
-    environ = {**service_environ(gateway, threads), "STATE_DIRECTORY": state}
-    with command("serve", "--port", "0", environ=environ) as service:
+def serve(gateway: str, state: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a service without a rate limit in front of a gateway. Yield its address and its process."""
+    own = {"GATEWAY_URL": gateway, "SERVE_THREADS": "8", "SERVE_RATE_LIMIT": "1000000"}
+    environ = {f"EVERGREEN_GROUPS_{name}": value for name, value in own.items()}
+    with command("serve", "--port", "0", environ={**os.environ, **environ, "STATE_DIRECTORY": state}) as service:
         yield address_in(service).removesuffix("/evergreen-groups/"), service
 
 

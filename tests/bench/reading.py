@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
-from . import pairs
 from .rows import Row, Spread
 from .sites import Account, Site
 
 ANSWER = ("groups", "members", "visible_fines", "hidden_fines")
 """Figures on which the product and the floor must agree; the last only if the floor has read it."""
+HERE = Path(__file__).resolve().parent
+Found = TypeVar("Found")
 PROGRAM = (sys.executable, "-m", "evergreen_groups")
 MOST_CALLS = 60
 """Maximum calls for an account that doesn't see everyone, besides one per group whose hidden members owe something."""
@@ -26,20 +29,48 @@ IMPORT_SECONDS = 0.005
 AUDIT_TIMES, AUDIT_MB = 1.5, 120
 
 
+def figures(program: str, arguments: Sequence[str], environ: dict[str, str]) -> dict[str, Any]:
+    """Return the figures that a program of this directory prints as JSON."""
+    command = [sys.executable, str(HERE / program), *arguments]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{program} {' '.join(arguments)} ended with status {done.returncode}\n{done.stderr}")
+    return dict(json.loads(done.stdout))
+
+
+def seconds_of(command: Sequence[str], environ: dict[str, str]) -> float:
+    """Return how long a command takes from start to end."""
+    started = time.perf_counter()
+    subprocess.run(command, env=environ, capture_output=True, check=True)
+    return time.perf_counter() - started
+
+
+def by_turns(ours: Callable[[], Found], floor: Callable[[], Found], pairs: int) -> tuple[list[Found], list[Found]]:
+    """Run both so many times, alternating the order."""
+    products, floors = [], []
+    for number in range(pairs):
+        if number % 2:
+            floors.append(floor())
+        products.append(ours())
+        if not number % 2:
+            floors.append(floor())
+    return products, floors
+
+
 def report(site: Site, account: Account, runs: int, *options: str, what: str = "report") -> Row:
     """Yield the rows of the report by a program; ends the bench if the product and the floor disagree."""
     given = ("--url", site.url, "--account", account.name, *options)
     environ = site.environ(account)
 
     def ours() -> dict[str, Any]:
-        return pairs.figures("ours.py", [*given, "--idl", str(site.directory)], environ)
+        return figures("ours.py", [*given, "--idl", str(site.directory)], environ)
 
     def floor(*more: str) -> dict[str, Any]:
-        return pairs.figures("floor.py", [*given, "--idl", str(site.idl), *more], environ)
+        return figures("floor.py", [*given, "--idl", str(site.idl), *more], environ)
 
     # A first run warms the caches, and also compares hidden members' fines.
     _agreed(what, account, [ours(), floor("--hidden-fines")])
-    products, floors = pairs.by_turns(ours, floor, runs)
+    products, floors = by_turns(ours, floor, runs)
     _agreed(what, account, [*products, *floors])
     one, other = (_middle(found) for found in (products, floors))
     row = Row(
@@ -85,11 +116,11 @@ def _judged(row: Row, account: Account, groups_asked: int) -> Row:
 
 def audit(site: Site, account: Account, runs: int, output_format: str) -> Row:
     """Return the row of the audit in one format, compared with its bare queries."""
-    given = ("--url", site.url, "--account", account.name, "--format")
+    given = ("--url", site.url, "--account", account.name)
     environ = site.environ(account)
-    products, floors = pairs.by_turns(
-        lambda: pairs.figures("audit.py", [*given, output_format], environ),
-        lambda: pairs.figures("audit.py", [*given, "floor"], environ),
+    products, floors = by_turns(
+        lambda: figures("ours.py", [*given, "--audit", output_format], environ),
+        lambda: figures("audit.py", given, environ),
         runs,
     )
     peak = max(one["peak_mb"] for one in products)
@@ -111,15 +142,15 @@ def audit(site: Site, account: Account, runs: int, output_format: str) -> Row:
 def start_up(site: Site, account: Account, runs: int) -> Iterator[Row]:
     """Yield the seconds to import the package, until the command prints its version, and until its first request."""
     environ = site.environ(account)
-    imported, bare = pairs.by_turns(
-        lambda: pairs.seconds([sys.executable, "-c", "import evergreen_groups"], environ),
-        lambda: pairs.seconds([sys.executable, "-c", "pass"], environ),
+    imported, bare = by_turns(
+        lambda: seconds_of([sys.executable, "-c", "import evergreen_groups"], environ),
+        lambda: seconds_of([sys.executable, "-c", "pass"], environ),
         runs,
     )
     met = median(imported) - median(bare) <= IMPORT_SECONDS
     goal = f"{IMPORT_SECONDS} s more"
     yield Row("start: import", "", "", Spread(tuple(imported)), Spread(tuple(bare)), goal=goal, met=met)
-    version = [pairs.seconds([*PROGRAM, "--version"], environ) for _ in range(runs + 1)]
+    version = [seconds_of([*PROGRAM, "--version"], environ) for _ in range(runs + 1)]
     yield _start("start: --version", version[1:])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -128,8 +159,8 @@ def start_up(site: Site, account: Account, runs: int) -> Iterator[Row]:
             f'[gateway]\nurl = "{url}"\nusername = "{account.name}"\nallow_plain_http = true\n', "utf-8"
         )
         report = [*PROGRAM, "-q", "--config", str(configuration), "report", "--no-history"]
-        floor = [sys.executable, str(pairs.HERE / "floor.py"), "--url", url, "--account", account.name]
-        products, floors = pairs.by_turns(
+        floor = [sys.executable, str(HERE / "floor.py"), "--url", url, "--account", account.name]
+        products, floors = by_turns(
             lambda: _until_first_request(report, listening, environ),
             lambda: _until_first_request([*floor, "--idl", str(site.idl)], listening, environ),
             runs,

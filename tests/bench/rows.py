@@ -18,23 +18,21 @@ class Spread:
     def median(self) -> float:
         return statistics.median(self.values)
 
-    def text(self, digits: int = 2) -> str:
+    def __str__(self) -> str:
         """The median, with the least and the most in brackets where they are others.
 
-        >>> Spread((1.0, 1.204, 3.0)).text()
-        '1.20 (1.00–3.00)'
-        >>> Spread((12.0,)).text(0)
-        '12'
+        >>> str(Spread((1.0, 1.204, 3.0)))
+        '1.20 (1.00–3.00) s'
         """
-        median, least, most = (f"{one:,.{digits}f}" for one in (self.median, min(self.values), max(self.values)))
-        return median if least == most else f"{median} ({least}–{most})"
+        median, least, most = (f"{one:,.2f}" for one in (self.median, min(self.values), max(self.values)))
+        return f"{median} s" if least == most else f"{median} ({least}–{most}) s"
 
 
 @dataclass(frozen=True)
 class Row:
     """One row: ``what`` was measured, by which ``account``, and the ``size``.
 
-    ``ours`` and ``floor`` are in ``unit``, in pairs; a row may have no ``floor``. ``cpu`` (seconds), ``calls`` and
+    ``ours`` and ``floor`` are seconds, in pairs; a row may have no ``floor``. ``cpu`` (seconds), ``calls`` and
     ``bytes`` are for both, ``peak_mb`` for the product only. ``goal`` says what is wanted, and ``met`` whether it is
     reached (None: there is no goal). ``more`` has further figures for drawings.
     """
@@ -44,10 +42,9 @@ class Row:
     size: str
     ours: Spread
     floor: Spread | None = None
-    unit: str = "s"
-    cpu: tuple[float, float | None] | None = None
-    calls: tuple[int, int | None] | None = None
-    bytes: tuple[int, int | None] | None = None
+    cpu: tuple[float, float] | None = None
+    calls: tuple[int, int] | None = None
+    bytes: tuple[int, int] | None = None
     peak_mb: float | None = None
     goal: str = ""
     met: bool | None = None
@@ -74,15 +71,14 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    digits = {"s": 2, "ms": 1}.get(row.unit, 0)
     ratio = "" if row.ratio is None else f"{row.ratio:.2f} ({row.ratio_of_medians:.2f})"
     met = {None: "", True: "yes", False: "**no**"}[row.met]
     return (
         row.what,
         row.account,
         row.size,
-        f"{row.ours.text(digits)} {row.unit}",
-        "" if row.floor is None else f"{row.floor.text(digits)} {row.unit}",
+        str(row.ours),
+        "" if row.floor is None else str(row.floor),
         ratio,
         _pair(row.cpu, lambda seconds: f"{seconds:.2f}"),
         _pair(row.calls, lambda number: f"{number:,}"),
@@ -93,8 +89,5 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _pair(figures: tuple[float, float | None] | None, text: Callable[[Any], str]) -> str:
-    if figures is None:
-        return ""
-    mine, other = figures
-    return text(mine) if other is None else f"{text(mine)} / {text(other)}"
+def _pair(figures: tuple[float, float] | None, text: Callable[[Any], str]) -> str:
+    return "" if figures is None else " / ".join(map(text, figures))

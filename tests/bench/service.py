@@ -26,7 +26,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from subprocess import Popen
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bare_desk import Family, families, log_in
-from load import READS, WRITES, Load, OurDesk, Outcome, clients_pool, under_load
+from load import READS, WRITES, Load, OurDesk, Outcome, clients_pool, together, under_load
 from programs import ACCOUNT, PASSWORD, address_in, command, megabytes, processor_seconds, serve
 
 CLIENTS = (1, 50, 200, 500)
@@ -76,7 +76,7 @@ class Row:
     """Seconds by program, for the product and the floor."""
 
     def as_line(self) -> str:
-        ours, floor = _together(self.ours), _together(self.floor)
+        ours, floor = (together(one, 0.0) for one in (self.ours, self.floor))
         per_second, bare = (statistics.median(one.per_second for one in found) for found in (self.ours, self.floor))
         differences = [one.quantile(50) - other.quantile(50) for one, other in zip(self.ours, self.floor, strict=True)]
         first_error = next(iter(ours.errors or floor.errors), "")
@@ -97,14 +97,6 @@ class Row:
             ", ".join(used),
         )
         return f"| {' | '.join(map(str, cells))} |"
-
-
-def _together(outcomes: Sequence[Outcome]) -> Outcome:
-    whole = Outcome(took=sum(one.took for one in outcomes))
-    for one in outcomes:
-        whole.seconds += one.seconds
-        whole.errors += one.errors
-    return whole
 
 
 def measured(site: Site, executor: ProcessPoolExecutor, what: str, clients: int, *, pairs: int, seconds: float) -> Row:
@@ -180,7 +172,7 @@ def steady(site: Site, clients: int, seconds: int) -> bool:
                 known(site, clients)
             outcomes.append(under_load(executor, site.load(READS[second % 4], clients, 1.0, ours=True)))
             memory.append(megabytes(site.processes["service"]))
-    whole = _together(outcomes)
+    whole = together(outcomes, sum(one.took for one in outcomes))
     grown = max(memory[-3:]) - memory[min(WARMING_UP, len(memory) - 1)]
     print(f"{clients} clients: {len(whole.seconds):,} requests, {whole.per_second:,.0f} a second")
     print(f"milliseconds: p50 {whole.quantile(50):.0f}, p99 {whole.quantile(99):.0f}; errors: {dict(whole.errors)}")

@@ -13,10 +13,10 @@ from random import Random
 from typing import Any
 
 from faults.reading import Clean, Reading
-from faults.stores import NEW, Place, Stores
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import CommandResult, Injection, World
+from faults.world import NEW, CommandResult, Injection, Place, Stores, World
 from support.change_ids import change_id
+from support.desk_page import card
 from support.gateways import PASSWORD
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalEntry, JournalStep, StepState
@@ -35,10 +35,6 @@ class CleanChange(Clean):
 
     plan: Plan
     groups_made: int
-
-
-def _barcode(patron: int) -> str:
-    return f"2000000000{patron}"
 
 
 class Changing(Reading):
@@ -195,9 +191,10 @@ class _Aftermath:
 
     def recover(self, when: str, *, may_fail: bool = False) -> None:
         """Resolve open steps, as the next run does first."""
+        login = Credentials(username=self._world.account, password=PASSWORD)
         try:
             with (
-                self._world.gateway(self._world.proxy.url, credentials=credentials(self._world)) as gateway,
+                self._world.gateway(self._world.proxy.url, credentials=login) as gateway,
                 State(self._directory / "state") as state,
             ):
                 Client(gateway, account="consortium_staff", state=state).changes.recover()
@@ -235,29 +232,25 @@ class _Aftermath:
             self._judgement.add(Ending.UNTRUE, f"undo left {left}")
 
 
-def credentials(world: World) -> Any:
-    return Credentials(username=world.account, password=PASSWORD)
-
-
 CHANGES: tuple[Changing, ...] = (
-    Changing("move", _barcode(1052), "--to", _barcode(1007)),
-    Changing("move", _barcode(1052), _barcode(1053), "--to", _barcode(1007)),
-    Changing("remove", _barcode(1052)),
-    Changing("remove", _barcode(1052), _barcode(1028), "--lead"),
-    Changing("merge", "--from", _barcode(1043), "--to", _barcode(1047)),
-    Changing("lead", _barcode(1002)),
-    Changing("lead", _barcode(1001), "--off"),
+    Changing("move", card(1052), "--to", card(1007)),
+    Changing("move", card(1052), card(1053), "--to", card(1007)),
+    Changing("remove", card(1052)),
+    Changing("remove", card(1052), card(1028), "--lead"),
+    Changing("merge", "--from", card(1043), "--to", card(1047)),
+    Changing("lead", card(1002)),
+    Changing("lead", card(1001), "--off"),
     Changing(
         "batch",
         "batch.csv",
         rows=(
-            f"move,{_barcode(1052)},{_barcode(1007)}",
-            f"remove,{_barcode(1028)},",
-            f"lead,{_barcode(1013)},on",
-            f"merge,{_barcode(1043)},{_barcode(1047)}",
+            f"move,{card(1052)},{card(1007)}",
+            f"remove,{card(1028)},",
+            f"lead,{card(1013)},on",
+            f"merge,{card(1043)},{card(1047)}",
         ),
     ),
-    Changing("undo", "#1", first=("move", _barcode(1052), _barcode(1053), "--to", _barcode(1007))),
-    Changing("undo", "#1", first=("remove", _barcode(1052))),
+    Changing("undo", "#1", first=("move", card(1052), card(1053), "--to", card(1007))),
+    Changing("undo", "#1", first=("remove", card(1052))),
     Changing("audit", "--fix"),
 )

@@ -6,26 +6,249 @@ A kind is either a way of delivery (:class:`support.fault_proxy.Fault`) or a cha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from random import Random
 from typing import Any
 
-from faults.answers import (
-    ABSENCE_IS_AN_ANSWER,
-    ROWS,
-    Bank,
-    altered_amount,
-    altered_rows,
-    another_record,
-    is_rows,
-    result_of,
-    with_result,
-)
 from support.fault_proxy import Call, Fault, HttpAnswer, with_numbers_as_text
 
-Alter = Callable[[Random, Call, HttpAnswer, Bank], HttpAnswer | None]
+from evergreen_groups.sandbox.database import idl_classes
+
+Result = Any
+
+ABSENCE_IS_AN_ANSWER = (
+    "open-ils.pcrud.search.mous.",  # patrons who owe nothing have no row
+    "open-ils.pcrud.search.mbts.",
+    "open-ils.pcrud.search.mobts.",
+    "open-ils.pcrud.search.ausp.",  # patrons without penalties
+    "open-ils.pcrud.search.au.",  # patrons whom the account can't see or who don't match
+    "open-ils.pcrud.search.ac.",
+    "open-ils.pcrud.search.aua.",
+    "open-ils.pcrud.search.circ.",  # patrons without checkouts
+    "open-ils.pcrud.search.csp.",  # penalties that the ILS doesn't use
+    "open-ils.pcrud.id_list.",  # the ids for a list: if both miss the same one, no client can notice
+    "open-ils.actor.usergroup.members.balance_owed",
+    "open-ils.actor.usergroup.members.retrieve",
+    "open-ils.actor.user.has_work_perm_at",
+    "open-ils.actor.user.perm.check",
+)
+"""Methods where a missing row can be a true answer, so no client could notice the falsification."""
+
+AMOUNT_FIELDS = {"mous": "balance_owed", "mbts": "balance_owed", "mobts": "balance_owed", "pgpt": "threshold"}
+
+
+@dataclass
+class Bank:
+    """True responses seen so far: rows by class, and the bodies of those in the same run."""
+
+    rows: dict[str, list[Result]] = field(default_factory=dict)
+    earlier: list[bytes] = field(default_factory=list)
+
+    def learn(self, answer: HttpAnswer) -> None:
+        result = result_of(answer)
+        for row in result if isinstance(result, list) else [result]:
+            if isinstance(row, dict) and row.get("__c"):
+                known = self.rows.setdefault(row["__c"], [])
+                if row not in known:
+                    known.append(row)
+
+
+def result_of(answer: HttpAnswer) -> Result:
+    try:
+        envelope = json.loads(answer.body)
+    except ValueError:
+        return None
+    payload = envelope.get("payload") if isinstance(envelope, dict) else None
+    return payload[0] if isinstance(payload, list) and payload else None
+
+
+def of_results(*results: Result) -> HttpAnswer:
+    return HttpAnswer.of({"payload": results, "status": 200})
+
+
+def as_of_rust(answer: HttpAnswer) -> HttpAnswer:
+    """Convert a response of Apache's gateway to the form of the Rust gateway."""
+    if answer.status != HTTPStatus.OK or answer.content_type != "text/plain" or answer.cut_off:
+        return answer
+    try:
+        envelope = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        envelope = None
+    if isinstance(envelope, dict) and isinstance(envelope.get("status"), int) and envelope["status"] != HTTPStatus.OK:
+        return HttpAnswer(b'{"status":400,"payload":[]}', 400, "text/json")
+    return replace(answer, content_type="text/json")
+
+
+def is_rows(result: Result) -> bool:
+    return isinstance(result, list) and bool(result)
+
+
+def _key(class_id: str) -> int:
+    known = idl_classes()[class_id]
+    return known.positions[known.primary]
+
+
+def altered_rows(how: str, chance: Random, call: Call, rows: list[Result], bank: Bank) -> list[Result] | None:
+    """Return falsified rows; None if that is impossible, or if no client could notice."""
+    if "missing" in how and call.method.startswith(ABSENCE_IS_AN_ANSWER):
+        return None
+    place = chance.randrange(len(rows))
+    if how in ("one that wasn't asked for", "one with the id of another") and not _is_asked_for(rows[place], call):
+        return None
+    if how == "one that wasn't asked for" and _asks_for_any_one(call):
+        return None
+    return ROWS[how](chance, deepcopy(rows), place, bank)
+
+
+def _is_asked_for(row: Result, call: Call) -> bool:
+    """Return whether the request names the patron whom the row is about."""
+    number = row.get("usr") if isinstance(row, dict) else None
+    if isinstance(row, dict) and row.get("__c") in idl_classes():
+        number = _value(row, _key(row["__c"]))
+    return number is not None and re.search(rf"\b{number}\b", json.dumps(call.parameters[1:])) is not None
+
+
+def _asks_for_any_one(call: Call) -> bool:
+    """Whether the question asks, with its others, for any one patron of many: a further row passes for that one.
+
+    A group's members are read that way; the patron says that none of them is hidden (``groups/families.py``). No
+    gateway is known to add a row to an answer, so a second question to confirm the patron isn't worth its cost.
+    """
+    question = json.dumps(call.parameters[1:])
+    return '"union"' in question and '"limit": 1}' in question
+
+
+def _added(chance: Random, rows: list[Result], place: int, bank: Bank) -> list[Result] | None:
+    other = _another_row(chance, rows, bank, same=True)
+    return None if other is None else [*rows[:place], other, *rows[place:]]
+
+
+def _of_another_class(chance: Random, rows: list[Result], place: int, bank: Bank) -> list[Result] | None:
+    other = _another_row(chance, rows, bank, same=False)
+    return None if other is None else [*rows[:place], other, *rows[place + 1 :]]
+
+
+def _cut_short(chance: Random, rows: list[Result], place: int, bank: Bank) -> list[Result] | None:
+    row = rows[place]
+    if not (isinstance(row, dict) and row.get("__p")):
+        return None
+    del row["__p"][chance.randrange(len(row["__p"])) :]
+    return rows
+
+
+ROWS: dict[str, Callable[[Random, list[Result], int, Bank], list[Result] | None]] = {
+    "one that wasn't asked for": _added,
+    "one of another class": _of_another_class,
+    "one with the id of another": lambda chance, rows, place, _bank: _renumbered(chance, rows, place),
+    "one with an id of 5,000 digits": lambda chance, rows, place, _bank: _renumbered(chance, rows, place, "9" * 5_000),
+    "the last missing": lambda _chance, rows, place, _bank: rows[:-1],
+    "one missing": lambda _chance, rows, place, _bank: rows[:place] + rows[place + 1 :],
+    "half of them missing": lambda _chance, rows, place, _bank: rows[: len(rows) // 2],
+    "one twice": lambda _chance, rows, place, _bank: [*rows, rows[place]],
+    "in reverse": lambda _chance, rows, place, _bank: rows[::-1],
+    "null among them": lambda _chance, rows, place, _bank: [*rows[:place], None, *rows[place:]],
+    "a number among them": lambda _chance, rows, place, _bank: [
+        *rows[:place],
+        7 if isinstance(rows[0], dict | list) else 99_999,
+        *rows[place:],
+    ],
+    "text among them": lambda _chance, rows, place, _bank: [*rows[:place], "x", *rows[place:]],
+    "one cut short": _cut_short,
+    "ids as text": lambda _chance, rows, place, _bank: (
+        [str(row) for row in rows] if all(isinstance(row, int) for row in rows) else None
+    ),
+}
+"""Ways to falsify rows."""
+
+
+def _another_row(chance: Random, rows: list[Result], bank: Bank, *, same: bool) -> Result | None:
+    """Return a row of a true response to another request, of the ``same`` class or another one."""
+    first = rows[0]
+    class_id = first.get("__c") if isinstance(first, dict) else None
+    if class_id is None:
+        return None
+    classes = [class_id] if same else sorted(set(bank.rows) - {class_id})
+    keys = {_value(row, _key(class_id)) for row in rows}
+    found = [
+        row
+        for name in classes
+        for row in bank.rows.get(name, ())
+        if name != class_id or _value(row, _key(name)) not in keys
+    ]
+    return deepcopy(chance.choice(found)) if found else None
+
+
+def _renumbered(chance: Random, rows: list[Result], place: int, id: object = None) -> list[Result] | None:
+    """Return a row with the id of another patron or object, requested or not."""
+    row = rows[place]
+    number = id or chance.choice([1001 + chance.randrange(52), 99_999])
+    if isinstance(row, dict) and row.get("__p") and row["__c"] in idl_classes():
+        position = _key(row["__c"])
+        if position >= len(row["__p"]):
+            return None
+        row["__p"][position] = number
+    elif isinstance(row, dict) and "usr" in row:
+        row["usr"] = number
+    else:
+        return None
+    return rows
+
+
+def _value(row: Result, position: int) -> Result:
+    values = row.get("__p") if isinstance(row, dict) else None
+    return values[position] if values and position < len(values) else None
+
+
+def another_record(chance: Random, result: Result, bank: Bank) -> Result | None:
+    if not (isinstance(result, dict) and result.get("__c") in idl_classes()):
+        return None
+    position = _key(result["__c"])
+    others = [
+        row
+        for row in bank.rows.get(result["__c"], ())
+        if _value(row, position) not in (None, _value(result, position)) and len(row["__p"]) >= len(result["__p"]) // 2
+    ]
+    return deepcopy(chance.choice(others)) if others else None
+
+
+def altered_amount(chance: Random, result: Result, value: object) -> Result | None:
+    """Return the result with one balance or threshold replaced by ``value``; None without any."""
+    places: list[tuple[Any, Any]] = []
+    for row in result if isinstance(result, list) else [result]:
+        if not isinstance(row, dict):
+            continue
+        if "balance_owed" in row:
+            places.append((row, "balance_owed"))
+        elif row.get("__c") in AMOUNT_FIELDS and row.get("__p"):
+            position = idl_classes()[row["__c"]].positions[AMOUNT_FIELDS[row["__c"]]]
+            if position < len(row["__p"]) and row["__p"][position] is not None:
+                places.append((row["__p"], position))
+    if not places:
+        return None
+    holder, key = chance.choice(places)
+    holder[key] = value
+    return result
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A call with its true response, when a fault hits it."""
+
+    chance: Random
+    call: Call
+    answer: HttpAnswer
+    bank: Bank
+
+    @property
+    def result(self) -> Result:
+        return result_of(self.answer)
+
+
+Alter = Callable[[Moment], HttpAnswer | None]
 """Changes a true response; returns None if the fault is impossible for it."""
 
 
@@ -57,11 +280,10 @@ def _way(fault: Fault, *, passes: bool = True, late: bool = False) -> Kind:
 
 def _web_status(status: int) -> Kind:
     page = f"<html><head><title>{status}</title></head><body><h1>Not now</h1></body></html>".encode()
-
-    def alter(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer:
-        return HttpAnswer(page, status, "text/html")
-
-    return Kind(f"HTTP {status}", alter=alter, carried_out=None, passes=status == 408 or status >= 500)
+    passes = status == 408 or status >= 500
+    return Kind(
+        f"HTTP {status}", alter=lambda _it: HttpAnswer(page, status, "text/html"), carried_out=None, passes=passes
+    )
 
 
 REFUSALS = {
@@ -79,13 +301,11 @@ _PASSING_REFUSALS = ("404 no such service", "404 transport error", "408", "500")
 def _refusal(name: str) -> Kind:
     status, debug = REFUSALS[name]
     envelope: dict[str, object] = {"payload": [], "status": status} | ({"debug": debug} if debug else {})
-
-    def alter(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
-        return HttpAnswer.of(envelope) if call.method else None
-
-    # The token is checked before anything is done.
     return Kind(
-        f"gateway {name}", alter=alter, carried_out=False if name == "401" else None, passes=name in _PASSING_REFUSALS
+        f"gateway {name}",
+        alter=lambda it: HttpAnswer.of(envelope) if it.call.method else None,
+        carried_out=False if name == "401" else None,  # the token is checked before anything is done
+        passes=name in _PASSING_REFUSALS,
     )
 
 
@@ -100,15 +320,14 @@ EVENTS: dict[str, dict[str, object]] = {
 
 
 def _event(name: str, *, inside: bool = False) -> Kind:
-    def alter(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
+    def alter(it: Moment) -> HttpAnswer | None:
         if not inside:
-            return HttpAnswer.of({"payload": [EVENTS[name]], "status": 200}) if call.method else None
-        result = result_of(answer)
-        if not isinstance(result, list):
+            return of_results(EVENTS[name]) if it.call.method else None
+        if not isinstance(it.result, list):
             return None
-        items = list(result)
-        items.insert(chance.randint(0, len(items)), EVENTS[name])
-        return with_result(items)
+        items = list(it.result)
+        items.insert(it.chance.randint(0, len(items)), EVENTS[name])
+        return of_results(items)
 
     # An expired session, a collision and a missing permission mean that nothing was done; true responses mean that it
     # was.
@@ -140,71 +359,47 @@ SHAPES: dict[str, object] = {
 def _shape(name: str) -> Kind:
     value = SHAPES[name]
 
-    def alter(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
-        true_result = result_of(answer)
-        if not call.method or (value == [] and isinstance(true_result, list)):
-            return None  # an empty result is valid
-        if value == true_result:
-            return None
-        return with_result(value)
+    def alter(it: Moment) -> HttpAnswer | None:
+        empty = value == [] and isinstance(it.result, list)  # which is valid
+        return of_results(value) if it.call.method and not empty and value != it.result else None
 
     return Kind(f"{name} for a result", alter=alter)
 
 
 def _envelope(name: str, body: Callable[[HttpAnswer], bytes], **more: Any) -> Kind:
-    def alter(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer:
-        return HttpAnswer(body(answer), **more)
-
-    return Kind(name, alter=alter)
+    return Kind(name, alter=lambda it: HttpAnswer(body(it.answer), **more))
 
 
-def _no_result(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
-    return HttpAnswer.of({"payload": [], "status": 200}) if call.method and result_of(answer) is not None else None
-
-
-def _two_results(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
-    result = result_of(answer)
-    return HttpAnswer.of({"payload": [result, deepcopy(result)], "status": 200}) if call.method else None
-
-
-def _numbers_as_text(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
-    result = result_of(answer)
-    records = result if isinstance(result, list) else [result]
+def _numbers_as_text(it: Moment) -> HttpAnswer | None:
+    records = it.result if isinstance(it.result, list) else [it.result]
     if not records or not all(isinstance(record, dict) and "__p" in record for record in records):
         return None
-    return with_numbers_as_text(answer)
+    return with_numbers_as_text(it.answer)
 
 
-def _cut_off(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer:
-    return HttpAnswer(answer.body[: chance.randrange(len(answer.body) or 1)], length=len(answer.body) or 1)
+def _cut_off(it: Moment) -> HttpAnswer:
+    length = len(it.answer.body) or 1
+    return HttpAnswer(it.answer.body[: it.chance.randrange(length)], length=length)
 
 
-def _negative_chunk_length(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer:
-    return replace(answer, chunk_length=str(-chance.randint(1, 0xFFFF)))
-
-
-def _truncated(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
-    if not answer.body:
-        return None
-    return HttpAnswer(answer.body[: chance.randrange(len(answer.body))], content_type=answer.content_type)
+def _truncated(it: Moment) -> HttpAnswer | None:
+    body = it.answer.body
+    return HttpAnswer(body[: it.chance.randrange(len(body))], content_type=it.answer.content_type) if body else None
 
 
 def _of_rows(how: str) -> Alter:
-    def alter(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
-        rows = result_of(answer)
-        if not is_rows(rows):
-            return None
-        changed = altered_rows(how, chance, call, rows, bank)
-        return None if changed is None or changed == rows else with_result(changed)
+    def alter(it: Moment) -> HttpAnswer | None:
+        rows = it.result
+        changed = altered_rows(how, it.chance, it.call, rows, it.bank) if is_rows(rows) else None
+        return None if changed is None or changed == rows else of_results(changed)
 
     return alter
 
 
 def _amount(name: str, value: object) -> Kind:
-    def alter(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
-        result = result_of(answer)
-        changed = altered_amount(chance, call, deepcopy(result), value, bank)
-        return None if changed is None else with_result(changed)
+    def alter(it: Moment) -> HttpAnswer | None:
+        changed = altered_amount(it.chance, deepcopy(it.result), value)
+        return None if changed is None else of_results(changed)
 
     return Kind(f"balance {name}", alter=alter)
 
@@ -225,15 +420,15 @@ AMOUNTS: dict[str, object] = {
 }
 
 
-def _earlier(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
-    others = [body for body in bank.earlier if body != answer.body]
-    if call.method.startswith(ABSENCE_IS_AN_ANSWER):
+def _earlier(it: Moment) -> HttpAnswer | None:
+    others = [body for body in it.bank.earlier if body != it.answer.body]
+    if it.call.method.startswith(ABSENCE_IS_AN_ANSWER):
         others = [body for body in others if result_of(HttpAnswer(body)) != []]
-    if '"select"' in json.dumps(call.parameters[1:2]):
+    if '"select"' in json.dumps(it.call.parameters[1:2]):
         # The rows of a subquery don't show which rows it matched. If those of another request have the same class, the
         # client can't tell them from true ones.
-        others = [body for body in others if _class_of(body) != _class_of(answer.body)]
-    return HttpAnswer(chance.choice(others)) if others and call.method else None
+        others = [body for body in others if _class_of(body) != _class_of(it.answer.body)]
+    return HttpAnswer(it.chance.choice(others)) if others and it.call.method else None
 
 
 def _class_of(body: bytes) -> object:
@@ -242,11 +437,11 @@ def _class_of(body: bytes) -> object:
     return first.get("__c") if isinstance(first, dict) else None
 
 
-def _another_record(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
-    if call.method == "open-ils.auth.session.retrieve":
-        return None  # the owner of the session; nothing else shows it
-    record = another_record(chance, result_of(answer), bank)
-    return None if record is None else with_result(record)
+def _another_record(it: Moment) -> HttpAnswer | None:
+    # Nothing else shows the owner of a session.
+    mine = it.call.method == "open-ils.auth.session.retrieve"
+    record = None if mine else another_record(it.chance, it.result, it.bank)
+    return None if record is None else of_results(record)
 
 
 KINDS: tuple[Kind, ...] = (
@@ -259,15 +454,19 @@ KINDS: tuple[Kind, ...] = (
     # Few runs have a call that it can affect.
     *(Kind("late copy of usergroup.new", Fault.LATE_COPY, method="open-ils.actor.usergroup.new"),) * 6,
     Kind("answer cut off", alter=_cut_off, passes=True),
-    Kind("negative chunk length", alter=_negative_chunk_length, passes=True),
+    Kind(
+        "negative chunk length",
+        alter=lambda it: replace(it.answer, chunk_length=str(-it.chance.randint(1, 0xFFFF))),
+        passes=True,
+    ),
     Kind("answer truncated", alter=_truncated),
     Kind("an earlier answer", alter=_earlier),
     *(_web_status(status) for status in (400, 401, 403, 404, 408, 413, 429, 500, 502, 503, 504, 302, 204)),
     *(_refusal(name) for name in REFUSALS),
     *(_event(name) for name in EVENTS),
     *(_event(name, inside=True) for name in EVENTS),
-    Kind("no result", alter=_no_result),
-    Kind("two results", alter=_two_results),
+    Kind("no result", alter=lambda it: of_results() if it.call.method and it.result is not None else None),
+    Kind("two results", alter=lambda it: of_results(it.result, it.result) if it.call.method else None),
     Kind("numbers as text", alter=_numbers_as_text),
     *(_shape(name) for name in SHAPES),
     _envelope("empty body", lambda answer: b""),

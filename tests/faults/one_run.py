@@ -11,11 +11,10 @@ from random import Random
 from unittest.mock import patch
 
 from faults.changing import CHANGES
-from faults.kinds import KINDS, Kind
-from faults.pages import PAGES
-from faults.panel import PANELS
+from faults.kinds import KINDS, Kind, Moment
 from faults.reading import READINGS, Clean, Reading
 from faults.verdict import Ending, Judgement
+from faults.web import PAGES, PANELS
 from faults.world import LOGIN, WRITES, Exchange, Injection, World
 
 LASTING = 1_000
@@ -86,7 +85,7 @@ class Runner:
         with patch.multiple(world, seconds=timeout, grace=timeout / 2) if late else nullcontext():
             judgement = subject.run(world, clean, list(injections), chance)
         verdict = Verdict(seed, subject, injections, tuple(world.hit), judgement)
-        if clean.is_answered and _ought_to_pass(verdict) and verdict.ending is Ending.ERROR:
+        if not subject.is_refused and _ought_to_pass(verdict) and verdict.ending is Ending.ERROR:
             judgement.add(Ending.NOT_REPEATED, "; ".join(detail for _, detail in judgement.found))
         return verdict
 
@@ -112,7 +111,7 @@ class Runner:
     def _makes_a_difference(self, kind: Kind, exchange: Exchange) -> bool:
         if kind.method is not None and kind.method != exchange[0].method:
             return False
-        return kind.alter is None or kind.alter(Random(0), *exchange, self.world.bank) is not None
+        return kind.alter is None or kind.alter(Moment(Random(0), *exchange, self.world.bank)) is not None
 
 
 def _ought_to_pass(verdict: Verdict) -> bool:

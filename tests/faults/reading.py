@@ -1,10 +1,9 @@
-"""Commands that read: the report, the audit, show, check and the panel's summary, compared to runs without faults."""
+"""Commands that read: the report, the audit, show and check, compared to runs without faults."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,20 +13,15 @@ from typing import Any
 from unittest.mock import patch
 
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import PASSWORD, CommandResult, Exchange, Injection, World
-from support.states import state_in
+from faults.world import CommandResult, Exchange, Injection, World
+from support.conversation import differences
 
-from evergreen_groups import exit_status, hooks
-from evergreen_groups.client import Client
-from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.gateway import Credentials
+from evergreen_groups import exit_status
 from evergreen_groups.gateway import gateway as rows_by_values
 from evergreen_groups.groups.search import GroupSearch
 
 _VOLATILE = {"generated_at", "gateway", "since", "trend"}
 INCOMPLETE = "shown as incomplete"
-_RECORDS = {"report"}
-"""Commands that save something for the next run."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +33,6 @@ class Clean:
     exchanges: tuple[Exchange, ...]
     state: Path
     cache: Path
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether it wasn't refused."""
-        return True
 
 
 @contextmanager
@@ -58,12 +47,18 @@ def small_pages() -> Iterator[None]:
 
 
 class Reading:
-    """A command that reads, for an account; with ``small_pages``, it reads several pages."""
+    """A command that reads, for an account; with ``small_pages``, it reads several pages.
+
+    ``again`` is how often it is asked again after the faults.
+    """
+
+    is_refused = False
 
     def __init__(self, account: str, *words: str, small_pages: bool = False) -> None:
         self.account = account
         self.words = words
         self._small_pages = small_pages
+        self.again = 0.5 if self.name == "report" else 0.2  # a report saves something for the next run
 
     def __str__(self) -> str:
         return f"{' '.join(self.words)} as {self.account}{' in small pages' if self._small_pages else ''}"
@@ -76,36 +71,45 @@ class Reading:
         with small_pages() if self._small_pages else nullcontext():
             return world.command(directory, *self.words, "--format", "json")
 
+    @contextmanager
+    def _asking(self, world: World, directory: Path) -> Iterator[Callable[[], CommandResult]]:
+        """Yield a function that asks, for the first time or again."""
+        world.account = self.account
+        yield lambda: self._run(world, directory)
+
     def clean(self, world: World) -> Clean:
         """Return what the second run without faults does."""
         directory = world.fresh()
-        world.account = self.account
-        self._run(world, directory)
-        with world.watched() as traffic:
-            ran = self._run(world, directory)
+        with self._asking(world, directory) as ask:
+            ask()
+        with self._asking(world, directory) as ask, world.watched() as traffic:
+            ran = ask()
         assert not ran.escaped, ran.escaped
-        assert ran.output, f"{self}: {ran.errors}"
-        return Clean(
-            ran.status, plain(json.loads(ran.output)), tuple(traffic.answers), directory / "state", directory / "cache"
-        )
+        assert bool(ran.output) is not self.is_refused, f"{self}: {ran.errors}"
+        document = plain(json.loads(ran.output)) if ran.output else None
+        return Clean(ran.status, document, tuple(traffic.answers), directory / "state", directory / "cache")
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
+        """Ask with faults, then perhaps without: nothing is written, and nothing malformed is cached."""
         judgement = Judgement()
-        cached = chance.random() < 0.7
-        again = chance.random() < (0.5 if self.name in _RECORDS else 0.2)
+        cached, again = chance.random() < 0.7, chance.random() < self.again
         directory = world.fresh(state=clean.state, cache=clean.cache if cached else None)
-        world.account = self.account
-        before = world.stores()
-        with world.faults(injections, chance):
-            ran = self._run(world, directory)
-        self._judge(ran, clean, judgement)
-        if world.stores() != before:
-            judgement.add(Ending.WRITE, "something was written")
-        if again:
-            was_incomplete = (Ending.ERROR, INCOMPLETE) in judgement.found
-            self._judge(self._run(world, directory), clean, judgement, afterwards=True, was_incomplete=was_incomplete)
+        with self._asking(world, directory) as ask:
+            before = world.stores()
+            with world.faults(injections, chance):
+                ran = ask()
+            self._judge(ran, clean, judgement)
+            if again:
+                self._pass_time(injections)
+                was_incomplete = (Ending.ERROR, INCOMPLETE) in judgement.found
+                self._judge(ask(), clean, judgement, afterwards=True, was_incomplete=was_incomplete)
+            if world.stores() != before:
+                judgement.add(Ending.WRITE, "something was written")
         shutil.rmtree(directory)
         return judgement
+
+    def _pass_time(self, injections: list[Injection]) -> None:
+        pass
 
     def _judge(
         self,
@@ -144,47 +148,8 @@ class Reading:
             judgement.add(Ending.ERROR, INCOMPLETE)
             return
         when = "the next run: " if afterwards else ""
-        judgement.add(Ending.WRONG_NUMBER, f"{when}exit status {ran.status}, {difference(clean.document, document)}")
-
-
-class Hook(Reading):
-    def __init__(self, account: str, name: str, call: Callable[[Client], Any]) -> None:
-        super().__init__(account, name)
-        self._call = call
-
-    def _gateway(self, world: World, directory: Path) -> Any:
-        credentials = Credentials(username=self.account, password=PASSWORD)
-        return world.gateway(world.proxy.url, credentials=credentials, cache_directory=directory / "cache")
-
-    def _ask(self, client: Client) -> CommandResult:
-        try:
-            document = hooks.as_json(self._call(client))
-        except EvergreenGroupsError as error:
-            return CommandResult(1, "", f"evergreen-groups: {error}", 0.0)
-        except Exception:  # any other exception is wrong
-            return CommandResult(1, "", "", 0.0, traceback.format_exc())
-        return CommandResult(0, json.dumps(document), "", 0.0)
-
-    def _run(self, world: World, directory: Path) -> CommandResult:
-        with self._gateway(world, directory) as gateway:
-            return self._ask(Client(gateway, account=self.account, state=state_in(directory / "state")))
-
-    def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
-        """Call the hook with faults, then without: nothing malformed may be cached."""
-        judgement = Judgement()
-        cached = chance.random() < 0.7
-        directory = world.fresh(cache=clean.cache if cached else None)
-        before = world.stores()
-        with self._gateway(world, directory) as gateway:
-            client = Client(gateway, account=self.account, state=state_in(directory / "state"))
-            with world.faults(injections, chance):
-                ran = self._ask(client)
-            self._judge(ran, clean, judgement)
-            self._judge(self._ask(client), clean, judgement, afterwards=True)
-        if world.stores() != before:
-            judgement.add(Ending.WRITE, "something was written")
-        shutil.rmtree(directory)
-        return judgement
+        wrong = next(differences(clean.document, document), "")
+        judgement.add(Ending.WRONG_NUMBER, f"{when}exit status {ran.status}, {wrong}")
 
 
 def plain(document: Any) -> Any:
@@ -269,21 +234,6 @@ def _members(document: Any) -> dict[tuple[str, int], tuple[Any, ...]]:
     return found
 
 
-def difference(right: Any, wrong: Any, path: str = "") -> str:
-    """Return the first difference between two documents."""
-    if isinstance(right, dict) and isinstance(wrong, dict):
-        for name in {**right, **wrong}:
-            if right.get(name) != wrong.get(name):
-                return difference(right.get(name), wrong.get(name), f"{path}.{name}")
-    if isinstance(right, list) and isinstance(wrong, list):
-        if len(right) != len(wrong):
-            return f"{path}: {len(right)} became {len(wrong)}"
-        for place, (one, other) in enumerate(zip(right, wrong, strict=True)):
-            if one != other:
-                return difference(one, other, f"{path}[{place}]")
-    return f"{path}: {str(right)[:80]} became {str(wrong)[:80]}"
-
-
 ACCOUNTS = ("consortium_staff", "admin", "north_manager", "harbor_desk")
 
 READINGS: tuple[Reading, ...] = (
@@ -299,13 +249,4 @@ READINGS: tuple[Reading, ...] = (
     *(Reading(account, "check", "--user", "1026", "--all-members") for account in ACCOUNTS[:3]),
     Reading("consortium_staff", "check", "20000000001001"),
     Reading("harbor_desk", "check", "20000000001001", "--all-members"),
-    *(Hook(account, "patron summary", lambda client: hooks.patron_summary(client, 1026)) for account in ACCOUNTS[:3]),
-    Hook("harbor_desk", "patron summary", lambda client: hooks.patron_summary(client, 1015)),
-    Hook("consortium_staff", "group summary", lambda client: hooks.group_summary(client, 1008)),
-    Hook("consortium_staff", "block decision", lambda client: hooks.block_decision(client, 1053)),
-    Hook(
-        "consortium_staff",
-        "block decision",
-        lambda client: hooks.block_decision_by_barcode(client, "20000000001001"),
-    ),
 )

@@ -9,17 +9,12 @@ from faults.world import CommandResult
 
 from evergreen_groups import exit_status
 
-ERRORS = frozenset(exit_status.MEANINGS) - {
-    exit_status.DONE,
-    exit_status.USAGE,
-    exit_status.CONFIGURATION,
-    exit_status.BLOCKED,
-    exit_status.STALE,
-    exit_status.UNWELL,
-    exit_status.BUSY,
-    exit_status.INTERRUPTED,
-    exit_status.TERMINATED,
-}
+ERRORS = frozenset(
+    {
+        *(exit_status.FAILED, exit_status.UNREACHABLE, exit_status.LOGIN, exit_status.PERMISSION),
+        *(exit_status.INCOMPLETE, exit_status.UNSENT, exit_status.DEADLINE, exit_status.UNTRUSTED),
+    }
+)
 """Exit statuses allowed for a run with faults that doesn't succeed."""
 
 SLOW = 20.0

@@ -1,4 +1,4 @@
-"""The world of a run with faults: a sandbox, the proxy in front of it, and commands run in this process."""
+"""The world of a run with faults: a sandbox and its data, the proxy in front of it, and commands in this process."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from random import Random
 from typing import Any, Literal
 from unittest.mock import patch
 
-from faults.answers import Bank, as_of_rust, result_of
-from faults.kinds import Kind
-from faults.stores import Stores
+from faults.kinds import Bank, Kind, Moment, as_of_rust, result_of
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, fault_proxy
-from support.gateways import PASSWORD
+from support.gateways import environ_of
 
 from evergreen_groups import gateway as gateways
+from evergreen_groups.changes import PENALTIES
 from evergreen_groups.cli import logs
 from evergreen_groups.cli.application import run
 from evergreen_groups.gateway import Gateway, RetryPolicy
@@ -45,6 +44,84 @@ _MEMORY = Path("/dev/shm")
 _LATER = timedelta(hours=2)
 
 Exchange = tuple[Call, HttpAnswer]
+
+NEW = "a new group"
+FIELDS = ("usrgroup", "master_account")
+_COMES_WITH_EVERY_CHANGE = {"last_xact_id", "last_update_time", "_position"}
+_ANOTHER_MATTER = ("ausp", "aum")
+_VOLATILE_TABLES = ("about", "sequences", "sqlite_stat1", "sqlite_sequence")
+
+Place = tuple[int, str]
+"""A patron's id and a field; the field ``penalties`` means the penalties in force."""
+
+
+@dataclass(frozen=True)
+class Stores:
+    """All rows by table and key, the columns of each table, and the number of the next new group."""
+
+    rows: dict[str, dict[Any, tuple[Any, ...]]]
+    columns: dict[str, list[str]]
+    next_group: int
+
+    @classmethod
+    def of(cls, sandbox: Sandbox) -> Stores:
+        connection = sandbox._store.read()
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        rows: dict[str, dict[Any, tuple[Any, ...]]] = {}
+        columns: dict[str, list[str]] = {}
+        for table in tables:
+            if table not in _VOLATILE_TABLES:
+                found = connection.execute(f'SELECT * FROM "{table}"')
+                columns[table] = names = [column[0] for column in found.description]
+                key = names.index("id") if "id" in names else None
+                rows[table] = {(row if key is None else row[key]): row for row in found}
+        asked = "SELECT next FROM sequences WHERE name = 'actor.usr_usrgroup_seq'"
+        return cls(rows, columns, int(connection.execute(asked).fetchone()[0]))
+
+    def value(self, patron: int, field: str) -> int:
+        return int(self.rows["au"][patron][self.columns["au"].index(field)])
+
+    def penalties(self) -> dict[int, frozenset[tuple[Any, ...]]]:
+        """Return the penalties in force by patron, without what differs when the same penalty is set again."""
+        found: dict[int, set[tuple[Any, ...]]] = {}
+        for row in self.rows["ausp"].values():
+            values = dict(zip(self.columns["ausp"], row, strict=True))
+            if values["stop_date"] is None:
+                kind = (values["standing_penalty"], values["org_unit"], values["staff"])
+                found.setdefault(values["usr"], set()).add(kind)
+        return {patron: frozenset(kinds) for patron, kinds in found.items()}
+
+    def changes_since(self, before: Stores) -> dict[Place, Any]:
+        """Return the differences in groups, leads and penalties, with ``NEW`` for a group that didn't exist."""
+        found: dict[Place, Any] = {}
+        for patron in self.rows["au"]:
+            for name in FIELDS:
+                value = self.value(patron, name)
+                if value != before.value(patron, name):
+                    found[patron, name] = NEW if name == "usrgroup" and value >= before.next_group else value
+        was, now = before.penalties(), self.penalties()
+        for patron in {*was, *now}:
+            if was.get(patron) != now.get(patron):
+                found[patron, PENALTIES] = now.get(patron, frozenset())
+        return found
+
+    def foreign_since(self, before: Stores) -> list[str]:
+        """Return all other differences."""
+        patrons = {patron for patron, _field in self.changes_since(before)}
+        found = []
+        for table, rows in self.rows.items():
+            if table in _ANOTHER_MATTER:
+                continue
+            for key in {**before.rows[table], **rows}:
+                was, now = before.rows[table].get(key), rows.get(key)
+                if was is None or now is None:
+                    found.append(f"{table} {key} {'is new' if was is None else 'is gone'}")
+                    continue
+                known = {*FIELDS, *(_COMES_WITH_EVERY_CHANGE if key in patrons else ())} if table == "au" else ()
+                for name, one, other in zip(self.columns[table], was, now, strict=True):
+                    if one != other and name not in known:
+                        found.append(f"{table} {key}: {name} {one!r} became {other!r}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -193,7 +270,7 @@ class World:
 
     def _altered(self, injection: Injection, call: Call, answer: HttpAnswer) -> HttpAnswer | None:
         assert injection.kind.alter is not None
-        altered = injection.kind.alter(self.traffic.chance, call, answer, self.bank)
+        altered = injection.kind.alter(Moment(self.traffic.chance, call, answer, self.bank))
         if altered is None:
             return None
         self.hit.append(call.method)
@@ -251,11 +328,9 @@ class World:
     @contextmanager
     def environment(self, directory: Path) -> Iterator[None]:
         environ = {
+            **environ_of(self.proxy.url, self.account),
             "HOME": str(directory),
             "COLUMNS": "80",
-            "EVERGREEN_GROUPS_GATEWAY_URL": self.proxy.url,
-            "EVERGREEN_GROUPS_GATEWAY_USERNAME": self.account,
-            "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
             "STATE_DIRECTORY": str(directory / "state"),
             "CACHE_DIRECTORY": str(directory / "cache"),
         }

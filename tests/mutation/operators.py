@@ -37,7 +37,13 @@ class Mutant(NamedTuple):
     source: str
 
 
-class RemoveStatement(Operator):
+class _Ours(Operator):
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        return ()
+
+
+class RemoveStatement(_Ours):
     """Remove a statement that has an effect: a call, a raise, or a change of an existing object."""
 
     def mutation_positions(self, node: Any) -> Iterator[Any]:
@@ -49,12 +55,8 @@ class RemoveStatement(Operator):
         node.children[0] = Keyword("pass", first.start_pos, prefix=first.get_first_leaf().prefix)
         return node
 
-    @classmethod
-    def examples(cls) -> tuple[()]:
-        return ()
 
-
-class ReturnNone(Operator):
+class ReturnNone(_Ours):
     """Return None instead of a value."""
 
     def mutation_positions(self, node: Any) -> Iterator[Any]:
@@ -65,12 +67,8 @@ class ReturnNone(Operator):
         node.children[1] = Keyword("None", node.children[1].start_pos, prefix=" ")
         return node
 
-    @classmethod
-    def examples(cls) -> tuple[()]:
-        return ()
 
-
-class RemoveKeywordArgument(Operator):
+class RemoveKeywordArgument(_Ours):
     """Remove a keyword argument, so that the default applies."""
 
     def mutation_positions(self, node: Any) -> Iterator[Any]:
@@ -83,10 +81,6 @@ class RemoveKeywordArgument(Operator):
         last = place + 1 < len(node.children) and node.children[place + 1] == ","
         del node.children[place : place + 1 + last]
         return node
-
-    @classmethod
-    def examples(cls) -> tuple[()]:
-        return ()
 
 
 OURS = {one.__name__: one for one in (RemoveStatement, ReturnNone, RemoveKeywordArgument)}

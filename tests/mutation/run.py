@@ -36,21 +36,18 @@ from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory  # noq
 RESULTS = REPOSITORY / "build" / "mutants"
 SHORTEST_TIMEOUT = 30.0
 PRELOADED = (
-    "hypothesis",
-    "hypothesis.strategies",
-    "requests",
-    "urllib3",
-    "flask",
-    "waitress",
-    "lxml.etree",
-    "jinja2",
-    "rich",
-    "click",
-    "pytest",
-    "sqlalchemy",
-    "alembic.command",
-    "psycopg",
-    "limits",
+    *(
+        "hypothesis",
+        "hypothesis.strategies",
+        "requests",
+        "urllib3",
+        "flask",
+        "waitress",
+        "lxml.etree",
+        "jinja2",
+        "rich",
+    ),
+    *("click", "pytest", "sqlalchemy", "alembic.command", "psycopg", "limits"),
 )
 """Slow imports of other packages, done once before the processes that run tests are forked."""
 PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"
@@ -177,10 +174,6 @@ def try_module(name: str, options: argparse.Namespace) -> str:
     """Try a module's mutants and return its line of the table."""
     configured, path = modules()[name], RESULTS / f"{name}.json"
     total, selected = chosen(configured["files"], options.sample, options.seed, options.only)
-    former: dict[str, Tried] = {}
-    if options.survivors:
-        former = {it.name: it for it in (Tried(**each) for each in json.loads(path.read_text("utf-8")))}
-        selected = [it for it in chosen(configured["files"], 0, 0, "")[1] if it[0].name in _survivors(former)]
     print(f"{name}: {len(selected)} of {total} mutants ", end="", flush=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     parts = [RESULTS / f"{name}-{number}.jsonl" for number in range(options.jobs)]
@@ -200,19 +193,14 @@ def try_module(name: str, options: argparse.Namespace) -> str:
     if failed:
         sys.exit(1)
     tried = [Tried(**json.loads(line)) for part in parts for line in part.read_text("utf-8").splitlines()]
-    results = list({**former, **{it.name: it for it in tried}}.values())
     for part in parts:
         part.unlink()
-    path.write_text(json.dumps([asdict(it) for it in results], indent=1), "utf-8")
-    survivors = [it for it in results if not it.killed_by]
+    path.write_text(json.dumps([asdict(it) for it in tried], indent=1), "utf-8")
+    survivors = [it for it in tried if not it.killed_by]
     for it in survivors:
         print(f"survived: {it.name}\n{it.diff}\n")
-    killed, late = len(results) - len(survivors), sum(it.timed_out for it in results)
-    return f"{name:12} {total:6} {len(results):6} {killed:6} {late:9} {len(survivors):9}"
-
-
-def _survivors(results: dict[str, Tried]) -> set[str]:
-    return {name for name, tried in results.items() if not tried.killed_by}
+    killed, late = len(tried) - len(survivors), sum(it.timed_out for it in tried)
+    return f"{name:12} {total:6} {len(tried):6} {killed:6} {late:9} {len(survivors):9}"
 
 
 def main() -> None:
@@ -223,7 +211,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11, help="of that chance")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once")
     parser.add_argument("--only", default="", help="those whose file, operator and number have this in them")
-    parser.add_argument("--survivors", action="store_true", help="those that survived the last time, once more")
     options = parser.parse_args()
     os.nice(10)
     for name in PRELOADED:

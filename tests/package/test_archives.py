@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.repository import REPOSITORY
+from support.repository import REPOSITORY, build
 
 from evergreen_groups import __version__
 from evergreen_groups.cli.manual import PLACES, contexts
@@ -44,19 +43,6 @@ def copy_of_the_source(target: Path, when: float, mode: int) -> Path:
         file.chmod(mode | (0o100 if os.access(REPOSITORY / name, os.X_OK) else 0))
         os.utime(file, (when, when))
     return target
-
-
-def build(source: Path, target: Path, kind: str, environ: dict[str, str], umask: int) -> Path:
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(target)],
-        cwd=source,
-        env=os.environ | environ,
-        umask=umask,
-        capture_output=True,
-        check=True,
-    )
-    (built,) = target.glob("*.whl" if kind == "wheel" else "*.tar.gz")
-    return built
 
 
 @dataclass

@@ -115,12 +115,3 @@ def test_a_machine_without_build_tools_gets_the_line_for_apt(tmp_path: Path) -> 
     assert done.returncode == 1
     assert f"apt-get build-dep -y {REPOSITORY}/packaging" in done.stderr
     assert not (tmp_path / "dist").exists()
-
-
-def test_a_bug_report_has_what_a_maintainer_needs_and_no_patron_data() -> None:
-    body = {field["id"]: field for field in read(".github", "ISSUE_TEMPLATE", "bug.yml")["body"] if "id" in field}
-    assert {name for name, field in body.items() if field.get("validations", {}).get("required")} == {
-        *("happened", "version", "evergreen", "doctor"),
-    }
-    assert "doctor --json" in body["doctor"]["attributes"]["description"]
-    assert body["no-patron-data"]["attributes"]["options"][0]["required"] is True

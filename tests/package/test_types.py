@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.pages import blocks
-from support.repository import REPOSITORY
+from support.repository import REPOSITORY, build
 
 pytestmark = pytest.mark.long
 
@@ -30,14 +30,8 @@ with eg.connect("https://evergreen.example.org", username="me", password="…") 
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the Python of an environment in which the wheel was unpacked."""
     place = tmp_path_factory.mktemp("user")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(place)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        check=True,
-    )
+    wheel = build(REPOSITORY, place)
     venv.create(place / "venv", symlinks=True)
-    (wheel,) = place.glob("*.whl")
     (packages,) = (place / "venv" / "lib").glob("python*/site-packages")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(packages)

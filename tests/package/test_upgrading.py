@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 from support.gateways import PASSWORD
-from support.repository import REPOSITORY
+from support.repository import REPOSITORY, build
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state.schema import VERSION
@@ -68,7 +68,7 @@ def blocks() -> Iterator[Block]:
             yield Block(section, way, text)
 
 
-def wheel(source: Path, version: str, *, later_schema: bool = False) -> Path:
+def build_release(source: Path, version: str, *, later_schema: bool = False) -> Path:
     """Build a release's wheel: this source with a version, and a database migration more for a later one."""
     shutil.copytree(REPOSITORY / "evergreen_groups", source / "evergreen_groups")
     shutil.copytree(REPOSITORY / "config", source / "config")
@@ -87,13 +87,7 @@ def wheel(source: Path, version: str, *, later_schema: bool = False) -> Path:
         # As from 1.0 on: today's schema is the first, and the oldest that can be upgraded.
         pin(package / "state" / "database.py", "range(1, int(VERSION))", f"range(1, {VERSION})")
         pin(migration.with_name("initial.py"), "revision = schema.VERSION", f'revision = "{VERSION}"')
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(source.parent)],
-        cwd=source,
-        capture_output=True,
-        check=True,
-    )
-    return source.parent / f"evergreen_groups-{version}-py3-none-any.whl"
+    return build(source, source.parent / version)
 
 
 def pin(file: Path, former: str, text: str) -> None:
@@ -190,8 +184,8 @@ class Machine:
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the wheels, in place of checkouts."""
     directory = tmp_path_factory.mktemp("releases")
-    wheel(directory / "old", OLD)
-    wheel(directory / "new", NEW, later_schema=True)
+    for built in (build_release(directory / "old", OLD), build_release(directory / "new", NEW, later_schema=True)):
+        built.rename(directory / built.name)
     return directory
 
 

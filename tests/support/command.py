@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.gateways import PASSWORD
+from support.gateways import environ_of
 from support.loaded_program import loaded_program
 
 from evergreen_groups.settings.reading import CONFIG_VARIABLE
@@ -20,24 +20,15 @@ class Command:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("EVERGREEN_", "XDG_"))}
         self.config = directory / "command.toml"  # without this, the machine's configuration would apply
         self.config.touch()
-        self.environ = {
-            **kept,
-            "HOME": str(directory),
-            "COLUMNS": "80",
-            CONFIG_VARIABLE: str(self.config),
-        }
+        self.environ = {**kept, "HOME": str(directory), "COLUMNS": "80", CONFIG_VARIABLE: str(self.config)}
         if url is not None:
-            self.environ |= {
-                "EVERGREEN_GROUPS_GATEWAY_URL": url,
-                "EVERGREEN_GROUPS_GATEWAY_USERNAME": account,
-                "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
-            }
+            self.environ |= environ_of(url, account)
 
     def arguments(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "evergreen_groups", *words]
 
     def __call__(self, *words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-        status, output, errors = loaded_program()(words, self.environ, answer)
+        status, output, errors, _steps = loaded_program()(words, self.environ, answer)
         return subprocess.CompletedProcess(self.arguments(*words), status, output, errors)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import openpyxl
@@ -104,7 +104,7 @@ class Typed:
         self._command = Command(directory, url, account)
         self._command.environ["EVERGREEN_GROUPS_PASSWORD"] = PASSWORD
         self._directory, self._url = directory, url
-        self._began = datetime.now(UTC)
+        self._began = datetime.now(UTC).date()
         (directory / "changes.csv").write_text(_BATCH, encoding="utf-8")
 
     def __call__(self, words: Sequence[str]) -> str:
@@ -131,30 +131,10 @@ class Typed:
         text = text.replace(self._url, "GATEWAY").replace(str(self._directory), "DIRECTORY")
         text = re.sub(r"(?<=\d-)[0-9a-z]{6}\b", "SUFFIX", text)
         text = re.sub(r"\.editions/[^/]+", ".editions/ONE", text)
-        text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:?00|Z)", self._moment, text)
-        text = re.sub(r"\d{1,2} [A-Z][a-z]+ \d{4}, \d\d:\d\d", self._moment, text)
-        return re.sub(r"\d{4}-\d\d-\d\d|\d{1,2} [A-Z][a-z]+ \d{4}", self._day, text)
-
-    def _moment(self, found: re.Match[str]) -> str:
-        return "NOW" if _read(found[0]) >= self._began - timedelta(minutes=1) else found[0]
-
-    def _day(self, found: re.Match[str]) -> str:
-        try:
-            day = _read(found[0])
-        except ValueError:  # for example "12 Nowhere 2026"
-            return found[0]
-        return "TODAY" if self._began.date() <= day.date() <= datetime.now(UTC).date() else found[0]
-
-
-def _read(text: str) -> datetime:
-    if re.match(r"\d{4}-", text):
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
-    for form in ("%d %B %Y, %H:%M", "%d %b %Y, %H:%M", "%d %B %Y", "%d %b %Y"):
-        try:
-            return datetime.strptime(text, form).replace(tzinfo=UTC)
-        except ValueError:
-            continue
-    raise ValueError(text)
+        for day in {self._began, datetime.now(UTC).date()}:  # the run may pass midnight
+            for shown in (f"{day:%Y-%m-%d}", f"{day:%-d %B %Y}", f"{day:%-d %b %Y}"):
+                text = re.sub(rf"(?<!\d){shown}", "TODAY", text)
+        return re.sub(r"TODAY(?:T|, )\d\d:\d\d(?::\d\d)?(?:\.\d+)?(?:\+00:?00|Z)?", "NOW", text)
 
 
 def _content(path: Path) -> str:

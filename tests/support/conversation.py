@@ -72,7 +72,7 @@ class Conversation:
         wanted, found = json.loads(expected["body"]), json.loads(body)
         self._remember(wanted["payload"], found["payload"])
         ordered = any(name == "param" and "order_by" in value for name, value in exchange["form"])
-        return next(_differences(_comparable(_outcome(wanted), ordered), _comparable(_outcome(found), ordered), ""), "")
+        return next(differences(_comparable(_outcome(wanted), ordered), _comparable(_outcome(found), ordered)), "")
 
     def _send(self, method: str, path: str, form: list[tuple[str, str]]) -> tuple[int, str, str]:
         data = urlencode(form, quote_via=quote)
@@ -167,12 +167,13 @@ def _comparable(value: Any, ordered: bool) -> Any:
     return value
 
 
-def _differences(wanted: Any, found: Any, where: str) -> Iterator[str]:
+def differences(wanted: Any, found: Any, where: str = "") -> Iterator[str]:
+    """Yield where two JSON documents differ."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         for name in [*wanted, *(name for name in found if name not in wanted)]:
-            yield from _differences(wanted.get(name), found.get(name), f"{where}.{name}")
+            yield from differences(wanted.get(name), found.get(name), f"{where}.{name}")
     elif isinstance(wanted, list) and isinstance(found, list):
         for place, (one, other) in enumerate(zip_longest(wanted, found)):
-            yield from _differences(one, other, f"{where}[{place}]")
+            yield from differences(one, other, f"{where}[{place}]")
     elif wanted != found or type(wanted) is not type(found):
         yield f"{where}: {json.dumps(wanted)[:80]} expected, {json.dumps(found)[:80]} came"

@@ -256,24 +256,19 @@ def _names_of(node: ast.AST, function: ast.AST) -> tuple[frozenset[str], bool]:
 
 
 def _set_in(function: ast.AST, name: str) -> Iterator[str]:
-    """Return the keys of a dictionary that a function assigns to a name, and adds later."""
+    """Return the keys of a dictionary that a function assigns to a name, also in a tuple, and adds later."""
     for node in ast.walk(function):
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-            if isinstance(target, ast.Name) and target.id == name:
-                yield from _names_of(node.value, function)[0]
-            elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
-                for one, value in zip(target.elts, node.value.elts, strict=True):
-                    if isinstance(one, ast.Name) and one.id == name:
-                        yield from _names_of(value, function)[0]
-            elif (
-                isinstance(target, ast.Subscript)
-                and isinstance(target.value, ast.Name)
-                and target.value.id == name
-                and isinstance(target.slice, ast.Constant)
-            ):
-                yield str(target.slice.value)
+            pairs = [(target, node.value)]
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs = list(zip(target.elts, node.value.elts, strict=True))
+            for one, value in pairs:
+                if ast.unparse(one) == name:
+                    yield from _names_of(value, function)[0]
+                elif isinstance(one, ast.Subscript) and ast.unparse(one.value) == name:
+                    yield str(ast.literal_eval(one.slice))
 
 
 def page() -> str:
@@ -340,14 +335,8 @@ def _error_rows() -> set[tuple[str, ...]]:
             kind = error_classes()[kind]
         known: type[tree.EvergreenGroupsError] = getattr(tree, kind)
         status = exit_status.for_error(known.__new__(known))
-        rows.add(
-            (
-                f"`{site.code or default_code(site.kind)}`",
-                f"`{site.kind}`",
-                str(status),
-                _shown(site.message, site.detail),
-            )
-        )
+        code = site.code or default_code(site.kind)
+        rows.add((f"`{code}`", f"`{site.kind}`", str(status), _shown(site.message, site.detail)))
     return rows
 
 

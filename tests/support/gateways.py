@@ -20,6 +20,12 @@ from evergreen_groups.sandbox import Sandbox
 PASSWORD = "sandbox"
 
 
+def environ_of(url: str, account: str = "consortium_staff") -> dict[str, str]:
+    """Return the environment variables of a program for an account."""
+    own = {"GATEWAY_URL": url, "GATEWAY_USERNAME": account, "PASSWORD": PASSWORD}
+    return {f"EVERGREEN_GROUPS_{name}": value for name, value in own.items()}
+
+
 def gateway_of(url: str, account: str, **options: object) -> Gateway:
     credentials = Credentials(username=account, password=PASSWORD)
     return Gateway(url, credentials=credentials, **options)  # type: ignore[arg-type]  # handed on as they come

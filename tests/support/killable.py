@@ -1,17 +1,14 @@
 """Run the command in processes that can be killed at any step that touches the disk.
 
-As a program, this module loads the command once and forks for each run; tests use :class:`Killable`. A step is a system
-call or call of SQLite that may change something, a query to PostgreSQL, a send, or the first receive after it (the
-number of further receives varies between runs, and step numbers must be reproducible). The process is killed before the
-step.
+A step is a system call or call of SQLite that may change something, a query to PostgreSQL, a send, or the first receive
+after it (the number of further receives varies between runs, and step numbers must be reproducible). The process is
+killed before the step.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import selectors
 import signal
 import socket
 import sqlite3
@@ -21,10 +18,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn, Self
 
-from support.forking import ForkingProgram
-from support.loaded_program import load_package
+from support.loaded_program import LoadedProgram
 
 _SYSTEM_CALLS = {
     "open", "replace", "rename", "fsync", "mkdir", "symlink", "unlink", "remove", "rmdir", "ftruncate", "pwrite", "link"
@@ -64,14 +60,21 @@ class World:
 ORDINARY = World()
 
 
-class Killable(ForkingProgram):
-    """The program that forks, for the duration of a test module."""
+class Killable:
+    """A program that forks, for the duration of a test module. ``environ`` is the environment of it and of its runs."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        super().__init__("support.killable", environ)
+        self._environ = environ
+        self._program = LoadedProgram({**environ, "PYTHONPATH": str(Path(__file__).parents[1])})
 
     def __call__(self, *words: str, environ: Mapping[str, str], world: World = ORDINARY) -> Run:
-        return Run(**self.ask({"words": words, "environ": dict(environ), "world": asdict(world)}))
+        return Run(*self._program(words, {**self._environ, **environ}, world=asdict(world)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._program.close()
 
 
 class _Steps:
@@ -129,14 +132,11 @@ def _limited(connect: Callable[..., sqlite3.Connection], pages: int) -> Any:
     return connected
 
 
-def _child(order: dict[str, Any], output: int, errors: int, count: int) -> None:
+def run_in_world(order: dict[str, Any], ended: int) -> NoReturn:
+    """Run a command in this process, and write the number of its steps to a pipe."""
     from evergreen_groups.cli.application import run
 
     world = World(**order["world"])
-    os.environ.update(order["environ"])
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(output, 1)
-    os.dup2(errors, 2)
     _enter(world)
     steps = _Steps(world.kill_at)
     sys.setprofile(steps)
@@ -144,40 +144,5 @@ def _child(order: dict[str, Any], output: int, errors: int, count: int) -> None:
     sys.setprofile(None)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.write(count, str(steps.count).encode())
+    os.write(ended, f" {steps.count}".encode())
     os._exit(status)
-
-
-def _run(order: dict[str, Any]) -> Run:
-    # Pipes, because the limit applies to files.
-    pipes = [os.pipe() for _ in range(3)]
-    process = os.fork()
-    if process == 0:
-        _child(order, *(theirs for _ours, theirs in pipes))
-    for _ours, theirs in pipes:
-        os.close(theirs)
-    output, errors, steps = _read_all([ours for ours, _theirs in pipes])
-    _, status = os.waitpid(process, 0)
-    return Run(os.waitstatus_to_exitcode(status), output.decode(), errors.decode(), int(steps or 0))
-
-
-def _read_all(pipes: list[int]) -> list[bytes]:
-    """Read from several pipes, in any order."""
-    content = dict.fromkeys(pipes, b"")
-    with selectors.DefaultSelector() as selector:
-        for pipe in pipes:
-            selector.register(pipe, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _events in selector.select():
-                portion = os.read(key.fd, 1 << 16)
-                content[key.fd] += portion
-                if not portion:
-                    selector.unregister(key.fd)
-                    os.close(key.fd)
-    return list(content.values())
-
-
-if __name__ == "__main__":
-    load_package()
-    for line in sys.stdin:
-        print(json.dumps(asdict(_run(json.loads(line)))), flush=True)

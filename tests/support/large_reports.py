@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -102,12 +101,9 @@ def _changes(report: Report) -> Changes:
         )
 
     by_group = {group.number: change(place, group) for place, group in enumerate(report.groups)}
-    return Changes(GENERATED_AT - timedelta(days=1), by_group, (), tuple(_runs(report)))
-
-
-def _runs(report: Report) -> Iterator[RunTotals]:
-    for night in range(30):
-        at, totals = GENERATED_AT - timedelta(days=29 - night), report.totals
-        yield RunTotals(
-            at, totals.group_count - 29 + night, totals.member_count, totals.combined_fines * (70 + night) / 99
-        )
+    groups, members, fines = (report.totals.group_count, report.totals.member_count, report.totals.combined_fines)
+    trend = (
+        RunTotals(GENERATED_AT - timedelta(days=29 - night), groups - 29 + night, members, fines * (70 + night) / 99)
+        for night in range(30)
+    )
+    return Changes(GENERATED_AT - timedelta(days=1), by_group, (), tuple(trend))

@@ -149,60 +149,41 @@ def _of_errors() -> Iterator[Text]:
 def _of_source() -> Iterator[Text]:
     for path, tree in sources().items():
         place = f"evergreen_groups/{path}"
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                yield from _of_call(place, node)
+        for call in ast.walk(tree):
+            name = call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else ""
+            if name == "Message" and (text := _literal(call.args[0])):  # type: ignore[attr-defined]
+                given = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}  # type: ignore[attr-defined]
+                yield Text(place, text, given.get("plural"), given.get("context"))
+            elif name in _ARGUMENTS:
+                yield from _made(place, name, [_literal(node) for node in call.args])  # type: ignore[attr-defined]
 
 
-def _of_call(place: str, call: ast.Call) -> Iterator[Text]:
-    name = call.func.id if isinstance(call.func, ast.Name) else ""
-    if name == "Message" and _literals(call.args[:1]):
-        (text,) = _literals(call.args[:1])
-        given = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg in ("context", "plural")}
-        context, plural = (
-            next(iter(_literals([given[name]])), None) if name in given else None for name in ("context", "plural")
-        )
-        yield Text(place, text, plural, context)
-    elif name in _ARGUMENTS:
-        literals = _literals(call.args[: _ARGUMENTS[name]])
-        if len(literals) == _ARGUMENTS[name]:
-            yield _made(place, name, literals)
+def _literal(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
-def _made(place: str, function: str, texts: list[str]) -> Text:
-    context = texts.pop(0) if function in (CONTEXT, CONTEXT_PLURAL) else None
-    return Text(place, texts[0], texts[1] if len(texts) > 1 else None, context)
-
-
-def _literals(nodes: list[ast.expr]) -> list[str]:
-    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+def _made(place: str, function: str, found: object) -> Iterator[Text]:
+    """Yield the text of a call, unless an argument is a variable: its text is collected where it comes from."""
+    arguments = list(found) if isinstance(found, (list, tuple)) else [found]
+    texts = [text for text in arguments[: _ARGUMENTS[function]] if isinstance(text, str)]
+    if len(texts) == _ARGUMENTS[function]:
+        context = texts.pop(0) if function in (CONTEXT, CONTEXT_PLURAL) else None
+        yield Text(place, texts[0], texts[1] if len(texts) > 1 else None, context)
 
 
 def _of_templates() -> Iterator[Text]:
     for path in sorted(PACKAGE.rglob("templates/**/*")):
-        if path.suffix not in (".html", ".txt"):
-            continue
-        with path.open("rb") as file:
-            found = list(babel_extract(file, tuple(_ARGUMENTS), [], _TEMPLATE_OPTIONS))
-        for _line, function, texts, _comments in found:
-            given = _texts_of(texts)
-            if len(given) >= _ARGUMENTS[function]:  # a variable is collected where it comes from
-                yield _made(_place(path), function, given)
-
-
-def _texts_of(extracted: object) -> list[str]:
-    found = extracted if isinstance(extracted, (list, tuple)) else [extracted]
-    return [text for text in found if isinstance(text, str)]
+        if path.suffix in (".html", ".txt"):
+            with path.open("rb") as file:
+                for _line, function, texts, _ in babel_extract(file, tuple(_ARGUMENTS), [], _TEMPLATE_OPTIONS):
+                    yield from _made(_place(path), function, texts)
 
 
 def _of_scripts() -> Iterator[Text]:
     for path in sorted(PACKAGE.rglob("*.js")):
         with path.open("rb") as file:
-            found = list(extract_javascript(file, _SCRIPT_KEYWORDS, [], {}))
-        for _line, function, texts, _comments in found:
-            given = _texts_of(texts)
-            if len(given) >= _ARGUMENTS[function]:  # without one, the place is the function's own
-                yield _made(_place(path), function, given[: _ARGUMENTS[function]])
+            for _line, function, texts, _comments in extract_javascript(file, _SCRIPT_KEYWORDS, [], {}):
+                yield from _made(_place(path), function, texts)
 
 
 def _place(path: Path) -> str:
@@ -212,19 +193,15 @@ def _place(path: Path) -> str:
 def update() -> list[str]:
     """Update the files from the source; returns the names of changed files."""
     english = template()
-    changed = _replace(TEMPLATE, written(english))
+    files = {TEMPLATE: written(english)}
     for name, catalog in catalogues().items():
         catalog.update(english, no_fuzzy_matching=True)
-        changed += _replace(DIRECTORY / name / "LC_MESSAGES" / f"{DOMAIN}.po", written(catalog))
+        files[DIRECTORY / name / "LC_MESSAGES" / f"{DOMAIN}.po"] = written(catalog)
+    changed = [path for path, text in files.items() if not path.is_file() or path.read_text("utf-8") != text]
+    for path in changed:
+        path.write_text(files[path], "utf-8")
     compile_catalogues(DIRECTORY)
-    return changed
-
-
-def _replace(path: Path, text: str) -> list[str]:
-    if path.is_file() and path.read_text("utf-8") == text:
-        return []
-    path.write_text(text, "utf-8")
-    return [_place(path)]
+    return [_place(path) for path in changed]
 
 
 def main() -> int:

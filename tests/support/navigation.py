@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 NAVIGATION = {
-    "For everybody": (
-        "try-it",
-        "The rule <rule>",
-        "troubleshooting",
-        "glossary",
-    ),
+    "For everybody": ("try-it", "The rule <rule>", "troubleshooting", "glossary"),
     "In the library": (
-        "desk",
-        "For the branch manager <branch-manager>",
-        "The report <report>",
+        *("desk", "For the branch manager <branch-manager>", "The report <report>"),
         "Letters to families <letters>",
     ),
     "In the server room": (
-        "install",
-        "permissions",
-        "security",
-        "Monitoring <monitoring>",
-        "Data, backup, upgrade <upgrading>",
-        "Performance <performance>",
-        "The audit <audit>",
-        "Releases and staff clients <releases>",
+        *("install", "permissions", "security", "Monitoring <monitoring>", "Data, backup, upgrade <upgrading>"),
+        *("Performance <performance>", "The audit <audit>", "Releases and staff clients <releases>"),
     ),
-    "For programmers": (
-        "python",
-        "gateway",
-        "http-api",
-        "architecture",
-    ),
-    "Reference": (
-        "Commands <cli>",
-        "settings",
-        "errors",
-        "http-reference",
-        "Python reference <python-api>",
-    ),
+    "For programmers": ("python", "gateway", "http-api", "architecture"),
+    "Reference": ("Commands <cli>", "settings", "errors", "http-reference", "Python reference <python-api>"),
 }
 """The navigation next to each page: pages by heading, some with a shorter title. The index leads to the other pages."""
 

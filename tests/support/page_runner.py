@@ -13,8 +13,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from support.pages import Block, run_with, tried
@@ -50,16 +49,13 @@ class PageReader:
             "PYTHONPATH": str(REPOSITORY),
         }
         if url is not None:
-            self._configure(url)
-
-    def _configure(self, url: str) -> None:
-        directory = self.home / ".config" / "evergreen-groups"
-        directory.mkdir(parents=True)
-        password = directory / "password"
-        password.touch(0o600)
-        password.write_text(PASSWORD)
-        lines = ["[gateway]", f'url = "{url}"', f'username = "{ACCOUNT}"', f'password_file = "{password}"']
-        (directory / "config.toml").write_text("\n".join(lines) + "\n")
+            directory = home / ".config" / "evergreen-groups"
+            directory.mkdir(parents=True)
+            password = directory / "password"
+            password.touch(0o600)
+            password.write_text(PASSWORD)
+            lines = ["[gateway]", f'url = "{url}"', f'username = "{ACCOUNT}"', f'password_file = "{password}"']
+            (directory / "config.toml").write_text("\n".join(lines) + "\n")
 
     def try_block(self, block: Block) -> None:
         """Run a block or, if it is data, parse it.
@@ -70,19 +66,12 @@ class PageReader:
         assert not block.is_for_machine, (
             f"{block.place} would change this machine: it takes a comment, see support.pages"
         )
-        {
-            "sh": self._shell,
-            "console": self._console,
-            "python": self._python,
-            "toml": self._toml,
-            "json": self._json,
-            "text": self._printed,
-        }[block.language](block)
+        getattr(self, f"_{block.language}")(block)
 
-    def _shell(self, block: Block) -> None:
+    def _sh(self, block: Block) -> None:
         self.printed = self._run(block, ["bash", "-c", _SHELL + self._own(block.text)], block.exit_status)
 
-    def _printed(self, block: Block) -> None:
+    def _text(self, block: Block) -> None:
         """Compare what the block before printed, or lines of it."""
         if block.comment and block.comment[1].endswith("in part"):
             printed = {" ".join(line.split()) for line in f"{self.printed}\n{self.warned}".splitlines()}
@@ -96,19 +85,11 @@ class PageReader:
         parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
         assert not parts[0].strip(), f"{block.place}: begins without a prompt"
         for place, part in enumerate(parts[1:], start=2):
-            command, expected = self._command(part)
+            # The command goes on after a backslash.
+            command, expected = re.findall(r"\A((?:[^\n]*\\\n)*[^\n]*\n)(.*)\Z", part, re.DOTALL)[0]
             status = block.exit_status if place == len(parts) else 0
             printed = self._run(block, ["bash", "-c", _SHELL + self._own(command)], status)
             self._compare(block, expected, printed)
-
-    @staticmethod
-    def _command(part: str) -> tuple[str, str]:
-        """Yield each command, with its continuation lines, and the output below it."""
-        lines = part.splitlines(keepends=True)
-        end = 1
-        while lines[end - 1].endswith("\\\n"):
-            end += 1
-        return "".join(lines[:end]), "".join(lines[end:])
 
     def _compare(self, block: Block, expected: str, printed: str) -> None:
         if self.url is not None:
@@ -158,22 +139,14 @@ class PageReader:
         return done.stdout
 
 
-@contextmanager
-def reader_of(page: Path, home: Path) -> Iterator[PageReader]:
+def try_page(page: Path, home: Path) -> None:
     needed = run_with(page)
     with ExitStack() as stack:
-        if needed is None:
-            yield PageReader(home, None)
-            return
-        sandbox = stack.enter_context(Sandbox())
-        if needed == "the service":
+        sandbox = stack.enter_context(Sandbox()) if needed is not None else None
+        if sandbox is not None and needed == "the service":
             app = create_app(settings_of(sandbox.url), {"XDG_STATE_HOME": str(home), "XDG_CACHE_HOME": str(home)})
             stack.callback(close, app)
             sandbox.serve_desk(stack.enter_context(served(app)))
-        yield PageReader(home, sandbox.url)
-
-
-def try_page(page: Path, home: Path) -> None:
-    with reader_of(page, home) as reader:
+        reader = PageReader(home, None if sandbox is None else sandbox.url)
         for block in tried(page):
             reader.try_block(block)

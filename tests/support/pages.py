@@ -1,8 +1,6 @@
 """The documentation's pages as tests read them: their fenced blocks, and the comment above each.
 
-    PYTHONPATH=tests python -m support.pages
-
-lists the blocks that aren't run, and why. These comments, which readers don't see, have a meaning:
+These comments, which readers don't see, have a meaning:
 
 ``<!-- run with: the sandbox -->``, once in a page: its commands find a configuration for a running sandbox.
 ``<!-- run with: the service -->``: its commands find the web service as well.
@@ -113,10 +111,3 @@ def commands(block: Block) -> Iterator[str]:
         yield from joined
     elif block.language == "console":
         yield from (line.removeprefix("$ ") for line in joined if line.startswith("$ "))
-
-
-if __name__ == "__main__":
-    for page in PAGES:
-        for block in blocks(page):
-            if block.not_run:
-                print(f"{block.place}: {block.language}, {block.not_run}")

@@ -1,20 +1,31 @@
 """The pages' pictures of the desk and the report, taken of the sandbox in a headless Chromium.
 
     PYTHONPATH=tests python -m support.pictures [DIRECTORY]
+    PYTHONPATH=tests python -m support.pictures --screenshots DIRECTORY
 
 ``nox -s pictures`` retakes them. ``inputs.json`` has a digest of each picture's inputs: templates, styles, scripts and
 sample data. A test compares the digests with the source, so that no page shows an outdated picture. Pixels aren't
 compared, because each version of Chromium draws differently.
+
+With ``--screenshots`` (``nox -s screenshots``), it takes what to look at after a change instead: the report, a
+library's part of it, the index of all libraries, the audit, and both demo desks with the panel and the group's tab, in
+the width of a screen and of a phone, and in dark colors. Also some pages of the site, if it has been built (``nox -s
+site``).
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,18 +35,19 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.wait import WebDriverWait
-from support.desk_browser import Desk, chromium, look
+from support.desk_browser import CLIENTS, Desk, Gate, chromium, look
+from support.gateways import gateway_of
 from support.report_samples import member, report_of
 from support.repository import REPOSITORY
-from support.screenshots import desk_of, take
+from support.web_caller import served, session, settings_of
 
-from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.groups import Group
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import LetterOptions, html_letter, render
 from evergreen_groups.report import Criteria, History, Report, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
+from evergreen_groups.web import close, create_app
 
 PICTURES = REPOSITORY / "docs" / "pictures"
 RECORD = "inputs.json"
@@ -46,15 +58,7 @@ DEMO_DESK = ("sandbox/demo_desk/static/*", "sandbox/demo_desk/templates/*", *SAM
 PANEL = ("web/static/panel.js", "web/static/group.js", *DEMO_DESK)
 GROUP_PAGE = ("web/static/*", "render/templates/desk/*", *DEMO_DESK)
 NIGHTS = 9
-REPORT_FILES = (
-    "report.html",
-    "report_parts.html",
-    "report_groups.html",
-    "layout.html",
-    "macros.html",
-    "page.css",
-    "page.js",
-)
+REPORT_FILES = ("report.html", "report_parts.html", "report_groups.html", "layout.html", "macros.html", "page.*")
 REPORT = (*(f"render/templates/{name}" for name in REPORT_FILES), *SAMPLE_DATA)
 MADE_FROM = {
     "panel.png": PANEL,
@@ -65,6 +69,18 @@ MADE_FROM = {
     "mail.png": ("render/templates/mail.html", *SAMPLE_DATA),
 }
 """The pictures, each with the package's templates, styles, scripts and data that it shows."""
+
+
+PAGES = (
+    ("report", "--output", "report.html", "--no-history"),
+    ("audit", "--output", "audit.html"),
+    ("report", "--split", "library", "--output", "libraries"),
+)
+"""What is written for the screenshots, as arguments of the command."""
+LOOKS = {"screen": (1280, "light"), "telephone": (390, "light"), "dark": (1280, "dark")}
+SITE_PAGES = ("index", "desk", "troubleshooting", "architecture", "http-reference", "python-api")
+NEWCOMER = "20000000001038"
+"""The card of a patron of another family."""
 
 
 def digest(picture: str) -> str:
@@ -79,8 +95,106 @@ def digest(picture: str) -> str:
 
 
 def recorded() -> dict[str, str]:
-    record: dict[str, str] = json.loads((PICTURES / RECORD).read_text("utf-8"))
-    return record
+    return dict(json.loads((PICTURES / RECORD).read_text("utf-8")))
+
+
+def take(browser: Chrome, target: Path) -> None:
+    """Take a screenshot of the whole page, however long."""
+    size = browser.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+    clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+    answer = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+    target.write_bytes(base64.b64decode(answer["data"]))
+    print(target)
+
+
+def in_each_look(browser: Chrome, *, mobile: bool) -> Iterator[str]:
+    for name, (width, scheme) in LOOKS.items():
+        look(browser, width, scheme, mobile=mobile)
+        yield name
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def group_pages(desk: Desk, target: Path) -> None:
+    """Take the page of a group: the list, a member unfolded, the statement, a plan, and the list with the result."""
+
+    def visit(part: str = "") -> None:
+        desk.browser.get(f"{desk.sandbox.url}/evergreen-groups/patrons/{PATRON}/group{part}?client=eg2")
+
+    def scan() -> None:
+        visit()
+        desk.element("#card").send_keys(NEWCOMER, Keys.ENTER)
+
+    for name, act, selector in (
+        ("group", visit, "#members"),
+        ("group-unfolded", lambda: desk.click("[data-unfold]"), ".unfolded"),
+        ("group-statement", lambda: visit("/statement"), "main"),
+        ("group-plan", scan, "#confirm"),
+        ("group-done", lambda: desk.click("#confirm"), "#outcome"),
+    ):
+        act()
+        desk.until(partial(desk.run, "return Boolean(document.querySelector(arguments[0]))", selector))
+        for shown in in_each_look(desk.browser, mobile=True):
+            take(desk.browser, target / f"{name}-{shown}.png")
+
+
+def pages(browser: Chrome, files: Path, target: Path) -> None:
+    found = {
+        "report": files / "report.html",
+        "audit": files / "audit.html",
+        "index": files / "libraries" / "latest" / "index.html",
+        "library": files / "libraries" / "latest" / "BR1.html",
+    }
+    site = REPOSITORY / "build" / "site"
+    found |= {f"site-{name}": site / f"{name}.html" for name in SITE_PAGES if (site / f"{name}.html").is_file()}
+    for shown in in_each_look(browser, mobile=False):
+        for name, page in found.items():
+            browser.get(page.resolve().as_uri())
+            take(browser, target / f"{name}-{shown}.png")
+
+
+@contextmanager
+def desk_of(browser: Chrome, home: str) -> Iterator[Desk]:
+    """Yield the demo desk of a new sandbox, with a user logged in."""
+    with Sandbox() as sandbox:
+        gate = Gate(create_app(settings_of(sandbox.url), {"XDG_STATE_HOME": home, "XDG_CACHE_HOME": home}))
+        with served(gate) as url:
+            desk = Desk(browser, sandbox, gate, url)
+            desk.log_in(session(sandbox.url, username="consortium_staff"))
+            yield desk
+        close(gate.app)
+
+
+def open_patron(desk: Desk, client: str) -> None:
+    desk.open(client, f"{PATRON}/checkout")
+    desk.panel_of(PATRON)
+    desk.until(lambda: desk.owed() not in ("", "$0.00"))  # the client has loaded its own figures
+
+
+def desks(browser: Chrome, files: Path, target: Path) -> None:
+    """Take the panel in the patron summary of both clients, and the page of a group."""
+    loading = "return document.querySelector('.evergreen-groups-tab')?.dataset.state === 'loading'"
+    with desk_of(browser, str(files)) as desk:
+        for client in CLIENTS:
+            open_patron(desk, client)
+            take(browser, target / f"desk-{client.lower()}.png")
+            desk.click("[data-tab=group]")
+            desk.until(lambda: desk.run("return document.querySelector('[data-total]')?.textContent"))
+            desk.until(lambda: not desk.run(loading))
+            take(browser, target / f"desk-{client.lower()}-tab.png")
+        group_pages(desk, target)
+
+
+def screenshots(directory: str) -> None:
+    target = Path(directory).resolve()
+    target.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as scratch, chdir(scratch), chromium() as browser:
+        for arguments in PAGES:
+            command = [sys.executable, "-m", "evergreen_groups", "-q", "--sandbox", *arguments]
+            if subprocess.run(command, check=False).returncode not in (0, 7):  # 7: done, but incomplete
+                sys.exit(f"this failed: {' '.join(command)}")
+        pages(browser, Path(scratch), target)
+        desks(browser, Path(scratch), target)
 
 
 def scanned(desk: Desk) -> WebElement:
@@ -94,9 +208,7 @@ def scanned(desk: Desk) -> WebElement:
 def take_panel(desk: Desk, target: Path) -> None:
     """Take the patron summary with the group's members unfolded."""
     desk.unfold()
-    desk.open("Angular", f"{PATRON}/checkout")
-    desk.panel_of(PATRON)
-    desk.until(lambda: desk.owed() not in ("", "$0.00"))  # the client has loaded its own figures
+    open_patron(desk, "Angular")
     desk.element("#patron-summary").screenshot(str(target / "panel.png"))
     print(target / "panel.png")
 
@@ -118,11 +230,7 @@ def take_move(desk: Desk, target: Path) -> None:
 
 def compared_report(sandbox: Sandbox, home: str) -> Report:
     """Return the sandbox's report after some nights, with a new group, one that owes more, one less, one not listed."""
-    user, password = sandbox.report_account
-    with (
-        Gateway(sandbox.url, credentials=Credentials(username=user, password=password)) as gateway,
-        State(Path(home) / "state") as state,
-    ):
+    with gateway_of(sandbox.url, "consortium_staff") as gateway, State(Path(home) / "state") as state:
         for number, group in enumerate(build_report(gateway, Criteria()).groups):
             fields = {"day_phone": f"218-555-01{number:02d}", "email": f"patron{number}@example.org"}
             sandbox._store.update("au", group.lead.id, fields)
@@ -186,13 +294,12 @@ def main(directory: str = str(PICTURES)) -> None:
         with desk_of(browser, home) as desk:
             take_panel(desk, target)
         take_report(browser, home, target)
-    record(target)
-
-
-def record(target: Path) -> None:
     digests = {picture: digest(picture) for picture in MADE_FROM}
     (target / RECORD).write_text(json.dumps(digests, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1:2] == ["--screenshots"]:
+        screenshots(sys.argv[2])
+    else:
+        main(*sys.argv[1:])

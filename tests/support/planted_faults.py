@@ -33,28 +33,25 @@ Plant = Callable[[Installation, FaultProxy, Sandbox], None]
 
 
 def configured(
-    lines: str = "", *, username: str = "consortium_staff", without: str = "", changes: bool = False
+    lines: str = "",
+    *,
+    url: str = "HERE",
+    username: str = "consortium_staff",
+    without: str = "",
+    changes: bool = False,
 ) -> Plant:
-    """Return a plant of lines in the configuration, of an account, or of an account without a permission.
+    """Return a plant of lines in the configuration, of a URL, of an account, or of an account without a permission.
 
-    ``HOUSE`` in the lines is the installation's directory. ``changes``: the doctor checks permissions for changes too.
+    ``HOUSE`` in the lines is the installation's directory, ``HERE`` the right URL. ``changes``: the doctor checks
+    permissions for changes too.
     """
 
     def plant(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
         house.more = lines.replace("HOUSE", str(house.directory))
-        house.username, house.changes = username, changes
+        house.url, house.username, house.changes = url.replace("HERE", house.url), username, changes
         if without:
             with sandbox._store.transaction() as connection:
                 connection.execute("DELETE FROM grants WHERE permission LIKE ?", [without])
-
-    return plant
-
-
-def reached_at(url: str) -> Plant:
-    """Return a plant of a gateway's URL; ``HERE`` is the right one."""
-
-    def plant(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-        house.url = url.replace("HERE", house.url)
 
     return plant
 
@@ -110,19 +107,11 @@ def last_run(outcome: RunOutcome, status: int, error: str | None = None, *, days
     return plant
 
 
-def no_address(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    house.config.write_text('[gateway]\nusername = "x"\n')
-
-
 def database_of_another_address(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     another = replace(sample_report(), generated_at=datetime.now(UTC))
     with State(house.state) as state:
         History(state.database, house.url).record(sample_report())
         History(state.database, "https://another.example.org").record(another)
-
-
-def no_password_file(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    house.password.unlink()
 
 
 def libraries_without_patrons(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
@@ -131,10 +120,6 @@ def libraries_without_patrons(house: Installation, proxy: FaultProxy, sandbox: S
         connection.execute("UPDATE au SET home_ou = 1")
     house.username = "north_manager"
     house.more = 'workstation = "HARBOR-desk1"\n'
-
-
-def wrong_password(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    house.password.write_text("wrong\n")
 
 
 def an_account_without_staff_login(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
@@ -168,14 +153,6 @@ def idl_without_a_field(house: Installation, proxy: FaultProxy, sandbox: Sandbox
     proxy.alter = narrowed
 
 
-def state_that_cannot_be_made(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    house.environ["STATE_DIRECTORY"] = "/proc/evergreen-groups"
-
-
-def file_in_place_of_the_state(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    house.environ["STATE_DIRECTORY"] = str(house.password)
-
-
 def damaged_database(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     path = database(house, 0o600)
     content = bytearray(path.read_bytes())
@@ -183,26 +160,14 @@ def damaged_database(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -
     path.write_bytes(content)
 
 
-def readable_database(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    database(house, 0o644)
-
-
 def database_of_a_later_release(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     with closing(sqlite3.connect(database(house, 0o600))) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'of tomorrow'")
 
 
-def unreachable_counters(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    house.more = f'[redis]\nurl = "redis://somebody@127.0.0.1:{free_port()}/1"\n'
-
-
 def writable_reports(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     (house.directory / "reports").mkdir()
     with_mode("reports", 0o777, '[report]\nsplit = "library"\noutput = "HOUSE/reports"\n')(house, proxy, sandbox)
-
-
-def killed_night(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    killed_run(house, datetime.now(UTC))
 
 
 def killed_run(house: Installation, since: datetime) -> None:
@@ -235,7 +200,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "a setting that cannot be": ("configuration", FAILED, "min_total: -3 isn't allowed", "",
         configured("[report]\nmin_total = -3\n")),
     "no address": ("configuration", FAILED, "[gateway] url isn't set", "set it in ",
-        no_address),
+        lambda house, *_: house.config.write_text('[gateway]\nusername = "x"\n')),
     "a database that another address uses": (
         "databases", WARNING, "https://another.example.org", "use the same [gateway] url on every server",
         database_of_another_address),
@@ -248,13 +213,13 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "a password that everybody can read": ("password", FAILED, "other users have access to", "chmod 600",
         with_mode("password", 0o644)),
     "no password file": ("password", FAILED, "No such file", "",
-        no_password_file),
+        lambda house, *_: house.password.unlink()),
     "a password that its group can change": ("password", WARNING, "password is open to other users (0660)", "chmod 600",
         with_mode("password", 0o660)),
     "libraries without patrons": ("pushdown", FAILED, "the account sees no patrons", "the account has VIEW_USER",
         libraries_without_patrons),
     "a wrong password": ("login", FAILED, "wrong name or password", "staff client",
-        wrong_password),
+        lambda house, *_: house.password.write_text("wrong\n")),
     "no staff login": ("login", FAILED, "the password is right", "grant STAFF_LOGIN at depth 0",
         an_account_without_staff_login),
     "an unknown workstation": ("login", FAILED, "LAKELAND-9 isn't registered", "register it",
@@ -266,18 +231,18 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "an account that expires soon": ("account", WARNING, "expiration date is", "extend the account",
         account_that_expires_soon),
     "an unknown host": ("address", FAILED, "no connection to nowhere.invalid, port 443: Name or", "DNS",
-        reached_at("https://nowhere.invalid")),
+        configured(url="https://nowhere.invalid")),
     "a host that cannot be": ("address", FAILED, "Name or service not known", "[gateway] url",
-        reached_at(f"https://{'x' * 64}.example")),
+        configured(url=f"https://{'x' * 64}.example")),
     "a password in clear": ("address", FAILED, "isn't encrypted", "use https://",
-        reached_at("http://192.0.2.1")),
+        configured(url="http://192.0.2.1")),
     "nobody at the port": ("gateway", FAILED, "Connection refused", "whether the web server is running",
-        reached_at("http://127.0.0.1:1")),
+        configured(url="http://127.0.0.1:1")),
     "nobody at the port for TLS": (
         "gateway", FAILED, "no connection to https://127.0.0.1:1: Connection refused", "whether the web server",
-        reached_at("https://127.0.0.1:1")),
+        configured(url="https://127.0.0.1:1")),
     "a wrong path": ("gateway", FAILED, "/elsewhere/osrf-gateway-v1: the web server", "the root of Evergreen's",
-        reached_at("HERE/elsewhere")),
+        configured(url="HERE/elsewhere")),
     "a service that is down": ("services", FAILED, "missing: open-ils.actor", "start these services",
         refused(NO_SERVICE, service="open-ils.actor")),
     "a service that is not public": ("services", FAILED, "missing: open-ils.pcrud", "opensrf_core.xml",
@@ -342,13 +307,13 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "a state directory open to others": ("state", WARNING, "state is open to other users (0755)", "chmod 700",
         with_mode("state", 0o755)),
     "a state directory that cannot be made": ("state", FAILED, "cannot write ", "writable for this user",
-        state_that_cannot_be_made),
+        lambda house, *_: house.environ.update(STATE_DIRECTORY="/proc/evergreen-groups")),
     "a file in place of the state directory": ("state", FAILED, "password: Not a directory", "$STATE_DIRECTORY",
-        file_in_place_of_the_state),
+        lambda house, *_: house.environ.update(STATE_DIRECTORY=str(house.password))),
     "a damaged database": ("databases", FAILED, "state.sqlite3 is damaged", "restore a backup",
         damaged_database),
     "a database that everybody can read": ("databases", FAILED, "sqlite3 is open to other users (0644)", "chmod 600",
-        readable_database),
+        lambda house, *_: database(house, 0o644)),
     "a database of a later release": ("databases", FAILED, "is from a later release", "from before the upgrade",
         database_of_a_later_release),
     "a report without a place": ("output", FAILED, "nowhere/report.html: No such file", "set another path",
@@ -375,14 +340,14 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
     "mail to nobody": ("mail", FAILED, "set recipients in [mail]", "",
         configured(MAIL)),
     "unreachable counters": ("counters", FAILED, "can't be used (ConnectionError)", "each process counts separately",
-        unreachable_counters),
+        configured(f'[redis]\nurl = "redis://somebody@127.0.0.1:{free_port()}/1"\n')),
     "a night without report": ("last-run", WARNING, "exit status 4 (the gateway can't be reached", "see the log",
         last_run(RunOutcome.FAILED, 4, "UnreachableError")),
     "a night when a mail was kept": (
         "last-run", WARNING, "exit status 8 (report written, but a mail couldn't be sent", "see the log",
         last_run(RunOutcome.PARTIAL, 8)),
     "a run that was killed": ("last-run", WARNING, "a run was killed", "the next run continues",
-        killed_night),
+        lambda house, *_: killed_run(house, datetime.now(UTC))),
     "a schedule that stands still": ("last-run", WARNING, "too old: ", "timer",
         last_run(RunOutcome.DONE, 0, days=3)),
 }

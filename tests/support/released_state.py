@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import insert
 from support.follow_ups import draft, save
-from support.gateways import PASSWORD
+from support.gateways import environ_of, gateway_of
 from support.postgresql import own_cluster
 from support.repository import REPOSITORY
 
@@ -27,17 +27,12 @@ from evergreen_groups.changes import Action, Operator, PlanRequest
 from evergreen_groups.cli.application import run
 from evergreen_groups.client import Client
 from evergreen_groups.follow_up import FollowUps, What
-from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State, back_up, export, restore, schema
 
 RELEASED = REPOSITORY / "tests" / "recorded" / "state"
 FILE, DUMP, ROWS = "state.sqlite3", "postgresql.sql", "rows.jsonl"
 _CONFIGURATION = """
-[gateway]
-url = "{url}"
-username = "consortium_staff"
-
 [mail]
 host = "127.0.0.1"
 port = 9
@@ -58,16 +53,14 @@ def fill(state: State, directory: Path) -> None:
     """Use the program as a library does in two days: reports, changes, an audit, a follow-up and an event."""
     with Sandbox(port=8210) as sandbox:
         configuration = directory / "config.toml"
-        configuration.write_text(_CONFIGURATION.format(url=sandbox.url))
+        configuration.write_text(_CONFIGURATION)
         configuration.chmod(0o600)
-        names = {"CONFIG": str(configuration), "PASSWORD": PASSWORD}
-        os.environ.update({f"EVERGREEN_GROUPS_{name}": value for name, value in names.items()})
+        os.environ |= {**environ_of(sandbox.url), "EVERGREEN_GROUPS_CONFIG": str(configuration)}
         os.environ["STATE_DIRECTORY"] = str(state.directory)
-        credentials = Credentials(username="consortium_staff", password=PASSWORD)
         report = ("--quiet", "report", "--mail", "--output", str(directory / "report.html"))
         run(report)  # the mails wait, because nobody takes them
         with (
-            Gateway(sandbox.url, credentials=credentials) as gateway,
+            gateway_of(sandbox.url, "consortium_staff") as gateway,
             Client(gateway, account=Operator("user 1", 1, 2), state=state) as client,
         ):
             proposed = client.changes.propose(PlanRequest(Action.REMOVE, ("20000000001052",)))

@@ -35,14 +35,8 @@ GATEWAY = "https://ils.example.org/osrf-gateway-v1"
 LIMIT = Limit()
 
 _FAMILY_NAMES = (
-    "Okafor",
-    "Lindqvist",
-    "O'Brien",
-    "van den Berg",
-    "García Márquez",
-    "Nguyễn",
-    "Kowalczyk",
-    "Featherstonehaugh",
+    *("Okafor", "Lindqvist", "O'Brien", "van den Berg"),
+    *("García Márquez", "Nguyễn", "Kowalczyk", "Featherstonehaugh"),
 )
 _GIVEN_NAMES = ("Ada", "Bartholomew", "Chi", "Dolores", "Emil", "Fatima", "Gus", "Hildegard Maria Theresia")
 _LIBRARIES = ("BR1", "BR2", "BR3", "BM1", "SL1")
@@ -217,41 +211,14 @@ def large_report(group_count: int = 4000) -> Report:
     return report_of(groups)
 
 
-HOSTILE = (
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "</td></table></details><h1>x",
-    "</script><b>",
-    "<!-- ",
-    "]]>",
-    "&lt;&amp;&#0;",
-    "\x1b[31mred\x1b[0m",
-    "\x1b]0;title\x07",
-    "\x9b2J",
-    "a\r\nb\tc",
-    "nul\x00nul",
-    "[bold red]x[/]",
-    "[/]",
-    ":skull:",
-    "=1+1",
-    "'=1+1",
-    "+1",
-    "-2",
-    "@SUM(A1)",
-    "\t=1",
-    "\r=1",
-    "＝1",
-    "\u202egnp.exe",
-    "\u2067rtl\u2069",
-    "שלום, עולם",
-    "田中" * 20,
-    "👩‍👩‍👧 e\u0301",
-    "a" * 120,
-    "-" * 90,
-    "",
-    '","',
-    "line\u2028separator\u2029",
+_MARKUP = (
+    *("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</td></table></details><h1>x", "</script><b>"),
+    *("<!-- ", "]]>", "&lt;&amp;&#0;", "[bold red]x[/]", "[/]", ":skull:"),
 )
+_CONTROLS = ("\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x9b2J", "a\r\nb\tc", "nul\x00nul", "line\u2028separator\u2029")
+_FORMULAS = ("=1+1", "'=1+1", "+1", "-2", "@SUM(A1)", "\t=1", "\r=1", "＝1", '","')
+_SCRIPTS = ("\u202egnp.exe", "\u2067rtl\u2069", "שלום, עולם", "田中" * 20, "👩‍👩‍👧 e\u0301")
+HOSTILE = (*_MARKUP, *_CONTROLS, *_FORMULAS, *_SCRIPTS, "a" * 120, "-" * 90, "")
 
 hostile_texts = st.one_of(
     st.sampled_from(HOSTILE),

@@ -2,10 +2,15 @@
 
     python tests/support/tried_releases.py --page
     python tests/support/tried_releases.py [--write] --found build/releases.json
+    python tests/support/tried_releases.py --replay DATASET REPLAY EXCHANGES [--release 3.12] --replayed FILE
     python tests/support/tried_releases.py [--write] --replayed build/replayed.json
 
-The first form prints the page with its table updated; ``nox -s docs`` writes it. The others are the last step of
-``nox -s releases`` and ``nox -s replay``: they fail if something failed, or if the table claims more than was found.
+The first form prints the page with its table updated; ``nox -s docs`` writes it. The third replays recorded traffic of
+a real Evergreen with the sandbox: ``DATASET`` has the recorded server's data, and ``REPLAY`` is a program that sends
+the ``EXCHANGES`` to a URL and compares the responses; its exit status is passed on. ``FILE`` gets the number of
+replayed exchanges and of equal responses, in addition to those of other releases. The second and the last are the last
+step of ``nox -s releases`` and ``nox -s replay``: they fail if something failed, or if the table claims more than was
+found.
 With ``--write`` they update ``tests/recorded/results.json``, its source. The number of tests is rounded to hundreds, so
 that a new test doesn't outdate the table. Trials with real Evergreens are in ``tests/recorded/tried.toml``.
 """
@@ -14,6 +19,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -21,6 +28,9 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.sandbox.services.releases import CURRENT
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "tests" / "recorded" / "results.json"
@@ -118,13 +128,30 @@ def _read(path: Path | None) -> Any:
     return {} if path is None else json.loads(path.read_text("utf-8"))
 
 
+def replay(dataset: str, program: str, exchanges: str, release: str | None, results: Path) -> int:
+    with Sandbox(dataset=Path(dataset), release=release) as sandbox:
+        command = [sys.executable, program, sandbox.url, exchanges, "--dataset", dataset]
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    sys.stdout.write(done.stdout)
+    if found := re.search(r"^(\d+) passed, (\d+) failed, \d+ skipped$", done.stdout, re.MULTILINE):
+        former = _read(results if results.exists() else None)
+        counts = {"recorded": int(found[1]) + int(found[2]), "replayed": int(found[1])}
+        results.parent.mkdir(parents=True, exist_ok=True)
+        results.write_text(json.dumps({**former, release or CURRENT: counts}), "utf-8")
+    return done.returncode
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--page", action="store_true", help="print the page with its table updated")
     parser.add_argument("--found", type=Path, help="what pytest --release-results has written")
-    parser.add_argument("--replayed", type=Path, help="what support/replay.py --results has written")
+    parser.add_argument("--replay", nargs=3, metavar=("DATASET", "REPLAY", "EXCHANGES"), help="replay recorded traffic")
+    parser.add_argument("--release", help="with --replay: the sandbox answers as this one; the latest unless given")
+    parser.add_argument("--replayed", type=Path, help="what --replay has written, or writes")
     parser.add_argument("--write", action="store_true", help="update the results and the table")
     given = parser.parse_args()
+    if given.replay:
+        return replay(*given.replay, given.release, given.replayed)
     if given.page:
         sys.stdout.write(page(results(), trials()))
         return 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from support.change_ids import change_id
 from support.fault_proxy import Call, FaultProxy, HttpAnswer
-from support.gateways import PASSWORD
+from support.gateways import environ_of
 from support.killable import KILLED, ORDINARY, Killable, Run, World
 
 from evergreen_groups import exit_status
@@ -43,12 +43,7 @@ class WatchedLibrary:
         self.directory = directory
         self.state = directory / "library" / "state"
         self.state.mkdir(mode=0o700, parents=True)
-        self.environ: dict[str, str] = {
-            "EVERGREEN_GROUPS_GATEWAY_URL": proxy.url,
-            "EVERGREEN_GROUPS_GATEWAY_USERNAME": "consortium_staff",
-            "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
-            "STATE_DIRECTORY": str(self.state),
-        }
+        self.environ = {**environ_of(proxy.url), "STATE_DIRECTORY": str(self.state)}
         self._writes: Counter[int] = Counter()
         self._before: dict[int, dict[str, Any]] = {}
         self._former_entries: set[str] = set()
@@ -89,7 +84,11 @@ class WatchedLibrary:
 
     def with_ids(self, words: tuple[str, ...]) -> tuple[str, ...]:
         """Replace each ``#1`` by the id of change 1. Reads the database."""
-        return tuple(self._id_of(word) if word.startswith("#") else word for word in words)
+        if not any(word.startswith("#") for word in words):
+            return words
+        with State(self.state) as state:
+            journal = Journal(state.database)
+            return tuple(change_id(journal, int(word[1:])) if word.startswith("#") else word for word in words)
 
     def check_journal(self, run: Run, target: Target) -> None:
         """Check that reported changes are done, the journal matches the ILS, and no other patron was changed."""
@@ -104,7 +103,10 @@ class WatchedLibrary:
             value = step.after if step.value is None else step.value
             assert _number(people[step.patron][step.field]) == value, step
         attempted = {(step.patron, step.field) for step in steps if step.state is not StepState.PLANNED}
-        self._check_others(people, attempted)
+        for patron, before in self._before.items():
+            changed = {name for name, value in people[patron].items() if value != before[name]}
+            written = {field for one, field in attempted if one == patron}
+            assert changed <= {"last_xact_id", "last_update_time"} | written
         # Each once, however often the command was killed, as far as the journal knows yet.
         assert all(count == 1 for count in self._writes.values()), self._writes
         assert set(self._writes) <= {patron for patron, _field in attempted}
@@ -150,22 +152,11 @@ class WatchedLibrary:
         with State(self.state) as state:
             return {entry.id: entry.steps for entry in Journal(state.database).entries(self._proxy.url)}
 
-    def _id_of(self, word: str) -> str:
-        with State(self.state) as state:
-            return change_id(Journal(state.database), int(word.removeprefix("#")))
-
     def _new_steps(self) -> list[JournalStep]:
         return [step for id, steps in self._entries().items() if id not in self._former_entries for step in steps]
 
     def _people(self) -> dict[int, dict[str, Any]]:
         return {row["id"]: dict(row) for row in self._sandbox._store.rows("au", {})}
-
-    def _check_others(self, people: Mapping[int, Mapping[str, Any]], attempted: set[tuple[int, str]]) -> None:
-        for patron, before in self._before.items():
-            changed = {name for name, value in people[patron].items() if value != before[name]}
-            assert changed <= {"last_xact_id", "last_update_time"} | {
-                field for one, field in attempted if one == patron
-            }
 
     def _carried_out(self, call: Call, answer: HttpAnswer) -> None:
         if call.method not in (UPDATE, NEW_GROUP):

@@ -1,23 +1,97 @@
-"""The desk's page: its list, its plans, and changes with its forms, each sent twice as by a double click."""
+"""The web service over a bad network: its answers to programs, the desk's pages, and which sessions it accepts.
+
+Changes are made with the pages' forms, each sent twice as by a double click.
+"""
 
 from __future__ import annotations
 
 import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from unittest.mock import patch
 
 from faults.changing import Changing
-from faults.panel import Panel, service_that_raises
 from faults.reading import Clean, Reading
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import CommandResult, World
+from faults.world import CommandResult, Injection, World
 from flask import Flask
 from support.desk_page import DeskClerk, DeskPage, agreed, as_text, card, scanned, selected
-from support.web_caller import Clock, session
+from support.web_caller import API, Clock, bearer, client_of, session, settings_of
 
-from evergreen_groups.web import close
+from evergreen_groups.settings import ServeSettings
+from evergreen_groups.web import close, create_app
+
+SERVICE_GATEWAYS = import_module("evergreen_groups.web.service")
+
+
+def service_that_raises(world: World, directory: Path, clock: Clock) -> Flask:
+    """Return a service whose gateways have short timeouts, and which raises its errors instead of handling them."""
+    environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(directory / "cache")}
+    settings = settings_of(world.proxy.url, serve=ServeSettings(port=0, rate_limit=10_000))
+    with patch.object(SERVICE_GATEWAYS, "Gateway", world.gateway):
+        app = create_app(settings, environ, clock=clock)
+    app.testing = True
+    app.error_handler_spec[None][None].pop(Exception)  # for the tests to see
+    return app
+
+
+class Panel(Reading):
+    """A request of a staff session, or of a patron's session, which must be rejected."""
+
+    def __init__(self, account: str, address: str, **login: str) -> None:
+        super().__init__(account, "panel", address)
+        self._login, self.is_refused = login or {"username": account}, bool(login)
+        self.again = 1.0
+
+    def _ask(self, app: Flask, token: str) -> CommandResult:
+        try:
+            answer = client_of(app).get(f"{API}/{self.words[1]}", headers=bearer(token))
+        except Exception:
+            return CommandResult(1, "", "", 0.0, traceback.format_exc())
+        if answer.status_code == 200:
+            return CommandResult(0, answer.get_data(as_text=True), "", 0.0)
+        document = answer.get_json(force=True, silent=True)
+        if isinstance(document, dict) and document.get("status") == answer.status_code:
+            return CommandResult(1, "", f"evergreen-groups: {document.get('detail')}", 0.0)
+        return CommandResult(1, "", answer.get_data(as_text=True), 0.0)
+
+    @contextmanager
+    def _asking(self, world: World, directory: Path) -> Iterator[Callable[[], CommandResult]]:
+        self._clock = Clock()
+        app = service_that_raises(world, directory, self._clock)
+        token = session(world.sandbox.url, **self._login)
+        try:
+            yield lambda: self._ask(app, token)
+        finally:
+            close(app)
+
+    def _pass_time(self, injections: list[Injection]) -> None:
+        if any("PERM_FAILURE" in injection.kind.name for injection in injections):
+            self._clock.now += 3600.0  # a rejection is cached for a while
+
+    def _judge(self, ran: CommandResult, clean: Clean, judgement: Judgement, **when: bool) -> None:
+        if clean.document is not None:
+            super()._judge(ran, clean, judgement, **when)
+            return
+        judge_form(ran, judgement, endings=frozenset())
+        if ran.output:
+            judgement.add(Ending.WRONG_NUMBER, "somebody was let in")
+
+
+PANELS: tuple[Panel, ...] = (
+    *(Panel(account, "patrons/1026/summary") for account in ("consortium_staff", "admin", "north_manager")),
+    Panel("harbor_desk", "patrons/1015/summary"),
+    Panel("consortium_staff", "patrons/1053/block"),
+    Panel("consortium_staff", "patrons/by-barcode/20000000001001/block"),
+    Panel("consortium_staff", "groups/1008"),
+    Panel("harbor_desk", "groups/1001"),
+    Panel("a patron", "patrons/1015/summary", username="20000000001001", type="opac"),
+)
+
 
 Flow = Callable[[DeskPage], DeskPage]
 """A clerk's steps from the list to the plan."""
@@ -59,8 +133,8 @@ class ListPage(Panel):
             return _refused(page)
         return CommandResult(0, json.dumps(_document(page)), "", time.monotonic() - began)
 
-    def _judge_answer(
-        self, ran: CommandResult, clean: Clean, judgement: Judgement, *, afterwards: bool = False
+    def _judge(
+        self, ran: CommandResult, clean: Clean, judgement: Judgement, *, afterwards: bool = False, **_when: bool
     ) -> None:
         judge_form(ran, judgement, endings=frozenset({0}))
         if ran.status != 0:
