@@ -351,3 +351,9 @@ def not_visible(message: str, *, code: str, values: Mapping[str, object] = _NO_V
         code=code,
         values=values,
     )
+
+
+def unreadable(code: str, detail: str, *, advice: str = "", setting: str | None = None) -> DataError:
+    """Build the error for an answer from Evergreen that can't be used, for the reason ``detail``."""
+    message = "Evergreen's answer can't be read: {detail}"
+    return DataError(message, advice=advice, setting=setting, code=code, values={"detail": detail})

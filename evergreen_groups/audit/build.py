@@ -101,14 +101,16 @@ def build_audit(
         for search in dict.fromkeys(kind.search for kind in FindingKind):  # one may find several kinds
             resolve_name(search)(context)
     counts = context.found.counts()
-    of_patrons = {kind: count for kind, count in counts.items() if not kind.about_groups}
-    of_groups = {kind: count for kind, count in counts.items() if kind.about_groups}
+    patrons, groups = (
+        {kind: count for kind, count in counts.items() if kind.about_groups is about_groups}
+        for about_groups in (False, True)
+    )
     return Audit(
         generated_at,
         gateway.url,
         criteria,
-        StoredFindings(context.found, of_patrons, criteria.top),
-        StoredFindings(context.found, of_groups, criteria.top),
+        StoredFindings(context.found, patrons, criteria.top),
+        StoredFindings(context.found, groups, criteria.top),
         tuple(_notes(context)),
         access.everywhere,
         to_keep=tuple(sorted(context.left_out_groups)),

@@ -11,32 +11,20 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.groups import Query, search
+from evergreen_groups.groups import IdRange, Query, search
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import AdultRule
 
+# Larger than most families, smaller than institutions that share a number.
+UNUSUAL_SIZE = 10
+"""Groups with this many members or more are unusually large."""
 # If one in five patrons matches, an answer has a few thousand.
 _WIDTH = 20_000
 _MAX_RANGES = 32
-
-
-class IdRange(NamedTuple):
-    """Ids over ``low`` and up to ``high``. None leaves that end open."""
-
-    low: int | None
-    high: int | None
-
-    def conditions(self, field: str) -> list[Query]:
-        """Return the range as conditions on a field that holds an id."""
-        ends = ((">", self.low), ("<=", self.high))
-        return [{field: {operator: end}} for operator, end in ends if end is not None]
-
-
-ALL_IDS = IdRange(None, None)
 
 
 def id_ranges(highest: int) -> list[IdRange]:
@@ -78,7 +66,7 @@ class BlockQuery:
     homes: Collection[int] = ()
     scoped: bool = False
 
-    def not_blocked(self, within: IdRange = ALL_IDS) -> Query | None:
+    def not_blocked(self, within: IdRange) -> Query | None:
         """Match patrons over the limit without a penalty for fines. None if there is no limit."""
         if self.lowest is None:
             return None
@@ -86,17 +74,17 @@ class BlockQuery:
         # applied.
         over = _over(self.lowest, within, without_credits=self.scoped)
         certain = self.certain_penalties
-        blocked = [_listed("not in", _with_penalty(certain, {}))] if certain else []
-        return self._patrons(within, _listed("in", over), *blocked)
+        blocked = [search.listed("not in", _with_penalty(certain, {}))] if certain else []
+        return self._patrons(within, search.listed("in", over), *blocked)
 
-    def not_over(self, within: IdRange = ALL_IDS) -> Query | None:
+    def not_over(self, within: IdRange) -> Query | None:
         """Match patrons within the limit with a penalty for fines not set by staff. None if no penalty blocks."""
         if not self.possible_penalties:
             return None
         blocked = _with_penalty(self.possible_penalties, {"staff": None})
-        return self._patrons(within, _listed("in", blocked), *self._not_over(within))
+        return self._patrons(within, search.listed("in", blocked), *self._not_over(within))
 
-    def by_staff(self, within: IdRange = ALL_IDS) -> Query:
+    def by_staff(self, within: IdRange) -> Query:
         """Match patrons within the limit with a block set by staff."""
         blocks = {
             "select": {"ausp": ["usr"]},
@@ -104,7 +92,7 @@ class BlockQuery:
             "from": {"ausp": {"csp": {"fkey": "standing_penalty", "field": "id"}}},
             "where": {"+ausp": {"staff": {"<>": None}, **_IN_FORCE}, "+csp": {"block_list": {"<>": None}}},
         }
-        return self._patrons(within, _listed("in", blocks), *self._not_over(within))
+        return self._patrons(within, search.listed("in", blocks), *self._not_over(within))
 
     def _patrons(self, within: IdRange, *conditions: Query) -> Query:
         home: list[Query] = [{"home_ou": sorted(self.homes)}] if self.homes else []
@@ -114,7 +102,7 @@ class BlockQuery:
         # If a limit only counts fines of some libraries, patrons who owe more elsewhere may be within it.
         if self.highest is None or self.scoped:
             return []
-        return [_listed("not in", _over(self.highest, within))]
+        return [search.listed("not in", _over(self.highest, within))]
 
 
 def _with_penalty(penalties: Collection[int], condition: Query) -> Query:
@@ -147,7 +135,7 @@ def _over(limit: Limit, within: IdRange, *, without_credits: bool = False) -> Qu
         debts = {"xact_finish": None}
         conditions = {} if without_credits else conditions
     debtor: Query = {"deleted": "f"}
-    if within != ALL_IDS:
+    if within.conditions():
         # Restrict both to the range, although one would do: then the database only reads these patrons' transactions.
         debts, debtor = {**debts, "-and": within.conditions("usr")}, {**debtor, "-and": within.conditions("id")}
     return {
@@ -157,34 +145,10 @@ def _over(limit: Limit, within: IdRange, *, without_credits: bool = False) -> Qu
     }
 
 
-def _listed(operator: str, query: Query, field: str = "id") -> Query:
-    # The second alternative is never true. It keeps PostgreSQL from turning this into a join, see groups/search.py.
-    return {"-or": [{field: {operator: query}}, {"id": {"<": 0}}]}
+class GroupsToJudge(search.GroupQuery):
+    """A query for groups by what their members are like."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupsToJudge:
-    """A query for groups by what their members are like.
-
-    ``homes`` keeps the groups with a member of these home libraries. ``visible_orgs`` are the home libraries whose
-    patrons the account sees. Both are org unit ids, and empty means everywhere.
-    """
-
-    homes: Collection[int] = ()
-    visible_orgs: Collection[int] = ()
-
-    def members(self, within: search.Groups) -> Query:
-        """Return the condition on patrons (``au``): members of matching groups, without deleted patrons."""
-        conditions = [*within.conditions(), _listed("in", self._groups(within), "usrgroup")]
-        if self.visible_orgs:
-            conditions.append({"home_ou": sorted(self.visible_orgs)})
-        return {"deleted": "f", "-and": conditions}
-
-    def candidates(self, within: search.Groups) -> Query:
-        """Return the condition on patrons: members of all groups in the range that have a member at ``homes``."""
-        return search.candidates(within, self.homes, self.visible_orgs)
-
-    def _groups(self, within: search.Groups) -> Query:
+    def groups(self, within: search.Groups) -> Query:
         """Return the numbers of groups with a patron ``d`` who meets the conditions of :meth:`_found_by`."""
         patron, conditions = self._found_by(within)
         if self.homes:
@@ -209,8 +173,8 @@ class AccidentalGroups(GroupsToJudge):
     unusually large. A lead who expired before ``long_ago`` counts as long expired.
     """
 
-    unusual_size: int
     long_ago: datetime
+    unusual_size: int = UNUSUAL_SIZE
 
     def _found_by(self, within: search.Groups) -> tuple[Query, list[Query]]:
         """Match patrons with other members in their group who make it look accidental."""
@@ -261,10 +225,7 @@ class GroupsOfAdults(GroupsToJudge):
 
 
 def has_members(condition: Query, operator: str, count: int) -> Query:
-    """Return the condition that this many members of patron ``d``'s group meet a condition.
-
-    ``operator`` is ``>`` or ``>=``.
-    """
+    """Return the condition that this many members (``operator``: > or >=) of patron ``d``'s group meet a condition."""
     counted: dict[str, Any] = search.has_member(condition)["-exists"]
     return {
         "-exists": {

@@ -14,9 +14,8 @@ from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.findings import GroupFinding, PatronFinding, ThresholdFinding
-    from evergreen_groups.audit.queries import IdRange
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import AdultRule, search
+    from evergreen_groups.groups import AdultRule, IdRange, search
     from evergreen_groups.ils import Access, Limits, OrgUnits, PenaltyKinds, Profiles, ResolvedLimit, Thresholds
     from evergreen_groups.progress import Progress
 
@@ -31,10 +30,10 @@ class SearchContext:
     ``institutions`` are names of institution profiles by id. ``to_keep`` are groups to keep as they are, with the
     members' ids at the time.
 
-    Searches add findings to ``found``. ``top`` is how many of each kind will be listed (None: all), so that searches
-    can skip reading what isn't listed. They also add to ``left_out_groups`` the groups left out because of ``to_keep``,
-    to ``changed_groups`` those whose members have changed since, to ``found_thresholds`` findings about thresholds, and
-    to ``hidden_thresholds_at`` the home libraries (ids) whose thresholds the account can't see.
+    Searches add findings to ``found`` and ``found_thresholds``. ``top`` is how many of each kind will be listed (None:
+    all), so that searches can skip reading what isn't listed. ``left_out_groups`` were left out because of ``to_keep``;
+    ``changed_groups`` weren't, because their members have changed since. ``hidden_thresholds_at`` are the home
+    libraries (ids) whose thresholds the account can't see.
     """
 
     gateway: Gateway
@@ -148,7 +147,8 @@ class PatronListing:
     def _complete(self, drafts: Sequence[tuple[PatronFinding, int | None]]) -> Iterator[PatronFinding]:
         barcodes = Member.read_barcodes(self._context.gateway, {card for _finding, card in drafts})
         for finding, card in drafts:
-            yield replace(finding, member=finding.member.with_barcode(None if card is None else barcodes.get(card)))
+            patron = replace(finding.member.patron, barcode=None if card is None else barcodes.get(card))
+            yield replace(finding, member=replace(finding.member, patron=patron))
 
 
 Judge = Callable[[Mapping[int, Sequence[PatronRow]], Mapping[int, Sequence[Any]]], Iterable[GroupDraft]]
@@ -170,7 +170,6 @@ def list_groups(context: SearchContext, query: search.GroupQuery, fields: Sequen
     )
 
     def build(drafts: Sequence[GroupDraft]) -> list[GroupFinding]:
-        """Read cards, fines and hidden members, and make findings of the drafts."""
         rows = chain.from_iterable(draft.rows for draft in drafts)
         groups = {group.number: group for group in context.reader.build_groups(rows)}
         return [draft.of(groups[draft.number]) for draft in drafts]
@@ -193,8 +192,8 @@ def list_groups(context: SearchContext, query: search.GroupQuery, fields: Sequen
 class _RecordCache:
     """Holds the extra fields that a search reads, by patron id, until they are used.
 
-    Used values are removed, because there may be a hundred thousand. They are read again if a group is judged again
-    after a move.
+    Used values are removed, because there may be a hundred thousand. If a group is judged again after a move, they are
+    read again.
     """
 
     def __init__(self, gateway: Gateway, fields: tuple[str, ...]) -> None:
@@ -203,11 +202,9 @@ class _RecordCache:
         self._taken: dict[int, Sequence[Any]] = {}
 
     def take(self, patron: int, values: Sequence[Any]) -> None:
-        """Store the values of a patron's fields."""
         self._taken[patron] = values
 
     def pop(self, rows: Sequence[PatronRow]) -> dict[int, Sequence[Any]]:
-        """Remove and return the values of these patrons, by id. Read missing ones."""
         found = {row.id: self._taken.pop(row.id, None) for row in rows}
         missing = sorted(id for id, values in found.items() if values is None)
         others = self._gateway.pcrud.columns_by_values("au", ("id", *self.fields), "id", missing)

@@ -23,9 +23,9 @@ from evergreen_groups.gateway import NO_TOKEN, GatewayKind, Pcrud
 from evergreen_groups.groups import (
     ACCOUNT_FIELDS,
     PATRON_FIELDS,
-    GroupRange,
     GroupSearch,
     HighFines,
+    IdRange,
     contacts,
 )
 from evergreen_groups.ils import permissions
@@ -288,7 +288,7 @@ def pushdown(subject: Subject) -> Iterator[Finding]:
         )
         return
     # Take a range that certainly has groups, so that the database has real work to do.
-    query = fines.members(GroupRange(highest - _RANGE, highest))
+    query = fines.members(IdRange(highest - _RANGE, highest))
     began = time.monotonic()
     try:
         gateway.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)

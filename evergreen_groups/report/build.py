@@ -35,11 +35,7 @@ _NEVER = float("inf")
 
 
 def require_details(criteria: Criteria) -> None:
-    """Check that ``criteria`` only use details if they are read.
-
-    Raises:
-        ConfigurationError: a choice or the sort order needs details that ``criteria`` turn off.
-    """
+    """Raise ConfigurationError if a choice or the sort order needs details that ``criteria`` turn off."""
     if not criteria.details and (criteria.choice.needs_details or criteria.sort == "age"):
         raise ConfigurationError(
             "filters, and sorting by age, need the report's details",
@@ -66,10 +62,7 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
     """Narrow a report to the groups that meet the criteria, which mustn't be wider than the report's own.
 
     Leave out groups that may or may not match because of hidden data, and add a note with their number. Org units are
-    handled by :func:`for_libraries`.
-
-    Raises:
-        ConfigurationError: the criteria name an unknown profile, or need details that weren't read.
+    handled by :func:`for_libraries`. Raises ConfigurationError for an unknown profile, or details that weren't read.
     """
     require_details(replace(criteria, details=report.details is not None))
     groups = with_enough_fines(report.groups, criteria)
@@ -195,7 +188,7 @@ def read_reports(
         min_total=criteria.min_total,
         # The query can only tell one member from several. with_enough_fines applies the exact minimum.
         more_than_one=criteria.min_members > 1,
-        home_orgs=frozenset() if len(chosen) == len(org_units) else frozenset(chosen),
+        homes=frozenset() if len(chosen) == len(org_units) else frozenset(chosen),
         visible_orgs=() if access.everywhere else access.visible_orgs,
     )
     states: dict[int, PatronState] = {}
@@ -290,7 +283,6 @@ def combined_criteria(wanted: Sequence[Criteria]) -> Criteria:
 
 
 def _selected(everything: Report, criteria: Criteria) -> Report:
-    """Select the report of some criteria from one with wider criteria."""
     part = for_libraries(everything, criteria.orgs) if criteria.orgs else everything
     found = apply_criteria(replace(part, notes=everything.notes), criteria)
     if len(found.groups) == len(everything.groups):

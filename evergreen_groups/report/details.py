@@ -64,7 +64,6 @@ class SummedBills:
 
     @classmethod
     def combine(cls, sums: Iterable[SummedBills]) -> SummedBills:
-        """Combine the bills of several patrons."""
         found = [bills for bills in sums if bills is not _NO_BILLS]
         if len(found) < 2:
             return found[0] if found else _NO_BILLS
@@ -140,12 +139,10 @@ class SummedDetails(SummedBills):
 
     @property
     def overdue(self) -> Total[int]:
-        """How many overdue items all members have."""
         return Total(self.items.overdue, self.items_certain)
 
     @property
     def lost(self) -> Total[int]:
-        """How many lost items all members have."""
         return Total(self.items.lost, self.items_certain)
 
     @property
@@ -171,11 +168,9 @@ class ReportDetails:
     _latest: list[tuple[Group, SummedDetails]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def of(self, member: Member) -> MemberDetails:
-        """Return the details of a member of the report."""
         return self.members[member.id]
 
     def of_group(self, group: Group) -> SummedDetails:
-        """Return the details of a group of the report."""
         for latest, summed in self._latest:
             if latest is group:
                 return summed

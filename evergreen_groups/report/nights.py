@@ -59,9 +59,6 @@ class GroupNights:
         Return nothing if no report listed it. ``number`` and ``members`` (ids) are the group's current ones. Groups are
         followed as in a comparison of reports: a renumbered group is recognized by its members, and a merged group owed
         what its parts owed together.
-
-        Raises:
-            StateError: the database is damaged, can't be read, or stays locked by another process.
         """
         if not self._transactions.is_there:
             return ()
@@ -102,7 +99,6 @@ def record_nights(
 
 
 def in_batches(listings: Listings) -> Iterator[list[Listing]]:
-    """Split the groups of a run into lists of at most :data:`BATCH_SIZE`."""
     waiting = iter(listings.values())
     while batch := list(islice(waiting, BATCH_SIZE)):
         yield batch
@@ -164,7 +160,6 @@ def _series_of(connection: Connection, url: str, numbers: Collection[int]) -> in
 
 
 def _runs_of(connection: Connection, series: int) -> list[Any]:
-    """Return the last runs of a series, the latest first."""
     runs = schema.runs.c
     last = select(runs.id, runs.at).where(runs.series == series).order_by(runs.id.desc()).limit(NIGHTS)
     return list(connection.execute(last))

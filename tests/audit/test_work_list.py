@@ -25,13 +25,12 @@ from evergreen_groups.audit import (
     build_audit,
 )
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
-from evergreen_groups.audit.queries import ALL_IDS
 from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ArgumentError, ConfigurationError, NotFoundError
 from evergreen_groups.formats import AUDIT_FORMATS
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.groups import AdultRule
+from evergreen_groups.groups import AdultRule, IdRange
 from evergreen_groups.progress import silent
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.audit import (
@@ -322,7 +321,7 @@ def test_an_empty_answer_to_another_question_is_not_accepted(proxy: FaultProxy) 
         context: Any = SimpleNamespace(
             gateway=gateway,
             homes=(),
-            id_ranges=[ALL_IDS],
+            id_ranges=[IdRange(None, None)],
             progress=silent,
             reader=reader,
             found=FindingStore(),

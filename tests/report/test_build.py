@@ -19,7 +19,7 @@ from evergreen_groups.errors import (
     TransportError,
 )
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
-from evergreen_groups.groups import Group, GroupRange, GroupSearch, HighFines, PatronRow
+from evergreen_groups.groups import Group, GroupSearch, HighFines, IdRange, PatronRow
 from evergreen_groups.language import Language, name_key, use_language
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.report import Criteria, Report, build_report, by_library
@@ -321,12 +321,12 @@ def test_a_range_that_takes_too_long_is_asked_for_in_parts(proxy: FaultProxy, st
     assert len({patron.id for patron in found}) == len(found)
 
 
-def range_of(call: Call) -> GroupRange:
+def range_of(call: Call) -> IdRange:
     """The range of groups that a combined query asks about."""
     conditions = [condition["usrgroup"] for condition in call.parameters[1]["-and"] if "usrgroup" in condition]
     lows = [condition[">"] for condition in conditions if ">" in condition]
     highs = [condition["<="] for condition in conditions if "<=" in condition]
-    return GroupRange(lows[0] if lows else None, highs[0] if highs else None)
+    return IdRange(lows[0] if lows else None, highs[0] if highs else None)
 
 
 @pytest.mark.long

@@ -17,8 +17,12 @@ REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "evergreen_groups"
 PAGE = REPOSITORY / "docs" / "errors.md"
 
-MAKERS = {"not_visible": "NotFoundError"}
-"""Functions that make an error of a class, with the same arguments."""
+MAKERS = {
+    "not_visible": "NotFoundError(_0)",
+    "unreadable": "DataError(\"Evergreen's answer can't be read: {detail}\", code=_0, values={'detail': _1})",
+    "_no_connection": "UnreachableError('no connection to {address}: {reason}', values={'address': _0, 'reason': _1})",
+}
+"""Functions that make an error, and how they do it with their arguments; they pass named ones on."""
 PASSING_ON = {"_fail"}
 """Methods with a class as first argument, followed by the class's arguments."""
 VERDICTS = {"warning", "failed", "ok"}
@@ -133,10 +137,28 @@ def _error(path: str, tree: ast.Module, function: ast.AST, call: ast.Call) -> Si
     func, first = call.func, call.args[0] if call.args else None
     if isinstance(func, ast.Attribute) and func.attr in PASSING_ON and isinstance(first, ast.Name):
         return _site(path, tree, function, call, first.id, message=1)
-    if not isinstance(func, ast.Name) or (func.id not in error_classes() and func.id not in MAKERS):
+    if isinstance(func, ast.Name) and func.id in MAKERS:
+        call = _made_by(func.id, call)
+        func = call.func
+    in_maker = isinstance(function, ast.FunctionDef) and function.name in MAKERS
+    if not isinstance(func, ast.Name) or func.id not in error_classes() or in_maker:
         return None
-    kind = MAKERS.get(func.id, func.id)
-    return _site(path, tree, function, call, kind, message=int(kind == "ProblemError"))
+    return _site(path, tree, function, call, func.id, message=int(func.id == "ProblemError"))
+
+
+def _made_by(maker: str, call: ast.Call) -> ast.Call:
+    """Return the call of a class that a maker makes."""
+    made = ast.parse(MAKERS[maker], mode="eval").body
+    assert isinstance(made, ast.Call)
+    arguments = {f"_{number}": argument for number, argument in enumerate(call.args)}
+
+    class Filling(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.AST:
+            return arguments.get(node.id, node)
+
+    filled = ast.copy_location(Filling().visit(made), call)
+    filled.keywords += call.keywords
+    return filled
 
 
 def _site(
