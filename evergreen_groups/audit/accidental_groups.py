@@ -98,10 +98,7 @@ class _Family:
         return self.complete and not any(row.group_lead for row in self.rows)
 
     def adults(self, accounts: Mapping[int, PatronAccount], today: date) -> list[int]:
-        """Return the ids of the adults. A patron flagged as a juvenile isn't one, whatever the birth date.
-
-        Never call a child a stranger.
-        """
+        """Return the ids of the adults. A patron flagged as a juvenile never is one: don't call a child a stranger."""
         rule = AdultRule()
         return [id for id in sorted(self.ids) if not accounts[id].juvenile and rule.is_adult(accounts[id], today)]
 

@@ -54,10 +54,7 @@ class BlockSearch:
         self._by_threshold: Counter[tuple[FindingKind, str, Threshold | None, PenaltyKind, Limit]] = Counter()
 
     def run(self) -> None:
-        """Find patrons at the home libraries to search, in no particular order.
-
-        The ILS's matches are checked again with balances read afterwards, which may have changed.
-        """
+        """Find patrons in no particular order. Check them again with balances read after the ILS matched them."""
         found = 0
         for count in self._gateway.map(call, self._jobs()):
             found += count
@@ -173,10 +170,7 @@ class BlockSearch:
                 yield self._finding(FindingKind.NOT_OVER, member, reason, own_blocks)
 
     def _why_left_alone(self, member: Member, blocks: Iterable[Penalty]) -> str:
-        """Return a code for why a recalculation wouldn't lift a block below the threshold. Empty if it would.
-
-        A recalculation only affects penalties at the org unit where the threshold is set.
-        """
+        """Return a code for why a recalculation, which only affects the threshold's org unit, wouldn't lift a block."""
         threshold = self._threshold(member)
         if threshold is None:
             return "block-without-threshold"

@@ -83,10 +83,7 @@ def across_groups(homes: Collection[int], within: IdRange) -> Query:
 
 
 def _borrowers(field: str, within: IdRange) -> Query:
-    """Return the ids of patrons ``d`` who use an address row of ``o`` in another group.
-
-    Deleted patrons don't matter, because staff don't edit their addresses.
-    """
+    """Return the ids of patrons ``d`` who use an address row of ``o`` in another group, neither of them deleted."""
     ends = within.conditions("id")
     return {
         "select": {"d": ["id"]},

@@ -228,7 +228,11 @@ class BlockExplainer:
             return None, None
         looks = list(reader.lookups(patron.profile, patron.home_library.id))
         looked_at = tuple(
-            ThresholdPlace(org_units.unit(look.org_unit), profiles.name(look.profile), look.found and look.found.amount)
+            ThresholdPlace(
+                org_units.unit(look.org_unit),
+                profiles.name(look.profile),
+                None if look.found is None else look.found.amount,
+            )
             for look in looks
         )
         return looked_at, looks[-1].found

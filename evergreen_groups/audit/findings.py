@@ -91,10 +91,7 @@ RECALCULABLE = tuple(kind for kind in FindingKind if kind.recalculable)
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """The reason for a finding: a ``code``, and named ``values`` for its text.
-
-    :mod:`evergreen_groups.render.audit` has the texts.
-    """
+    """The reason for a finding: a ``code``, and ``values`` for its text in :mod:`evergreen_groups.render.audit`."""
 
     code: str
     values: Mapping[str, object] = field(default_factory=dict)

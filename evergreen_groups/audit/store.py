@@ -171,10 +171,7 @@ class FindingStore:
         return [id for id, *_others in rows]
 
     def drop(self, ids: Collection[int], numbers: Collection[int]) -> list[int]:
-        """Delete those of the findings with these ids that are about one of the numbers.
-
-        Return the ids of the others.
-        """
+        """Delete the findings, of those with these ids, about one of the numbers. Return the ids of the others."""
         with self._lock, _errors():
             ask = "SELECT id, number FROM finding WHERE id BETWEEN ? AND ?"
             known = dict(self._connection.execute(ask, (min(ids), max(ids)))) if ids else {}
@@ -202,10 +199,7 @@ class FindingStore:
 
 
 class StoredFindings(Sequence[Listed]):
-    """The findings of some kinds in a store, in order, up to ``top`` of each kind (None: all).
-
-    Can be read repeatedly; creates the findings each time.
-    """
+    """The findings of some kinds in a store, in order, up to ``top`` of each (None: all). Made anew by each reading."""
 
     def __init__(self, store: FindingStore, counts: Mapping[FindingKind, int], top: int | None = None) -> None:
         """``counts`` has the number of findings of each kind, listed or not."""

@@ -179,10 +179,7 @@ class Relations:
         return [id for id, kinds in self.in_common(patrons).items() if not kinds] if len(patrons) > 1 else []
 
     def families(self, patrons: Collection[int]) -> list[tuple[int, ...]]:
-        """Group patrons by ``TIES``: the largest family first, then by lowest id.
-
-        Ties are transitive: if A shares with B, and B with C, all three are one family.
-        """
+        """Group patrons by chains of ``TIES``: the largest family first, then by lowest id."""
         family = {id: [id] for id in sorted(patrons)}
         first: dict[Trait, int] = {}
         for id in sorted(patrons):

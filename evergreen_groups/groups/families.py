@@ -117,10 +117,7 @@ def find_card(gateway: Gateway, barcode: str, *, with_patron: bool = False) -> R
 
 
 def find_owner(gateway: Gateway, barcode: str) -> tuple[int, bool] | None:
-    """Return the owner (patron id) of a card, and whether the card is active; None if it is unknown or hidden.
-
-    Also find new cards that aren't on the replica yet.
-    """
+    """Return a card's owner (patron id) and whether it is active; None if hidden or unknown, even to the primary."""
     card = find_card(gateway, barcode)
     if card is not None:
         return int(card.usr), bool(card.active)
@@ -424,10 +421,7 @@ def correct_fines_from_primary(
 
 
 def _read_people(gateway: Gateway, conditions: Sequence[Mapping[str, Any]]) -> dict[int, Record]:
-    """Read the patrons that match the conditions, and the members of their groups, by id.
-
-    A condition has one of ``id``, ``barcode`` and ``group``. Takes one call for up to 200 conditions.
-    """
+    """Read patrons by ``id``, ``barcode`` or ``group``, and the members of their groups. Up to 200 take one call."""
     batches = batched_by_size(
         conditions, lambda condition: len(quote(str(condition.get("barcode", "")))), _CHARACTERS_AT_ONCE, _AT_ONCE
     )
@@ -462,10 +456,7 @@ def _matching(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[Reco
 
 
 def _queries(named: Sequence[Mapping[str, Any]]) -> Iterator[Query]:
-    """Yield queries for patron ids.
-
-    Kept separate because PostgreSQL uses an index for each. With an "or" it would scan all patrons.
-    """
+    """Yield queries for patron ids: PostgreSQL uses an index for each, but would scan all patrons for an "or"."""
     ids, barcodes, groups = (
         [condition[kind] for condition in named if kind in condition] for kind in ("id", "barcode", "group")
     )
@@ -540,9 +531,9 @@ _MAX_ORG_UNITS = 800
 
 @dataclass(frozen=True, slots=True)
 class HiddenCirculations:
-    """Circulations to check for: at ``hidden_at``, of patrons from ``counted_at`` (both org unit ids).
+    """Circulations at ``hidden_at``, which the account can't see, of patrons from ``counted_at`` (both org unit ids).
 
-    The account can't see them, but the ILS includes them in the counts of patrons of ``counted_at``.
+    The ILS includes them in the counts of these patrons.
     """
 
     hidden_at: frozenset[int]

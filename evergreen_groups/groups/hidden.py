@@ -86,11 +86,7 @@ def read_member_ids(
 def read_balances(
     gateway: Gateway, groups: Sequence[int], *, primary: bool = False, own_connection: bool = False
 ) -> dict[int, Decimal]:
-    """Return what each member of these groups owes, by id, hidden members included.
-
-    Members without an open transaction are left out. The rest is as in :func:`read_member_ids`; for a list of groups,
-    see ``desk-007``.
-    """
+    """Return what each member with an open transaction owes, by id. The rest is as in :func:`read_member_ids`."""
     wanted = list(groups) if len(groups) > 1 else groups[0]
     method = f"{_BALANCES}{_ON_PRIMARY}" if primary else _BALANCES
     answer = gateway.call(_SERVICE, method, TOKEN, wanted, own_connection=own_connection).value
@@ -269,11 +265,7 @@ def find_hidden_with_ids(
 def _all_and_visible(
     gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]
 ) -> tuple[frozenset[int], frozenset[int]]:
-    """Return the ids of all members of some groups, and of the visible members.
-
-    Raises:
-        DataError: the list belongs to other groups.
-    """
+    """Return the ids of all members of some groups, and of the visible members. Reject a list of other groups."""
     everybody = read_member_ids(gateway, groups)
     known = frozenset[int]().union(*(visible[group] for group in groups))
     # A few patrons may have been moved between two reads. If most visible members are missing, the list isn't for these
@@ -387,6 +379,9 @@ class GroupSum(ABC):
     """An aggregate over the members of a group, as a number of up to ``BITS`` bits."""
 
     BITS: ClassVar[int]
+    SOURCE: ClassVar[Query]
+    """What to aggregate, with members as ``m``."""
+    WHERE: ClassVar[Query] = {}
 
     @property
     def conditions(self) -> list[Query]:
@@ -394,24 +389,17 @@ class GroupSum(ABC):
         return [self._is_out_of_range(), *(self._bit_is_set(position) for position in reversed(range(self.BITS)))]
 
     def of_group(self, condition: Query, markers: Sequence[int]) -> Query:
-        """Return a query for the group of the patron ``au`` if the condition holds for the group's number.
-
-        Patrons among the ``markers`` (ids) never match.
-        """
+        """Return a query for the group of patron ``au``, unless a marker (id), if the condition holds for the group."""
         return {
             "select": {"m": [{"column": "usrgroup", "transform": "max", "aggregate": True}]},
-            **self._members(
-                {
-                    "+m": {"deleted": "f", "usrgroup": {"=": {"+au": "usrgroup"}}},
-                    "+au": {"id": {"not in": list(markers)}},
-                }
-            ),
+            "from": self.SOURCE,
+            "where": {
+                **self.WHERE,
+                "+m": {"deleted": "f", "usrgroup": {"=": {"+au": "usrgroup"}}},
+                "+au": {"id": {"not in": list(markers)}},
+            },
             "having": condition,
         }
-
-    @abstractmethod
-    def _members(self, where: Query) -> Query:
-        """Return ``from`` and ``where`` of the aggregate, with members as ``m``."""
 
     @abstractmethod
     def _is_out_of_range(self) -> Query:
@@ -426,9 +414,7 @@ class MemberCount(GroupSum):
     """The number of members of a group, including hidden ones."""
 
     BITS = 5
-
-    def _members(self, where: Query) -> Query:
-        return {"from": {"aou": {"m": {"class": "au", "field": "home_ou", "fkey": "id"}}}, "where": where}
+    SOURCE: ClassVar = {"aou": {"m": {"class": "au", "field": "home_ou", "fkey": "id"}}}
 
     def _is_out_of_range(self) -> Query:
         return self._count(">=", 2**self.BITS)
@@ -446,10 +432,8 @@ class MemberFines(GroupSum):
     """What all members of a group owe in open transactions, in cents, including hidden members."""
 
     BITS = 17
-
-    def _members(self, where: Query) -> Query:
-        owed = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
-        return {"from": owed, "where": {"+mbts": {"xact_finish": None}, **where}}
+    SOURCE: ClassVar = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
+    WHERE: ClassVar = {"+mbts": {"xact_finish": None}}
 
     def _is_out_of_range(self) -> Query:
         # Recorded in hidden-numbers-002.
@@ -511,10 +495,7 @@ class _SortedSearch:
     markers: Sequence[int]
 
     def ask(self, gateway: Gateway) -> dict[int, str]:
-        """Return which conditions hold, as a string of 1 and 0 by group.
-
-        Return nothing if the answer doesn't prove itself.
-        """
+        """Return by group which conditions hold (1 or 0). Return nothing if the answer doesn't prove itself."""
         ids = sorted({*self.representatives, *self.markers})
         where = {"id": ids, "deleted": "f"}
         rows = gateway.pcrud.search_columns("au", ("id", "usrgroup"), where, order_by=self._order(), limit=len(ids))
@@ -627,10 +608,7 @@ class _Batch:
         self._markers = markers
 
     def count(self) -> dict[int, int]:
-        """Return the number of hidden members of each group, zero included.
-
-        Leave out groups that couldn't be verified.
-        """
+        """Return the number of hidden members of each group, zero included, as far as it could be verified."""
         counts: dict[int, int] = {}
         for group, count in self._read(MemberCount(), self._visible).items():
             # A lower count means that visible members left between the reads.
@@ -703,10 +681,7 @@ def _count_matches(counts: Collection[int], hidden: Query) -> Query:
 
 
 def _sum_matches(fines: Collection[Decimal], hidden: Query) -> Query:
-    """Return the condition that the hidden patrons owe exactly this much together.
-
-    It holds in ``hidden-numbers-005`` and fails in ``hidden-numbers-006``.
-    """
+    """Return the condition that hidden patrons owe exactly this much (``hidden-numbers-005``, failing in ``-006``)."""
     total = sum(fines, ZERO)
     # Without any transaction SQL's sum is NULL, which equals no amount, so zero is checked the other way around: no sum
     # other than zero.

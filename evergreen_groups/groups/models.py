@@ -143,10 +143,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class HiddenMembers:
-    """The members of one group whom the account can't see.
-
-    ``fines`` is what they owe together, None if unknown. ``ids`` is None if the members were only counted.
-    """
+    """The hidden members of a group, and what they owe together (None: unknown). ``ids`` is None if only counted."""
 
     count: int
     fines: Decimal | None
@@ -248,10 +245,7 @@ class Group:
         return None if self.hidden_fines is None else self.known_fines
 
     def counted(self, number: int, *, known: bool = True) -> Total[int]:
-        """Return a count of visible members as a total of all members.
-
-        The total is a lower bound if members are hidden, or unless the answer is ``known`` for every visible member.
-        """
+        """Return a count of visible members as a total, a lower bound if members are hidden or not all ``known``."""
         return Total(number, known and not self.hidden_member_count)
 
     @property

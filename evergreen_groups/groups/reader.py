@@ -91,11 +91,7 @@ class GroupReader:
         return reader
 
     def build_groups(self, rows: Iterable[PatronRow]) -> list[Group]:
-        """Build groups from ``rows``, which must be all visible members of each group.
-
-        Reads balances and cards in lists of up to 3,000. For an account that can't see every patron, also finds hidden
-        members (:func:`find_hidden`).
-        """
+        """Build groups from ``rows``, which must be all visible members of each group, with hidden members."""
         by_group: dict[int, list[Member]] = {}
         for member in self._members(rows):
             by_group.setdefault(member.patron.group, []).append(member)

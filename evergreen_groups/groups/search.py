@@ -326,10 +326,7 @@ class MemberBatch:
 
 
 def groups_of_moved(batches: Iterable[MemberBatch], changed: Mapping[int, int]) -> set[int]:
-    """Return the groups that patrons left after they were read there, or joined without being read there.
-
-    A patron who moves from a range not read yet to one already read is in neither.
-    """
+    """Return the groups that patrons left after being read there, or joined without. Some were in neither when read."""
     if not changed:
         return set()
     left = {group for batch in batches for id, group in batch if changed.get(id, group) != group}
@@ -373,8 +370,8 @@ _FIELDS = ("id", "usrgroup")
 class ChangedPatrons:
     """Finds patrons whose records have changed since this object was made, and their groups.
 
-    The database itself sets ``last_update_time`` with every change of a patron, including moves (the trigger
-    ``au_update_trig`` in ``Open-ILS/src/sql/Pg/005.schema.actors.sql``).
+    The database sets ``last_update_time`` with every change, moves included (``au_update_trig`` in
+    ``Open-ILS/src/sql/Pg/005.schema.actors.sql``).
     """
 
     def __init__(self, gateway: Gateway, visible: Query) -> None:

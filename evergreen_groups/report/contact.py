@@ -169,10 +169,7 @@ class ContactReader:
         self._invalid = {id: _INVALID[name] for id, name in kinds.ids_of(_INVALID).items()}
 
     def of_group(self, group: Group) -> Contact:
-        """Return a lead, else the adult with contact data who owes the most, else the guardian of a juvenile.
-
-        If no adult has contact data, the first adult stays the contact.
-        """
+        """Return a lead, or the adult with contact data (or without) who owes the most, or a juvenile's guardian."""
         known = [member for member in _in_order(group) if member.id in self._people]
         adults = [self._contact(member) for member in known if not self._people[member.id].juvenile]
         reachable = (contact for contact in adults if contact.reachable)

@@ -222,12 +222,9 @@ Bills = Mapping[int, tuple[Bill, ...]]
 
 
 class DetailReader:
-    """Reads the details that the account may see.
+    """Reads the details that the account may see. ``granted`` is :func:`highest_granted`'s result for both permissions.
 
-    ``granted`` is :func:`highest_granted`'s result for both permissions.
-
-    Raises:
-        ConfigurationError: one of the profiles ``named`` in the settings doesn't exist.
+    Raises ConfigurationError if one of the profiles ``named`` in the settings doesn't exist.
     """
 
     def __init__(
@@ -269,10 +266,7 @@ class DetailReader:
     def add(
         self, members: Collection[Member], bills: Bills, items: UnreturnedResult, states: dict[int, PatronState]
     ) -> None:
-        """Store the details of these members, and remove theirs from ``states``. A later record of a member wins.
-
-        Reread bills that don't add up to the own fines.
-        """
+        """Store the details of members and take theirs from ``states``. Reread bills that don't add up to own fines."""
         hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
         own_fines = {member.id: member.own_fines for member in members}
         verified = Bill.verify(self._gateway, own_fines, bills, hidden)

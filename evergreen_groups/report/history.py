@@ -1,7 +1,7 @@
 """Record what each run of a report found, and compare the next run with it.
 
 The database keeps the totals of every run, what each group owed in the last runs
-(:mod:`evergreen_groups.report.nights`), and groups with patron ids of the last run only, because no other run is
+(:mod:`evergreen_groups.report.listings`), and groups with patron ids of the last run only, because no other run is
 compared. It keeps no names and no barcodes.
 """
 
@@ -24,17 +24,17 @@ from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.ils import Access, Limits, OrgUnit, OrgUnits
 from evergreen_groups.policy import Limit
-from evergreen_groups.report.listings import GroupMatching, Listing, Listings, group_by_patron, majority_group
-from evergreen_groups.report.models import (
-    ChangeKind,
-    Changes,
-    Criteria,
-    GroupChange,
-    GroupNow,
-    Report,
-    RunTotals,
+from evergreen_groups.report.listings import (
+    BATCH_SIZE,
+    GroupMatching,
+    Listing,
+    Listings,
+    group_by_patron,
+    in_batches,
+    majority_group,
+    record_nights,
 )
-from evergreen_groups.report.nights import BATCH_SIZE, in_batches, record_nights
+from evergreen_groups.report.models import ChangeKind, Changes, Criteria, GroupChange, GroupNow, Report, RunTotals
 from evergreen_groups.state import schema
 from evergreen_groups.values import ZERO, Total
 
@@ -83,10 +83,7 @@ class Run:
         return islice(self.listings.values(), self.listed_count)
 
     def totals(self, org_units: Collection[OrgUnit]) -> dict[str, RunTotals]:
-        """Return the totals of all groups under ``""``, and by org unit (short name).
-
-        The latter are over groups with a member whose home library is there or below.
-        """
+        """Return the totals of all groups under ``""``, and by org unit (short name) of a home library or above."""
         above = OrgUnits.shortnames_upwards(org_units)
 
         @cache
@@ -320,10 +317,7 @@ def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]
 
 
 def listed_by(connection: Connection, url: str, name: str) -> Run | None:
-    """Return the last run of the report ``name`` at the gateway ``url``, with the groups that it shows; None without.
-
-    The name '' is the report configured as ``[report]``.
-    """
+    """Return the last run of a report (``""``: the one configured as ``[report]``), with the groups that it shows."""
     found = _last_runs(connection, url).get(name)
     if found is None:
         return None
@@ -401,10 +395,7 @@ def _last_runs(connection: Connection, url: str | None) -> dict[str, Row[Any]]:
 
 
 def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[dict[str, RunTotals]]:
-    """Read the totals of some runs, in order.
-
-    If one group's fines are uncertain, so are the run's combined fines at every library.
-    """
+    """Read the totals of runs, in order. An uncertain group makes the run's fines uncertain at every library."""
     found: dict[int, dict[str, RunTotals]] = {run.id: {} for run in runs}
     moments = {run.id: run.at for run in runs}
     nights = schema.group_nights.c
@@ -456,8 +447,7 @@ logger = logging.getLogger(__name__)
 def look_up_cleared(gateway: Gateway, report: Report) -> Report:
     """Add the current state of the report's cleared groups, as far as their members are visible.
 
-    Takes a handful of calls, however many groups there are, and none without cleared groups. If the gateway fails,
-    return the report without this information.
+    Takes a handful of calls, or none without cleared groups. If the gateway fails, return the report as it is.
     """
     changes = report.changes
     if changes is None or not changes.cleared:

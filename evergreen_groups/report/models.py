@@ -321,10 +321,7 @@ class ChangeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GroupNow:
-    """The current state of a cleared group.
-
-    ``group`` is its current number. ``combined_fines`` is None if what hidden members owe is unknown.
-    """
+    """The current state of a cleared group, by its current number. ``combined_fines`` is None if unknown."""
 
     group: int
     lead_name: str
@@ -370,19 +367,13 @@ class GroupChange:
 
     @property
     def difference(self) -> Decimal | None:
-        """How much the group adds to the list's total.
-
-        A new or cleared group counts in full. None unless ``certain``.
-        """
+        """How much the group adds to the list's total, in full if new or cleared. None unless ``certain``."""
         return (self.after or ZERO) - (self.before or ZERO) if self.certain else None
 
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """Totals of one run, over all groups that met its criteria, including those cut off by ``top``.
-
-    ``combined_fines`` is None if what the hidden members of any group owed is unknown.
-    """
+    """Totals of one run, over all groups that met its criteria. ``combined_fines`` is None if not known for any."""
 
     at: datetime
     group_count: int
@@ -424,10 +415,7 @@ class Changes:
 
     @property
     def difference(self) -> Decimal | None:
-        """How much more the listed groups owe than those of the previous run. None if any amount isn't certain.
-
-        Leaves out groups that are hidden now.
-        """
+        """How much more the listed groups owe than those before, leaving out hidden ones. None unless certain."""
         return _sum_of([change.difference for change in (*self.by_group.values(), *self.cleared)])
 
     @property

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from evergreen_groups.audit import BlockExplainer, FindingKind, PenaltyFate
 from evergreen_groups.audit.accidental_groups import AccidentalGroupJudge
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
 from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery, GroupsOfAdults
-from evergreen_groups.audit.search import SearchContext
 from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import (
@@ -44,31 +44,15 @@ def org_units() -> OrgUnits:
         return OrgUnits.read(gateway)
 
 
-def context(gateway: Gateway, org_units: OrgUnits, homes: Collection[int] = ()) -> SearchContext:
+def context(gateway: Gateway, org_units: OrgUnits, homes: Collection[int] = ()) -> Any:
     """Return a search context. ``homes`` are the home libraries visible to an account that can't see all patrons."""
     every = frozenset(unit.id for unit in org_units)
     access = Access(frozenset(homes) or every, (org_units.root,) if homes else ())
-    unused: Any = None
-    return SearchContext(
-        gateway=gateway,
-        org_units=org_units,
-        access=access,
+    return SimpleNamespace(
+        **{"gateway": gateway, "org_units": org_units, "access": access, "homes": homes, "id_ranges": [ANY]},
+        **{"now": datetime.now(UTC), "progress": silent, "institutions": {}, "to_keep": {}, "top": None},
+        **{"left_out_groups": set[int](), "changed_groups": set[int](), "found": FindingStore()},
         reader=GroupReader(gateway, org_units, access),
-        penalty_kinds=unused,
-        limits=unused,
-        ils_limits=unused,
-        thresholds=unused,
-        profiles=unused,
-        bounds=unused,
-        chosen=homes,
-        homes=homes,
-        id_ranges=[ANY],
-        now=datetime.now(UTC),
-        progress=silent,
-        adults=AdultRule(18, 1),
-        institutions={},
-        to_keep={},
-        found=FindingStore(),
     )
 
 

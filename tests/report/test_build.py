@@ -1,6 +1,5 @@
 """The nightly report on the sandbox: exact, complete or marked as incomplete, and cheap."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,14 +11,13 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import (
     ConfigurationError,
-    DataError,
     PermissionDeniedError,
     ServerError,
     TimedOutError,
     TransportError,
 )
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
-from evergreen_groups.groups import Group, GroupSearch, HighFines, IdRange, PatronRow
+from evergreen_groups.groups import Group, IdRange
 from evergreen_groups.language import Language, name_key, use_language
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.report import Criteria, Report, build_report, by_library
@@ -186,12 +184,6 @@ def test_by_name_is_as_people_sort_names(sandbox: Sandbox, staff: Gateway, tag: 
     assert [group.lead.patron.family_name for group in listed] == names
 
 
-def test_a_patron_without_a_card(staff: Gateway) -> None:
-    report = build_report(staff, Criteria(min_total=Decimal("5.00")))
-    yusuf = next(member for member in one(report, 1014).members if member.id == 1048)
-    assert yusuf.barcode is None
-
-
 def test_hidden_members_make_a_group_incomplete_and_never_smaller(sandbox: Sandbox, admin: Gateway) -> None:
     with gateway_of(sandbox.url, "north_manager") as gateway:
         report = build_report(gateway, Criteria())
@@ -272,80 +264,12 @@ def test_a_query_that_fails_again_and_again_is_an_error(
     assert not [method for method in proxy.seen if ".mous." in method]
 
 
-@pytest.fixture(scope="module")
-def large() -> Iterator[Sandbox]:
-    with Sandbox(patrons=30_000) as sandbox:
-        yield sandbox
-
-
-def high(gateway: Gateway, min_total: str = "25.00") -> GroupSearch:
-    return GroupSearch(gateway, HighFines(Decimal(min_total), more_than_one=True))
-
-
-def ids(rows: Sequence[PatronRow]) -> list[int]:
-    return sorted(row.id for row in rows)
-
-
-@pytest.mark.long
-def test_on_a_large_population_the_totals_are_the_ilss_own(large: Sandbox) -> None:
-    with gateway_of(large.url, "admin") as gateway:
-        report = build_report(gateway, Criteria(top=40))
-        assert [group.combined_fines for group in report.groups] == [
-            balance_owed(gateway, group.number) for group in report.groups
-        ]
-
-
-@pytest.mark.parametrize("page", [1, 3, 50])
-def test_small_pages_find_the_same_members_each_once(sandbox: Sandbox, staff: Gateway, page: int) -> None:
-    """Also groups that are larger than a page."""
-    found = GroupSearch(staff, HighFines(Decimal("5.00")), page=page).run(list)
-    whole = GroupSearch(staff, HighFines(Decimal("5.00"))).run(list)
-    assert ids(found) == ids(whole)
-    assert len({patron.id for patron in found}) == len(found)
-
-
-@pytest.mark.parametrize("status", [408, 200], ids=["a time-out", "nothing, as older gateways answer one"])
-def test_a_range_that_takes_too_long_is_asked_for_in_parts(proxy: FaultProxy, staff: Gateway, status: int) -> None:
-    answers = iter([status, status])
-
-    def the_first_two_time_out(call: Call) -> tuple[int, str] | None:
-        combined = call.method == COMBINED and "-exists" in str(call.parameters)
-        status = next(answers, None) if combined else None
-        return None if status is None else (status, SLOW)
-
-    proxy.refuse = the_first_two_time_out
-    with gateway_of(proxy.url, "consortium_staff", retries=RetryPolicy(tries=1)) as gateway:
-        found = high(gateway).run(list)
-    assert next(answers, None) is None
-    assert ids(found) == ids(high(staff).run(list))
-    assert len({patron.id for patron in found}) == len(found)
-
-
 def range_of(call: Call) -> IdRange:
     """The range of groups that a combined query asks about."""
     conditions = [condition["usrgroup"] for condition in call.parameters[1]["-and"] if "usrgroup" in condition]
     lows = [condition[">"] for condition in conditions if ">" in condition]
     highs = [condition["<="] for condition in conditions if "<=" in condition]
     return IdRange(lows[0] if lows else None, highs[0] if highs else None)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("status", [408, 200], ids=["a time-out", "nothing, as older gateways answer one"])
-@pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
-@pytest.mark.parametrize("criteria", [Criteria(), Criteria(orgs=("HARBOR",)), Criteria(orgs=("MILL",))])
-def test_a_group_whose_sums_take_too_long_is_read_page_by_page(
-    proxy: FaultProxy, account: str, criteria: Criteria, status: int
-) -> None:
-    """As an institution's group with thousands of debtors: the report is the same, after a handful of time-outs."""
-    with gateway_of(proxy.url, account) as gateway:
-        whole = build_report(gateway, criteria)
-    giants = 1001, 1007
-    proxy.refuse = lambda call: (status, SLOW) if is_combined(call) and any(map(range_of(call).holds, giants)) else None
-    proxy.seen.clear()
-    with gateway_of(proxy.url, account, retries=RetryPolicy(tries=1)) as gateway:
-        report = build_report(gateway, criteria)
-    assert (report.groups, report.totals, report.notes) == (whole.groups, whole.totals, whole.notes)
-    assert len(proxy.seen) < 80
 
 
 READ_FIRST = 60_000
@@ -393,14 +317,6 @@ def test_a_patron_who_is_moved_while_groups_are_read_counts_once(
     """They are found in the range of both groups, which nothing but their ids shows, or in neither."""
     sandbox._store.update("au", 1002, {"usrgroup": home})
     assert moved_while_read(sandbox, proxy, 1002, to=to, dated=dated) == [to]
-
-
-def test_patrons_who_are_moved_all_the_while_are_an_error(
-    sandbox: Sandbox, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("evergreen_groups.groups.search.groups_of_duplicates", lambda batches: {1001})
-    with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError, match="kept moving"):
-        build_report(gateway, Criteria())
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])

@@ -12,7 +12,7 @@ from support.report_samples import ORG_UNITS, member, report_of
 
 from evergreen_groups.groups import Group
 from evergreen_groups.report import Criteria, GroupNights, History, Report
-from evergreen_groups.report.nights import NIGHTS
+from evergreen_groups.report.listings import NIGHTS
 from evergreen_groups.state import State, schema
 from evergreen_groups.values import ZERO
 
