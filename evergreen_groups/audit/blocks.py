@@ -62,14 +62,11 @@ class BlockSearch:
         self._context.found_thresholds.extend(self._threshold_findings())
 
     def _jobs(self) -> Iterator[Callable[[], int]]:
-        bounds = self._context.bounds
         query = BlockQuery(
-            bounds.lowest,
-            bounds.highest,
+            self._context.bounds,
             self._kinds.blocking_for_fines_everywhere,
             self._kinds.blocking_for_fines_anywhere,
             self._context.homes,
-            bounds.scoped,
         )
         # Query whole sets: 1.5 s for 3,414 people over 10.00 without a penalty and 0.34 s for stale penalties, among
         # 200,243 patrons. One call per patron would take hours.

@@ -7,7 +7,7 @@ applies before it checks permissions row by row.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
@@ -18,6 +18,7 @@ from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import AdultRule
+    from evergreen_groups.ils import ResolvedLimit
 
 # Larger than most families, smaller than institutions that share a number.
 UNUSUAL_SIZE = 10
@@ -49,30 +50,57 @@ _LEAD: Query = {"master_account": "t"}
 
 
 @dataclass(frozen=True, slots=True)
-class BlockQuery:
-    """Conditions on patrons (``au``) ``within`` a range of ids, without deleted patrons.
+class LimitBounds:
+    """The ``lowest`` and the ``highest`` limit of any patron.
 
-    ``lowest`` and ``highest`` are the lowest limit (None: no patron has one) and the highest (None: some patrons have
-    none). If they differ, or if limits are ``scoped`` to the fines of some libraries, the queries match all patrons in
-    question and others, who must be sorted out later. ``certain_penalties`` (ids) block for fines at every home
-    library, ``possible_penalties`` at some. ``homes`` are the home libraries to search (org unit ids; empty:
-    everywhere).
+    ``lowest`` is None if no patron has a limit, ``highest`` if some have none. ``scoped`` means that some limits count
+    only what is owed at certain libraries, ``uniform`` that all patrons have the same limit.
     """
 
     lowest: Limit | None
     highest: Limit | None
+    scoped: bool = False
+    uniform: bool = False
+
+    @classmethod
+    def of(cls, limits: Iterable[ResolvedLimit]) -> LimitBounds:
+        """Return the bounds of the limits of all patrons."""
+        found = set(limits)
+        # For the same amount, a limit that blocks on reaching it is stricter than one that blocks on exceeding it.
+        amounts = sorted(
+            (limit.limit for limit in found if limit.limit.amount is not None),
+            key=lambda limit: (limit.amount, limit.comparison is Comparison.EXCEEDS),
+        )
+        return cls(
+            lowest=amounts[0] if amounts else None,
+            # A patron without a limit is never over it, so there is no highest limit that excludes patrons from a
+            # search.
+            highest=amounts[-1] if amounts and all(limit.limit.amount is not None for limit in found) else None,
+            scoped=any(limit.scope is not None for limit in found),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BlockQuery:
+    """Conditions on patrons (``au``) ``within`` a range of ids, without deleted patrons.
+
+    If the ``limits`` differ or are scoped, the queries match all patrons in question and others, who must be sorted out
+    later. ``certain_penalties`` (ids) block for fines at every home library, ``possible_penalties`` at some. ``homes``
+    are the home libraries to search (org unit ids; empty: everywhere).
+    """
+
+    limits: LimitBounds
     certain_penalties: Collection[int]
     possible_penalties: Collection[int]
     homes: Collection[int] = ()
-    scoped: bool = False
 
     def not_blocked(self, within: IdRange) -> Query | None:
         """Match patrons over the limit without a penalty for fines. None if there is no limit."""
-        if self.lowest is None:
+        if self.limits.lowest is None:
             return None
         # The lowest limit matches all patrons over their own, and some others, who are sorted out when limits are
         # applied.
-        over = _over(self.lowest, within, without_credits=self.scoped)
+        over = _over(self.limits.lowest, within, without_credits=self.limits.scoped)
         certain = self.certain_penalties
         blocked = [search.listed("not in", _with_penalty(certain, {}))] if certain else []
         return self._patrons(within, search.listed("in", over), *blocked)
@@ -100,9 +128,9 @@ class BlockQuery:
 
     def _not_over(self, within: IdRange) -> list[Query]:
         # If a limit only counts fines of some libraries, patrons who owe more elsewhere may be within it.
-        if self.highest is None or self.scoped:
+        if self.limits.highest is None or self.limits.scoped:
             return []
-        return [search.listed("not in", _over(self.highest, within))]
+        return [search.listed("not in", _over(self.limits.highest, within))]
 
 
 def _with_penalty(penalties: Collection[int], condition: Query) -> Query:

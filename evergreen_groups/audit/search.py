@@ -13,7 +13,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Self
 
 from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
-from evergreen_groups.audit.queries import id_ranges
+from evergreen_groups.audit.queries import LimitBounds, id_ranges
 from evergreen_groups.audit.store import FindingStore, GroupDraft, Ranked, StoredFindings
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups import GroupReader, GroupSearch, Member, PatronRow, gc_paused
@@ -28,7 +28,6 @@ from evergreen_groups.ils import (
     Thresholds,
 )
 from evergreen_groups.message import Message
-from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.settings import PolicySettings
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from evergreen_groups.audit.findings import GroupFinding, PatronFinding, ThresholdFinding
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import AdultRule, IdRange, search
-    from evergreen_groups.ils import ResolvedLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +82,6 @@ class SearchContext:
     def visible_orgs(self) -> Collection[int]:
         """The home libraries whose patrons the account sees (org unit ids; empty: everywhere)."""
         return () if self.access.everywhere else self.access.visible_orgs
-
-
-@dataclass(frozen=True, slots=True)
-class LimitBounds:
-    """The ``lowest`` and the ``highest`` limit of any patron.
-
-    ``lowest`` is None if no patron has a limit, ``highest`` if some have none. ``scoped`` means that some limits count
-    only what is owed at certain libraries, ``uniform`` that all patrons have the same limit.
-    """
-
-    lowest: Limit | None
-    highest: Limit | None
-    scoped: bool = False
-    uniform: bool = False
-
-    @classmethod
-    def of(cls, limits: Iterable[ResolvedLimit]) -> LimitBounds:
-        """Return the bounds of the limits of all patrons."""
-        found = set(limits)
-        # For the same amount, a limit that blocks on reaching it is stricter than one that blocks on exceeding it.
-        amounts = sorted(
-            (limit.limit for limit in found if limit.limit.amount is not None),
-            key=lambda limit: (limit.amount, limit.comparison is Comparison.EXCEEDS),
-        )
-        return cls(
-            lowest=amounts[0] if amounts else None,
-            # A patron without a limit is never over it, so there is no highest limit that excludes patrons from a
-            # search.
-            highest=amounts[-1] if amounts and all(limit.limit.amount is not None for limit in found) else None,
-            scoped=any(limit.scope is not None for limit in found),
-        )
 
 
 # How many findings to complete together.

@@ -15,7 +15,7 @@ from support.recorded import gateway_of, params
 from evergreen_groups.audit import BlockExplainer, FindingKind, PenaltyFate
 from evergreen_groups.audit.accidental_groups import AccidentalGroupJudge
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
-from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery, GroupsOfAdults
+from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery, GroupsOfAdults, LimitBounds
 from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import (
@@ -35,6 +35,7 @@ from evergreen_groups.settings import PolicySettings
 ANY = IdRange(None, None)
 FAMILIES = IdRange(7000, 7099)
 TODAY = date(2026, 11, 26)
+FIVE = LimitBounds(Limit(Decimal(5)), Limit(Decimal(5)))
 LONG_AGO = datetime(2023, 11, 26, tzinfo=UTC)
 
 
@@ -64,7 +65,7 @@ def test_debtors_over_a_limit_are_found_by_the_query_that_was_measured(exchange_
     _token, measured, _options = params(exchange_id)
     over = measured["-and"][2]
     del over["-or"][0]["id"]["in"]["where"]["+d"]["-and"]  # the id range of the invented patrons
-    asked = BlockQuery(limit, limit, [1, 101], [1, 101]).not_blocked(ANY)
+    asked = BlockQuery(LimitBounds(limit, limit), [1, 101], [1, 101]).not_blocked(ANY)
     assert json.dumps(asked["-and"][0]) == json.dumps(over)
 
 
@@ -80,7 +81,7 @@ def test_penalties_are_looked_up_in_a_list_that_is_a_filter(exchange_id, place, 
     """The recorded queries skip every penalty that has a stop date. The rest is the same."""
     _token, measured, _options = params(exchange_id)
     [listed, never] = measured["-and"][place]["-or"]
-    asked = query(BlockQuery(Limit(Decimal(5)), Limit(Decimal(5)), [1, 101], [1, 101]), ANY)["-and"]
+    asked = query(BlockQuery(FIVE, [1, 101], [1, 101]), ANY)["-and"]
     [ours] = [one["-or"] for one in asked if "ausp" in json.dumps(one)]
     assert ours[1] == never == {"id": {"<": 0}}
     assert list(ours[0]["id"]) == list(listed["id"])
@@ -96,7 +97,7 @@ def test_a_penalty_that_ends_later_is_in_force(
     exchange_id: str, query: Callable[[BlockQuery, IdRange], Query], patrons: list[int]
 ) -> None:
     """The penalty of 314 ends in 2099. The one of 311 was archived."""
-    asked = query(BlockQuery(Limit(Decimal(10)), Limit(Decimal(10)), [1], [1], (4, 5, 6)), ANY)
+    asked = query(BlockQuery(LimitBounds(Limit(Decimal(10)), Limit(Decimal(10))), [1], [1], (4, 5, 6)), ANY)
     with gateway_of(exchange_id) as gateway:
         pages = gateway.pcrud.pages("au", asked, select=PATRON_FIELDS, page_size=4_000, concurrency=1, all_visible=True)
         assert [row.id for page in pages for row in page] == patrons
@@ -179,7 +180,7 @@ def test_the_questions_are_those_whose_cost_was_measured() -> None:
     groups = AccidentalGroups(long_ago=LONG_AGO)
     assert json.dumps(without_blank_names(groups.members(IdRange(6100, 6110)))) == json.dumps(measured)
     _token, measured, _options = params("members-004")
-    patrons = BlockQuery(Limit(Decimal(5)), Limit(Decimal(5)), [1], [1])
+    patrons = BlockQuery(FIVE, [1], [1])
     assert json.dumps(patrons.not_blocked(IdRange(6100, 6140))) == json.dumps(measured["-and"][0])
 
 
