@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import FamilyReader, Group, Member, Standing
+from evergreen_groups.groups import FamilyReader, Group, Member, Standing, find_owner
 from evergreen_groups.ils import (
     PATRON_EXCEEDS_FINES,
     VIEW_USER,
@@ -161,16 +161,17 @@ class BlockExplainer:
             ConfigurationError: a limit names an unknown profile or library.
             DataError: the ILS refers to something unknown, or shows only some of the patron's transactions.
         """
-        found = self._reader.by_barcodes([arguments.text("barcode", barcode)])
-        member = found[barcode].member if barcode in found else None
-        return self._explain(member, not_visible("no visible patron has this barcode", code="no-patron-with-barcode"))
+        owner = find_owner(self._gateway, arguments.text("barcode", barcode))
+        error = not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+        return self._explain(owner[0] if owner else None, error)
 
     def of_user(self, id: int) -> BlockExplanation:
         """Explain the blocks of the patron with this id. Raises the same errors as :meth:`of_barcode`."""
-        member = self._reader.by_ids([arguments.integer("id", id)]).members.get(id)
-        return self._explain(member, not_visible("no visible patron has this id", code="no-patron-with-id"))
+        error = not_visible("no visible patron has this id", code="no-patron-with-id")
+        return self._explain(arguments.integer("id", id), error)
 
-    def _explain(self, member: Member | None, error: NotFoundError) -> BlockExplanation:
+    def _explain(self, id: int | None, error: NotFoundError) -> BlockExplanation:
+        member = None if id is None else self._reader.by_ids([id]).members.get(id)
         if member is None or member.patron.deleted:
             raise error
         generated_at = datetime.now(UTC).astimezone()

@@ -201,43 +201,10 @@ class FamilyReader:
         """All org units of the ILS."""
         return self._read_org_units()
 
-    def by_barcodes(self, barcodes: Iterable[str]) -> dict[str, Card]:
-        """Look up patrons by card. Ignore blanks in barcodes (:func:`spellings`), but not case.
-
-        Return cards by the barcodes as given (``patrons-011``), without unknown ones.
-        """
-        given = list(barcodes)
-        # Drop duplicates: a value named in two lists returns its rows twice.
-        cards = {
-            record.barcode: record
-            for batch in self._gateway.pcrud.by_values("ac", "barcode", all_spellings(given), unique=True)
-            for record in batch
-        }
-        found = self.by_ids({card.usr for card in cards.values()})
-        known = ((barcode, first_match(barcode, cards)) for barcode in given)
-        return {
-            barcode: found.card(card.usr, card.barcode, active=bool(card.active))
-            for barcode, card in known
-            if card is not None and card.usr in found.members
-        }
-
     def by_ids(self, ids: Collection[int]) -> Families:
         """Read patrons by id, including deleted ones. Leave out hidden patrons."""
         found = self._gateway.pcrud.columns_by_values("au", _MEMBER_FIELDS, "id", sorted(ids))
         return self._families(found)
-
-    def by_groups(self, numbers: Collection[int]) -> Families:
-        """Read whole groups with hidden members. The account needs VIEW_USER at its own library."""
-        wanted = sorted(set(numbers))
-        # Deleted patrons keep their group's number, so exclude them (pcrud-009). Send "f", because JSON's false matches
-        # nothing (pcrud-011).
-        found = self._gateway.pcrud.columns_by_values("au", _MEMBER_FIELDS, "usrgroup", wanted, where={"deleted": "f"})
-        read = self._families(found)
-        by_group: dict[int, set[int]] = {number: set() for number in wanted}
-        for member in read.members.values():
-            by_group[member.patron.group].add(member.id)
-        # Check for hidden members even if the account sees all patrons: a missed member would do harm in a move.
-        return replace(read, groups=_groups(read, by_group, self._find_hidden(by_group)))
 
     def named(
         self,
@@ -330,7 +297,11 @@ class FamilyReader:
         rows = [row for person in people for row in columns([person], *_FIELDS)]
         found: list[Any] = self._gateway.in_parallel(
             lambda: self._families(rows, barcodes, sorted(by_group), with_fines=with_fines),
-            lambda: self._find_hidden(by_group, primary) if by_group else {},
+            lambda: (
+                find_hidden_with_ids(self._gateway, by_group, lambda: [unit.id for unit in self.org_units], primary)
+                if by_group
+                else {}
+            ),
             lambda: (
                 read_contacts(self._gateway, {row[0]: row[len(_MEMBER_FIELDS) :] for row in rows})
                 if with_contacts
@@ -338,12 +309,12 @@ class FamilyReader:
             ),
         )
         read: Families = found[0]
-        return replace(read, groups=_groups(read, by_group, found[1]), contacts=found[2])
-
-    def _find_hidden(
-        self, visible: Mapping[int, Set[int]], primary: Mapping[int, frozenset[int]] | None = None
-    ) -> dict[int, Any]:
-        return find_hidden_with_ids(self._gateway, visible, lambda: [unit.id for unit in self.org_units], primary)
+        # Check for hidden members even if the account sees all patrons: a missed member would do harm in a move.
+        by_number = {
+            number: Group.by_name(number, [read.members[id] for id in sorted(ids)], found[1].get(number))
+            for number, ids in by_group.items()
+        }
+        return replace(read, groups=by_number, contacts=found[2])
 
     def _families(
         self,
@@ -385,13 +356,6 @@ class FamilyReader:
         ]
         members = {member.id: member for member in make_members(patrons, own_fines, {})}
         return Families(members, accounts, own_fines)
-
-
-def _groups(read: Families, members: Mapping[int, Set[int]], hidden: Mapping[int, Any]) -> dict[int, Group]:
-    return {
-        number: Group.by_name(number, [read.members[id] for id in sorted(ids)], hidden.get(number))
-        for number, ids in members.items()
-    }
 
 
 def correct_fines_from_primary(
