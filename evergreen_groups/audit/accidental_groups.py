@@ -237,7 +237,7 @@ _SHARED_BY_ALL = {
 }
 
 
-_KEPT = schema.groups_to_keep
+_TABLE = schema.groups_to_keep
 
 
 class GroupsToKeep:
@@ -251,7 +251,7 @@ class GroupsToKeep:
         """Read all groups to keep."""
         if not self._transactions.is_there:
             return {}
-        question = select(_KEPT.c.number, _KEPT.c.members).where(_KEPT.c.gateway == self._gateway)
+        question = select(_TABLE.c.number, _TABLE.c.members).where(_TABLE.c.gateway == self._gateway)
         with self._transactions.reading() as connection:
             return {int(row.number): frozenset(json.loads(row.members)) for row in connection.execute(question)}
 
@@ -262,7 +262,7 @@ class GroupsToKeep:
             for number, members in groups.items():
                 connection.execute(self._delete(number))
                 ids = json.dumps(sorted(members))
-                connection.execute(insert(_KEPT).values(gateway=self._gateway, number=number, at=now, members=ids))
+                connection.execute(insert(_TABLE).values(gateway=self._gateway, number=number, at=now, members=ids))
 
     def remove(self, numbers: Collection[int]) -> int:
         """List groups again. Return how many of them were being kept."""
@@ -272,4 +272,4 @@ class GroupsToKeep:
             return sum(connection.execute(self._delete(number)).rowcount for number in numbers)
 
     def _delete(self, number: int) -> Delete:
-        return delete(_KEPT).where(_KEPT.c.gateway == self._gateway, _KEPT.c.number == number)
+        return delete(_TABLE).where(_TABLE.c.gateway == self._gateway, _TABLE.c.number == number)
