@@ -498,7 +498,7 @@ class Client:
             GatewayError: Evergreen can't be reached or refuses.
             StateError: the marks can't be written.
         """
-        groups = FamilyReader(self.gateway).by_groups(arguments.integers("numbers", numbers)).groups
+        groups = FamilyReader(self.gateway).named((), arguments.integers("numbers", numbers), with_fines=False).groups
         for number, group in groups.items():
             if not group.members:
                 raise not_visible(

@@ -130,6 +130,13 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def staff(sandbox: Sandbox) -> Iterator[Gateway]:
+    """A gateway that sees all patrons."""
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        yield gateway
+
+
+@pytest.fixture
 def client(sandbox: Sandbox, tmp_path: Path) -> Iterator[Client]:
     """The client of an account that may see and change patrons of every library."""
     with gateway_of(sandbox.url, "consortium_staff") as gateway:

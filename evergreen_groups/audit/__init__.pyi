@@ -1,5 +1,4 @@
 from .accidental_groups import GroupsToKeep as GroupsToKeep
-from .build import build_audit as build_audit
 from .explanation import BlockExplainer as BlockExplainer
 from .explanation import BlockExplanation as BlockExplanation
 from .explanation import CheckedBill as CheckedBill
@@ -14,3 +13,4 @@ from .findings import GroupFinding as GroupFinding
 from .findings import PatronFinding as PatronFinding
 from .findings import Reason as Reason
 from .findings import ThresholdFinding as ThresholdFinding
+from .search import build_audit as build_audit

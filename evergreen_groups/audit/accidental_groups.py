@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, insert, select
 
 from evergreen_groups.audit.findings import Confidence, Evidence, FindingKind, Reason, suggested_split
-from evergreen_groups.audit.queries import AccidentalGroups, GroupsOfAdults
+from evergreen_groups.audit.queries import UNUSUAL_SIZE, AccidentalGroups, GroupsOfAdults
 from evergreen_groups.audit.search import list_groups
 from evergreen_groups.audit.store import GroupDraft
 from evergreen_groups.groups import (
     ACCOUNT_FIELDS,
+    AdultRule,
     HiddenMembers,
     PatronAccount,
     PatronRow,
@@ -28,29 +29,22 @@ from evergreen_groups.groups import (
     find_hidden_with_ids,
 )
 from evergreen_groups.state import schema
-from evergreen_groups.values import Total, age_of
+from evergreen_groups.values import Total
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import Delete
 
     from evergreen_groups.audit.search import SearchContext
     from evergreen_groups.state import Transactions
 
-# Larger than most families, smaller than institutions that share a number.
-UNUSUAL_SIZE = 10
-"""Groups with this many members or more are unusually large."""
 LONG_EXPIRED = timedelta(days=3 * 365)
 """A lead whose account expired longer ago counts as long expired."""
-_ADULT_YEARS = 18
 
 
 def find_accidental_groups(context: SearchContext) -> None:
     """Search for groups that look accidental or are for review. Leave out groups that staff decided to keep."""
     query = AccidentalGroups(
-        unusual_size=UNUSUAL_SIZE,
-        long_ago=context.now - LONG_EXPIRED,
-        homes=context.chosen,
-        visible_orgs=context.visible_orgs,
+        homes=context.chosen, visible_orgs=context.visible_orgs, long_ago=context.now - LONG_EXPIRED
     )
     list_groups(context, query, (*ACCOUNT_FIELDS, *contacts.CONTACT_FIELDS), AccidentalGroupJudge(context).judge)
 
@@ -104,17 +98,9 @@ class _Family:
         return self.complete and not any(row.group_lead for row in self.rows)
 
     def adults(self, accounts: Mapping[int, PatronAccount], today: date) -> list[int]:
-        """Return the ids of the adults. A patron without a birth date and juvenile flag counts as one.
-
-        A patron flagged as a juvenile doesn't, whatever the birth date: never call a child a stranger.
-        """
-        found = []
-        for id in sorted(self.ids):
-            account = accounts[id]
-            born = account.birth_date
-            if not account.juvenile and (born is None or age_of(born, today) >= _ADULT_YEARS):
-                found.append(id)
-        return found
+        """Return the ids of the adults. A patron flagged as a juvenile never is one: don't call a child a stranger."""
+        rule = AdultRule()
+        return [id for id in sorted(self.ids) if not accounts[id].juvenile and rule.is_adult(accounts[id], today)]
 
 
 class AccidentalGroupJudge:
@@ -169,16 +155,16 @@ class AccidentalGroupJudge:
         return GroupDraft(family.rows, tuple(reasons), kind, confidence, split)
 
     def _families(self, groups: Mapping[int, Sequence[PatronRow]]) -> list[_Family]:
-        """Count hidden members."""
         hidden: Mapping[int, HiddenMembers] = {}
         if not self._context.access.everywhere:
             # An account that sees all patrons sees all members.
             visible = {group: {row.id for row in members} for group, members in groups.items()}
             # Only count them: reading their fines takes further calls.
-            org_unit_ids = [unit.id for unit in self._context.org_units]
-            hidden = find_hidden(self._gateway, visible, lambda: org_unit_ids, with_fines=False)
-        counts = {group: members.count for group, members in hidden.items()}
-        return [_Family(tuple(members), counts.get(group, 0)) for group, members in groups.items()]
+            units = [unit.id for unit in self._context.org_units]
+            hidden = find_hidden(self._gateway, visible, lambda: units, with_fines=False)
+        return [
+            _Family(tuple(members), hidden[group].count if group in hidden else 0) for group, members in groups.items()
+        ]
 
     def _to_keep(self, found: Sequence[_Family]) -> set[int]:
         """Return the numbers of groups that staff decided to keep and whose members are still the same."""
@@ -251,7 +237,7 @@ _SHARED_BY_ALL = {
 }
 
 
-groups_to_keep = schema.groups_to_keep
+_TABLE = schema.groups_to_keep
 
 
 class GroupsToKeep:
@@ -262,15 +248,10 @@ class GroupsToKeep:
         self._gateway = gateway
 
     def read(self) -> dict[int, frozenset[int]]:
-        """Read all groups to keep.
-
-        Raises:
-            StateError: the database can't be used.
-        """
+        """Read all groups to keep."""
         if not self._transactions.is_there:
             return {}
-        stored = groups_to_keep.c
-        question = select(stored.number, stored.members).where(stored.gateway == self._gateway)
+        question = select(_TABLE.c.number, _TABLE.c.members).where(_TABLE.c.gateway == self._gateway)
         with self._transactions.reading() as connection:
             return {int(row.number): frozenset(json.loads(row.members)) for row in connection.execute(question)}
 
@@ -279,21 +260,16 @@ class GroupsToKeep:
         now = self._transactions.now()
         with self._transactions.writing() as connection:
             for number, members in groups.items():
-                connection.execute(delete(groups_to_keep).where(*self._is(number)))
-                connection.execute(
-                    insert(groups_to_keep).values(
-                        gateway=self._gateway, number=number, at=now, members=json.dumps(sorted(members))
-                    )
-                )
+                connection.execute(self._delete(number))
+                ids = json.dumps(sorted(members))
+                connection.execute(insert(_TABLE).values(gateway=self._gateway, number=number, at=now, members=ids))
 
     def remove(self, numbers: Collection[int]) -> int:
         """List groups again. Return how many of them were being kept."""
         if not numbers or not self._transactions.is_there:
             return 0
         with self._transactions.writing() as connection:
-            return sum(
-                connection.execute(delete(groups_to_keep).where(*self._is(number))).rowcount for number in numbers
-            )
+            return sum(connection.execute(self._delete(number)).rowcount for number in numbers)
 
-    def _is(self, number: int) -> tuple[ColumnElement[bool], ...]:
-        return groups_to_keep.c.gateway == self._gateway, groups_to_keep.c.number == number
+    def _delete(self, number: int) -> Delete:
+        return delete(_TABLE).where(_TABLE.c.gateway == self._gateway, _TABLE.c.number == number)

@@ -11,10 +11,10 @@ from operator import call
 from typing import TYPE_CHECKING, TypeAlias
 
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason, ThresholdFinding
-from evergreen_groups.audit.queries import BlockQuery, IdRange
+from evergreen_groups.audit.queries import BlockQuery
 from evergreen_groups.audit.search import PatronListing
 from evergreen_groups.gateway import columns
-from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
+from evergreen_groups.groups import PATRON_FIELDS, IdRange, Member, PatronRow, Query, Standing
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 
@@ -54,10 +54,7 @@ class BlockSearch:
         self._by_threshold: Counter[tuple[FindingKind, str, Threshold | None, PenaltyKind, Limit]] = Counter()
 
     def run(self) -> None:
-        """Find patrons at the home libraries to search, in no particular order.
-
-        The ILS's matches are checked again with balances read afterwards, which may have changed.
-        """
+        """Find patrons in no particular order. Check them again with balances read after the ILS matched them."""
         found = 0
         for count in self._gateway.map(call, self._jobs()):
             found += count
@@ -65,15 +62,11 @@ class BlockSearch:
         self._context.found_thresholds.extend(self._threshold_findings())
 
     def _jobs(self) -> Iterator[Callable[[], int]]:
-        """Yield a job for each batch of patrons that the queries find."""
-        bounds = self._context.bounds
         query = BlockQuery(
-            bounds.lowest,
-            bounds.highest,
+            self._context.bounds,
             self._kinds.blocking_for_fines_everywhere,
             self._kinds.blocking_for_fines_anywhere,
             self._context.homes,
-            bounds.scoped,
         )
         # Query whole sets: 1.5 s for 3,414 people over 10.00 without a penalty and 0.34 s for stale penalties, among
         # 200,243 patrons. One call per patron would take hours.
@@ -86,7 +79,6 @@ class BlockSearch:
                 yield partial(self._judge, judge, rows)
 
     def _judge(self, judge: Judge, rows: Sequence[PatronRow]) -> int:
-        """Add one judge's findings about patrons. Return how many there are."""
         # If everything is listed, most of these patrons are read again as members of groups.
         all_listed = self._context.top is None
         members = self._deciding_reader.members(rows, cards=self._found.with_cards, again=all_listed)
@@ -94,7 +86,6 @@ class BlockSearch:
         return self._found.add(judge(list(members.values()), penalties), rows)
 
     def _batches(self, make_query: MakeQuery) -> Iterator[list[PatronRow]]:
-        """Yield the patrons that match a query in batches."""
         pending: list[PatronRow] = []
         ranges = self._context.id_ranges
         while ranges:
@@ -114,13 +105,9 @@ class BlockSearch:
         if where is None:
             return []
         # The query names the visible libraries unless all are visible, so no row is hidden.
+        # An empty answer is believed, so it must not be another request's.
         page = self._gateway.pcrud.search(
-            "au",
-            where,
-            select=PATRON_FIELDS,
-            order_by="id",
-            limit=_PAGE,
-            own_connection=True,  # an empty answer is believed, so it must not be another request's
+            "au", where, select=PATRON_FIELDS, order_by="id", limit=_PAGE, own_connection=True
         )
         rows = list(map(PatronRow._make, columns(page, *PATRON_FIELDS)))
         if len(rows) == _PAGE:
@@ -134,8 +121,7 @@ class BlockSearch:
         found = [
             member
             for member in members
-            if member.over_limit
-            and not any(self._blocks_for_fines(member, penalty) for penalty in penalties[member.id])
+            if member.over_limit and not Standing.of(member, penalties[member.id], self._kinds).blocked_for_fines
         ]
         visible, decisions = self._decide_by_thresholds(found)
         for member in found:
@@ -160,8 +146,8 @@ class BlockSearch:
         blocks = {
             member.id: tuple(
                 penalty
-                for penalty in penalties[member.id]
-                if self._blocks_for_fines(member, penalty) and not penalty.by_staff
+                for penalty in Standing.of(member, penalties[member.id], self._kinds).blocks_for_fines
+                if not penalty.by_staff
             )
             for member in members
         }
@@ -172,9 +158,8 @@ class BlockSearch:
             # Exactly at the limit is where a comparison with > or >= makes the difference.
             at_limit = member.limit.amount is not None and member.decided.own_balance == member.limit.amount
             if decision is not None and decision.over_limit:
-                self._count(
-                    FindingKind.THRESHOLD_LOWER, "threshold-at-limit" if at_limit else "threshold-lower", member
-                )
+                code = "threshold-at-limit" if at_limit else "threshold-lower"
+                self._count(FindingKind.THRESHOLD_LOWER, code, member)
             elif member.id in visible and (code := self._why_left_alone(member, own_blocks)):
                 yield self._finding(FindingKind.LEFT_ALONE, member, Reason(code), own_blocks)
             else:
@@ -182,10 +167,7 @@ class BlockSearch:
                 yield self._finding(FindingKind.NOT_OVER, member, reason, own_blocks)
 
     def _why_left_alone(self, member: Member, blocks: Iterable[Penalty]) -> str:
-        """Return a code for why a recalculation wouldn't lift a block below the threshold. Empty if it would.
-
-        A recalculation only affects penalties at the org unit where the threshold is set.
-        """
+        """Return a code for why a recalculation, which only affects the threshold's org unit, wouldn't lift a block."""
         threshold = self._threshold(member)
         if threshold is None:
             return "block-without-threshold"
@@ -204,7 +186,6 @@ class BlockSearch:
         return self._context.thresholds.find(member.patron.profile, member.patron.home_library.id)
 
     def _count(self, kind: FindingKind, code: str, member: Member) -> None:
-        """Count one more patron concerned by a threshold."""
         threshold = None if code == "penalty-blocks-nothing" else self._threshold(member)
         penalty = self._kinds.set_for_fines_at(member.patron.home_library.id)
         with self._lock:
@@ -224,17 +205,8 @@ class BlockSearch:
             found.append(ThresholdFinding(kind, reason, amount, profile, library, penalty.name, limit, count))
         order = list(FindingKind)
         return sorted(
-            found,
-            key=lambda finding: (
-                order.index(finding.kind),
-                -finding.patron_count,
-                finding.library or "",
-                finding.profile or "",
-            ),
+            found, key=lambda one: (order.index(one.kind), -one.patron_count, one.library or "", one.profile or "")
         )
-
-    def _blocks_for_fines(self, member: Member, penalty: Penalty) -> bool:
-        return self._kinds.blocks_for_fines(penalty.kind, member.patron.home_library.id)
 
     def _by_staff(self, members: Collection[Member], penalties: Mapping[int, list[Penalty]]) -> Iterator[PatronFinding]:
         groups = self._reader.read_groups({member.patron.group for member in members})

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
 from evergreen_groups.audit.search import PatronListing
 from evergreen_groups.gateway import columns
-from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
+from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query, search
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit.queries import IdRange
     from evergreen_groups.audit.search import SearchContext
-    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import IdRange
 
 ADDRESSES = ("mailing_address", "billing_address")
 _FIELDS = (*PATRON_FIELDS, *ADDRESSES)
@@ -64,7 +63,6 @@ def find_borrowed_addresses(context: SearchContext) -> None:
 def _findings(
     context: SearchContext, members: Mapping[int, Member], borrowers: Mapping[PatronRow, tuple[int | None, ...]]
 ) -> Iterator[PatronFinding]:
-    """Yield the findings about borrowers (rows with the ids of the address rows in use)."""
     used = sorted({row for rows in borrowers.values() for row in rows if row is not None})
     owner_of: dict[int, int] = dict(context.gateway.pcrud.columns_by_values("aua", ("id", "usr"), "id", used))
     owners = _owners(context, set(owner_of.values()))
@@ -80,17 +78,12 @@ def across_groups(homes: Collection[int], within: IdRange) -> Query:
     is too much to hash (see ``id_ranges``) for 200,000 patrons at once: Evergreen gave up after five minutes.
     """
     borrowers = {"union": [_borrowers(field, within) for field in ADDRESSES]}
-    # The second alternative is never true. It keeps PostgreSQL from turning this into a join, see groups/search.py.
-    listed = {"-or": [{"id": {"in": borrowers}}, {"id": {"<": 0}}]}
     home: list[Query] = [{"home_ou": sorted(homes)}] if homes else []
-    return {"deleted": "f", "-and": [*within.conditions("id"), listed, *home]}
+    return {"deleted": "f", "-and": [*within.conditions("id"), search.listed("in", borrowers), *home]}
 
 
 def _borrowers(field: str, within: IdRange) -> Query:
-    """Return the ids of patrons ``d`` who use an address row of ``o`` in another group.
-
-    Deleted patrons don't matter, because staff don't edit their addresses.
-    """
+    """Return the ids of patrons ``d`` who use an address row of ``o`` in another group, neither of them deleted."""
     ends = within.conditions("id")
     return {
         "select": {"d": ["id"]},
@@ -108,9 +101,7 @@ def _borrowers(field: str, within: IdRange) -> Query:
 
 
 def _owners(context: SearchContext, patrons: set[int]) -> dict[int, _Owner]:
-    """Return the visible owners of address rows, by patron id."""
-    gateway: Gateway = context.gateway
-    rows = gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(patrons), where={"deleted": "f"})
+    rows = context.gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(patrons), where={"deleted": "f"})
     return {
         row.id: _Owner(row.group, row.name, context.org_units.unit(row.home_library).shortname)
         for row in map(PatronRow._make, rows)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import FamilyReader, Group, Member, Standing
+from evergreen_groups.groups import FamilyReader, Group, Member, Standing, find_owner
 from evergreen_groups.ils import (
     PATRON_EXCEEDS_FINES,
     VIEW_USER,
@@ -105,7 +105,7 @@ class BlockExplanation:
     def threshold(self) -> ThresholdPlace | None:
         """The threshold that counts, None if there is none or it isn't visible."""
         last = self.looked_at[-1] if self.looked_at else None
-        return last if last is not None and last.amount is not None else None
+        return None if last is None or last.amount is None else last
 
     @property
     def complete(self) -> bool:
@@ -132,11 +132,9 @@ class BlockExplanation:
         reached = self.reaches_threshold
         if reached is None:
             return None
-        stay = [
-            penalty for penalty in self.standing.blocks_for_fines if self.fates[penalty.id] is not PenaltyFate.REMOVED
-        ]
+        stays = any(self.fates[one.id] is not PenaltyFate.REMOVED for one in self.standing.blocks_for_fines)
         # The ILS may set a penalty that blocks nothing, such as a note.
-        return (reached and bool(self.penalty.blocks)) or bool(stay)
+        return (reached and bool(self.penalty.blocks)) or stays
 
     @property
     def to_be_set(self) -> bool:
@@ -161,19 +159,19 @@ class BlockExplainer:
         Raises:
             NotFoundError: no visible patron has the barcode.
             ConfigurationError: a limit names an unknown profile or library.
-            DataError: the ILS refers to something that it doesn't list, or shows only some of the patron's
-                transactions.
+            DataError: the ILS refers to something unknown, or shows only some of the patron's transactions.
         """
-        found = self._reader.by_barcodes([arguments.text("barcode", barcode)])
-        member = found[barcode].member if barcode in found else None
-        return self._explain(member, not_visible("no visible patron has this barcode", code="no-patron-with-barcode"))
+        owner = find_owner(self._gateway, arguments.text("barcode", barcode))
+        error = not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+        return self._explain(owner[0] if owner else None, error)
 
     def of_user(self, id: int) -> BlockExplanation:
         """Explain the blocks of the patron with this id. Raises the same errors as :meth:`of_barcode`."""
-        member = self._reader.by_ids([arguments.integer("id", id)]).members.get(id)
-        return self._explain(member, not_visible("no visible patron has this id", code="no-patron-with-id"))
+        error = not_visible("no visible patron has this id", code="no-patron-with-id")
+        return self._explain(arguments.integer("id", id), error)
 
-    def _explain(self, member: Member | None, error: NotFoundError) -> BlockExplanation:
+    def _explain(self, id: int | None, error: NotFoundError) -> BlockExplanation:
+        member = None if id is None else self._reader.by_ids([id]).members.get(id)
         if member is None or member.patron.deleted:
             raise error
         generated_at = datetime.now(UTC).astimezone()
@@ -224,24 +222,21 @@ class BlockExplainer:
     def _look_up_threshold(
         self, member: Member, profiles: Profiles, penalties: Mapping[int, int]
     ) -> tuple[tuple[ThresholdPlace, ...] | None, Threshold | None]:
-        """Return the places where the ILS looks for a threshold, and the threshold.
-
-        None if the account may not see thresholds.
-        """
+        """Return the places where the ILS looks for a threshold, and the threshold. None if they aren't visible."""
         patron, org_units = member.patron, self._reader.org_units
         reader = Thresholds.read(self._gateway, org_units, profiles, penalties)
         if not reader.are_visible(patron.home_library.id):
             return None, None
         looks = list(reader.lookups(patron.profile, patron.home_library.id))
-        looked_at = [
+        looked_at = tuple(
             ThresholdPlace(
                 org_units.unit(look.org_unit),
                 profiles.name(look.profile),
                 None if look.found is None else look.found.amount,
             )
             for look in looks
-        ]
-        return tuple(looked_at), looks[-1].found
+        )
+        return looked_at, looks[-1].found
 
     def _read_bills(
         self, member: Member, scope: Collection[int], *, bills_are_visible: bool

@@ -91,10 +91,7 @@ RECALCULABLE = tuple(kind for kind in FindingKind if kind.recalculable)
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """The reason for a finding: a ``code``, and named ``values`` for its text.
-
-    :mod:`evergreen_groups.render.audit` has the texts.
-    """
+    """The reason for a finding: a ``code``, and ``values`` for its text in :mod:`evergreen_groups.render.audit`."""
 
     code: str
     values: Mapping[str, object] = field(default_factory=dict)
@@ -111,6 +108,8 @@ class PatronFinding:
 
     ``blocks`` are the penalties in question. ``group_fines`` is what the group owes together, None if it doesn't matter
     or is unknown. ``limits_differ`` means that limits vary between patrons, so the member's limit should be shown.
+
+    Findings are sorted by kind, then ``rank``, then ``number``, the lowest first.
     """
 
     kind: FindingKind
@@ -127,7 +126,6 @@ class PatronFinding:
 
     @property
     def number(self) -> int:
-        """The sort key within its rank: the patron's id."""
         return self.member.id
 
 
@@ -171,7 +169,6 @@ class GroupFinding:
 
     @property
     def number(self) -> int:
-        """The sort key within its rank: the group's number."""
         return self.group.number
 
 
@@ -240,11 +237,9 @@ class Audit:
     thresholds: tuple[ThresholdFinding, ...] = ()
 
     def of_kind(self, kind: FindingKind) -> Sequence[PatronFinding]:
-        """Return the findings of a kind about patrons."""
         return _filter(self.patrons, kind)
 
     def groups_of_kind(self, kind: FindingKind) -> Sequence[GroupFinding]:
-        """Return the findings of a kind about groups."""
         return _filter(self.groups, kind)
 
     def thresholds_of_kind(self, kind: FindingKind) -> Sequence[ThresholdFinding]:
@@ -273,10 +268,6 @@ class Audit:
         )
 
 
-HIGH, MEDIUM = "high", "medium"
-LOW = "low"
-_HIGH_FROM, _MEDIUM_FROM = 50, 25
-
 WEIGHTS = {
     "no-lead": 10,
     "lead-deleted": 10,
@@ -295,7 +286,6 @@ WEIGHTS = {
     "phone-or-email-shared": -20,
 }
 """How much each piece of evidence counts, by code. Negative if it suggests a family."""
-_SORT_ORDER = {code: index for index, code in enumerate(sorted(WEIGHTS, key=lambda code: -WEIGHTS[code]))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,14 +314,13 @@ class Confidence:
     @classmethod
     def from_evidence(cls, evidence: Iterable[Evidence]) -> Confidence:
         """Sort the evidence, which must have at most one piece of each code."""
-        return cls(tuple(sorted(evidence, key=lambda piece: _SORT_ORDER[piece.code])))
+        order = sorted(WEIGHTS, key=lambda code: -WEIGHTS[code])
+        return cls(tuple(sorted(evidence, key=lambda piece: order.index(piece.code))))
 
     @property
     def level(self) -> str:
         """``high`` from 50 points, ``medium`` from 25, or ``low``."""
-        if self.points >= _HIGH_FROM:
-            return HIGH
-        return MEDIUM if self.points >= _MEDIUM_FROM else LOW
+        return "high" if self.points >= 50 else "medium" if self.points >= 25 else "low"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,36 +7,25 @@ applies before it checks permissions row by row.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.groups import Query, search
+from evergreen_groups.groups import IdRange, Query, search
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import AdultRule
+    from evergreen_groups.ils import ResolvedLimit
 
+# Larger than most families, smaller than institutions that share a number.
+UNUSUAL_SIZE = 10
+"""Groups with this many members or more are unusually large."""
 # If one in five patrons matches, an answer has a few thousand.
 _WIDTH = 20_000
 _MAX_RANGES = 32
-
-
-class IdRange(NamedTuple):
-    """Ids over ``low`` and up to ``high``. None leaves that end open."""
-
-    low: int | None
-    high: int | None
-
-    def conditions(self, field: str) -> list[Query]:
-        """Return the range as conditions on a field that holds an id."""
-        ends = ((">", self.low), ("<=", self.high))
-        return [{field: {operator: end}} for operator, end in ends if end is not None]
-
-
-ALL_IDS = IdRange(None, None)
 
 
 def id_ranges(highest: int) -> list[IdRange]:
@@ -61,42 +50,69 @@ _LEAD: Query = {"master_account": "t"}
 
 
 @dataclass(frozen=True, slots=True)
-class BlockQuery:
-    """Conditions on patrons (``au``) ``within`` a range of ids, without deleted patrons.
+class LimitBounds:
+    """The ``lowest`` and the ``highest`` limit of any patron.
 
-    ``lowest`` and ``highest`` are the lowest limit (None: no patron has one) and the highest (None: some patrons have
-    none). If they differ, or if limits are ``scoped`` to the fines of some libraries, the queries match all patrons in
-    question and others, who must be sorted out later. ``certain_penalties`` (ids) block for fines at every home
-    library, ``possible_penalties`` at some. ``homes`` are the home libraries to search (org unit ids; empty:
-    everywhere).
+    ``lowest`` is None if no patron has a limit, ``highest`` if some have none. ``scoped`` means that some limits count
+    only what is owed at certain libraries, ``uniform`` that all patrons have the same limit.
     """
 
     lowest: Limit | None
     highest: Limit | None
+    scoped: bool = False
+    uniform: bool = False
+
+    @classmethod
+    def of(cls, limits: Iterable[ResolvedLimit]) -> LimitBounds:
+        """Return the bounds of the limits of all patrons."""
+        found = set(limits)
+        # For the same amount, a limit that blocks on reaching it is stricter than one that blocks on exceeding it.
+        amounts = sorted(
+            (limit.limit for limit in found if limit.limit.amount is not None),
+            key=lambda limit: (limit.amount, limit.comparison is Comparison.EXCEEDS),
+        )
+        return cls(
+            lowest=amounts[0] if amounts else None,
+            # A patron without a limit is never over it, so there is no highest limit that excludes patrons from a
+            # search.
+            highest=amounts[-1] if amounts and all(limit.limit.amount is not None for limit in found) else None,
+            scoped=any(limit.scope is not None for limit in found),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BlockQuery:
+    """Conditions on patrons (``au``) ``within`` a range of ids, without deleted patrons.
+
+    If the ``limits`` differ or are scoped, the queries match all patrons in question and others, who must be sorted out
+    later. ``certain_penalties`` (ids) block for fines at every home library, ``possible_penalties`` at some. ``homes``
+    are the home libraries to search (org unit ids; empty: everywhere).
+    """
+
+    limits: LimitBounds
     certain_penalties: Collection[int]
     possible_penalties: Collection[int]
     homes: Collection[int] = ()
-    scoped: bool = False
 
-    def not_blocked(self, within: IdRange = ALL_IDS) -> Query | None:
+    def not_blocked(self, within: IdRange) -> Query | None:
         """Match patrons over the limit without a penalty for fines. None if there is no limit."""
-        if self.lowest is None:
+        if self.limits.lowest is None:
             return None
         # The lowest limit matches all patrons over their own, and some others, who are sorted out when limits are
         # applied.
-        over = _over(self.lowest, within, without_credits=self.scoped)
+        over = _over(self.limits.lowest, within, without_credits=self.limits.scoped)
         certain = self.certain_penalties
-        blocked = [_listed("not in", _with_penalty(certain, {}))] if certain else []
-        return self._patrons(within, _listed("in", over), *blocked)
+        blocked = [search.listed("not in", _with_penalty(certain, {}))] if certain else []
+        return self._patrons(within, search.listed("in", over), *blocked)
 
-    def not_over(self, within: IdRange = ALL_IDS) -> Query | None:
+    def not_over(self, within: IdRange) -> Query | None:
         """Match patrons within the limit with a penalty for fines not set by staff. None if no penalty blocks."""
         if not self.possible_penalties:
             return None
         blocked = _with_penalty(self.possible_penalties, {"staff": None})
-        return self._patrons(within, _listed("in", blocked), *self._not_over(within))
+        return self._patrons(within, search.listed("in", blocked), *self._not_over(within))
 
-    def by_staff(self, within: IdRange = ALL_IDS) -> Query:
+    def by_staff(self, within: IdRange) -> Query:
         """Match patrons within the limit with a block set by staff."""
         blocks = {
             "select": {"ausp": ["usr"]},
@@ -104,7 +120,7 @@ class BlockQuery:
             "from": {"ausp": {"csp": {"fkey": "standing_penalty", "field": "id"}}},
             "where": {"+ausp": {"staff": {"<>": None}, **_IN_FORCE}, "+csp": {"block_list": {"<>": None}}},
         }
-        return self._patrons(within, _listed("in", blocks), *self._not_over(within))
+        return self._patrons(within, search.listed("in", blocks), *self._not_over(within))
 
     def _patrons(self, within: IdRange, *conditions: Query) -> Query:
         home: list[Query] = [{"home_ou": sorted(self.homes)}] if self.homes else []
@@ -112,9 +128,9 @@ class BlockQuery:
 
     def _not_over(self, within: IdRange) -> list[Query]:
         # If a limit only counts fines of some libraries, patrons who owe more elsewhere may be within it.
-        if self.highest is None or self.scoped:
+        if self.limits.highest is None or self.limits.scoped:
             return []
-        return [_listed("not in", _over(self.highest, within))]
+        return [search.listed("not in", _over(self.limits.highest, within))]
 
 
 def _with_penalty(penalties: Collection[int], condition: Query) -> Query:
@@ -147,7 +163,7 @@ def _over(limit: Limit, within: IdRange, *, without_credits: bool = False) -> Qu
         debts = {"xact_finish": None}
         conditions = {} if without_credits else conditions
     debtor: Query = {"deleted": "f"}
-    if within != ALL_IDS:
+    if within.conditions():
         # Restrict both to the range, although one would do: then the database only reads these patrons' transactions.
         debts, debtor = {**debts, "-and": within.conditions("usr")}, {**debtor, "-and": within.conditions("id")}
     return {
@@ -157,34 +173,10 @@ def _over(limit: Limit, within: IdRange, *, without_credits: bool = False) -> Qu
     }
 
 
-def _listed(operator: str, query: Query, field: str = "id") -> Query:
-    # The second alternative is never true. It keeps PostgreSQL from turning this into a join, see groups/search.py.
-    return {"-or": [{field: {operator: query}}, {"id": {"<": 0}}]}
+class GroupsToJudge(search.GroupQuery):
+    """A query for groups by what their members are like."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupsToJudge:
-    """A query for groups by what their members are like.
-
-    ``homes`` keeps the groups with a member of these home libraries. ``visible_orgs`` are the home libraries whose
-    patrons the account sees. Both are org unit ids, and empty means everywhere.
-    """
-
-    homes: Collection[int] = ()
-    visible_orgs: Collection[int] = ()
-
-    def members(self, within: search.Groups) -> Query:
-        """Return the condition on patrons (``au``): members of matching groups, without deleted patrons."""
-        conditions = [*within.conditions(), _listed("in", self._groups(within), "usrgroup")]
-        if self.visible_orgs:
-            conditions.append({"home_ou": sorted(self.visible_orgs)})
-        return {"deleted": "f", "-and": conditions}
-
-    def candidates(self, within: search.Groups) -> Query:
-        """Return the condition on patrons: members of all groups in the range that have a member at ``homes``."""
-        return search.candidates(within, self.homes, self.visible_orgs)
-
-    def _groups(self, within: search.Groups) -> Query:
+    def groups(self, within: search.Groups) -> Query:
         """Return the numbers of groups with a patron ``d`` who meets the conditions of :meth:`_found_by`."""
         patron, conditions = self._found_by(within)
         if self.homes:
@@ -209,8 +201,8 @@ class AccidentalGroups(GroupsToJudge):
     unusually large. A lead who expired before ``long_ago`` counts as long expired.
     """
 
-    unusual_size: int
     long_ago: datetime
+    unusual_size: int = UNUSUAL_SIZE
 
     def _found_by(self, within: search.Groups) -> tuple[Query, list[Query]]:
         """Match patrons with other members in their group who make it look accidental."""
@@ -261,10 +253,7 @@ class GroupsOfAdults(GroupsToJudge):
 
 
 def has_members(condition: Query, operator: str, count: int) -> Query:
-    """Return the condition that this many members of patron ``d``'s group meet a condition.
-
-    ``operator`` is ``>`` or ``>=``.
-    """
+    """Return the condition that this many members (``operator``: > or >=) of patron ``d``'s group meet a condition."""
     counted: dict[str, Any] = search.has_member(condition)["-exists"]
     return {
         "-exists": {

@@ -48,12 +48,10 @@ class GroupDraft:
 
     @property
     def rank(self) -> int:
-        """The sort key within its kind, the same as :attr:`GroupFinding.rank`."""
         return -self.confidence.points if self.confidence else 0
 
     @property
     def number(self) -> int:
-        """The group's number."""
         return self.rows[0].group
 
     def of(self, group: Group) -> GroupFinding:
@@ -69,7 +67,6 @@ class GroupDraft:
 
 
 def pack(finding: object) -> bytes:
-    """Pickle a finding or a draft."""
     stream = io.BytesIO()
     pickler = pickle.Pickler(stream, pickle.HIGHEST_PROTOCOL)
     pickler.dispatch_table = _REDUCERS
@@ -156,7 +153,6 @@ class FindingStore:
         self.close()
 
     def close(self) -> None:
-        """Delete the content."""
         self._close()
 
     def add(self, findings: Iterable[Ranked], extra: Mapping[int, object] | None = None) -> list[int]:
@@ -175,10 +171,7 @@ class FindingStore:
         return [id for id, *_others in rows]
 
     def drop(self, ids: Collection[int], numbers: Collection[int]) -> list[int]:
-        """Delete those of the findings with these ids that are about one of the numbers.
-
-        Return the ids of the others.
-        """
+        """Delete the findings, of those with these ids, about one of the numbers. Return the ids of the others."""
         with self._lock, _errors():
             ask = "SELECT id, number FROM finding WHERE id BETWEEN ? AND ?"
             known = dict(self._connection.execute(ask, (min(ids), max(ids)))) if ids else {}
@@ -198,10 +191,7 @@ class FindingStore:
         return {kind: count for kind, count in counts.items() if count}
 
     def of_kind(self, kind: FindingKind, most: int | None = None, first: int = 0) -> Iterator[Any]:
-        """Yield up to ``most`` (None: all) findings of a kind in order, starting at index ``first``.
-
-        Reads them as needed.
-        """
+        """Yield up to ``most`` (None: all) findings of a kind in order, from index ``first``. Reads them as needed."""
         with _errors():
             asked = (_KIND_INDEX[kind], -1 if most is None else most, first)
             for (content,) in self._connection.execute(_SELECT, asked):
@@ -209,10 +199,7 @@ class FindingStore:
 
 
 class StoredFindings(Sequence[Listed]):
-    """The findings of some kinds in a store, in order, up to ``top`` of each kind (None: all).
-
-    Can be read repeatedly; creates the findings each time.
-    """
+    """The findings of some kinds in a store, in order, up to ``top`` of each (None: all). Made anew by each reading."""
 
     def __init__(self, store: FindingStore, counts: Mapping[FindingKind, int], top: int | None = None) -> None:
         """``counts`` has the number of findings of each kind, listed or not."""
@@ -227,7 +214,6 @@ class StoredFindings(Sequence[Listed]):
             yield from self._store.of_kind(kind, count)
 
     def __getitem__(self, index: Any) -> Any:
-        """Return the finding at an index, or a tuple for a slice."""
         if isinstance(index, slice):
             return tuple(self[at] for at in range(*index.indices(len(self))))
         at = range(len(self))[index]
@@ -239,7 +225,6 @@ class StoredFindings(Sequence[Listed]):
         raise IndexError(index)
 
     def of_kind(self, kind: FindingKind) -> StoredFindings[Listed]:
-        """Return the findings of a kind."""
         return StoredFindings(self._store, {kind: self._counts[kind]} if kind in self._counts else {})
 
 

@@ -20,7 +20,7 @@ from evergreen_groups.errors import (
     UnexplainedError,
 )
 from evergreen_groups.gateway import NO_TOKEN, GatewayKind, Pcrud
-from evergreen_groups.groups import ACCOUNT_FIELDS, PATRON_FIELDS, GroupRange, GroupSearch, HighFines, contacts
+from evergreen_groups.groups import ACCOUNT_FIELDS, PATRON_FIELDS, GroupSearch, HighFines, IdRange, contacts
 from evergreen_groups.ils import permissions
 from evergreen_groups.message import Message
 
@@ -253,7 +253,7 @@ def pushdown(subject: Subject) -> Iterator[Finding]:
         )
         return
     # Take a range that certainly has groups, so that the database has real work to do.
-    query = fines.members(GroupRange(highest - _RANGE, highest))
+    query = fines.members(IdRange(highest - _RANGE, highest))
     began = time.monotonic()
     try:
         gateway.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)

@@ -54,7 +54,6 @@ def first_match(text: str, found: Mapping[str, Found]) -> Found | None:
 
 
 def all_spellings(texts: Iterable[str]) -> list[str]:
-    """Return the spellings of all texts, without duplicates."""
     return list(dict.fromkeys(spelling for text in texts for spelling in spellings(text)))
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.gateway import columns
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups.models import Patron, PatronRow
 
 Value = TypeVar("Value")
 
@@ -104,7 +105,6 @@ def _rows_in_batches(
 
 
 def _used(record: Sequence[Any]) -> list[int]:
-    """Return the ids of the address rows that a record uses."""
     return [row for row in record[:2] if row is not None]
 
 
@@ -154,31 +154,14 @@ _NO_CONTACTS = Contacts()
 Trait = tuple[str, object]
 
 
-class Related(Protocol):
-    """A patron as :class:`Relations` needs it: a :class:`Patron` or a :class:`PatronRow`."""
-
-    @property
-    def id(self) -> int:
-        """The patron's id."""
-
-    @property
-    def family_name(self) -> str | None:
-        """The legal family name."""
-
-    @property
-    def home_library(self) -> Hashable:
-        """The home library or its id, but the same kind for all patrons."""
-
-
 class Relations:
     """What patrons have in common. Patrons without ``contacts`` are compared by surname and library only."""
 
-    def __init__(self, patrons: Iterable[Related], contacts: Mapping[int, Contacts]) -> None:
+    def __init__(self, patrons: Iterable[Patron | PatronRow], contacts: Mapping[int, Contacts]) -> None:
         self._contacts = contacts
         self._traits = {patron.id: self._traits_of(patron) for patron in patrons}
 
     def contacts(self, patron: int) -> Contacts:
-        """Return a patron's contacts, as far as known."""
         return self._contacts.get(patron, _NO_CONTACTS)
 
     def shared(self, patron: int, others: Iterable[int]) -> frozenset[str]:
@@ -196,10 +179,7 @@ class Relations:
         return [id for id, kinds in self.in_common(patrons).items() if not kinds] if len(patrons) > 1 else []
 
     def families(self, patrons: Collection[int]) -> list[tuple[int, ...]]:
-        """Group patrons by ``TIES``: the largest family first, then by lowest id.
-
-        Ties are transitive: if A shares with B, and B with C, all three are one family.
-        """
+        """Group patrons by chains of ``TIES``: the largest family first, then by lowest id."""
         family = {id: [id] for id in sorted(patrons)}
         first: dict[Trait, int] = {}
         for id in sorted(patrons):
@@ -230,7 +210,7 @@ class Relations:
 
         return [id for id in sorted(among) if any(is_clone(id, lender) for lender in self.contacts(id).lenders & among)]
 
-    def _traits_of(self, patron: Related) -> frozenset[Trait]:
+    def _traits_of(self, patron: Patron | PatronRow) -> frozenset[Trait]:
         known = self.contacts(patron.id)
         traits: list[Trait] = [(LIBRARY, patron.home_library)]
         if surname := (patron.family_name or "").strip().casefold():

@@ -11,17 +11,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from evergreen_groups.errors import DataError, PermissionDeniedError, PlanError, RecordNotFoundError
+from evergreen_groups.errors import DataError, PermissionDeniedError, PlanError, RecordNotFoundError, unreadable
 from evergreen_groups.gateway import TOKEN, Record, columns
 from evergreen_groups.groups.barcodes import all_spellings, first_match, spellings
 from evergreen_groups.groups.contacts import CONTACT_FIELDS, Contacts, read_contacts
 from evergreen_groups.groups.hidden import (
     batched,
+    batched_by_size,
     find_hidden_with_ids,
     inconsistent_members,
     read_member_ids,
@@ -58,9 +59,6 @@ def read_patron(gateway: Gateway, patron: int) -> Record | None:
     pcrud may read from a replica that lags a few seconds behind. The record has pcrud's unfleshed form
     (``patrons-031``, ``pcrud-102``), because a fleshed record never compares equal. Releases before 3.14.11 send a
     digest of the password along. Drop it: sent back, the digest would become the password.
-
-    Raises:
-        DataError: the answer isn't this patron's record.
     """
     try:
         answer = gateway.call("open-ils.actor", _RETRIEVE, TOKEN, patron).value
@@ -68,30 +66,18 @@ def read_patron(gateway: Gateway, patron: int) -> Record | None:
         return None
     record = patron_in(gateway, answer, patron)
     if any(isinstance(value, dict | list) for value in record.to_wire()["__p"]):
-        raise DataError(
-            "Evergreen's answer can't be read: {detail}",
-            code="patron-in-another-form",
-            values={"detail": "the patron isn't fleshed as requested"},
-        )
+        raise unreadable("patron-in-another-form", "the patron isn't fleshed as requested")
     return record.replace(passwd=None)
 
 
 def require_visible(gateway: Gateway, patron: int) -> None:
-    """Raise an error if the session may not see the patron. Unknown patrons are fine.
-
-    Raises:
-        PermissionDeniedError: with the missing permission and the library.
-    """
+    """Raise PermissionDeniedError if the session may not see the patron. Unknown patrons are fine."""
     with suppress(RecordNotFoundError):
         gateway.call("open-ils.actor", _RETRIEVE, TOKEN, patron)
 
 
 def patron_in(gateway: Gateway, answer: object, patron: int) -> Record:
-    """Decode an answer that must be this patron's record.
-
-    Raises:
-        DataError: the answer is something else, or another patron.
-    """
+    """Decode an answer that must be this patron's record."""
     record = gateway.decode(answer)
     if not isinstance(record, Record) or record.class_id != "au" or record.id != patron:
         raise _not_the_patron()
@@ -99,11 +85,7 @@ def patron_in(gateway: Gateway, answer: object, patron: int) -> Record:
 
 
 def _not_the_patron() -> DataError:
-    return DataError(
-        "Evergreen's answer can't be read: {detail}",
-        code="not-the-patron",
-        values={"detail": "not the requested patron"},
-    )
+    return unreadable("not-the-patron", "not the requested patron")
 
 
 def not_replicated_yet() -> DataError:
@@ -116,10 +98,9 @@ def not_replicated_yet() -> DataError:
 
 
 def find_card(gateway: Gateway, barcode: str, *, with_patron: bool = False) -> Record | None:
-    """Find the card (``ac``) with this barcode, active or not, ignoring blanks.
+    """Find the card (``ac``) with this barcode, active or not, ignoring blanks. ``with_patron`` adds the whole ``usr``.
 
-    Return None if the card is unknown or its patron is hidden. ``with_patron`` fleshes the card's ``usr`` with the
-    whole patron record and selects all fields of the card.
+    Return None if the card is unknown or its patron is hidden.
     """
     wanted = list(spellings(barcode))
     if not wanted:
@@ -136,10 +117,7 @@ def find_card(gateway: Gateway, barcode: str, *, with_patron: bool = False) -> R
 
 
 def find_owner(gateway: Gateway, barcode: str) -> tuple[int, bool] | None:
-    """Return the owner (patron id) of the card with this barcode, and whether the card is active.
-
-    Return None if the card is unknown or hidden. Also find new cards that aren't on the replica yet.
-    """
+    """Return a card's owner (patron id) and whether it is active; None if hidden or unknown, even to the primary."""
     card = find_card(gateway, barcode)
     if card is not None:
         return int(card.usr), bool(card.active)
@@ -147,34 +125,22 @@ def find_owner(gateway: Gateway, barcode: str) -> tuple[int, bool] | None:
 
 
 def read_owners(gateway: Gateway, barcodes: Iterable[str]) -> dict[str, tuple[int, bool]]:
-    """Find the owner (patron id) of each card on the primary database, and whether the card is active.
-
-    Unknown and hidden cards are left out. Takes one call per spelling of a barcode.
-
-    Raises:
-        DataError: an answer isn't a patron with this card.
-    """
-    found = {}
-    for barcode in barcodes:
-        owners = (_read_owner(gateway, spelling) for spelling in spellings(barcode))
-        owner = next((owner for owner in owners if owner is not None), None)
-        if owner is not None:
-            found[barcode] = owner
+    """Like :func:`find_owner` for several cards, on the primary database. Takes one call per spelling of a barcode."""
+    found: dict[str, tuple[int, bool]] = {}
+    for barcode, spelling in ((given, spelling) for given in barcodes for spelling in spellings(given)):
+        if barcode in found:
+            continue
+        try:
+            answer = gateway.call("open-ils.actor", _BY_BARCODE, TOKEN, spelling).value
+        except (RecordNotFoundError, PermissionDeniedError):
+            continue
+        patron = gateway.decode(answer)
+        cards = patron.cards if isinstance(patron, Record) and patron.class_id == "au" else None
+        with_barcode = [card for card in cards if card.barcode == spelling] if isinstance(cards, list) else []
+        if not with_barcode:
+            raise _not_the_patron()
+        found[barcode] = int(patron.id), bool(with_barcode[0].active)
     return found
-
-
-def _read_owner(gateway: Gateway, barcode: str) -> tuple[int, bool] | None:
-    try:
-        answer = gateway.call("open-ils.actor", _BY_BARCODE, TOKEN, barcode).value
-    except (RecordNotFoundError, PermissionDeniedError):
-        return None
-    patron = gateway.decode(answer)
-    cards = patron.cards if isinstance(patron, Record) and patron.class_id == "au" else None
-    if isinstance(cards, list):
-        for card in cards:
-            if card.barcode == barcode:
-                return int(patron.id), bool(card.active)
-    raise _not_the_patron()
 
 
 PatronReference = str | int
@@ -215,7 +181,7 @@ class Families:
     contacts: Mapping[int, Contacts] = field(default_factory=dict)
 
     def card(self, patron: int, barcode: str | None = None, *, active: bool = True) -> Card:
-        """Make the card of a patron. Without ``barcode``, it is the primary card, if any."""
+        """Make the card of a patron, by default the primary card, if any."""
         member = self.members[patron]
         return Card(barcode or member.barcode or "", active, member, self.accounts[patron])
 
@@ -228,57 +194,17 @@ class FamilyReader:
 
     def __init__(self, gateway: Gateway, org_units: Callable[[], OrgUnits] | None = None) -> None:
         self._gateway = gateway
-        self._org_units = org_units
-        self._known_org_units: OrgUnits | None = None
+        self._read_org_units = org_units or partial(OrgUnits.read, gateway)
 
-    @property
+    @cached_property
     def org_units(self) -> OrgUnits:
         """All org units of the ILS."""
-        if self._known_org_units is None:
-            self._known_org_units = self._org_units() if self._org_units else OrgUnits.read(self._gateway)
-        return self._known_org_units
-
-    def by_barcodes(self, barcodes: Iterable[str]) -> dict[str, Card]:
-        """Look up patrons by card. Ignore blanks in barcodes (:func:`spellings`), but not case.
-
-        Return cards by the barcodes as given (``patrons-011``), without unknown ones.
-        """
-        given = list(barcodes)
-        # Drop duplicates: a value named in two lists returns its rows twice.
-        cards = {
-            record.barcode: record
-            for batch in self._gateway.pcrud.by_values("ac", "barcode", all_spellings(given), unique=True)
-            for record in batch
-        }
-        found = self.by_ids({card.usr for card in cards.values()})
-        known = ((barcode, first_match(barcode, cards)) for barcode in given)
-        return {
-            barcode: found.card(card.usr, card.barcode, active=bool(card.active))
-            for barcode, card in known
-            if card is not None and card.usr in found.members
-        }
+        return self._read_org_units()
 
     def by_ids(self, ids: Collection[int]) -> Families:
         """Read patrons by id, including deleted ones. Leave out hidden patrons."""
         found = self._gateway.pcrud.columns_by_values("au", _MEMBER_FIELDS, "id", sorted(ids))
         return self._families(found)
-
-    def by_groups(self, numbers: Collection[int]) -> Families:
-        """Read whole groups with hidden members.
-
-        Raises:
-            PermissionDeniedError: the account may not see patrons at its own library.
-        """
-        wanted = sorted(set(numbers))
-        # Deleted patrons keep their group's number, so exclude them (pcrud-009). Send "f", because JSON's false matches
-        # nothing (pcrud-011).
-        found = self._gateway.pcrud.columns_by_values("au", _MEMBER_FIELDS, "usrgroup", wanted, where={"deleted": "f"})
-        read = self._families(found)
-        by_group: dict[int, set[int]] = {number: set() for number in wanted}
-        for member in read.members.values():
-            by_group[member.patron.group].add(member.id)
-        # Check for hidden members even if the account sees all patrons: a missed member would do harm in a move.
-        return replace(read, groups=_groups(read, by_group, self._find_hidden(by_group)))
 
     def named(
         self,
@@ -295,8 +221,7 @@ class FamilyReader:
         reads fines, members and contacts concurrently. Takes four calls for up to 200 patrons, and two more if members
         are hidden (:func:`find_hidden_with_ids` explains when it takes more). If plain reads go to replicas, takes one
         more call for each named patron and each group, and one or two for members whom the replica has in other groups.
-        With ``active_cards``, an unknown or inactive card stops the reading after the first call. Without
-        ``with_fines``, all members seem to owe nothing.
+        Without ``with_fines``, all members seem to owe nothing.
 
         Raises:
             PlanError: ``active_cards`` is set and a barcode isn't that of an active card.
@@ -372,7 +297,11 @@ class FamilyReader:
         rows = [row for person in people for row in columns([person], *_FIELDS)]
         found: list[Any] = self._gateway.in_parallel(
             lambda: self._families(rows, barcodes, sorted(by_group), with_fines=with_fines),
-            lambda: self._find_hidden(by_group, primary) if by_group else {},
+            lambda: (
+                find_hidden_with_ids(self._gateway, by_group, lambda: [unit.id for unit in self.org_units], primary)
+                if by_group
+                else {}
+            ),
             lambda: (
                 read_contacts(self._gateway, {row[0]: row[len(_MEMBER_FIELDS) :] for row in rows})
                 if with_contacts
@@ -380,12 +309,12 @@ class FamilyReader:
             ),
         )
         read: Families = found[0]
-        return replace(read, groups=_groups(read, by_group, found[1]), contacts=found[2])
-
-    def _find_hidden(
-        self, visible: Mapping[int, Set[int]], primary: Mapping[int, frozenset[int]] | None = None
-    ) -> dict[int, Any]:
-        return find_hidden_with_ids(self._gateway, visible, lambda: [unit.id for unit in self.org_units], primary)
+        # Check for hidden members even if the account sees all patrons: a missed member would do harm in a move.
+        by_number = {
+            number: Group.by_name(number, [read.members[id] for id in sorted(ids)], found[1].get(number))
+            for number, ids in by_group.items()
+        }
+        return replace(read, groups=by_number, contacts=found[2])
 
     def _families(
         self,
@@ -397,9 +326,8 @@ class FamilyReader:
     ) -> Families:
         """Combine rows (``_MEMBER_FIELDS``, further columns are ignored) with fines, cards and home libraries.
 
-        ``barcodes`` are by card id; by default they are read concurrently with the fines, in one call each. If
-        ``groups`` has the numbers of all the patrons' groups, the fines are corrected
-        (:func:`correct_fines_from_primary`).
+        ``barcodes`` are by card id; by default they are read. If ``groups`` has the numbers of all the patrons' groups,
+        the fines are corrected (:func:`correct_fines_from_primary`).
         """
         now = datetime.now(UTC)
         width = len(PATRON_FIELDS)
@@ -430,22 +358,13 @@ class FamilyReader:
         return Families(members, accounts, own_fines)
 
 
-def _groups(read: Families, members: Mapping[int, Set[int]], hidden: Mapping[int, Any]) -> dict[int, Group]:
-    """Make the groups with these visible members (ids by group)."""
-    return {
-        number: Group.by_name(number, [read.members[id] for id in sorted(ids)], hidden.get(number))
-        for number, ids in members.items()
-    }
-
-
 def correct_fines_from_primary(
     gateway: Gateway, groups: Sequence[int], patrons: Collection[int], read: Callable[[], Mapping[int, Decimal]]
 ) -> Mapping[int, Decimal]:
     """Return what ``patrons`` (ids) of some groups owe, corrected from the primary database.
 
-    ``read`` reads the same by pcrud. If plain reads go to replicas, takes one concurrent call, and one for each patron
-    with differing balances. Without replicas, or if the session may not see the balances, return the result of
-    ``read``.
+    ``read`` reads the same by pcrud, which is enough without replicas, or if the session may not see the balances.
+    Otherwise, takes one concurrent call, and one for each patron with differing balances.
     """
     if not groups or not gateway.reads_replicas:
         return read()
@@ -466,38 +385,21 @@ def correct_fines_from_primary(
 
 
 def _read_people(gateway: Gateway, conditions: Sequence[Mapping[str, Any]]) -> dict[int, Record]:
-    """Read the patrons that match the conditions, and the members of their groups, by id.
-
-    A condition has one of ``id``, ``barcode`` and ``group``. Takes one call for up to 200 conditions.
-    """
-    found = gateway.map(lambda batch: _matching(gateway, batch), _in_batches(conditions))
+    """Read patrons by ``id``, ``barcode`` or ``group``, and the members of their groups. Up to 200 take one call."""
+    batches = batched_by_size(
+        conditions, lambda condition: len(quote(str(condition.get("barcode", "")))), _CHARACTERS_AT_ONCE, _AT_ONCE
+    )
+    found = gateway.map(lambda batch: _matching(gateway, batch), batches)
     return {person.id: person for person in chain.from_iterable(found)}
-
-
-def _in_batches(conditions: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Split the conditions into as few queries as possible."""
-    batch: list[Mapping[str, Any]] = []
-    length = 0
-    for condition in conditions:
-        more = len(quote(str(condition.get("barcode", ""))))
-        if batch and (len(batch) == _AT_ONCE or length + more > _CHARACTERS_AT_ONCE):
-            yield batch
-            batch, length = [], 0
-        batch.append(condition)
-        length += more
-    if batch:
-        yield batch
 
 
 def _matching(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[Record]:
     """Read the patrons that match the conditions, and the members of their groups (``desk-010``)."""
     gateway.idl("au", "ac", "mous", "aua")  # load them in one request, together with those needed next
-    queries = list(_queries(named))
     # Read all cards, because the named barcode may be on an old one.
     pages = gateway.pcrud.pages(
         "au",
-        # The ILS refuses a union of a single query.
-        {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}},
+        _any_of(list(_queries(named))),
         select=_FIELDS,
         flesh=1,
         flesh_fields={"au": ("cards",)},
@@ -509,20 +411,16 @@ def _matching(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[Reco
         cards = person.cards
         # The ILS sends an empty list for no cards (oils_sql.c, doFieldmapperSearch).
         if not isinstance(cards, list) or any(card.usr != person.id for card in cards):
-            raise DataError(
-                "Evergreen's answer can't be read: {detail}",
+            raise unreadable(
+                "cards-broken",
+                "not a list of the patron's cards",
                 advice="check any proxy in between: it may have mixed up answers",
-                code="cards-broken",
-                values={"detail": "not a list of the patron's cards"},
             )
     return people
 
 
 def _queries(named: Sequence[Mapping[str, Any]]) -> Iterator[Query]:
-    """Yield queries for patron ids.
-
-    Kept separate because PostgreSQL uses an index for each. With an "or" it would scan all patrons.
-    """
+    """Yield queries for patron ids: PostgreSQL uses an index for each, but would scan all patrons for an "or"."""
     ids, barcodes, groups = (
         [condition[kind] for condition in named if kind in condition] for kind in ("id", "barcode", "group")
     )
@@ -539,6 +437,11 @@ def _queries(named: Sequence[Mapping[str, Any]]) -> Iterator[Query]:
 
 def _ids(where: Query, column: str = "id") -> Query:
     return {"select": {"au": [column]}, "from": "au", "where": where}
+
+
+def _any_of(queries: Sequence[Query]) -> Query:
+    # The ILS refuses a union of a single query.
+    return {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}
 
 
 def _correct_from_primary(
@@ -592,10 +495,9 @@ _MAX_ORG_UNITS = 800
 
 @dataclass(frozen=True, slots=True)
 class HiddenCirculations:
-    """Circulations to check for: at ``hidden_at``, of patrons from ``counted_at`` (both org unit ids).
+    """Circulations at ``hidden_at``, which the account can't see, of patrons from ``counted_at`` (both org unit ids).
 
-    The account can't see circulations at ``hidden_at``, but the ILS includes them in the counts of patrons of
-    ``counted_at``.
+    The ILS includes them in the counts of these patrons.
     """
 
     hidden_at: frozenset[int]
@@ -603,7 +505,7 @@ class HiddenCirculations:
 
     @property
     def can_be_asked_about(self) -> bool:
-        """Whether there are circulations to ask about, and few enough org units to fit into a request."""
+        """Whether there are any, and few enough org units to fit into a request."""
         count = len(self.hidden_at) + len(self.counted_at)
         return bool(self.hidden_at) and bool(self.counted_at) and count <= _MAX_ORG_UNITS
 
@@ -645,13 +547,11 @@ class FamilyQuery:
 
     @classmethod
     def of_patron(cls, patron: int, viewer: GroupViewer) -> FamilyQuery:
-        """Make the query for a patron's group."""
         group_of_patron = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": patron, "deleted": "f"}}
         return cls({"in": group_of_patron}, {"not in": group_of_patron}, viewer)
 
     @classmethod
     def of_number(cls, group: int, viewer: GroupViewer) -> FamilyQuery:
-        """Make the query for the group with this number."""
         return cls({"=": group}, {"<>": group}, viewer)
 
     @property
@@ -668,8 +568,7 @@ class FamilyQuery:
             queries.append(_ids({"id": sorted(self._viewer.extra_patrons)}))
         if self._circulations is not None:
             queries.append(self._no_hidden_circulation(self._circulations))
-        # The ILS refuses a union of a single query.
-        return {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}
+        return _any_of(queries)
 
     def interpret(
         self, members: Set[int], others: Mapping[int, int], staff: Set[int]
@@ -782,7 +681,6 @@ class VisiblePatrons:
 
     @property
     def ids(self) -> frozenset[int]:
-        """The members' ids."""
         return frozenset(row.id for row in self.rows)
 
     @property
@@ -791,20 +689,12 @@ class VisiblePatrons:
         return frozenset((*(row.home_library for row in self.rows), *(row.org_unit for row in self.penalties)))
 
     def patrons(self, org_units: OrgUnits) -> list[Patron]:
-        """Make the members' patron records.
-
-        Raises:
-            DataError: a home library isn't among the org units.
-        """
+        """Make the members' patron records. Raises DataError if a home library isn't among the org units."""
         return make_patrons(self.rows, self.barcodes, org_units)
 
     @staticmethod
     def of_patron(gateway: Gateway, patron: int, viewer: GroupViewer) -> VisiblePatrons | None:
-        """Read a patron's group. Return None if the patron is deleted, unknown or hidden.
-
-        Raises:
-            DataError: the group has more than ``MAX_MEMBERS`` members.
-        """
+        """Read a patron's group, like :meth:`of_group`. Return None if the patron is deleted, unknown or hidden."""
         if gateway.reads_replicas and (record := read_patron(gateway, patron)) is not None:
             if record.deleted:
                 return None
@@ -889,7 +779,6 @@ def _merge(
 
 
 def _search(gateway: Gateway, query: FamilyQuery) -> list[Record]:
-    """Return the rows of the members and the extra rows."""
     gateway.idl("au", "ac", "ausp", "mous")  # load them in one request, together with those needed next
     most = MAX_MEMBERS + _MAX_OTHERS
     found = _fleshed(gateway, query.where, most)
@@ -904,7 +793,6 @@ def _fleshed(gateway: Gateway, where: Query, limit: int) -> list[Record]:
 
 
 def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisiblePatrons:
-    """Separate the members from the extra rows."""
     fields = list(zip(found, columns(found, "id", "usrgroup", "deleted"), strict=True))
     members = [record for record, (_id, number, deleted) in fields if number == group and not deleted]
     if len(members) > MAX_MEMBERS:
@@ -919,11 +807,10 @@ def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisibleP
         {row[_STAFF] for row in penalties if row[_STAFF] is not None},
     )
     if extra is None:
-        raise DataError(
-            "Evergreen's answer can't be read: {detail}",
+        raise unreadable(
+            "groups-not-asked-for",
+            "patrons of other groups",
             advice="check any proxy in between: it may have mixed up answers",
-            code="groups-not-asked-for",
-            values={"detail": "patrons of other groups"},
         )
     named, complete, no_circulation_hidden = extra
     named_rows = map(PatronRow._make, columns([others[id][0] for id in named], *PATRON_FIELDS))
@@ -961,26 +848,17 @@ def _too_large() -> DataError:
 
 
 def _penalties(records: Sequence[Record]) -> list[tuple[Any, ...]]:
-    """Return the fields of the patrons' penalties, including archived ones."""
     found: list[Record] = []
     owners: list[int] = []
     for id, rows in columns(records, "id", "standing_penalties"):
         # The ILS sends an empty list for no penalties (oils_sql.c, doFieldmapperSearch). A missing list mustn't pass
         # for none.
         if not isinstance(rows, list):
-            raise DataError(
-                "Evergreen's answer can't be read: {detail}",
-                code="penalties-not-a-list",
-                values={"detail": "a patron's penalties aren't a list"},
-            )
+            raise unreadable("penalties-not-a-list", "a patron's penalties aren't a list")
         found += rows
         owners += [id] * len(rows)
     penalties = list(columns(found, *PENALTY_FIELDS))
     # A mixed-up answer would show another patron's penalties.
     if [row[_PATRON] for row in penalties] != owners:
-        raise DataError(
-            "Evergreen's answer can't be read: {detail}",
-            code="penalties-of-another",
-            values={"detail": "penalties of another patron"},
-        )
+        raise unreadable("penalties-of-another", "penalties of another patron")
     return penalties

@@ -26,7 +26,7 @@ from functools import partial
 from itertools import chain, pairwise, zip_longest
 from typing import Any, ClassVar, TypeVar
 
-from evergreen_groups.errors import DataError, PermissionDeniedError, ServerError
+from evergreen_groups.errors import DataError, PermissionDeniedError, ServerError, unreadable
 from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, rows_beyond, whole_number
 from evergreen_groups.groups.models import HiddenMembers, Query
 from evergreen_groups.ils import read_own_fines
@@ -55,11 +55,10 @@ def _sum_of(balances: Mapping[int, Decimal], ids: Iterable[int]) -> Decimal:
 
 def inconsistent_members() -> DataError:
     """Make the error for member lists or balances that don't match the groups that were asked for."""
-    return DataError(
-        "Evergreen's answer can't be read: {detail}",
+    return unreadable(
+        "members-not-asked-for",
+        "not the members of the requested groups",
         advice="try again later, and check any proxy in between: it may have mixed up answers",
-        code="members-not-asked-for",
-        values={"detail": "not the members of the requested groups"},
     )
 
 
@@ -74,33 +73,20 @@ def read_member_ids(
 
     ``usergroup.members.retrieve`` checks VIEW_USER at the account's own library only, and then lists every member
     (``groups-047``). The method also accepts a list of groups (``groups-075``).
-
-    Raises:
-        PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
     method = f"{_MEMBERS}{_ON_PRIMARY}" if primary else _MEMBERS
     answer = gateway.call(_SERVICE, method, TOKEN, list(groups), own_connection=own_connection).value
     # Iterating over a hash or a text could look like a group without members.
     ids: list[int | None] = [whole_number(id) for id in answer] if isinstance(answer, list) else [None]
     if None in ids:
-        raise DataError(
-            "Evergreen's answer can't be read: {detail}", code="members-broken", values={"detail": "members aren't ids"}
-        )
+        raise unreadable("members-broken", "members aren't ids")
     return frozenset(_without_duplicates(ids))
 
 
 def read_balances(
     gateway: Gateway, groups: Sequence[int], *, primary: bool = False, own_connection: bool = False
 ) -> dict[int, Decimal]:
-    """Return what each member of these groups owes, by id, hidden members included.
-
-    Members without an open transaction are left out. ``primary`` and ``own_connection`` work as in
-    :func:`read_member_ids`. The method accepts a list of groups (``desk-007``) because it looks up members the same way
-    (``UserGroups.pm``).
-
-    Raises:
-        PermissionDeniedError: the account has no VIEW_USER at its own library.
-    """
+    """Return what each member with an open transaction owes, by id. The rest is as in :func:`read_member_ids`."""
     wanted = list(groups) if len(groups) > 1 else groups[0]
     method = f"{_BALANCES}{_ON_PRIMARY}" if primary else _BALANCES
     answer = gateway.call(_SERVICE, method, TOKEN, wanted, own_connection=own_connection).value
@@ -112,11 +98,7 @@ def read_balances(
     except (ArithmeticError, TypeError, KeyError):
         answer = None
     if not isinstance(answer, list) or None in chain.from_iterable(balances):
-        raise DataError(
-            "Evergreen's answer can't be read: {detail}",
-            code="balance-broken",
-            values={"detail": "a balance isn't an amount"},
-        )
+        raise unreadable("balance-broken", "a balance isn't an amount")
     _without_duplicates([id for id, _owed in balances])
     return found
 
@@ -135,11 +117,10 @@ def _without_duplicates(ids: list[int | None]) -> list[int]:
     """Return the ids. Raise DataError for a duplicate, because a patron would be counted twice."""
     found = [id for id in ids if id is not None]
     if len(set(found)) < len(found):
-        raise DataError(
-            "Evergreen's answer can't be read: {detail}",
+        raise unreadable(
+            "member-twice",
+            "a member is listed twice",
             advice="check any proxy in between: it may have mixed up answers",
-            code="member-twice",
-            values={"detail": "a member is listed twice"},
         )
     return found
 
@@ -202,8 +183,23 @@ def assign_to_groups(
 
 
 def batched(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
-    """Split ``values`` into lists of at most ``size``, in order."""
     return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def batched_by_size(
+    values: Iterable[Value], size_of: Callable[[Value], int], most_size: int, most: int
+) -> Iterator[list[Value]]:
+    """Split ``values`` into as few lists as possible with at most ``most`` values and ``most_size`` in total."""
+    batch: list[Value] = []
+    size = 0
+    for value in values:
+        if batch and (size + size_of(value) > most_size or len(batch) == most):
+            yield batch
+            batch, size = [], 0
+        batch.append(value)
+        size += size_of(value)
+    if batch:
+        yield batch
 
 
 def _no_more_than(total: int, groups: Sequence[int]) -> dict[str, Any]:
@@ -269,11 +265,7 @@ def find_hidden_with_ids(
 def _all_and_visible(
     gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]
 ) -> tuple[frozenset[int], frozenset[int]]:
-    """Return the ids of all members of some groups, and of the visible members.
-
-    Raises:
-        DataError: the list belongs to other groups.
-    """
+    """Return the ids of all members of some groups, and of the visible members. Reject a list of other groups."""
     everybody = read_member_ids(gateway, groups)
     known = frozenset[int]().union(*(visible[group] for group in groups))
     # A few patrons may have been moved between two reads. If most visible members are missing, the list isn't for these
@@ -289,7 +281,6 @@ def _hidden_of(
     visible: Mapping[int, Set[int]],
     org_units: Callable[[], Collection[int]],
 ) -> dict[int, HiddenMembers]:
-    """Find the hidden members of as many groups as fit into one query."""
     for _ in range(_MAX_ROUNDS):
         everybody, known = _all_and_visible(gateway, groups, visible)
         hidden = everybody - known
@@ -367,13 +358,7 @@ def _find_on_primary(
 def read_members(
     gateway: Gateway, groups: Collection[int], *, own_connection: bool = False
 ) -> dict[int, frozenset[int]]:
-    """Read the ids of all members of each group from the primary database, by group number. Takes one call per group.
-
-    ``own_connection`` works as in :func:`read_member_ids`.
-
-    Raises:
-        PermissionDeniedError: the account has no VIEW_USER at its own library.
-    """
+    """Like :func:`read_member_ids` on the primary database, but by group number. Takes one call per group."""
     # A single call for all groups wouldn't show moves between them.
     numbers = sorted(groups)
     found = gateway.map(
@@ -394,6 +379,9 @@ class GroupSum(ABC):
     """An aggregate over the members of a group, as a number of up to ``BITS`` bits."""
 
     BITS: ClassVar[int]
+    SOURCE: ClassVar[Query]
+    """What to aggregate, with members as ``m``."""
+    WHERE: ClassVar[Query] = {}
 
     @property
     def conditions(self) -> list[Query]:
@@ -401,24 +389,17 @@ class GroupSum(ABC):
         return [self._is_out_of_range(), *(self._bit_is_set(position) for position in reversed(range(self.BITS)))]
 
     def of_group(self, condition: Query, markers: Sequence[int]) -> Query:
-        """Return a query for the group of the patron ``au`` if the condition holds for the group's number.
-
-        Patrons among the ``markers`` (ids) never match.
-        """
+        """Return a query for the group of patron ``au``, unless a marker (id), if the condition holds for the group."""
         return {
             "select": {"m": [{"column": "usrgroup", "transform": "max", "aggregate": True}]},
-            **self._members(
-                {
-                    "+m": {"deleted": "f", "usrgroup": {"=": {"+au": "usrgroup"}}},
-                    "+au": {"id": {"not in": list(markers)}},
-                }
-            ),
+            "from": self.SOURCE,
+            "where": {
+                **self.WHERE,
+                "+m": {"deleted": "f", "usrgroup": {"=": {"+au": "usrgroup"}}},
+                "+au": {"id": {"not in": list(markers)}},
+            },
             "having": condition,
         }
-
-    @abstractmethod
-    def _members(self, where: Query) -> Query:
-        """Return ``from`` and ``where`` of the aggregate, with members as ``m``."""
 
     @abstractmethod
     def _is_out_of_range(self) -> Query:
@@ -433,9 +414,7 @@ class MemberCount(GroupSum):
     """The number of members of a group, including hidden ones."""
 
     BITS = 5
-
-    def _members(self, where: Query) -> Query:
-        return {"from": {"aou": {"m": {"class": "au", "field": "home_ou", "fkey": "id"}}}, "where": where}
+    SOURCE: ClassVar = {"aou": {"m": {"class": "au", "field": "home_ou", "fkey": "id"}}}
 
     def _is_out_of_range(self) -> Query:
         return self._count(">=", 2**self.BITS)
@@ -453,10 +432,8 @@ class MemberFines(GroupSum):
     """What all members of a group owe in open transactions, in cents, including hidden members."""
 
     BITS = 17
-
-    def _members(self, where: Query) -> Query:
-        owed = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
-        return {"from": owed, "where": {"+mbts": {"xact_finish": None}, **where}}
+    SOURCE: ClassVar = {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}}
+    WHERE: ClassVar = {"+mbts": {"xact_finish": None}}
 
     def _is_out_of_range(self) -> Query:
         # Recorded in hidden-numbers-002.
@@ -480,7 +457,6 @@ class MemberFines(GroupSum):
         return {"+mbts": {"balance_owed": {operator: {"transform": "sum", "value": value}}}}
 
     def _number(self, operator: str, constant: int | str, value: Query) -> Query:
-        """Combine a constant and a value by an operator."""
         average = {"transform": "regr_avgx", "params": [str(constant)], "value": value}
         return {"+mbts": {"usr": {operator: average}}}
 
@@ -488,12 +464,10 @@ class MemberFines(GroupSum):
 def read_sums(
     gateway: Gateway, number: GroupSum, representatives: Mapping[int, int], markers: Sequence[int]
 ) -> dict[int, int | None]:
-    """Return the number of each group, by group number. ``representatives`` maps patron ids to their groups.
+    """Return the number of each group (members or cents), by group number; None if it is out of range.
 
-    The number is None if it is out of range. Groups whose answers can't be trusted are left out. ``markers`` are the
-    ids of at least ``MIN_MARKERS`` other visible patrons.
-
-    The number is in units: members or cents.
+    ``representatives`` maps patron ids to their groups. Groups whose answers can't be trusted are left out. ``markers``
+    are the ids of at least ``MIN_MARKERS`` other visible patrons.
     """
     conditions = number.conditions
     at_once = min(len(markers).bit_length() - 1, _MAX_BITS)
@@ -521,10 +495,7 @@ class _SortedSearch:
     markers: Sequence[int]
 
     def ask(self, gateway: Gateway) -> dict[int, str]:
-        """Return which conditions hold, as a string of 1 and 0 by group.
-
-        Return nothing if the answer doesn't prove itself.
-        """
+        """Return by group which conditions hold (1 or 0). Return nothing if the answer doesn't prove itself."""
         ids = sorted({*self.representatives, *self.markers})
         where = {"id": ids, "deleted": "f"}
         rows = gateway.pcrud.search_columns("au", ("id", "usrgroup"), where, order_by=self._order(), limit=len(ids))
@@ -544,7 +515,6 @@ class _SortedSearch:
         return found
 
     def _bits(self, position: int) -> str:
-        """Return the combination of bits that the marker at this position stands for."""
         return f"{position:0{len(self.conditions)}b}"
 
     def _order(self) -> list[Query]:
@@ -595,21 +565,17 @@ def find_hidden(
     library. Its answer for one group must equal that group's sum, and the counts and sums of all groups together are
     checked as well.
 
-    :func:`find_hidden_with_ids`, which needs ``org_units``, handles fewer than six groups, groups with more members or
-    fines than fit into a sum, and groups that changed between two reads. Only these have the ids of their hidden
-    members.
-
-    Raises:
-        DataError: the ILS lists members or balances of other groups, or leaves some out.
-        PermissionDeniedError: some groups need their members listed, and the account has no VIEW_USER at its own
-            library.
+    :func:`find_hidden_with_ids`, which needs ``org_units`` and raises the same errors, handles fewer than six groups,
+    groups with more members or fines than fit into a sum, and groups that changed between two reads. Only these have
+    the ids of their hidden members.
     """
     in_bulk = {group: ids for group, ids in visible.items() if ids and _form_bytes(ids) < _MAX_IDS_BYTES}
     everybody = [id for group in sorted(visible) for id in visible[group]]
 
     def find(groups: Iterable[int]) -> dict[int, HiddenMembers]:
         in_batch = {group: visible[group] for group in groups}
-        markers = sorted(set(everybody) - set(map(_representative, in_batch.values())))[:MAX_MARKERS]
+        # The visible member with the lowest id represents the group in a sorted search.
+        markers = sorted(set(everybody) - set(map(min, in_batch.values())))[:MAX_MARKERS]
         if len(markers) < MIN_MARKERS:
             return {}
         batch = _Batch(gateway, in_batch, markers)
@@ -642,10 +608,7 @@ class _Batch:
         self._markers = markers
 
     def count(self) -> dict[int, int]:
-        """Return the number of hidden members of each group, zero included.
-
-        Leave out groups that couldn't be verified.
-        """
+        """Return the number of hidden members of each group, zero included, as far as it could be verified."""
         counts: dict[int, int] = {}
         for group, count in self._read(MemberCount(), self._visible).items():
             # A lower count means that visible members left between the reads.
@@ -695,7 +658,7 @@ class _Batch:
         return {**verified[0], **verified[1]}
 
     def _read(self, number: GroupSum, groups: Collection[int]) -> dict[int, int | None]:
-        representatives = {_representative(self._visible[group]): group for group in groups}
+        representatives = {min(self._visible[group]): group for group in groups}
         try:
             return read_sums(self._gateway, number, representatives, self._markers)
         # A release that supports fewer functions or operators can still list members.
@@ -718,10 +681,7 @@ def _count_matches(counts: Collection[int], hidden: Query) -> Query:
 
 
 def _sum_matches(fines: Collection[Decimal], hidden: Query) -> Query:
-    """Return the condition that the hidden patrons owe exactly this much together.
-
-    It holds in ``hidden-numbers-005`` and fails in ``hidden-numbers-006``.
-    """
+    """Return the condition that hidden patrons owe exactly this much (``hidden-numbers-005``, failing in ``-006``)."""
     total = sum(fines, ZERO)
     # Without any transaction SQL's sum is NULL, which equals no amount, so zero is checked the other way around: no sum
     # other than zero.
@@ -735,27 +695,12 @@ def _sum_matches(fines: Collection[Decimal], hidden: Query) -> Query:
     return {word: owed}
 
 
-_representative: Callable[[Set[int]], int] = min
-"""Returns the visible member (id) who represents the group in a sorted search."""
-
-
 def _in_batches(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
-    """Split the groups into batches whose ``known`` members (ids by group) fit into one form."""
     # If there are hardly any members besides the representatives, split the groups in two: the representatives of each
     # half serve as markers for the other.
     few = sum(map(len, known.values())) - len(known) < MIN_MARKERS
     most = (len(known) + 1) // 2 if few else len(known)
-    batch: list[int] = []
-    size = 0
-    for group in sorted(known):
-        group_bytes = _form_bytes(known[group])
-        if batch and (size + group_bytes > _MAX_IDS_BYTES or len(batch) == most):
-            yield batch
-            batch, size = [], 0
-        batch.append(group)
-        size += group_bytes
-    if batch:
-        yield batch
+    return batched_by_size(sorted(known), lambda group: _form_bytes(known[group]), _MAX_IDS_BYTES, most)
 
 
 def _form_bytes(ids: Set[int]) -> int:
@@ -777,11 +722,7 @@ def read_group_balances(
     Takes two concurrent calls, plus one to verify hidden members unless ``confirm`` already did. Use this only for
     groups that may have hidden members: ``usergroup.members.balance_owed`` runs a query per member, which takes ten
     times as long as reading visible members' balances. If plain reads go to a replica, both lists come from the primary
-    database.
-
-    Raises:
-        DataError: the ILS lists members or balances of other groups, or leaves some out.
-        PermissionDeniedError: the account has no VIEW_USER at its own library, or may not see the balances.
+    database. The account needs VIEW_USER at its own library, and permission to see the balances.
     """
     primary = gateway.reads_replicas
     former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -70,11 +70,7 @@ class Member:
 
     @property
     def decided(self) -> Decision:
-        """The decision about this member.
-
-        Raises:
-            ValueError: there is none. "Not over the limit" would answer a question that wasn't asked.
-        """
+        """The decision about this member. Raises ValueError if there is none: nobody asked."""
         if self.decision is None:
             raise ValueError("nothing was decided about this member")
         return self.decision
@@ -99,20 +95,13 @@ class Member:
         """The limit of this member's own fines, None without a decision."""
         return None if self.decision is None else self.decision.limit
 
-    def with_barcode(self, barcode: str | None) -> Member:
-        """Return the member with this barcode."""
-        return replace(self, patron=replace(self.patron, barcode=barcode))
-
     @staticmethod
     def of_patrons(
         gateway: Gateway, limits: Limits, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
     ) -> list[Member]:
         """Make members of patrons, with a decision about each whose limit the account may see.
 
-        ``own_fines`` are those of all patrons with open transactions.
-
-        Raises:
-            DataError: some transactions must be read, and the account may not see them.
+        ``own_fines`` are those of all patrons with open transactions. Raises what :func:`decide_patrons` raises.
         """
         return make_members(patrons, own_fines, decide_patrons(gateway, limits, patrons, own_fines, where_visible=True))
 
@@ -154,10 +143,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class HiddenMembers:
-    """The members of one group whom the account can't see.
-
-    ``fines`` is what they owe together, None if unknown. ``ids`` is None if the members were only counted.
-    """
+    """The hidden members of a group, and what they owe together (None: unknown). ``ids`` is None if only counted."""
 
     count: int
     fines: Decimal | None
@@ -201,20 +187,17 @@ class Group:
     @classmethod
     def by_fines(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
         """Make a group with its members sorted by own fines, highest first."""
-        ordered = sorted(members, key=lambda member: (-member.own_fines, member.patron.id))
-        return cls._with_hidden(number, ordered, hidden)
+        return cls._of(number, sorted(members, key=lambda member: (-member.own_fines, member.patron.id)), hidden)
 
     @classmethod
     def by_name(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
         """Make a group with its members sorted by name, the group lead first."""
         ordered = sorted(members, key=lambda member: (not member.group_lead, name_key(member.name), member.id))
-        return cls._with_hidden(number, ordered, hidden)
+        return cls._of(number, ordered, hidden)
 
     @classmethod
-    def _with_hidden(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
-        if hidden is None:
-            return cls(number, tuple(members))
-        return cls(number, tuple(members), hidden.count, hidden.fines, hidden.ids)
+    def _of(cls, number: int, members: Sequence[Member], hidden: HiddenMembers | None) -> Group:
+        return cls(number, tuple(members), *((hidden.count, hidden.fines, hidden.ids) if hidden else ()))
 
     def with_decisions(self, gateway: Gateway, limits: Limits, own_fines: Mapping[int, Decimal]) -> Group:
         """Return the group with the members that :meth:`Member.of_patrons` makes, which raises the same errors."""
@@ -223,11 +206,7 @@ class Group:
 
     @property
     def ids(self) -> frozenset[int]:
-        """The ids of all members, including hidden ones.
-
-        Raises:
-            ValueError: hidden members were only counted.
-        """
+        """The ids of all members, including hidden ones. Raises ValueError if these were only counted."""
         if self.hidden_ids is None:
             raise ValueError("the hidden members were not read")
         return self.hidden_ids.union(member.id for member in self.members)
@@ -239,10 +218,7 @@ class Group:
 
     @property
     def lead(self) -> Member:
-        """The group lead, or the member with the lowest id, which is the oldest record, if the group has no lead.
-
-        If there are several leads, take the one with the lowest id.
-        """
+        """The group lead, or the oldest record (the lowest id) without a lead. Of several leads, the oldest record."""
         # Evergreen doesn't prevent groups with two leads, or none.
         found: Member | None = None
         for member in self.members:
@@ -269,10 +245,7 @@ class Group:
         return None if self.hidden_fines is None else self.known_fines
 
     def counted(self, number: int, *, known: bool = True) -> Total[int]:
-        """Return a count of visible members as a total of all members.
-
-        The total is a lower bound if members are hidden, or unless the answer is ``known`` for every visible member.
-        """
+        """Return a count of visible members as a total, a lower bound if members are hidden or not all ``known``."""
         return Total(number, known and not self.hidden_member_count)
 
     @property
@@ -467,7 +440,6 @@ class PatronRow(NamedTuple):
 
 
 def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_units: OrgUnits) -> list[Patron]:
-    """Make patrons from rows of patrons who aren't deleted. ``barcodes`` are by card id."""
     found = []
     group = 0
     for row in rows:
@@ -481,7 +453,6 @@ def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_uni
 def make_members(
     patrons: Iterable[Patron], own_fines: Mapping[int, Decimal], decisions: Mapping[int, Decision]
 ) -> list[Member]:
-    """Combine patrons, fines and decisions. A patron without fines owes nothing, and decisions may be missing."""
     return [Member(patron, own_fines.get(patron.id, ZERO), decisions.get(patron.id)) for patron in patrons]
 
 
@@ -539,7 +510,6 @@ class Standing:
 
     @classmethod
     def of(cls, member: Member, penalties: Collection[Penalty], kinds: PenaltyKinds) -> Standing:
-        """Make the standing of a member with these penalties in force."""
         return cls.of_penalties(member.over_limit_if_known, member.patron.home_library.id, penalties, kinds)
 
     @classmethod
@@ -554,7 +524,6 @@ class Standing:
 
     @property
     def blocked_for_fines(self) -> bool:
-        """Whether the ILS blocks the member for fines."""
         return bool(self.blocks_for_fines)
 
     @property
@@ -595,16 +564,13 @@ class AdultRule:
 
     @property
     def applies(self) -> bool:
-        """Whether the rule is turned on."""
         return self.most > 0
 
     def is_adult(self, account: PatronAccount, today: date) -> bool:
-        """Return whether a patron counts as an adult."""
         if account.birth_date is None:
             return not account.juvenile
         return age_of(account.birth_date, today) >= self.from_age
 
     def count(self, patrons: Iterable[int], accounts: Mapping[int, PatronAccount]) -> int:
-        """Return how many of these patrons count as adults today."""
         today = datetime.now(UTC).date()
         return sum(self.is_adult(accounts[id], today) for id in patrons)

@@ -48,7 +48,7 @@ class ReadOnceCache(Generic[Value]):
         self._values: dict[int, Value] = {}
 
     def put(self, values: Mapping[int, Value]) -> None:
-        """Store values, as many as there is room for."""
+        """Store as many values as there is room for."""
         self._values.update(islice(values.items(), max(0, _MAX_CACHED - len(self._values))))
 
     def take(self, ids: Collection[int], read: Callable[[Collection[int]], dict[int, Value]]) -> dict[int, Value]:
@@ -91,11 +91,7 @@ class GroupReader:
         return reader
 
     def build_groups(self, rows: Iterable[PatronRow]) -> list[Group]:
-        """Build groups from ``rows``, which must be all visible members of each group.
-
-        Reads balances and cards in lists of up to 3,000. For an account that can't see every patron, also finds hidden
-        members (:func:`find_hidden`).
-        """
+        """Build groups from ``rows``, which must be all visible members of each group, with hidden members."""
         by_group: dict[int, list[Member]] = {}
         for member in self._members(rows):
             by_group.setdefault(member.patron.group, []).append(member)
@@ -167,7 +163,6 @@ class _BalanceProgress:
         self._done = self._total = 0
 
     def __call__(self, read: int, more: int) -> None:
-        """Add groups that were read, and groups still to be read."""
         with self._lock:
             self._done += read
             self._total += more

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import chain, pairwise
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
@@ -28,28 +28,22 @@ from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 
 
-class GroupRange(NamedTuple):
-    """Group numbers over ``low`` and up to ``high``. None leaves that end open."""
+class IdRange(NamedTuple):
+    """Group numbers, or other ids, over ``low`` and up to ``high``. None leaves that end open."""
 
     low: int | None
     high: int | None
 
     def holds(self, group: int) -> bool:
-        """Return whether the group is in the range."""
         return (self.low is None or group > self.low) and (self.high is None or group <= self.high)
 
-    def conditions(self) -> list[Query]:
-        """Return the range as conditions on ``usrgroup``."""
-        found: list[Query] = []
-        if self.low is not None:
-            found.append({"usrgroup": {">": self.low}})
-        if self.high is not None:
-            found.append({"usrgroup": {"<=": self.high}})
-        return found
+    def conditions(self, field: str = "usrgroup") -> list[Query]:
+        """Return the range as conditions on a field."""
+        ends = ((">", self.low), ("<=", self.high))
+        return [{field: {operator: end}} for operator, end in ends if end is not None]
 
-    def after(self, group: int) -> GroupRange:
-        """Return the rest of the range after a group."""
-        return GroupRange(group, self.high)
+    def after(self, group: int) -> IdRange:
+        return IdRange(group, self.high)
 
 
 class GroupList(NamedTuple):
@@ -58,62 +52,80 @@ class GroupList(NamedTuple):
     numbers: tuple[int, ...]
 
     def holds(self, group: int) -> bool:
-        """Return whether the group is in the list."""
         return group in self.numbers
 
     def conditions(self) -> list[Query]:
-        """Return the list as conditions on ``usrgroup``."""
         return [{"usrgroup": list(self.numbers)}]
 
     def after(self, group: int) -> GroupList:
-        """Return the rest of the list after a group."""
         return GroupList(tuple(number for number in self.numbers if number > group))
 
 
-Groups = GroupRange | GroupList
+Groups = IdRange | GroupList
 """The groups that a query covers."""
 
 
-@dataclass(frozen=True, slots=True)
-class HighFines:
-    """The query for groups that owe ``min_total`` or more together.
+def listed(operator: str, query: Query, field: str = "id") -> Query:
+    """Return the condition that a patron's field is in the result of a query, or isn't (``not in``)."""
+    # The second alternative is never true. Without it, PostgreSQL turns the `in` into a semi-join and checks
+    # permissions first, for every patron in the range: over 60 s and a 408 for an ordinary account. With it, the
+    # `in` becomes a hashed filter and only matches are checked: 4.1 s for 10,901 members among 200,243 patrons.
+    return {"-or": [{field: {operator: query}}, {"id": {"<": 0}}]}
 
-    ``more_than_one`` leaves out groups with a single member. ``home_orgs`` keeps groups with a member of these home
-    libraries. ``visible_orgs`` are the home libraries whose patrons the account sees; naming them saves the database
-    the permission checks of all others. Both are org unit ids, and empty means everywhere.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupQuery:
+    """A query for groups that the ILS can answer for a range of group numbers.
+
+    ``homes`` keeps the groups with a member of these home libraries. ``visible_orgs`` are the home libraries whose
+    patrons the account sees; naming them saves the database the permission checks of all others. Both are org unit ids,
+    and empty means everywhere.
     """
 
-    min_total: Decimal
-    more_than_one: bool = False
-    home_orgs: Collection[int] = ()
+    homes: Collection[int] = ()
     visible_orgs: Collection[int] = ()
 
     def members(self, within: Groups) -> Query:
         """Return the condition on patrons (``au``): members of matching groups, without deleted patrons."""
-        # The second alternative is never true. Without it, PostgreSQL turns the `in` into a semi-join and checks
-        # permissions first, for every patron in the range: over 60 s and a 408 for an ordinary account. With it, the
-        # `in` becomes a hashed filter and only matches are checked: 4.1 s for 10,901 members among 200,243 patrons.
-        listed = {"-or": [{"usrgroup": {"in": self._groups(within)}}, {"id": {"<": 0}}]}
-        conditions = [*within.conditions(), listed]
         # Each permission check takes 0.4 to 2 ms, and refusals are the slow ones. A list of libraries is compared first
         # (pushdown-017).
-        if self.visible_orgs:
-            conditions.append({"home_ou": sorted(self.visible_orgs)})
-        return {"deleted": "f", "-and": conditions}
+        return self._visible([*within.conditions(), listed("in", self.groups(within), "usrgroup")])
 
     def candidates(self, within: Groups) -> Query:
-        """Return the condition on patrons: members of all groups in the range that have a member at ``home_orgs``."""
-        return candidates(within, self.home_orgs, self.visible_orgs)
+        """Return a condition without sums: members of all groups in the range that have a member at ``homes``."""
+        conditions = within.conditions()
+        if self.homes:
+            at_home = {"deleted": "f", "-and": [*within.conditions(), {"home_ou": sorted(self.homes)}]}
+            # A subquery that is evaluated once. A correlated one would scan a giant group once for each of its members.
+            conditions.append({"usrgroup": {"in": {"select": {"au": ["usrgroup"]}, "from": "au", "where": at_home}}})
+        return self._visible(conditions)
 
-    def _groups(self, within: Groups) -> Query:
+    def _visible(self, conditions: list[Query]) -> Query:
+        if self.visible_orgs:
+            conditions.append({"home_ou": sorted(self.visible_orgs)})
+        return {"deleted": "f", "-and": conditions or [{"id": {"<>": None}}]}
+
+    def groups(self, within: Groups) -> Query:
+        """Return the query for the numbers of matching groups."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class HighFines(GroupQuery):
+    """The query for groups that owe ``min_total`` or more together, without groups of one if ``more_than_one``."""
+
+    min_total: Decimal
+    more_than_one: bool = False
+
+    def groups(self, within: Groups) -> Query:
         # Start with debtors: a quarter of all patrons owe anything (49,894 of 200,243), and only their groups are
         # summed up.
         conditions = [self._owes_enough()]
         if self.more_than_one:
             # Add this only on request: it excludes groups with one member, who may owe enough alone (pushdown-018).
             conditions.append(has_member({"id": {"<>": {"+d": "id"}}}))
-        if self.home_orgs:
-            conditions.append(has_member({"home_ou": sorted(self.home_orgs)}))
+        if self.homes:
+            conditions.append(has_member({"home_ou": sorted(self.homes)}))
         return {
             "select": {"d": ["usrgroup"]},
             # Use mbts, which has a row for each transaction. The view mous sums up all patrons before any join, so use
@@ -155,18 +167,6 @@ class HighFines:
                 "having": {"+t": total},
             }
         }
-
-
-def candidates(within: Groups, homes: Collection[int], visible_orgs: Collection[int]) -> Query:
-    """Return the condition on patrons: members of groups in a range with a member at ``homes`` (empty: all groups)."""
-    conditions = within.conditions()
-    if homes:
-        at_home = {"deleted": "f", "-and": [*within.conditions(), {"home_ou": sorted(homes)}]}
-        # A subquery that is evaluated once. A correlated one would scan a giant group once for each of its members.
-        conditions.append({"usrgroup": {"in": {"select": {"au": ["usrgroup"]}, "from": "au", "where": at_home}}})
-    if visible_orgs:
-        conditions.append({"home_ou": sorted(visible_orgs)})
-    return {"deleted": "f", "-and": conditions or [{"id": {"<>": None}}]}
 
 
 def has_member(condition: Query) -> Query:
@@ -212,23 +212,23 @@ class GroupRanges:
         self._wanted = wanted
         self.searched = 0
         self._next: int | None = None
-        self._requeued: list[GroupRange] = []
+        self._requeued: list[IdRange] = []
         self._widest = max(_FIRST_WIDTHS)
         self._width = self._widest
         self._seen_width = self._seen_members = 0.0
         self._decay = 1.0
         self._lock = threading.Lock()
 
-    def first(self) -> list[GroupRange]:
+    def first(self) -> list[IdRange]:
         """Return the ranges to start with. Their results determine the width of the others."""
         return list(chain.from_iterable(self._next_range(width) for width in _FIRST_WIDTHS))
 
     @property
     def left(self) -> bool:
-        """Whether there are ranges left to read. Ranges may be added while they are read (:meth:`learn`)."""
+        """Whether there are ranges left to read. :meth:`learn` may add some."""
         return bool(self._requeued) or not self._ended
 
-    def others(self) -> Iterator[GroupRange]:
+    def others(self) -> Iterator[IdRange]:
         """Yield the other ranges, requeued ones first. Choose the width of each range when it is requested."""
         self._decay = 0.5  # from now on, older observations count less
         while self.left:
@@ -240,32 +240,28 @@ class GroupRanges:
                 low, high = within = self._requeued.pop()
                 end = (low or 0) + self._width
                 if (self.highest if high is None else high) - end > self._width // 2:
-                    self._requeued.append(GroupRange(end, high))
-                    within = GroupRange(low, end)
+                    self._requeued.append(IdRange(end, high))
+                    within = IdRange(low, end)
             yield within
 
     @property
     def _ended(self) -> bool:
         return self._next is not None and self._next < 0
 
-    def _next_range(self, width: int) -> Iterator[GroupRange]:
-        """Yield the next range below those taken so far, or all that is left if that is little."""
+    def _next_range(self, width: int) -> Iterator[IdRange]:
         if self._ended:
             return
         high = self._next
         low = (self.highest if high is None else high) - width
         if low <= width // 2:
             self._next = -1
-            yield GroupRange(None, high)
+            yield IdRange(None, high)
         else:
             self._next = low
-            yield GroupRange(low, high)
+            yield IdRange(low, high)
 
     def parts(self, within: Groups) -> Sequence[Groups]:
-        """Split groups into up to ``_PARTS`` parts, the lowest numbers first.
-
-        Return an empty list for a single group.
-        """
+        """Split groups into up to ``_PARTS`` parts, the lowest numbers first. Return nothing for a single group."""
         if isinstance(within, GroupList):
             numbers = within.numbers
             length = max(1, -(-len(numbers) // _PARTS))
@@ -278,9 +274,9 @@ class GroupRanges:
             return []
         edges = [low + (high - low) * part // count for part in range(1, count)]
         lows, highs = [within.low, *edges], [*edges, within.high]
-        return [GroupRange(*edge) for edge in zip(lows, highs, strict=True)]
+        return [IdRange(*edge) for edge in zip(lows, highs, strict=True)]
 
-    def learn(self, within: GroupRange, members: int, seconds: float, rest: Sequence[GroupRange] = ()) -> None:
+    def learn(self, within: IdRange, members: int, seconds: float, rest: Sequence[IdRange] = ()) -> None:
         """Record how many members a range had and how long the search took.
 
         ``rest`` are parts of the range that weren't searched because it turned out too dense. Requeue them.
@@ -302,7 +298,7 @@ class GroupRanges:
             share = max(_MIN_WIDTH_CAP, self.highest // _MIN_RANGES)
             self._width = max(1, int(min(wanted, _MAX_GROWTH * self._widest, share)))
 
-    def _width_of(self, within: GroupRange) -> int:
+    def _width_of(self, within: IdRange) -> int:
         return (self.highest if within.high is None else within.high) - (within.low or 0)
 
 
@@ -319,11 +315,6 @@ class MemberBatch:
             self.ids.append(id)
             self.groups.append(group)
 
-    @classmethod
-    def of(cls, rows: Iterable[PatronRow]) -> MemberBatch:
-        """Make the batch from patron rows."""
-        return cls((row.id, row.group) for row in rows)
-
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self.ids, self.groups, strict=True)
 
@@ -331,15 +322,11 @@ class MemberBatch:
         return len(self.ids)
 
     def without(self, groups: Collection[int]) -> MemberBatch:
-        """Return the batch without the members of some groups."""
         return MemberBatch((id, group) for id, group in self if group not in groups)
 
 
 def groups_of_moved(batches: Iterable[MemberBatch], changed: Mapping[int, int]) -> set[int]:
-    """Return the groups that patrons left after they were read there, or joined without being read there.
-
-    A patron who moves from a range not read yet to one already read is in neither.
-    """
+    """Return the groups that patrons left after being read there, or joined without. Some were in neither when read."""
     if not changed:
         return set()
     left = {group for batch in batches for id, group in batch if changed.get(id, group) != group}
@@ -356,10 +343,7 @@ def groups_of_duplicates(batches: Iterable[MemberBatch]) -> set[int]:
 
 
 def batch_by_group(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
-    """Split members, which come group by group, into lists of up to ``MAX_BATCH`` with whole groups.
-
-    A larger group gets a list for itself.
-    """
+    """Split members, which come by group, into lists of up to ``MAX_BATCH`` with whole groups, or one larger group."""
     pending: list[PatronRow] = []
     for batch in batches:
         pending += batch
@@ -386,8 +370,8 @@ _FIELDS = ("id", "usrgroup")
 class ChangedPatrons:
     """Finds patrons whose records have changed since this object was made, and their groups.
 
-    The database itself sets ``last_update_time`` with every change of a patron, including moves (the trigger
-    ``au_update_trig`` in ``Open-ILS/src/sql/Pg/005.schema.actors.sql``).
+    The database sets ``last_update_time`` with every change, moves included (``au_update_trig`` in
+    ``Open-ILS/src/sql/Pg/005.schema.actors.sql``).
     """
 
     def __init__(self, gateway: Gateway, visible: Query) -> None:
@@ -431,25 +415,11 @@ _MAX_REREADS = 3
 _BY_GROUP = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"}]
 
 
-class GroupQuery(Protocol):
-    """A query for groups that the ILS can answer for a range of group numbers."""
-
-    @property
-    def visible_orgs(self) -> Collection[int]:
-        """The ids of the home libraries whose patrons the account sees. Empty means all."""
-
-    def members(self, within: Groups) -> Query:
-        """Return the condition on patrons (``au``): all visible members of matching groups in a range."""
-
-    def candidates(self, within: Groups) -> Query:
-        """Return a condition without sums that matches these members and those of other groups in the range."""
-
-
 class GroupSearch:
     """Reads the members of the groups that ``query`` matches.
 
-    ``page`` limits the members in one answer. ``extra_fields`` are further fields of each member (``au``). ``take``
-    gets each member's id and the decoded values of these fields, from several threads.
+    ``page`` limits the members in one answer. ``take`` gets each member's id and the decoded values of ``extra_fields``
+    (of ``au``), from several threads.
     """
 
     def __init__(
@@ -489,7 +459,7 @@ class GroupSearch:
 
         def jobs() -> Iterator[Callable[[], list[Result]]]:
             for batch in batch_by_group(self._batches(ranges)):
-                batches.append(MemberBatch.of(batch))
+                batches.append(MemberBatch((row.id, row.group) for row in batch))
                 yield partial(build, batch)
             # Runs when all ranges have been read, while the last batches are being built.
             yield look_up_changes
@@ -514,7 +484,7 @@ class GroupSearch:
             parts = range(0, len(numbers), _GROUPS_AT_ONCE)
             lists = [GroupList(tuple(numbers[start : start + _GROUPS_AT_ONCE])) for start in parts]
             for rows in batch_by_group(self._gateway.map(lambda within: self._read_range(within, ranges), lists)):
-                batches.append(MemberBatch.of(rows))
+                batches.append(MemberBatch((row.id, row.group) for row in rows))
                 found.append(build(rows))
             changes.append(changed.groups())
         if not groups_of_duplicates(batches):
@@ -533,11 +503,10 @@ class GroupSearch:
         return list(chain.from_iterable(map(build, batch_by_group([rows]))))
 
     def _batches(self, ranges: GroupRanges) -> Iterator[list[PatronRow]]:
-        """Yield the members of one range after the other while the next ranges are read."""
 
-        def read(within: GroupRange) -> list[PatronRow]:
+        def read(within: IdRange) -> list[PatronRow]:
             started = time.monotonic()
-            rest: list[GroupRange] = []
+            rest: list[IdRange] = []
             members = self._read_range(within, ranges, rest)
             ranges.learn(within, len(members), time.monotonic() - started, rest)
             self._progress(Message("reading groups"), ranges.searched, ranges.highest)
@@ -557,7 +526,7 @@ class GroupSearch:
         return found[0].usrgroup if found else 0
 
     def _read_range(
-        self, within: Groups, ranges: GroupRanges, not_read: list[GroupRange] | None = None
+        self, within: Groups, ranges: GroupRanges, not_read: list[IdRange] | None = None
     ) -> list[PatronRow]:
         """Read all members of a range, page by page. Each page starts after the last whole group.
 
@@ -592,7 +561,7 @@ class GroupSearch:
             whole = [patron for patron in page if patron.group != last]
             found.extend(whole or self._read_by_id(self._visible({"usrgroup": last})))
             remainder = part.after(whole[-1].group if whole else last)
-            if not_read is not None and isinstance(remainder, GroupRange):
+            if not_read is not None and isinstance(remainder, IdRange):
                 not_read.append(remainder)
             else:
                 rest.append((remainder, seconds))
@@ -612,7 +581,6 @@ class GroupSearch:
         return self._rows(pcrud.search_columns("au", self._fields, where, order_by=_BY_GROUP, limit=self._page))
 
     def _rows(self, rows: Iterable[tuple[Any, ...]]) -> list[PatronRow]:
-        """Make patron rows and collect the additional fields."""
         if self._take is None:
             return list(map(PatronRow._make, rows))
         found, width = [], len(PATRON_FIELDS)

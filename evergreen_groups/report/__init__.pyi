@@ -25,6 +25,8 @@ from .libraries import by_library as by_library
 from .libraries import for_libraries as for_libraries
 from .libraries import reported_libraries as reported_libraries
 from .listings import GroupMatching as GroupMatching
+from .listings import GroupNight as GroupNight
+from .listings import GroupNights as GroupNights
 from .listings import Listing as Listing
 from .listings import Listings as Listings
 from .listings import group_by_patron as group_by_patron
@@ -38,5 +40,3 @@ from .models import GroupChange as GroupChange
 from .models import Report as Report
 from .models import RunTotals as RunTotals
 from .models import Totals as Totals
-from .nights import GroupNight as GroupNight
-from .nights import GroupNights as GroupNights

@@ -35,11 +35,7 @@ _NEVER = float("inf")
 
 
 def require_details(criteria: Criteria) -> None:
-    """Check that ``criteria`` only use details if they are read.
-
-    Raises:
-        ConfigurationError: a choice or the sort order needs details that ``criteria`` turn off.
-    """
+    """Raise ConfigurationError if a choice or the sort order needs details that ``criteria`` turn off."""
     if not criteria.details and (criteria.choice.needs_details or criteria.sort == "age"):
         raise ConfigurationError(
             "filters, and sorting by age, need the report's details",
@@ -50,10 +46,7 @@ def require_details(criteria: Criteria) -> None:
 
 
 def with_enough_fines(groups: Iterable[Group], criteria: Criteria) -> list[Group]:
-    """Return the groups with enough members and fines, or with hidden fines that may be enough.
-
-    The ILS applied the same limits, but balances may have changed since.
-    """
+    """Return the groups with enough members and fines (balances may have changed), or with hidden fines."""
     return [
         group
         for group in groups
@@ -66,10 +59,7 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
     """Narrow a report to the groups that meet the criteria, which mustn't be wider than the report's own.
 
     Leave out groups that may or may not match because of hidden data, and add a note with their number. Org units are
-    handled by :func:`for_libraries`.
-
-    Raises:
-        ConfigurationError: the criteria name an unknown profile, or need details that weren't read.
+    handled by :func:`for_libraries`. Raises ConfigurationError for an unknown profile, or details that weren't read.
     """
     require_details(replace(criteria, details=report.details is not None))
     groups = with_enough_fines(report.groups, criteria)
@@ -160,10 +150,7 @@ def read_reports(
     now: datetime | None = None,
     groups: Collection[int] | None = None,
 ) -> list[Report]:
-    """Return a report for each of the criteria, in order, from a single reading.
-
-    Raises the same errors as :func:`build_report`.
-    """
+    """Return a report for each of the criteria, in order, from one reading. Raises what :func:`build_report` raises."""
     criteria = wanted[0] if len(wanted) == 1 else combined_criteria(wanted)
     require_details(criteria)
     # The gateway collects unreadable dates of all calls. Only those of this report get notes.
@@ -195,7 +182,7 @@ def read_reports(
         min_total=criteria.min_total,
         # The query can only tell one member from several. with_enough_fines applies the exact minimum.
         more_than_one=criteria.min_members > 1,
-        home_orgs=frozenset() if len(chosen) == len(org_units) else frozenset(chosen),
+        homes=frozenset() if len(chosen) == len(org_units) else frozenset(chosen),
         visible_orgs=() if access.everywhere else access.visible_orgs,
     )
     states: dict[int, PatronState] = {}
@@ -253,7 +240,8 @@ def read_reports(
         details=None if details is None else ReportDetails(details.members, details.profiles),
     )
     report = apply_criteria(report, criteria)
-    notes = [*_notes(access), *report.notes]
+    missing = {"permission": VIEW_USER, "libraries": access.missing_names}
+    notes = [*([] if access.everywhere else [HIDDEN_PATRONS.with_values(missing)]), *report.notes]
     if details is not None:
         notes += details.notes(report.groups)
     notes += [
@@ -290,7 +278,6 @@ def combined_criteria(wanted: Sequence[Criteria]) -> Criteria:
 
 
 def _selected(everything: Report, criteria: Criteria) -> Report:
-    """Select the report of some criteria from one with wider criteria."""
     part = for_libraries(everything, criteria.orgs) if criteria.orgs else everything
     found = apply_criteria(replace(part, notes=everything.notes), criteria)
     if len(found.groups) == len(everything.groups):
@@ -309,10 +296,7 @@ def _read_org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
 def _read_block_rows(
     gateway: Gateway, kinds: PenaltyKinds, patrons: list[int], contacts: ContactReader
 ) -> list[PenaltyRow]:
-    """Read the rows of these patrons' blocks for fines, in lists of up to 3,000, and those that ``contacts`` needs.
-
-    Few patrons have any. They were found at home libraries where the account has VIEW_USER.
-    """
+    """Read the rows of these patrons' blocks for fines, in lists of up to 3,000, and those that ``contacts`` needs."""
     blocking = kinds.blocking_for_fines_anywhere
     wanted = sorted(blocking | contacts.penalties(kinds))
     # If no kind blocks, no patron is blocked. An empty list of kinds would be a server error (pcrud-015).
@@ -330,10 +314,3 @@ def _with_contacts(report: Report, contacts: ContactReader, kinds: PenaltyKinds,
     libraries = {unit.shortname for unit in report.org_units if unit.id in chosen or not chosen}
     shown = {number: contact.for_libraries(libraries) for number, contact in known.items()}
     return replace(report, contacts=shown, known_contacts=known)
-
-
-def _notes(access: Access) -> list[Message]:
-    if access.everywhere:
-        return []
-    missing = {"permission": VIEW_USER, "libraries": access.missing_names}
-    return [HIDDEN_PATRONS.with_values(missing)]

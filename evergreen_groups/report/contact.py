@@ -52,7 +52,6 @@ class PostalAddress(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[object]) -> PostalAddress:
-        """Make an address from the values of the fields, as sent."""
         return cls(*(str(value or "").strip() for value in values))
 
     def lines(self, domestic: str = "") -> tuple[str, ...]:
@@ -88,12 +87,10 @@ class Contact:
 
     @property
     def address(self) -> str:
-        """The postal address on one line."""
         return ", ".join(self.postal_address.lines()) if self.postal_address else ""
 
     @property
     def reachable(self) -> bool:
-        """Whether there is any way to reach the person."""
         return any(getattr(self, way) for way in WAYS)
 
     def for_libraries(self, libraries: Collection[str]) -> Contact:
@@ -151,7 +148,6 @@ class ContactReader:
         return others | kinds.ids_of([_IN_COLLECTIONS, *_INVALID]).keys()
 
     def add_person(self, patron: int, juvenile: bool, values: Sequence[Any]) -> None:
-        """Add what the record of a patron says in ``fields``."""
         named = dict(zip(self.fields, values, strict=True))
         for name in named.keys() - {"mailing_address", "billing_address"}:
             named[name] = str(named[name] or "").strip()
@@ -173,10 +169,7 @@ class ContactReader:
         self._invalid = {id: _INVALID[name] for id, name in kinds.ids_of(_INVALID).items()}
 
     def of_group(self, group: Group) -> Contact:
-        """Return a lead, else the adult with contact data who owes the most, else the guardian of a juvenile.
-
-        If no adult has contact data, the first adult stays the contact.
-        """
+        """Return a lead, or the adult with contact data (or without) who owes the most, or a juvenile's guardian."""
         known = [member for member in _in_order(group) if member.id in self._people]
         adults = [self._contact(member) for member in known if not self._people[member.id].juvenile]
         reachable = (contact for contact in adults if contact.reachable)
@@ -260,7 +253,6 @@ def _id_in(value: object) -> int:
 
 
 def _read_addresses(gateway: Gateway, ids: Sequence[int]) -> Iterator[tuple[int, PostalAddress]]:
-    """Yield the usable addresses with their ids."""
     fields = ("id", *PostalAddress._fields, "valid", "pending")
     for id, *parts, valid, pending in gateway.pcrud.columns_by_values("aua", fields, "id", ids):
         if valid and not pending:

@@ -64,7 +64,6 @@ class SummedBills:
 
     @classmethod
     def combine(cls, sums: Iterable[SummedBills]) -> SummedBills:
-        """Combine the bills of several patrons."""
         found = [bills for bills in sums if bills is not _NO_BILLS]
         if len(found) < 2:
             return found[0] if found else _NO_BILLS
@@ -140,12 +139,10 @@ class SummedDetails(SummedBills):
 
     @property
     def overdue(self) -> Total[int]:
-        """How many overdue items all members have."""
         return Total(self.items.overdue, self.items_certain)
 
     @property
     def lost(self) -> Total[int]:
-        """How many lost items all members have."""
         return Total(self.items.lost, self.items_certain)
 
     @property
@@ -171,11 +168,9 @@ class ReportDetails:
     _latest: list[tuple[Group, SummedDetails]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def of(self, member: Member) -> MemberDetails:
-        """Return the details of a member of the report."""
         return self.members[member.id]
 
     def of_group(self, group: Group) -> SummedDetails:
-        """Return the details of a group of the report."""
         for latest, summed in self._latest:
             if latest is group:
                 return summed
@@ -227,12 +222,9 @@ Bills = Mapping[int, tuple[Bill, ...]]
 
 
 class DetailReader:
-    """Reads the details that the account may see.
+    """Reads the details that the account may see. ``granted`` is :func:`highest_granted`'s result for both permissions.
 
-    ``granted`` is :func:`highest_granted`'s result for both permissions.
-
-    Raises:
-        ConfigurationError: one of the profiles ``named`` in the settings doesn't exist.
+    Raises ConfigurationError if one of the profiles ``named`` in the settings doesn't exist.
     """
 
     def __init__(
@@ -274,10 +266,7 @@ class DetailReader:
     def add(
         self, members: Collection[Member], bills: Bills, items: UnreturnedResult, states: dict[int, PatronState]
     ) -> None:
-        """Store the details of these members, and remove theirs from ``states``. A later record of a member wins.
-
-        Reread bills that don't add up to the own fines.
-        """
+        """Store the details of members and take theirs from ``states``. Reread bills that don't add up to own fines."""
         hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
         own_fines = {member.id: member.own_fines for member in members}
         verified = Bill.verify(self._gateway, own_fines, bills, hidden)

@@ -1,7 +1,7 @@
 """Record what each run of a report found, and compare the next run with it.
 
 The database keeps the totals of every run, what each group owed in the last runs
-(:mod:`evergreen_groups.report.nights`), and groups with patron ids of the last run only, because no other run is
+(:mod:`evergreen_groups.report.listings`), and groups with patron ids of the last run only, because no other run is
 compared. It keeps no names and no barcodes.
 """
 
@@ -24,21 +24,22 @@ from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.ils import Access, Limits, OrgUnit, OrgUnits
 from evergreen_groups.policy import Limit
-from evergreen_groups.report.listings import GroupMatching, Listing, Listings, group_by_patron, majority_group
-from evergreen_groups.report.models import (
-    ChangeKind,
-    Changes,
-    Criteria,
-    GroupChange,
-    GroupNow,
-    Report,
-    RunTotals,
+from evergreen_groups.report.listings import (
+    BATCH_SIZE,
+    GroupMatching,
+    Listing,
+    Listings,
+    group_by_patron,
+    in_batches,
+    majority_group,
+    record_nights,
 )
-from evergreen_groups.report.nights import BATCH_SIZE, in_batches, record_nights
+from evergreen_groups.report.models import ChangeKind, Changes, Criteria, GroupChange, GroupNow, Report, RunTotals
 from evergreen_groups.state import schema
 from evergreen_groups.values import ZERO, Total
 
 if TYPE_CHECKING:
+    from decimal import Decimal
     from typing import Any
 
     from sqlalchemy import ColumnElement
@@ -82,10 +83,7 @@ class Run:
         return islice(self.listings.values(), self.listed_count)
 
     def totals(self, org_units: Collection[OrgUnit]) -> dict[str, RunTotals]:
-        """Return the totals of all groups under ``""``, and by org unit (short name).
-
-        The latter are over groups with a member whose home library is there or below.
-        """
+        """Return the totals of all groups under ``""``, and by org unit (short name) of a home library or above."""
         above = OrgUnits.shortnames_upwards(org_units)
 
         @cache
@@ -150,13 +148,11 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
         kind = ChangeKind.UNCHANGED
     else:
         kind = ChangeKind.WORSE if listing.combined_fines > fines else ChangeKind.BETTER
-    return GroupChange(
-        group=listing.group,
-        kind=kind,
-        before=fines,
-        after=listing.combined_fines,
-        library=listing.library,
-        libraries=listing.libraries,
+    return _change(
+        listing,
+        kind,
+        fines,
+        listing.combined_fines,
         formerly=() if numbers == [listing.group] else tuple(numbers),
         joined_count=len(members - members_before) if all_visible else None,
         left_count=len(members_before - members) if all_visible else None,
@@ -166,30 +162,22 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
 
 def _new(listing: Listing, groups_before: Mapping[int, int], hidden: frozenset[str]) -> GroupChange:
     origin = majority_group(listing.members, groups_before)
-    return GroupChange(
-        group=listing.group,
-        kind=ChangeKind.NEW,
-        before=None,
-        after=listing.combined_fines,
-        library=listing.library,
-        libraries=listing.libraries,
-        formerly=() if origin in (None, listing.group) else (origin,),
-        certain=listing.certain and not listing.libraries <= hidden,
-    )
+    formerly = () if origin in (None, listing.group) else (origin,)
+    certain = listing.certain and not listing.libraries <= hidden
+    return _change(listing, ChangeKind.NEW, None, listing.combined_fines, formerly=formerly, certain=certain)
 
 
 def _gone(listing: Listing, hidden: frozenset[str]) -> GroupChange:
     """Describe a group that isn't listed any more: cleared, or possibly just hidden."""
-    return GroupChange(
-        group=listing.group,
-        kind=ChangeKind.HIDDEN if listing.libraries <= hidden else ChangeKind.CLEARED,
-        before=listing.combined_fines,
-        after=None,
-        library=listing.library,
-        libraries=listing.libraries,
-        certain=listing.certain,
-        members=frozenset(listing.members),
-    )
+    kind = ChangeKind.HIDDEN if listing.libraries <= hidden else ChangeKind.CLEARED
+    members = frozenset(listing.members)
+    return _change(listing, kind, listing.combined_fines, None, certain=listing.certain, members=members)
+
+
+def _change(
+    listing: Listing, kind: ChangeKind, before: Decimal | None, after: Decimal | None, **more: Any
+) -> GroupChange:
+    return GroupChange(listing.group, kind, before, after, listing.library, listing.libraries, **more)
 
 
 TREND = 30
@@ -211,11 +199,7 @@ class History:
         self._latest: tuple[tuple[object, ...], Run, Run | None, GroupMatching | None] | None = None
 
     def compare(self, report: Report) -> Changes:
-        """Compare ``report`` with the last run of its series. Record nothing.
-
-        Raises:
-            StateError: the database is damaged, can't be read, or stays locked by another process.
-        """
+        """Compare ``report`` with the last run of its series. Record nothing."""
         with self._transactions.reading() if self._transactions.is_there else nullcontext() as connection:
             last = [] if connection is None else self._last_runs(connection, report)
             totals = [] if connection is None else _totals_of_runs(connection, last)
@@ -233,14 +217,7 @@ class History:
         return replace(changes, trend=trends.pop(_EVERYWHERE), library_trends=trends)
 
     def record(self, report: Report, within: Connection | None = None) -> None:
-        """Record ``report`` in one transaction.
-
-        ``within`` is the connection of an open transaction to join.
-
-        Raises:
-            ConfigurationError: the state directory can't be created.
-            StateError: the database is damaged, can't be written, or stays locked by another process.
-        """
+        """Record ``report`` in one transaction. ``within`` is the connection of an open transaction to join."""
         with self._transactions.writing() if within is None else nullcontext(within) as connection:
             mine = {"gateway": self._url, "settings": _series_settings(report.criteria, self._name)}
             series = connection.execute(select(schema.series.c.id).filter_by(**mine)).scalar_one_or_none()
@@ -295,16 +272,9 @@ class History:
 
     def _last_runs(self, connection: Connection, report: Report) -> list[Row[Any]]:
         """Return the runs of the report's series that the trend covers, the last one last."""
-        rows = connection.execute(
-            select(schema.runs)
-            .join(schema.series)
-            .where(
-                schema.series.c.gateway == self._url,
-                schema.series.c.settings == _series_settings(report.criteria, self._name),
-            )
-            .order_by(schema.runs.c.id.desc())
-            .limit(TREND - 1)
-        )
+        mine = {"gateway": self._url, "settings": _series_settings(report.criteria, self._name)}
+        runs = select(schema.runs).join(schema.series).filter_by(**mine)
+        rows = connection.execute(runs.order_by(schema.runs.c.id.desc()).limit(TREND - 1))
         return list(reversed(rows.all()))
 
     def _matched(
@@ -334,21 +304,11 @@ def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]
 
     The name '' is the report configured as ``[report]``, and the org unit '' stands for all of them. Org units without
     listed groups are left out.
-
-    Raises:
-        StateError: the database is damaged, can't be read, or stays locked by another process.
     """
     if not transactions.is_there:
         return {}
     with transactions.reading() as connection:
-        last = select(func.max(schema.runs.c.id)).group_by(schema.runs.c.series)
-        columns = (schema.runs.c.id, schema.runs.c.at, schema.series.c.settings)
-        joined = select(*columns).join(schema.series, schema.series.c.id == schema.runs.c.series)
-        # If a report has several series, because its settings or gateway changed, use the one with the last run.
-        runs: dict[str, Any] = {
-            str(json.loads(run.settings).get("report", "")): run
-            for run in connection.execute(joined.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.at))
-        }
+        runs = _last_runs(connection, None)
         totals = _totals_of_runs(connection, list(runs.values()))
     return {
         name: {_EVERYWHERE: RunTotals(run.at, 0, 0, ZERO), **found}
@@ -357,10 +317,7 @@ def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]
 
 
 def listed_by(connection: Connection, url: str, name: str) -> Run | None:
-    """Return the last run of the report ``name`` at the gateway ``url``, with the groups that it shows; None without.
-
-    The name '' is the report configured as ``[report]``.
-    """
+    """Return the last run of a report (``""``: the one configured as ``[report]``), with the groups that it shows."""
     found = _last_runs(connection, url).get(name)
     if found is None:
         return None
@@ -403,7 +360,6 @@ class ListedGroups:
 
 
 def _shown(report: Report, group: Group | None) -> dict[str, Any]:
-    """Return the columns of a group that the report shows; of one that it doesn't, pass None."""
     if group is None:
         return {"listed": False, "over_limit_count": None, "over_limit_certain": None, "age_band": None}
     over = group.over_limit_count
@@ -426,23 +382,20 @@ def reports_with(connection: Connection, url: str, number: int, members: Collect
     )
 
 
-def _last_runs(connection: Connection, url: str) -> dict[str, Row[Any]]:
-    """Return the last run of each report, by the report's name."""
+def _last_runs(connection: Connection, url: str | None) -> dict[str, Row[Any]]:
+    """Return the last run of each report at a gateway (None: at any), by the report's name."""
     columns = (schema.runs.c.id, schema.runs.c.at, schema.runs.c.hidden_libraries, schema.series.c.settings)
-    of_the_gateway = select(*columns).join(schema.series).where(schema.series.c.gateway == url)
     last = select(func.max(schema.runs.c.id)).group_by(schema.runs.c.series)
-    # If a report has several series, because its settings changed, use the one with the last run.
-    runs: Iterable[Row[Any]] = connection.execute(
-        of_the_gateway.where(schema.runs.c.id.in_(last)).order_by(schema.runs.c.id)
-    )
+    found = select(*columns).join(schema.series).where(schema.runs.c.id.in_(last))
+    if url is not None:
+        found = found.where(schema.series.c.gateway == url)
+    # If a report has several series, because its settings or gateway changed, use the one with the last run.
+    runs: Iterable[Row[Any]] = connection.execute(found.order_by(schema.runs.c.id))
     return {str(json.loads(run.settings).get("report", "")): run for run in runs}
 
 
 def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[dict[str, RunTotals]]:
-    """Read the totals of some runs, in order.
-
-    If one group's fines are uncertain, so are the run's combined fines at every library.
-    """
+    """Read the totals of runs, in order. An uncertain group makes the run's fines uncertain at every library."""
     found: dict[int, dict[str, RunTotals]] = {run.id: {} for run in runs}
     moments = {run.id: run.at for run in runs}
     nights = schema.group_nights.c
@@ -477,7 +430,6 @@ def _list_of(names: frozenset[str]) -> str:
 
 
 def _series_settings(criteria: Criteria, name: str) -> str:
-    """Return the settings that identify a series, in a canonical form."""
     return json.dumps(
         {
             "min_members": criteria.min_members,
@@ -495,8 +447,7 @@ logger = logging.getLogger(__name__)
 def look_up_cleared(gateway: Gateway, report: Report) -> Report:
     """Add the current state of the report's cleared groups, as far as their members are visible.
 
-    Takes a handful of calls, however many groups there are, and none without cleared groups. If the gateway fails,
-    return the report without this information.
+    Takes a handful of calls, or none without cleared groups. If the gateway fails, return the report as it is.
     """
     changes = report.changes
     if changes is None or not changes.cleared:

@@ -60,10 +60,7 @@ def reported_libraries(report: Report) -> tuple[ReportedLibrary, ...]:
 
 
 def by_library(report: Report) -> dict[str, Report]:
-    """Return the part of each of the :func:`libraries`, by short name.
-
-    Groups, totals and changes are the library's; notes are the whole report's.
-    """
+    """Return the part of each of the :func:`reported_libraries`, by short name. Notes are the whole report's."""
     upwards = OrgUnits.shortnames_upwards(report.org_units)
     groups: dict[str, list[Group]] = {library.shortname: [] for library in reported_libraries(report)}
     for group in report.groups:

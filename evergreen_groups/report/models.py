@@ -48,7 +48,6 @@ class Choice:
     profiles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise ArgumentError for values of the wrong type."""
         arguments.integer_or_none("owing_since", self.owing_since)
         arguments.texts("kinds", self.kinds)
         arguments.texts("profiles", self.profiles)
@@ -145,7 +144,6 @@ class Criteria:
     contact: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ArgumentError for values of the wrong type."""
         arguments.money("min_total", self.min_total)
         arguments.integer("min_members", self.min_members)
         arguments.texts("orgs", self.orgs)
@@ -176,7 +174,6 @@ class Totals:
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> Totals:
-        """Add up these groups."""
         return cls(
             group_count=len(groups),
             member_count=sum(group.member_count for group in groups),
@@ -216,7 +213,6 @@ class FinesBlocks:
         return Standing.of(member, self.penalties[member.id], self.kinds)
 
     def of_members(self, groups: Iterable[Group]) -> FinesBlocks:
-        """Keep the blocks of these groups' members."""
         members = (member.id for group in groups for member in group.members)
         return FinesBlocks({id: self.penalties[id] for id in members if id in self.penalties}, self.kinds)
 
@@ -231,7 +227,6 @@ class BlockTotals:
 
     @classmethod
     def of(cls, groups: Iterable[Group], blocks: FinesBlocks) -> BlockTotals:
-        """Count the members of these groups."""
         blocked = not_yet = within = 0
         complete = True
         for group in groups:
@@ -326,10 +321,7 @@ class ChangeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GroupNow:
-    """The current state of a cleared group.
-
-    ``group`` is its current number. ``combined_fines`` is None if what hidden members owe is unknown.
-    """
+    """The current state of a cleared group, by its current number. ``combined_fines`` is None if unknown."""
 
     group: int
     lead_name: str
@@ -375,19 +367,13 @@ class GroupChange:
 
     @property
     def difference(self) -> Decimal | None:
-        """How much the group adds to the list's total.
-
-        A new or cleared group counts in full. None unless ``certain``.
-        """
+        """How much the group adds to the list's total, in full if new or cleared. None unless ``certain``."""
         return (self.after or ZERO) - (self.before or ZERO) if self.certain else None
 
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """Totals of one run, over all groups that met its criteria, including those cut off by ``top``.
-
-    ``combined_fines`` is None if what the hidden members of any group owed is unknown.
-    """
+    """Totals of one run, over all groups that met its criteria. ``combined_fines`` is None if not known for any."""
 
     at: datetime
     group_count: int
@@ -415,7 +401,6 @@ class Changes:
 
     @property
     def compared(self) -> bool:
-        """Whether there was a previous run."""
         return self.since is not None
 
     @property
@@ -430,10 +415,7 @@ class Changes:
 
     @property
     def difference(self) -> Decimal | None:
-        """How much more the listed groups owe than those of the previous run. None if any amount isn't certain.
-
-        Leaves out groups that are hidden now.
-        """
+        """How much more the listed groups owe than those before, leaving out hidden ones. None unless certain."""
         return _sum_of([change.difference for change in (*self.by_group.values(), *self.cleared)])
 
     @property
@@ -446,7 +428,6 @@ class Changes:
         return None if len(fines) < 2 or None in fines else fines[1] - fines[0]  # type: ignore[operator]
 
     def count(self, kind: ChangeKind) -> int:
-        """Return the number of groups of this kind."""
         every = (*self.by_group.values(), *self.cleared, *self.hidden)
         return sum(change.kind is kind for change in every)
 

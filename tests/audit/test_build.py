@@ -11,7 +11,7 @@ from support.thresholds import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_threshol
 
 from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, Reason, build_audit
 from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
-from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
 from evergreen_groups.render.audit import describe_reason, explanation
@@ -37,13 +37,8 @@ def reasons(audit: Audit) -> dict[int, tuple[str, ...]]:
     return {finding.group.number: tuple(map(describe_reason, finding.reasons)) for finding in audit.groups}
 
 
-def block_by_staff(gateway: Gateway, patron: int) -> None:
-    row = {"usr": patron, "standing_penalty": STAFF_BLOCK, "org_unit": 11}
-    known = gateway.idl("ausp")["ausp"]
-    values: list[object] = [None] * (max(known.positions.values()) + 1)
-    for name, value in row.items():
-        values[known.positions[name]] = value
-    gateway.call("open-ils.actor", "open-ils.actor.user.penalty.apply", TOKEN, {"__c": "ausp", "__p": values}, {})
+def block_by_staff(sandbox: Sandbox, patron: int) -> None:
+    sandbox._store.insert("ausp", {"usr": patron, "standing_penalty": STAFF_BLOCK, "org_unit": 11, "staff": 4})
 
 
 def test_the_families_as_they_come(staff: Gateway) -> None:
@@ -66,9 +61,9 @@ def test_the_families_as_they_come(staff: Gateway) -> None:
 
 
 def test_the_policy_never_sees_what_a_group_owes_together(
-    staff: Gateway, admin: Gateway, monkeypatch: pytest.MonkeyPatch
+    staff: Gateway, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    block_by_staff(admin, 1035)  # owes nothing, but the family owes a lot
+    block_by_staff(sandbox, 1035)  # owes nothing, but the family owes a lot
     own = {Decimal("0.00"), *read_own_fines(staff, range(1001, 1054)).values()}
     decided = set()
 
@@ -96,9 +91,9 @@ def test_the_policy_never_sees_what_a_group_owes_together(
     ],
 )
 def test_blocked_for_the_family_is_who_owes_little_in_a_group_that_owes_more_than_one_may(
-    staff: Gateway, admin: Gateway, limit: Limit, kind: FindingKind
+    staff: Gateway, sandbox: Sandbox, limit: Limit, kind: FindingKind
 ) -> None:
-    block_by_staff(admin, 1035)
+    block_by_staff(sandbox, 1035)
     audit = build_audit(staff, AuditCriteria(limit=limit))
     (finding,) = (one for one in audit.patrons if one.member.id == 1035)
     assert finding.kind is kind

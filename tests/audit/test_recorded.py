@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,19 +13,18 @@ from support.patron_records import read_accounts, read_contact_records
 from support.recorded import gateway_of, params
 
 from evergreen_groups.audit import BlockExplainer, FindingKind, PenaltyFate
-from evergreen_groups.audit.accidental_groups import UNUSUAL_SIZE, AccidentalGroupJudge
+from evergreen_groups.audit.accidental_groups import AccidentalGroupJudge
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
-from evergreen_groups.audit.queries import ALL_IDS, AccidentalGroups, BlockQuery, GroupsOfAdults, IdRange
-from evergreen_groups.audit.search import SearchContext
+from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery, GroupsOfAdults, LimitBounds
 from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import (
     ACCOUNT_FIELDS,
     PATRON_FIELDS,
     AdultRule,
-    GroupRange,
     GroupReader,
     GroupSearch,
+    IdRange,
     Query,
 )
 from evergreen_groups.ils import Access, OrgUnits
@@ -32,8 +32,10 @@ from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.progress import silent
 from evergreen_groups.settings import PolicySettings
 
-FAMILIES = GroupRange(7000, 7099)
+ANY = IdRange(None, None)
+FAMILIES = IdRange(7000, 7099)
 TODAY = date(2026, 11, 26)
+FIVE = LimitBounds(Limit(Decimal(5)), Limit(Decimal(5)))
 LONG_AGO = datetime(2023, 11, 26, tzinfo=UTC)
 
 
@@ -43,31 +45,15 @@ def org_units() -> OrgUnits:
         return OrgUnits.read(gateway)
 
 
-def context(gateway: Gateway, org_units: OrgUnits, homes: Collection[int] = ()) -> SearchContext:
+def context(gateway: Gateway, org_units: OrgUnits, homes: Collection[int] = ()) -> Any:
     """Return a search context. ``homes`` are the home libraries visible to an account that can't see all patrons."""
     every = frozenset(unit.id for unit in org_units)
     access = Access(frozenset(homes) or every, (org_units.root,) if homes else ())
-    unused: Any = None
-    return SearchContext(
-        gateway=gateway,
-        org_units=org_units,
-        access=access,
+    return SimpleNamespace(
+        **{"gateway": gateway, "org_units": org_units, "access": access, "homes": homes, "id_ranges": [ANY]},
+        **{"now": datetime.now(UTC), "progress": silent, "institutions": {}, "to_keep": {}, "top": None},
+        **{"left_out_groups": set[int](), "changed_groups": set[int](), "found": FindingStore()},
         reader=GroupReader(gateway, org_units, access),
-        penalty_kinds=unused,
-        limits=unused,
-        ils_limits=unused,
-        thresholds=unused,
-        profiles=unused,
-        bounds=unused,
-        chosen=homes,
-        homes=homes,
-        id_ranges=[ALL_IDS],
-        now=datetime.now(UTC),
-        progress=silent,
-        adults=AdultRule(18, 1),
-        institutions={},
-        to_keep={},
-        found=FindingStore(),
     )
 
 
@@ -79,7 +65,7 @@ def test_debtors_over_a_limit_are_found_by_the_query_that_was_measured(exchange_
     _token, measured, _options = params(exchange_id)
     over = measured["-and"][2]
     del over["-or"][0]["id"]["in"]["where"]["+d"]["-and"]  # the id range of the invented patrons
-    asked = BlockQuery(limit, limit, [1, 101], [1, 101]).not_blocked()
+    asked = BlockQuery(LimitBounds(limit, limit), [1, 101], [1, 101]).not_blocked(ANY)
     assert json.dumps(asked["-and"][0]) == json.dumps(over)
 
 
@@ -95,7 +81,7 @@ def test_penalties_are_looked_up_in_a_list_that_is_a_filter(exchange_id, place, 
     """The recorded queries skip every penalty that has a stop date. The rest is the same."""
     _token, measured, _options = params(exchange_id)
     [listed, never] = measured["-and"][place]["-or"]
-    asked = query(BlockQuery(Limit(Decimal(5)), Limit(Decimal(5)), [1, 101], [1, 101]))["-and"]
+    asked = query(BlockQuery(FIVE, [1, 101], [1, 101]), ANY)["-and"]
     [ours] = [one["-or"] for one in asked if "ausp" in json.dumps(one)]
     assert ours[1] == never == {"id": {"<": 0}}
     assert list(ours[0]["id"]) == list(listed["id"])
@@ -108,10 +94,10 @@ def test_penalties_are_looked_up_in_a_list_that_is_a_filter(exchange_id, place, 
     [("work-list-017", BlockQuery.not_over, [308, 314]), ("work-list-018", BlockQuery.by_staff, [305])],
 )
 def test_a_penalty_that_ends_later_is_in_force(
-    exchange_id: str, query: Callable[[BlockQuery], Query], patrons: list[int]
+    exchange_id: str, query: Callable[[BlockQuery, IdRange], Query], patrons: list[int]
 ) -> None:
     """The penalty of 314 ends in 2099. The one of 311 was archived."""
-    asked = query(BlockQuery(Limit(Decimal(10)), Limit(Decimal(10)), [1], [1], (4, 5, 6)))
+    asked = query(BlockQuery(LimitBounds(Limit(Decimal(10)), Limit(Decimal(10))), [1], [1], (4, 5, 6)), ANY)
     with gateway_of(exchange_id) as gateway:
         pages = gateway.pcrud.pages("au", asked, select=PATRON_FIELDS, page_size=4_000, concurrency=1, all_visible=True)
         assert [row.id for page in pages for row in page] == patrons
@@ -191,17 +177,17 @@ def without_blank_names(asked: Any) -> Any:
 def test_the_questions_are_those_whose_cost_was_measured() -> None:
     """The queries repeat conditions for speed, so compare them literally."""
     _token, measured, _options = params("members-003")
-    groups = AccidentalGroups(unusual_size=UNUSUAL_SIZE, long_ago=LONG_AGO)
-    assert json.dumps(without_blank_names(groups.members(GroupRange(6100, 6110)))) == json.dumps(measured)
+    groups = AccidentalGroups(long_ago=LONG_AGO)
+    assert json.dumps(without_blank_names(groups.members(IdRange(6100, 6110)))) == json.dumps(measured)
     _token, measured, _options = params("members-004")
-    patrons = BlockQuery(Limit(Decimal(5)), Limit(Decimal(5)), [1], [1])
+    patrons = BlockQuery(FIVE, [1], [1])
     assert json.dumps(patrons.not_blocked(IdRange(6100, 6140))) == json.dumps(measured["-and"][0])
 
 
 def test_the_evidence_about_them(org_units: OrgUnits) -> None:
     evidence = ("work-list-011", "work-list-012", "work-list-013", "work-list-014", "work-list-015", "work-list-016")
     with gateway_of("work-list-002", alike=False) as gateway:
-        rows = GroupSearch(gateway, AccidentalGroups(unusual_size=10, long_ago=LONG_AGO))._search(FAMILIES, 60)
+        rows = GroupSearch(gateway, AccidentalGroups(long_ago=LONG_AGO))._search(FAMILIES, 60)
     with gateway_of(*evidence) as gateway:
         ids = sorted(row.id for row in rows)
         accounts = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", ids)

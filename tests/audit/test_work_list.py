@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 from support.states import state_in
@@ -22,16 +24,18 @@ from evergreen_groups.audit import (
     Evidence,
     FindingKind,
     GroupFinding,
+    PatronFinding,
+    blocks,
     build_audit,
 )
+from evergreen_groups.audit import queries as id_ranges
 from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
-from evergreen_groups.audit.queries import ALL_IDS
 from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ArgumentError, ConfigurationError, NotFoundError
 from evergreen_groups.formats import AUDIT_FORMATS
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.groups import AdultRule
+from evergreen_groups.groups import AdultRule, IdRange
 from evergreen_groups.progress import silent
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.audit import (
@@ -322,7 +326,7 @@ def test_an_empty_answer_to_another_question_is_not_accepted(proxy: FaultProxy) 
         context: Any = SimpleNamespace(
             gateway=gateway,
             homes=(),
-            id_ranges=[ALL_IDS],
+            id_ranges=[IdRange(None, None)],
             progress=silent,
             reader=reader,
             found=FindingStore(),
@@ -350,3 +354,33 @@ def test_a_list_cut_short_has_the_first_of_all(sandbox: Sandbox, account: str) -
         assert first.listed(kind) == min(first.count(kind), 1)
     with pytest.raises(ArgumentError):
         AuditCriteria(top="1")  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 3_000_000), st.integers(-10, 4_000_000))
+def test_every_id_is_in_one_range(highest: int, patron: int) -> None:
+    ranges = id_ranges.id_ranges(highest)
+    within = [
+        one for one in ranges if (one.low is None or patron > one.low) and (one.high is None or patron <= one.high)
+    ]
+    assert len(within) == 1
+    assert len(ranges) <= 32
+
+
+@pytest.mark.parametrize("top", [None, 2])
+def test_patrons_come_once_however_they_are_asked_for(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, top: int | None
+) -> None:
+    """A range with more patrons than fit in one answer takes more calls, until nothing is left."""
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        at_once = build_audit(gateway, AuditCriteria(top=top))
+        monkeypatch.setattr(id_ranges, "_WIDTH", 60)
+        monkeypatch.setattr(blocks, "_PAGE", 2)
+        monkeypatch.setattr(blocks, "_BATCH", 3)
+        in_parts = build_audit(gateway, AuditCriteria(top=top))
+    assert len(at_once.patrons) >= 4
+    assert _found(in_parts) == _found(at_once)
+    assert in_parts.counts == at_once.counts
+
+
+def _found(audit: Audit) -> list[PatronFinding]:
+    return list(audit.patrons)

@@ -10,7 +10,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.gateway import LARGEST_LIST, LIMIT_FACTOR
-from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
+from evergreen_groups.groups import GroupSearch, HighFines, IdRange
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.values import ZERO
 
@@ -154,5 +154,5 @@ def test_how_the_release_behaves_is_asked_once() -> None:
 
 
 def test_a_range_holds_its_upper_end_alone() -> None:
-    assert [number for number in range(6) if GroupRange(1, 4).holds(number)] == [2, 3, 4]
-    assert GroupRange(None, None).holds(-5)
+    assert [number for number in range(6) if IdRange(1, 4).holds(number)] == [2, 3, 4]
+    assert IdRange(None, None).holds(-5)

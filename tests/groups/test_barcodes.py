@@ -59,12 +59,6 @@ def test_wherever_a_barcode_is_taken(client: Client, tmp_path: Path) -> None:
     assert [step.member.id for step in client.batch(file).steps] == [1036]
 
 
-def test_one_card_in_two_spellings_is_one_patron(client: Client) -> None:
-    found = FamilyReader(client.gateway).by_barcodes([CARD, SCANNED])
-    assert {card.member.id for card in found.values()} == {1036}
-    assert set(found) == {CARD, SCANNED}
-
-
 def test_a_card_with_a_blank_in_its_barcode_is_found(client: Client, sandbox: Sandbox) -> None:
     change_rows(sandbox, "UPDATE ac SET barcode = 'PINE 36' WHERE barcode = ?", CARD)
     change_rows(sandbox, "UPDATE ac SET barcode = 'PINE36' WHERE barcode = ?", OTHER)
@@ -72,7 +66,7 @@ def test_a_card_with_a_blank_in_its_barcode_is_found(client: Client, sandbox: Sa
     assert card is not None
     assert card.usr == 1036
     assert 1036 in {member.id for member in client.details.of_barcode("PINE 36").group.members}
-    assert FamilyReader(client.gateway).by_barcodes(["PINE 36"])["PINE 36"].member.id == 1036
+    assert FamilyReader(client.gateway).named(["PINE 36"]).cards["PINE 36"].member.id == 1036
     other = find_card(client.gateway, "PINE36")
     assert other is not None
     assert other.usr == 1052

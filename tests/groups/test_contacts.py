@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,12 +17,6 @@ from evergreen_groups.ils import OrgUnit
 from evergreen_groups.sandbox import Sandbox
 
 HARBOR_STREET = ("14harborstreet", "55555")
-
-
-@pytest.fixture
-def staff(sandbox: Sandbox) -> Iterator[Gateway]:
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        yield gateway
 
 
 def contacts_of(gateway: Gateway, *patrons: int) -> dict[int, Contacts]:

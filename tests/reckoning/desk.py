@@ -9,16 +9,22 @@ from reckoning.library import NOTHING, Library, Row
 from reckoning.reckoning import Document, in_order, money, name, person
 
 
+def _family(library: Library, id: int) -> tuple[Row | None, list[Row], list[Row], list[Row]]:
+    """Return a patron (None if deleted or hidden) with the group's members: all, visible, hidden."""
+    patron = library.patrons.get(id)
+    if patron is None or not library.visible(patron):
+        return None, [], [], []
+    members = library.groups()[patron["usrgroup"]]
+    visible = list(filter(library.visible, members))
+    return patron, members, visible, [one for one in members if one not in visible]
+
+
 def check(library: Library, patron_id: int) -> Document | None:
     """Return the document about a patron's group; None if the patron is deleted or hidden."""
-    patron = library.patrons.get(patron_id)
-    if patron is None or not library.visible(patron):
+    patron, members, visible, hidden = _family(library, patron_id)
+    if patron is None:
         return None
-    members = library.groups()[patron["usrgroup"]]
-    hidden = [one for one in members if not library.visible(one)]
-    patrons = [
-        _checked(library, one) for one in sorted(filter(library.visible, members), key=lambda one: int(one["id"]))
-    ]
+    patrons = [_checked(library, one) for one in sorted(visible, key=lambda one: int(one["id"]))]
     complete = not hidden and not any(one["limit"] is None for one in patrons)
     return {
         "over_limit": True if any(one["over_limit"] for one in patrons) else False if complete else None,
@@ -68,13 +74,10 @@ def _recorded(library: Library, patron: Row, row: Row) -> Document:
 
 def summary(library: Library, patron_id: int) -> Document | None:
     """Return the hooks' document about a patron and the group; None if the patron is deleted or hidden."""
-    patron = library.patrons.get(patron_id)
-    if patron is None or not library.visible(patron):
+    patron, members, visible, hidden = _family(library, patron_id)
+    if patron is None:
         return None
-    members = library.groups()[patron["usrgroup"]]
-    visible = [one for one in members if library.visible(one)]
     visible.sort(key=lambda one: (one["master_account"] != "t", in_order(name(one)), one["id"]))
-    hidden = [one for one in members if not library.visible(one)]
     leads = [one["id"] for one in visible if one["master_account"] == "t"]
     return {
         "patron": patron_id,
@@ -113,14 +116,12 @@ def standing_totals(library: Library, members: Sequence[Row]) -> Document:
 
 def details(library: Library, patron_id: int) -> Document | None:
     """Return the totals of a patron's group with its checkouts; None if the patron is deleted or hidden."""
-    patron = library.patrons.get(patron_id)
-    if patron is None or not library.visible(patron):
+    patron, members, visible, hidden = _family(library, patron_id)
+    if patron is None:
         return None
-    members = library.groups()[patron["usrgroup"]]
-    visible = list(filter(library.visible, members))
     counts = [out_overdue_lost(library, one) for one in visible]
     sums = [sum(one[place] for one in counts if one is not None) for place in range(3)]
-    exact = len(visible) == len(members) and None not in counts
+    exact = not hidden and None not in counts
     return {
         "group": patron["usrgroup"],
         "group_fines": money(library.combined(members)),

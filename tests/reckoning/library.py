@@ -233,9 +233,7 @@ class Library:
 
     def limit_is_hidden(self, patron: Row) -> bool:
         """Return whether a patron's limit is one of the ILS's that the account may not see."""
-        if not self.limit(patron).origin.startswith("Evergreen"):
-            return False
-        return patron["home_ou"] not in self.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD")
+        return self.limit(patron).origin.startswith("Evergreen") and self.threshold_is_hidden(patron)
 
     def threshold_is_hidden(self, patron: Row) -> bool:
         """Return whether the account may not see the ILS's threshold for a patron."""
@@ -291,11 +289,8 @@ class Library:
 
     def blocks(self, penalty: int) -> list[str]:
         """Return what a penalty blocks; nothing for a mere note."""
-        return (
-            str(self.penalties[penalty].get("block_list") or "").split("|")
-            if self.penalties[penalty].get("block_list")
-            else []
-        )
+        listed = self.penalties[penalty].get("block_list")
+        return str(listed).split("|") if listed else []
 
     def in_force(self, patron: int) -> list[Row]:
         """Return a patron's penalties that aren't archived, by id."""

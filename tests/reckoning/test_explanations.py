@@ -5,7 +5,9 @@ The sandbox recalculates like a recorded Evergreen (``penalties-update-…``, ``
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import pytest
 from reckoning.library import Library
@@ -86,66 +88,57 @@ def one_patron(content: Content, *owed: tuple[int, str], **more: object) -> Cont
     return content
 
 
-def case(name: str) -> Content:
-    """Return a consortium of two branches with one patron of BR1, odd in the way that the name says."""
-    content = consortium()
-    threshold(content, CONS, "10.00")
-    if name == "nearest org unit":
-        threshold(content, SYSTEM, "5.00")
-        return one_patron(content, (BR2, "6.00"))
-    if name == "billed elsewhere":
-        threshold(content, BR1, "5.00")
-        return one_patron(content, (BR2, "30.00"), (BR1, "4.99"))
-    if name == "at the threshold":
-        return one_patron(content, (BR1, "10.00"))
-    if name == "stale at another org unit":
-        content = one_patron(content, (BR1, "1.00"))
-        block(content, 1001, 1, SYSTEM)
-        return content
-    if name == "set by staff and removed":
-        content = one_patron(content, (BR1, "1.00"))
-        block(content, 1001, 1, CONS, 3)
-        return content
-    if name == "custom penalty without threshold":
-        setting(content, BR1, FINES, CUSTOM_BLOCK)
-        content = one_patron(content, (BR1, "50.00"))
-        block(content, 1001, 1, CONS)
-        return content
-    if name == "custom note with threshold":
-        setting(content, SYSTEM, FINES, CUSTOM_NOTE)
-        threshold(content, CONS, "2.00", CUSTOM_NOTE)
-        content = one_patron(content, (BR1, "50.00"))
-        block(content, 1001, 1, CONS)
-        return content
-    assert name == "two of one kind"
-    content = one_patron(content, (BR1, "50.00"))
-    block(content, 1001, 1, CONS)
-    block(content, 1001, 1, CONS)
-    return content
+@dataclass(frozen=True)
+class Case:
+    """A patron of BR1 who owes ``owed``, with a threshold of 10.00 at the consortium, and what is to be said."""
+
+    owed: tuple[int, str]
+    place: str | None
+    counted: str | None
+    reached: bool
+    fates: tuple[str, ...] = ()
+    more: tuple[tuple[int, str], ...] = ()
+    thresholds: tuple[tuple[Any, ...], ...] = ()
+    blocks: tuple[tuple[Any, ...], ...] = ()
+    penalty: tuple[int, int] | None = None
 
 
-EXPECTED = {
-    "nearest org unit": ("SYS", "6.00", True, []),
-    "billed elsewhere": ("BR1", "4.99", False, []),
-    "at the threshold": ("CONS", "10.00", True, []),
-    "stale at another org unit": ("CONS", "1.00", False, ["untouched"]),
-    "set by staff and removed": ("CONS", "1.00", False, ["removed"]),
-    "custom penalty without threshold": (None, None, False, ["untouched"]),
-    "custom note with threshold": ("CONS", "50.00", True, ["removed"]),
-    "two of one kind": ("CONS", "50.00", True, ["stays", "removed"]),
+CASES = {
+    "nearest org unit": Case((BR2, "6.00"), "SYS", "6.00", True, thresholds=((SYSTEM, "5.00"),)),
+    "billed elsewhere": Case((BR2, "30.00"), "BR1", "4.99", False, more=((BR1, "4.99"),), thresholds=((BR1, "5.00"),)),
+    "at the threshold": Case((BR1, "10.00"), "CONS", "10.00", True),
+    "stale at another org unit": Case((BR1, "1.00"), "CONS", "1.00", False, ("untouched",), blocks=((1, SYSTEM),)),
+    "set by staff and removed": Case((BR1, "1.00"), "CONS", "1.00", False, ("removed",), blocks=((1, CONS, 3),)),
+    "custom penalty without threshold": Case(
+        (BR1, "50.00"), None, None, False, ("untouched",), blocks=((1, CONS),), penalty=(BR1, CUSTOM_BLOCK)
+    ),
+    "custom note with threshold": Case(
+        *((BR1, "50.00"), "CONS", "50.00", True, ("removed",)),
+        thresholds=((CONS, "2.00", CUSTOM_NOTE),),
+        blocks=((1, CONS),),
+        penalty=(SYSTEM, CUSTOM_NOTE),
+    ),
+    "two of one kind": Case((BR1, "50.00"), "CONS", "50.00", True, ("stays", "removed"), blocks=((1, CONS),) * 2),
 }
 
 
-@pytest.mark.parametrize("name", EXPECTED)
-def test_counted_fines_and_the_fate_of_penalties(name: str, asked: Product) -> None:
-    content = case(name)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_counted_fines_and_the_fate_of_penalties(case: Case, asked: Product) -> None:
+    content = one_patron(consortium(), case.owed, *case.more)
+    threshold(content, CONS, "10.00")
+    for place in case.thresholds:
+        threshold(content, *place)
+    for penalty in case.blocks:
+        block(content, 1001, *penalty)
+    if case.penalty:
+        setting(content, case.penalty[0], FINES, case.penalty[1])
     agrees(asked, content, "explanation")
     found = explained(asked, content, 1001)
     assert found is not None
     place = found.threshold.org_unit.shortname if found.threshold else None
     counted = None if found.counted is None else str(found.counted)
-    fates = [fate.value for _id, fate in sorted(found.fates.items())]
-    assert (place, counted, found.reaches_threshold, fates) == EXPECTED[name]
+    fates = tuple(fate.value for _id, fate in sorted(found.fates.items()))
+    assert (place, counted, found.reaches_threshold, fates) == (case.place, case.counted, case.reached, case.fates)
     assert recalculated_as_said(asked, content, 1001)
 
 

@@ -13,14 +13,14 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from reckoning import auditing, changes, desk, family, library, populations, reckoning, relating
+from reckoning import auditing, changes, desk, family, library, populations, reckoning
 from reckoning.populations import population
 from reckoning.product import JOBS, Product, content_of
 from support.gateways import gateway_of
 
 from evergreen_groups.sandbox import Sandbox
 
-INDEPENDENT = (library, reckoning, family, auditing, relating, desk, changes, populations)
+INDEPENDENT = (library, reckoning, family, auditing, desk, changes, populations)
 """The modules that compute, and generate what is computed from."""
 
 over_made_up_consortia = settings(

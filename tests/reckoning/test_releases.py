@@ -5,18 +5,123 @@ The exception is in docs/releases.md: an account that may see no one at its own 
 
 from __future__ import annotations
 
+import copy
+import io
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from random import Random
+from typing import IO, Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from reckoning.populations import population
-from reckoning.product import Product, product
-from reckoning.releases import ACCOUNTS, ASKER, answers, asked_by
+from reckoning.populations import PASSWORD, Content, population
+from reckoning.product import Product, audit_criteria, product
 from support.releases import LATEST, differences_of
+
+from evergreen_groups import hooks
+from evergreen_groups.changes import PlanOutcome
+from evergreen_groups.client import Client, Plan
+from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.render import write_check_json
+from evergreen_groups.render.audit import render_audit, write_block_explanation_json
+from evergreen_groups.render.report import render
+
+ACCOUNTS = ("a superuser", "sees all patrons", "sees one library", "as it comes")
+ASKER = 2
+_PERMISSIONS = (
+    *("VIEW_USER", "VIEW_USER_FINES_SUMMARY", "VIEW_USER_TRANSACTIONS", "VIEW_TRANSACTION"),
+    *("VIEW_GROUP_PENALTY_THRESHOLD", "VIEW_CIRCULATIONS", "UPDATE_USER", "CREATE_USER_GROUP_LINK"),
+    *("group_application.user", "group_application.user.patron"),
+)
+_OF_THE_RUN = {"generated_at", "gateway", "at"}
+
+
+def asked_by(content: Content, account: str) -> Content:
+    """Return the dataset with one of ``ACCOUNTS`` as the account that asks."""
+    if account == "as it comes":  # with any mix of permissions
+        return content
+    changed = copy.deepcopy(content)
+    asker = next(row for row in changed["au"] if row["id"] == ASKER)
+    orgs = {row["id"]: row["ou_type"] - 1 for row in changed["aou"]}  # each with its depth
+    library = max(orgs, key=lambda org: (orgs[org], org)) if account == "sees one library" else min(orgs)
+    perms = [["STAFF_LOGIN", library, 0], *([name, library, orgs[library]] for name in _PERMISSIONS)]
+    asker.update(super_user="t" if account == "a superuser" else "f", home_ou=library)
+    changed["staff_permissions"] = {"asker": {"password": PASSWORD, "type": "staff", "perms": perms}}
+    changed["group_permissions"] = {"1 Everyone": []}
+    return changed
+
+
+def answers(product: Product, content: Content, chance: Random) -> dict[str, Any]:
+    """Return each job's document, or its error, and the members of groups after a few moves and an undo."""
+    client = product.client(content)
+    found: dict[str, Any] = {
+        "report": _answer(lambda stream: render(product.report(content), "json", stream)),
+        "audit": _answer(lambda stream: render_audit(client.audit(audit_criteria(client, content)), "json", stream)),
+    }
+    for patron in content["_question"]["check"]:
+        for name, write in _of_a_patron(client, patron).items():
+            found[f"{name} {patron}"] = _answer(write)
+    found["moves"] = list(_moves(client, content, chance))
+    found["in the end"] = {row["id"]: row["usrgroup"] for row in product.sandbox._store.rows("au", {})}
+    return found
+
+
+def _of_a_patron(client: Client, patron: int) -> dict[str, Callable[[IO[str]], None]]:
+    return {
+        "explanation": lambda stream: write_block_explanation_json(client.explanations.of_user(patron), stream),
+        "check": lambda stream: write_check_json(client.checks.of_user(patron, all_members=True), stream),
+        "summary": lambda stream: json.dump(hooks.as_json(hooks.patron_summary(client, patron)), stream),
+        "decision": lambda stream: json.dump(hooks.as_json(hooks.block_decision(client, patron)), stream),
+    }
+
+
+def _moves(client: Client, content: Content, chance: Random) -> Iterator[Any]:
+    """Move one patron to another's group, remove another, and undo the first move.
+
+    Never those of the account that asks.
+    """
+    barcodes = [row["barcode"] for row in content["ac"] if row["usr"] != ASKER]
+    who, to, out = (chance.choice(barcodes) for _ in range(3))
+    plans: tuple[Callable[[], Plan], ...] = (
+        lambda: client.move([who], to=to),
+        lambda: client.remove([out], lead=False),
+        lambda: client.undo(min(entry.id for entry in client.changes.entries())),
+    )
+    for plan in plans:
+        try:
+            made = plan()
+            yield [str(warning) for warning in made.draft.warnings], _outcome(made.apply())
+        except (EvergreenGroupsError, ValueError) as error:  # without anything to undo, min() raises a ValueError
+            yield _error(error)
+
+
+def _outcome(outcome: PlanOutcome) -> Any:
+    stopped = None if outcome.stopped is None else _error(outcome.stopped)
+    return [(step.step.patron_id, step.state.value, step.value, str(step.reason)) for step in outcome.steps], stopped
+
+
+def _answer(write: Callable[[IO[str]], None]) -> Any:
+    stream = io.StringIO()
+    try:
+        write(stream)
+    except EvergreenGroupsError as error:
+        return _error(error)
+    return _without_the_run(json.loads(stream.getvalue()))
+
+
+def _error(error: Exception) -> str:
+    return f"{type(error).__name__} {getattr(error, 'code', '')}"
+
+
+def _without_the_run(value: Any) -> Any:
+    """Return a document without what differs between runs."""
+    if isinstance(value, dict):
+        return {name: _without_the_run(inner) for name, inner in value.items() if name not in _OF_THE_RUN}
+    return [_without_the_run(inner) for inner in value] if isinstance(value, list) else value
+
 
 ProductOn = Callable[[str], Product]
 

@@ -1,29 +1,32 @@
 """The nightly report on the sandbox: exact, complete or marked as incomplete, and cheap."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from support.debts import owe
-from support.fault_proxy import Call, Fault, FaultProxy
+from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import gateway_of
+from support.releases import LATEST, differences_of
 
 from evergreen_groups.errors import (
     ConfigurationError,
-    DataError,
     PermissionDeniedError,
     ServerError,
     TimedOutError,
     TransportError,
 )
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
-from evergreen_groups.groups import Group, GroupRange, GroupSearch, HighFines, PatronRow
+from evergreen_groups.groups import Group, IdRange
 from evergreen_groups.language import Language, name_key, use_language
 from evergreen_groups.policy import Comparison, Limit
-from evergreen_groups.report import Criteria, Report, build_report, by_library
+from evergreen_groups.report import Choice, Criteria, History, Report, build_report, by_library
+from evergreen_groups.report.build import apply_criteria
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State
 from evergreen_groups.values import Total
 
 DEFAULT_GROUPS = [1008, 1003, 1006, 1001, 1005, 1004, 1007, 1002]
@@ -186,12 +189,6 @@ def test_by_name_is_as_people_sort_names(sandbox: Sandbox, staff: Gateway, tag: 
     assert [group.lead.patron.family_name for group in listed] == names
 
 
-def test_a_patron_without_a_card(staff: Gateway) -> None:
-    report = build_report(staff, Criteria(min_total=Decimal("5.00")))
-    yusuf = next(member for member in one(report, 1014).members if member.id == 1048)
-    assert yusuf.barcode is None
-
-
 def test_hidden_members_make_a_group_incomplete_and_never_smaller(sandbox: Sandbox, admin: Gateway) -> None:
     with gateway_of(sandbox.url, "north_manager") as gateway:
         report = build_report(gateway, Criteria())
@@ -272,80 +269,12 @@ def test_a_query_that_fails_again_and_again_is_an_error(
     assert not [method for method in proxy.seen if ".mous." in method]
 
 
-@pytest.fixture(scope="module")
-def large() -> Iterator[Sandbox]:
-    with Sandbox(patrons=30_000) as sandbox:
-        yield sandbox
-
-
-def high(gateway: Gateway, min_total: str = "25.00") -> GroupSearch:
-    return GroupSearch(gateway, HighFines(Decimal(min_total), more_than_one=True))
-
-
-def ids(rows: Sequence[PatronRow]) -> list[int]:
-    return sorted(row.id for row in rows)
-
-
-@pytest.mark.long
-def test_on_a_large_population_the_totals_are_the_ilss_own(large: Sandbox) -> None:
-    with gateway_of(large.url, "admin") as gateway:
-        report = build_report(gateway, Criteria(top=40))
-        assert [group.combined_fines for group in report.groups] == [
-            balance_owed(gateway, group.number) for group in report.groups
-        ]
-
-
-@pytest.mark.parametrize("page", [1, 3, 50])
-def test_small_pages_find_the_same_members_each_once(sandbox: Sandbox, staff: Gateway, page: int) -> None:
-    """Also groups that are larger than a page."""
-    found = GroupSearch(staff, HighFines(Decimal("5.00")), page=page).run(list)
-    whole = GroupSearch(staff, HighFines(Decimal("5.00"))).run(list)
-    assert ids(found) == ids(whole)
-    assert len({patron.id for patron in found}) == len(found)
-
-
-@pytest.mark.parametrize("status", [408, 200], ids=["a time-out", "nothing, as older gateways answer one"])
-def test_a_range_that_takes_too_long_is_asked_for_in_parts(proxy: FaultProxy, staff: Gateway, status: int) -> None:
-    answers = iter([status, status])
-
-    def the_first_two_time_out(call: Call) -> tuple[int, str] | None:
-        combined = call.method == COMBINED and "-exists" in str(call.parameters)
-        status = next(answers, None) if combined else None
-        return None if status is None else (status, SLOW)
-
-    proxy.refuse = the_first_two_time_out
-    with gateway_of(proxy.url, "consortium_staff", retries=RetryPolicy(tries=1)) as gateway:
-        found = high(gateway).run(list)
-    assert next(answers, None) is None
-    assert ids(found) == ids(high(staff).run(list))
-    assert len({patron.id for patron in found}) == len(found)
-
-
-def range_of(call: Call) -> GroupRange:
+def range_of(call: Call) -> IdRange:
     """The range of groups that a combined query asks about."""
     conditions = [condition["usrgroup"] for condition in call.parameters[1]["-and"] if "usrgroup" in condition]
     lows = [condition[">"] for condition in conditions if ">" in condition]
     highs = [condition["<="] for condition in conditions if "<=" in condition]
-    return GroupRange(lows[0] if lows else None, highs[0] if highs else None)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("status", [408, 200], ids=["a time-out", "nothing, as older gateways answer one"])
-@pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
-@pytest.mark.parametrize("criteria", [Criteria(), Criteria(orgs=("HARBOR",)), Criteria(orgs=("MILL",))])
-def test_a_group_whose_sums_take_too_long_is_read_page_by_page(
-    proxy: FaultProxy, account: str, criteria: Criteria, status: int
-) -> None:
-    """As an institution's group with thousands of debtors: the report is the same, after a handful of time-outs."""
-    with gateway_of(proxy.url, account) as gateway:
-        whole = build_report(gateway, criteria)
-    giants = 1001, 1007
-    proxy.refuse = lambda call: (status, SLOW) if is_combined(call) and any(map(range_of(call).holds, giants)) else None
-    proxy.seen.clear()
-    with gateway_of(proxy.url, account, retries=RetryPolicy(tries=1)) as gateway:
-        report = build_report(gateway, criteria)
-    assert (report.groups, report.totals, report.notes) == (whole.groups, whole.totals, whole.notes)
-    assert len(proxy.seen) < 80
+    return IdRange(lows[0] if lows else None, highs[0] if highs else None)
 
 
 READ_FIRST = 60_000
@@ -395,14 +324,6 @@ def test_a_patron_who_is_moved_while_groups_are_read_counts_once(
     assert moved_while_read(sandbox, proxy, 1002, to=to, dated=dated) == [to]
 
 
-def test_patrons_who_are_moved_all_the_while_are_an_error(
-    sandbox: Sandbox, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("evergreen_groups.groups.search.groups_of_duplicates", lambda batches: {1001})
-    with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError, match="kept moving"):
-        build_report(gateway, Criteria())
-
-
 @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])
 def test_a_bad_network_changes_nothing(proxy: FaultProxy, staff: Gateway, fault: Fault) -> None:
     """Every request fails once."""
@@ -442,3 +363,125 @@ def test_a_gateway_that_goes_away_is_an_error_and_no_smaller_report(proxy: Fault
     proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == "open-ils.pcrud.search.ac.atomic" else Fault.NONE
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway, pytest.raises(TransportError):
         build_report(gateway, Criteria())
+
+
+ALL = Criteria()
+
+
+@pytest.fixture
+def whole(staff: Gateway) -> Report:
+    return build_report(staff, ALL)
+
+
+@pytest.mark.parametrize(
+    ("choice", "listed"),
+    [
+        (Choice(), {1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008}),
+        (Choice(kinds=("LOST materials",)), {1003, 1008}),
+        (Choice(kinds=("damage",)), set()),
+        (Choice(kinds=("damage", "Lost materials")), {1003, 1008}),
+        (Choice(with_items_out=True), {1004}),
+        (Choice(over_limit=False), {1001, 1002, 1005}),
+        (Choice(over_limit=True), {1003, 1004, 1006, 1007, 1008}),
+        (Choice(over_limit=False, with_juvenile=True), {1001, 1002, 1005}),
+        (Choice(profiles=("child",), kinds=("Lost materials",)), {1003, 1008}),
+    ],
+)
+def test_chosen_from_a_reading(whole: Report, choice: Choice, listed: set[int]) -> None:
+    narrowed = apply_criteria(whole, replace(ALL, choice=choice))
+    assert set(numbers(narrowed)) == listed
+    assert narrowed.totals.group_count == len(listed)
+    assert narrowed.notes == ()
+
+
+def test_a_reading_of_its_own_lists_the_same(staff: Gateway, whole: Report) -> None:
+    criteria = replace(ALL, choice=Choice(kinds=("Lost materials",)), sort="age", top=1)
+    assert [group.number for group in build_report(staff, criteria).groups] == [
+        group.number for group in apply_criteria(whole, criteria).groups
+    ]
+
+
+def test_owing_since(staff: Gateway, whole: Report) -> None:
+    assert whole.details is not None
+    since = {group.number: whole.details.of_group(group).owing_since for group in whole.groups}
+    days = 200
+    moment = whole.generated_at - timedelta(days)
+    expected = {number for number, when in since.items() if when is not None and when <= moment}
+    assert set(numbers(apply_criteria(whole, replace(ALL, choice=Choice(owing_since=days))))) == expected
+    by_age = [since[group.number] for group in apply_criteria(whole, replace(ALL, sort="age")).groups]
+    assert by_age == sorted(moment for moment in by_age if moment is not None)
+
+
+def test_blocked_in_evergreen(staff: Gateway, sandbox: Sandbox) -> None:
+    for row in sandbox._store.rows("ausp"):
+        sandbox._store.delete("ausp", row["id"])
+    sandbox._store.insert("ausp", {"org_unit": 1, "usr": 1013, "standing_penalty": 1})
+    criteria = replace(ALL, choice=Choice(blocked=True))
+    assert set(numbers(build_report(staff, criteria))) == {1003}
+
+
+def test_a_profile_that_is_not_there(staff: Gateway) -> None:
+    with pytest.raises(ConfigurationError, match="no profile"):
+        build_report(staff, replace(ALL, choice=Choice(profiles=("Childe",))))
+
+
+def test_where_it_is_not_known_a_note_says_so(sandbox: Sandbox) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'VIEW_USER_TRANSACTIONS'")
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        report = build_report(gateway, replace(ALL, choice=Choice(kinds=("lost materials",))))
+    assert report.groups == ()
+    assert any(note.startswith("Not listed: 8 more") for note in report.notes)
+
+
+def test_a_narrower_run_clears_no_group(whole: Report, tmp_path: object) -> None:
+    """Each choice has a separate history: runs with different choices aren't compared."""
+    with State(tmp_path) as state:  # type: ignore[arg-type]
+        history = History(state.database, "https://ils.example.org")
+        history.record(whole)
+        narrowed = apply_criteria(whole, replace(ALL, choice=Choice(kinds=("lost materials",))))
+        assert history.compare(narrowed).since is None
+        history.record(narrowed)
+        changes = history.compare(whole)
+        assert changes.cleared == ()
+        assert changes.count(next(iter(changes.by_group.values())).kind) == len(whole.groups)
+        again = apply_criteria(whole, replace(ALL, choice=Choice(kinds=("Lost Materials",)), sort="age"))
+        assert history.compare(again).compared
+
+
+def test_what_is_not_chosen_is_not_in_the_key_of_a_series() -> None:
+    """Histories from before there were choices must continue."""
+    assert Choice().document() == {}
+    assert Choice(over_limit=False, kinds=("B", "a")).document() == {"over_limit": False, "kinds": ["a", "b"]}
+    assert Choice(owing_since=60).needs_details
+    assert not Choice(blocked=True, over_limit=True).needs_details
+
+
+def asked(sandbox: Sandbox, account: str) -> tuple[Counter[str], Report]:
+    """How often each method was called for a report with details, and the report."""
+    sandbox.reset()
+    with fault_proxy(sandbox.url) as proxy, gateway_of(proxy.url, account) as gateway:
+        report = build_report(gateway, Criteria(min_total=Decimal("5.00"), details=True))
+    return Counter(proxy.seen), report
+
+
+@pytest.mark.older(latest=False)
+def test_who_sees_everybody_makes_the_same_calls_as_on_the_latest(
+    sandbox_on: Callable[[str], Sandbox], release: str
+) -> None:
+    """No look for hidden rows: that there are none is known."""
+    calls, report = asked(sandbox_on(release), "admin")
+    expected, latest = asked(sandbox_on(LATEST), "admin")
+    assert calls == expected
+    assert report.totals == latest.totals
+    assert report.totals.group_count > 5
+
+
+@pytest.mark.older(latest=False)
+def test_circulations_that_the_account_may_not_see_are_looked_for(
+    sandbox_on: Callable[[str], Sandbox], release: str
+) -> None:
+    calls, _report = asked(sandbox_on(release), "north_manager")
+    expected, _report = asked(sandbox_on(LATEST), "north_manager")
+    looks = calls - expected
+    assert looks == Counter({"open-ils.pcrud.search.aou.atomic": 1} if "no-count" in differences_of(release) else {})

@@ -51,31 +51,9 @@ def numbers(report: Report) -> list[int]:
     return [group.number for group in report.groups]
 
 
-def test_each_library_has_the_groups_with_a_member_at_home_there_or_below() -> None:
-    parts = by_library(sample())
-    assert {shortname: numbers(part) for shortname, part in parts.items()} == {
-        "CONS": [1187, 902, 2240, 85, 31007],
-        "SYS1": [1187, 2240],
-        "BR1": [1187],
-        "BR2": [1187, 2240],
-        "SYS2": [902, 85, 31007],
-        "BM1": [902, 85],
-        "BR3": [902, 31007],
-        "SL1": [31007],
-    }
-    assert parts["BR3"].criteria == Criteria(orgs=("BR3",))
-    assert parts["BR3"].totals == report_of(parts["BR3"].groups).totals
-
-
 def test_libraries_stand_in_the_order_of_the_tree() -> None:
     shown = " ".join(f"{library.shortname}:{library.depth}" for library in reported_libraries(sample()))
     assert shown == "CONS:0 SYS1:1 BR1:2 BR2:2 SYS2:1 BM1:2 BR3:2 SL1:3"
-
-
-def test_a_library_without_groups_has_an_empty_part() -> None:
-    report = replace(report_of(FAMILIES[:1]), org_units=TREE)
-    part = by_library(report)["SL1"]
-    assert (part.groups, part.totals) == ((), report_of(()).totals)
 
 
 def test_libraries_that_were_not_asked_for_get_no_part() -> None:

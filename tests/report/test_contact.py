@@ -85,25 +85,6 @@ def test_an_adult_is_contacted_instead_of_a_juvenile_or_unreachable_lead(
     assert (found.patron, found.role, found.evening_phone) == (ADULT_ID, ADULT, "555-0200")
 
 
-def test_of_two_leads_it_is_the_one_registered_first_who_can_be_reached(family: Sandbox) -> None:
-    for patron in (ADULT_ID, CHILDREN[0]):
-        change(family, patron, master_account="t", evening_phone="555-0200")
-    assert (contact(family).patron, contact(family).role) == (LEAD_ID, LEAD)
-    change(family, LEAD_ID, day_phone=None, email=None, mailing_address=None, billing_address=None)
-    assert (contact(family).patron, contact(family).role) == (ADULT_ID, LEAD)
-    change(family, ADULT_ID, juvenile="t")
-    change(family, CHILDREN[0], juvenile="f")
-    assert (contact(family).patron, contact(family).role) == (CHILDREN[0], LEAD)
-
-
-def test_without_a_lead_it_is_who_owes_the_most(sandbox: Sandbox) -> None:
-    for patron, fields in ((1012, {"master_account": "f"}), (1013, {"day_phone": "555-0300"})):
-        change(sandbox, patron, **fields)
-    report = read(sandbox)
-    assert report.contacts is not None
-    assert (report.contacts[1003].patron, report.contacts[1003].role) == (1013, ADULT)
-
-
 def test_an_adult_lead_stays_if_no_adult_can_be_reached(family: Sandbox) -> None:
     unreachable = dict.fromkeys(("day_phone", "email", "mailing_address", "billing_address"))
     for patron in (LEAD_ID, ADULT_ID):

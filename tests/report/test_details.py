@@ -159,29 +159,6 @@ def test_a_choice_of_what_is_not_read_is_refused(staff: Gateway) -> None:
         assert refused.value.setting == "report.details"
 
 
-def test_a_lost_item_with_its_fee_is_found_as_lost_materials(staff: Gateway) -> None:
-    report = build_report(staff, Criteria(min_total=Decimal("15.00"), choice=Choice(kinds=("lost materials",))))
-    (group,) = (one for one in report.groups if one.number == 1017)
-    found = details_of(report).of_group(group)
-    assert [(one.kind.text, str(one.balance), one.bill_count) for one in found.kinds] == [
-        ("lost materials", "17.99", 1)
-    ]
-    assert {one.number for one in report.groups} == {1003, 1008, 1017}
-
-
-def test_what_came_back_after_it_was_claimed_or_lost_is_of_that_kind(sandbox: Sandbox, staff: Gateway) -> None:
-    lend(sandbox, 1058, "2026-08-01", returned=True, state="CLAIMSNEVERCHECKEDOUT", library=12, billed="3.00")
-    lend(sandbox, 1058, "2026-08-01", returned=True, state="LOST", library=12, billed="2.00")
-    report = build_report(staff, Criteria(min_total=Decimal("15.00")))
-    (member,) = (one for group in report.groups for one in group.members if one.id == 1058)
-    found = details_of(report).of(member)
-    assert {one.kind.text: str(one.balance) for one in found.kinds or ()} == {
-        "lost materials": "19.99",
-        "items claimed never checked out": "3.00",
-    }
-    assert found.items == UnreturnedItems(0, 1)
-
-
 def test_without_circulations_the_kind_is_the_billing_type_and_a_note_says_so(sandbox: Sandbox) -> None:
     lend(sandbox, 1058, "2026-08-01", state="CLAIMSRETURNED", library=12, billed="2.00")
     criteria = Criteria(min_total=Decimal("15.00"), orgs=("PINE",))
