@@ -30,7 +30,7 @@ from evergreen_groups.errors import (
 from evergreen_groups.language import Language, gettext, use_language
 from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
-from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
+from evergreen_groups.render.doctor import DiagnosisWriter, write_diagnosis_json
 from evergreen_groups.sandbox import Sandbox
 
 MIRRORED = Language(PSEUDO, timezone=UTC)

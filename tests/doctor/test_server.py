@@ -12,7 +12,7 @@ from support.fault_proxy import Fault, FaultProxy
 from support.installation import Installation
 
 from evergreen_groups.doctor import Finding, Verdict
-from evergreen_groups.render import write_diagnosis_json
+from evergreen_groups.render.doctor import write_diagnosis_json
 from evergreen_groups.sandbox import Sandbox
 
 VERSION = "opensrf.open-ils.system.ils_version"
