@@ -29,19 +29,15 @@ class PseudoTranslations(NullTranslations):
     """
 
     def gettext(self, message: str) -> str:
-        """Return the changed text."""
         return _pseudo(message)
 
     def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
-        """Return the changed singular or plural text."""
         return _pseudo(msgid1 if n == 1 else msgid2)
 
     def pgettext(self, context: str, message: str) -> str:  # noqa: ARG002 - the standard library's signature
-        """Return the changed text, ignoring the context."""
         return _pseudo(message)
 
     def npgettext(self, context: str, msgid1: str, msgid2: str, n: int) -> str:  # noqa: ARG002 - same
-        """Return the changed singular or plural text, ignoring the context."""
         return _pseudo(msgid1 if n == 1 else msgid2)
 
 
@@ -70,10 +66,7 @@ def languages() -> tuple[str, ...]:
 # Browsers can send any number of different tags, so the cache is bounded.
 @lru_cache(maxsize=256)
 def catalogue_for(tag: str) -> str | None:
-    """Return the one of :func:`languages` that suits readers of ``tag``, or None.
-
-    The exact tag is best; any other region of the same language comes second.
-    """
+    """Return the one of :func:`languages` with this tag, or else with another region of the same language, or None."""
     if tag == PSEUDO:
         return PSEUDO
     spoken = tag.partition("-")[0]

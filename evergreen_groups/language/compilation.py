@@ -24,10 +24,7 @@ _HIGHEST_TESTED = 200
 
 
 def compile_catalogues(directory: Path) -> list[Path]:
-    """Compile every catalogue below ``directory``. Return the files that were written.
-
-    Readers see the English text where a translation is missing or marked *fuzzy*.
-    """
+    """Compile every catalogue below ``directory``, without *fuzzy* translations. Return the files that were written."""
     from babel.messages.mofile import write_mo
     from babel.messages.pofile import read_po
 

@@ -79,7 +79,6 @@ _current: ContextVar[Language] = ContextVar("language", default=ENGLISH)
 
 
 def current_language() -> Language:
-    """Return the language to write in."""
     return _current.get()
 
 

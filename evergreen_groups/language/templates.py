@@ -35,12 +35,7 @@ def install_texts(environment: Environment) -> None:
     environment.add_extension("jinja2.ext.i18n")
     # Jinja's new style passes the values to the functions. Replace its own, which have one fixed language.
     environment.install_gettext_callables(str, str, newstyle=True)  # type: ignore[attr-defined]
-    environment.globals |= {
-        "gettext": _gettext,
-        "ngettext": _ngettext,
-        "pgettext": _pgettext,
-        "npgettext": _npgettext,
-    }
+    environment.globals |= {"gettext": _gettext, "ngettext": _ngettext, "pgettext": _pgettext, "npgettext": _npgettext}
 
 
 def _translations() -> NullTranslations:

@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.desk import GroupBills, MemberBills, Statement, is_minor
 from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
-from evergreen_groups.ils import (
-    Bill,
-    CirculationKind,
-    OrgUnits,
-    PatronItems,
-    rows_in_force,
-)
+from evergreen_groups.ils import Bill, CirculationKind, OrgUnits, PatronItems, rows_in_force
 from evergreen_groups.report import GUARDIAN, Contact, ContactReader, PostalAddress
 from evergreen_groups.values import ZERO
 
@@ -102,7 +96,6 @@ class FamilyLetter:
 
     @property
     def group(self) -> int:
-        """The group's number."""
         return self.statement.group.group
 
 
@@ -154,7 +147,6 @@ class AddressBook:
         return cls(contacts, records, accounts, homes, report.generated_at.astimezone().date())
 
     def is_minor(self, patron: int) -> bool:
-        """Return whether a patron (id) is known to be a minor."""
         return patron in self.accounts and is_minor(self.accounts[patron], self.today)
 
     def name(self, patron: int) -> str:

@@ -69,10 +69,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def _longest_word(cell: Cell, needed: int) -> tuple[int, bool]:
-    """Return the width of the column that fits a text's longest word, and whether the text is a single word.
-
-    ``needed`` is the width of the text on one line.
-    """
+    """Return the width of a text's longest word (``needed``: of the whole text), and whether it is a single word."""
     if " " not in cell.text and "-" not in cell.text:
         return needed, True
     # Continuation lines are indented by one cell.
@@ -125,7 +122,6 @@ class Columns:
 
     @property
     def width(self) -> int:
-        """The width of a line."""
         return sum(self.widths) + GAP * (len(self.widths) - 1)
 
     def start(self, index: int) -> int:

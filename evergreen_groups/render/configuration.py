@@ -129,7 +129,6 @@ def _wrapped(text: str, width: int, initial: str, subsequent: str) -> list[str]:
 
 
 def write_faults_json(source: Path | None, found: Sequence[LocatedFinding], stream: TextIO) -> None:
-    """Write the faults as one JSON object."""
     document = {
         "schema": CHECK_SCHEMA,
         "file": None if source is None else str(source),

@@ -51,10 +51,7 @@ def follow_ups_document(
 
     ``only`` selects groups. ``writable`` are the libraries at which the reader may save entries (None: left out).
     """
-    groups = [
-        (one, one.status(today(one.group.contact_library), again_after))
-        for one in (found.by_group.values() if found else ())
-    ]
+    groups = _with_status(found, today, again_after) if found else []
     counts = Counter(status for _one, status in groups)
     return {
         "version": 1,
@@ -65,6 +62,10 @@ def follow_ups_document(
         "counts": {status.value: counts[status] for status in FollowUpStatus},
         "groups": [_group_document(one, status, writable) for one, status in groups if status in only],
     }
+
+
+def _with_status(found: ReportFollowUps, today: Today, again_after: int) -> list[tuple[FollowUp, FollowUpStatus]]:
+    return [(one, one.status(today(one.group.contact_library), again_after)) for one in found.by_group.values()]
 
 
 def _group_document(one: FollowUp, status: FollowUpStatus, writable: Collection[str] | None) -> dict[str, Any]:
@@ -117,32 +118,23 @@ def write_follow_ups(
         print(gettext("The report hasn't run yet."), file=stream)
         return
     print(gettext("Data as of {moment}", moment=found.at), file=stream)
+    followed = _with_status(found, today, again_after)
     for status in FollowUpStatus:
-        groups = [
-            one
-            for one in found.by_group.values()
-            if one.status(today(one.group.contact_library), again_after) is status
-        ]
+        groups = [one for one, its_status in followed if its_status is status]
         print(gettext("{label}: {value}", label=STATUSES[status], value=number(len(groups))), file=stream)
         for one in groups if status in only else ():
             group = one.group
             owed = price(group.combined_fines) if group.certain else gettext("not known")
             about = capitalized(gettext("group {group}", group=group.group))
             line = " · ".join((about, group.contact_library, owed))
-            entries = [entry for entry in one.entries if not entry.deleted]
             print(f"  {line}", file=stream)
-            if entries:
-                print(
-                    fill(describe_entry(entries[-1]), 80, initial_indent="    ", subsequent_indent="      "),
-                    file=stream,
-                )
+            if entries := [entry for entry in one.entries if not entry.deleted]:
+                latest = describe_entry(entries[-1])
+                print(fill(latest, 80, initial_indent="    ", subsequent_indent="      "), file=stream)
 
 
 def describe_entry(entry: Entry) -> str:
-    """Return when, how and what happened, and the reminder, without the note.
-
-    For example, ``3 Nov 2026, by phone · Promised to pay · reminder on 15 Nov 2026``.
-    """
+    """Describe an entry without its note: ``3 Nov 2026, by phone · Promised to pay · reminder on 15 Nov 2026``."""
     how = [] if entry.how is None else [gettext(HOW[entry.how])]
     parts = [", ".join([day(entry.day), *how]), gettext(WHAT[entry.what])]
     if entry.remind_on is not None:

@@ -30,17 +30,15 @@ from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupCheck, GroupDetails
-    from evergreen_groups.groups import Group, Member, PatronAccount
-    from evergreen_groups.ils import CirculationCounts, Penalty
+    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.ils import Penalty
 
 SCHEMA = "evergreen-groups/group/1"
 _UNKNOWN = "–"
 
 
 def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
-    """Write a table with a row for each member and a row of totals, followed by notes. Group fines are for information
-    only.
-    """
+    """Write a table with a row for each member and a row of totals, followed by notes."""
     group = details.group
     rows = [_row(details, member) for member in group.members]
     items = (describe_total(total, short=True) for total in details.all_circulations.totals)
@@ -66,36 +64,32 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
 
 
 def _row(details: GroupDetails, member: Member) -> list[Cell]:
-    account = details.accounts[member.id]
-    texts = [
-        printable(member.name),
-        printable(member.barcode) if member.barcode else gettext("no card"),
-        printable(member.library),
-        price(member.own_fines),
-        *_counts(details.circulations[member.id]),
-        ", ".join(_remarks(details, member, account)),
-    ]
-    return [Cell(text) for text in texts]
+    counts = details.circulations[member.id]
+    items = [_UNKNOWN] * 3 if counts is None else [describe_total(total, short=True) for total in counts.totals]
+    return [*map(Cell, (*_about(member), *items, ", ".join(_remarks(details, member))))]
 
 
-def _remarks(details: GroupDetails, member: Member, account: PatronAccount) -> Iterator[str]:
-    standing = details.standing(member)
-    if member.group_lead:
-        yield pgettext("remark about a member", "lead")
-    if standing.over_limit:
-        yield pgettext("remark about a member", "over limit")
-    if standing.blocked_for_fines:
-        yield pgettext("remark about a member", "blocked")
-    if standing.other_blocks:
-        yield pgettext("remark about a member", "other block")
-    if account.juvenile:
-        yield pgettext("remark about a member", "juvenile")
-    if not account.active:
-        yield pgettext("remark about a member", "inactive")
-    if account.barred:
-        yield pgettext("remark about a member", "barred")
-    if account.expired:
-        yield pgettext("remark about a member", "expired")
+def _about(member: Member) -> Iterator[str]:
+    """Yield what all tables of members begin with: name, barcode, library and own fines."""
+    yield printable(member.name)
+    yield printable(member.barcode) if member.barcode else gettext("no card")
+    yield printable(member.library)
+    yield price(member.own_fines)
+
+
+def _remarks(details: GroupDetails, member: Member) -> Iterator[str]:
+    account, standing = details.accounts[member.id], details.standing(member)
+    remarks = (
+        (pgettext("remark about a member", "lead"), member.group_lead),
+        (pgettext("remark about a member", "over limit"), standing.over_limit),
+        (pgettext("remark about a member", "blocked"), standing.blocked_for_fines),
+        (pgettext("remark about a member", "other block"), standing.other_blocks),
+        (pgettext("remark about a member", "juvenile"), account.juvenile),
+        (pgettext("remark about a member", "inactive"), not account.active),
+        (pgettext("remark about a member", "barred"), account.barred),
+        (pgettext("remark about a member", "expired"), account.expired),
+    )
+    return (remark for remark, applies in remarks if applies)
 
 
 def _notes(details: GroupDetails) -> Iterator[str]:
@@ -116,12 +110,6 @@ def _notes(details: GroupDetails) -> Iterator[str]:
         yield gettext(LOWER_BOUND_NOTE)
 
 
-def _counts(counts: CirculationCounts | None) -> list[str]:
-    if counts is None:
-        return [_UNKNOWN] * 3
-    return [describe_total(total, short=True) for total in counts.totals]
-
-
 def write_json(details: GroupDetails, stream: TextIO) -> None:
     """Write the group as one JSON object; amounts are strings with two decimal places."""
     group = details.group
@@ -138,24 +126,17 @@ def write_json(details: GroupDetails, stream: TextIO) -> None:
     write_json_document(document, stream)
 
 
-def _items(counts: CirculationCounts | None) -> dict[str, int] | None:
-    # Here a lower bound would be taken for the exact count.
-    return (
-        None
-        if counts is None or not counts.complete
-        else {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
-    )
-
-
 def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
-    account = details.accounts[member.id]
+    account, counts = details.accounts[member.id], details.circulations[member.id]
+    # A lower bound would be taken for the exact count.
+    exact = counts if counts is not None and counts.complete else None
     return {
         **patron_document(member.patron),
         "own_fines": plain_amount(member.own_fines),
         "limit": None if member.decision is None else limit_document(member.limit),
         **standing_document(details.standing(member)),
         **forecast_document(details.forecasts.get(member.id)),
-        "items": _items(details.circulations[member.id]),
+        "items": None if exact is None else {"out": exact.out, "overdue": exact.overdue, "lost": exact.lost},
         "profile": details.profiles[member.id],
         "juvenile": account.juvenile,
         "active": account.active,
@@ -196,15 +177,9 @@ def _group_fines(group: Group) -> str:
 
 
 def _check_row(member: Member) -> list[Cell]:
-    texts = (
-        printable(member.name),
-        printable(member.barcode) if member.barcode else gettext("no card"),
-        printable(member.library),
-        price(member.own_fines),
-        gettext("not known") if member.decision is None else describe_limit(member.limit),
-        {True: gettext("yes"), False: gettext("no"), None: gettext("not known")}[member.over_limit_if_known],
-    )
-    return [Cell(text) for text in texts]
+    limit = gettext("not known") if member.decision is None else describe_limit(member.limit)
+    words = {True: gettext("yes"), False: gettext("no"), None: gettext("not known")}
+    return [*map(Cell, (*_about(member), limit, words[member.over_limit_if_known]))]
 
 
 def _decision(member: Member) -> Iterator[str]:

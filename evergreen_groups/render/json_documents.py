@@ -66,10 +66,7 @@ def write_json_document(document: Mapping[str, Any], stream: TextIO) -> None:
 
 def limit_document(limit: Limit) -> dict[str, Any]:
     """Return a limit for own fines; an amount of null means no limit."""
-    return {
-        "amount": plain_amount_or_none(limit.amount),
-        "comparison": limit.comparison.value,
-    }
+    return {"amount": plain_amount_or_none(limit.amount), "comparison": limit.comparison.value}
 
 
 def penalty_document(penalty: Penalty, *, label: bool = False) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import islice
@@ -96,7 +95,7 @@ def environment() -> Environment:
         "minute": language.minute,
         "moment_with_zone": language.time_with_zone,
         "number": language.number,
-        "percent": _percent,
+        "percent": "{:.2f}".format,
         "price": language.price,
         "printable": printable,
         "difference": language.describe_difference,
@@ -128,10 +127,7 @@ def _asset(name: str) -> Asset:
 
 @lru_cache(maxsize=8)
 def _labels_style(_tag: str, title: str) -> Asset:
-    """Return the style sheet with the texts that CSS shows, such as the title in the page margin.
-
-    ``_tag`` makes the cache keep one style sheet for each language.
-    """
+    """Return the style sheet with the texts that CSS shows in a page's margin. ``_tag`` is a cache key."""
     return _asset_of(template_text("labels.txt", title=printable(title)))
 
 
@@ -168,10 +164,6 @@ def _css_string(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _percent(value: Decimal) -> str:
-    return f"{value:.2f}"
-
-
 ANGULAR, ANGULARJS = "eg2", "eg"
 SERVICE = "/evergreen-groups"
 """The service's path on Evergreen's host."""
@@ -201,7 +193,6 @@ class StaffClient:
         )
 
     def patron_page(self, patron: int, tab: str = "checkout") -> str:
-        """Return the address of a patron (by id)."""
         return f"{self.url}/{self.path}/staff/circ/patron/{patron}/{tab}"
 
     def group_page(self, patron: int, select: Sequence[int] = ()) -> str:
@@ -230,18 +221,13 @@ class StaffClient:
 
 
 def refusal_page(title: str, text: str, *, advice: str, again: str, latest: str = "", login: str = "") -> str:
-    """Return a page that says why the report isn't shown; ``again`` is its address.
-
-    ``latest`` leads to the page of the reader's own library, and ``login`` is the login page, each if that helps.
-    """
+    """Return a page that says why the report isn't shown, with the addresses of pages that help."""
     links = {"again": again, "latest": latest, "login": login}
     return template_text("report_problem.html", title=title, text=text, advice=advice, **links)
 
 
 def failed_run_page(status: RunStatus, *, last: str, reason: str = "", advice: str = "") -> str:
-    """Return a page that says why a run produced no report; ``last`` is the address of the last report, if there is
-    one.
-    """
+    """Return a page that says why a run produced no report; ``last`` is the address of the last report, if any."""
     meaning = gettext(MEANINGS.get(status.exit_code, ""))
     return template_text(
         "run_failed.html",

@@ -22,13 +22,7 @@ from evergreen_groups.changes import (
     StepState,
     TerminalUser,
 )
-from evergreen_groups.language import (
-    describe_total,
-    gettext,
-    minute,
-    ngettext,
-    pgettext,
-)
+from evergreen_groups.language import describe_total, gettext, minute, ngettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.columns import Cell, Columns, TextColumn, aligned
 from evergreen_groups.render.text import isolated, printable
@@ -36,7 +30,7 @@ from evergreen_groups.values import Total
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import PlanWarning, StepReason
-    from evergreen_groups.desk import FoundPatron, Lookup, NearCard, UnknownBarcode
+    from evergreen_groups.desk import FoundPatron, Lookup, UnknownBarcode
 
 WARNINGS: Mapping[str, Message] = {
     "card-not-active": Message("{name}'s card is inactive: check that it is theirs"),
@@ -183,9 +177,9 @@ def describe_change(field: str, before: int, after: int | None, names: GroupName
 
 
 def _group_lines(group: PlannedGroup) -> Iterator[str]:
-    number, members = group.number, group.members_before
+    number = group.number
     yield "  " + group_line(group, gettext("New group") if number is None else gettext("Group {group}", group=number))
-    if staying := [printable(member.name) for member in members if member in group.after]:
+    if staying := [printable(member.name) for member in group.members_before if member in group.after]:
         yield "    " + gettext("other members: {names}", names="; ".join(staying))
 
 
@@ -289,7 +283,6 @@ def _describe_terminal_user(terminal_user: TerminalUser) -> str:
 
 
 def write_entry(entry: JournalEntry, stream: TextIO) -> None:
-    """Write a journal entry with its steps."""
     stream.writelines(f"{line}\n" for line in [_entry_line(entry), *map(_journal_step, entry.steps)])
 
 
@@ -324,13 +317,12 @@ def describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
 
 def similar_cards(unknown: UnknownBarcode) -> list[str]:
     """Return a heading and a line for each card that is nearly the same, if there are any."""
-    near = [_near_card(card) for card in unknown.near]
-    return [gettext("Similar cards:"), *near] if near else []
-
-
-def _near_card(card: NearCard) -> str:
-    barcode, name = printable(card.barcode), isolated(card.name)
-    return f"{barcode}  {name}" if card.active else gettext("{barcode}  {name} (old card)", barcode=barcode, name=name)
+    lines = []
+    for card in unknown.near:
+        barcode, name = printable(card.barcode), isolated(card.name)
+        old = gettext("{barcode}  {name} (old card)", barcode=barcode, name=name)
+        lines.append(f"{barcode}  {name}" if card.active else old)
+    return [gettext("Similar cards:"), *lines] if lines else []
 
 
 def write_found_patrons(found: Lookup, stream: TextIO, *, width: int) -> None:

@@ -75,12 +75,10 @@ class SpreadsheetColumn:
     mark: Callable[[Any], Mark] | None = None
 
     def values(self, rows: Iterable[Row]) -> list[Value]:
-        """Return the values of rows."""
         part, value_of = self.part, self.value
         return [None if (one := row[part]) is None else value_of(one) for row in rows]
 
     def marks(self, rows: Iterable[Row]) -> list[Mark]:
-        """Return the highlighting of rows."""
         part, mark_of = self.part, self.mark
         return ["" if mark_of is None or (one := row[part]) is None else mark_of(one) for row in rows]
 
@@ -107,7 +105,6 @@ class Formats:
         return self._format(kind, mark, {**self._kinds[kind], **_MARKS[mark], "valign": "top"})
 
     def heading(self, kind: ColumnKind) -> Any:
-        """Return the format for the heading of a column of this kind."""
         side = {"align": "left", "indent": 1} if kind in ("text", "flag", "id", "day") else {"align": "right"}
         return self._format(kind, "heading", {**side, **_HEADING})
 
@@ -168,20 +165,15 @@ def fill(
     sheet: Any, columns: Sequence[SpreadsheetColumn], rows: Sequence[Row], formats: Formats, *, frozen: int
 ) -> None:
     """Write heading and rows. The heading and the first ``frozen`` columns stay visible."""
-    lay_out(sheet, columns, widths_of(columns, rows), len(rows), formats, frozen=frozen)
+    widths = [width_of(column, rows) for column in columns]
+    lay_out(sheet, columns, widths, len(rows), formats, frozen=frozen)
     for index, column in enumerate(columns):
         for number, (value, mark) in enumerate(zip(column.values(rows), column.marks(rows), strict=True), 1):
             write_cell(sheet, number, index, value, formats.of(column.kind, mark))
 
 
 def lay_out(
-    sheet: Any,
-    columns: Sequence[SpreadsheetColumn],
-    widths: Sequence[int],
-    last: int,
-    formats: Formats,
-    *,
-    frozen: int,
+    sheet: Any, columns: Sequence[SpreadsheetColumn], widths: Sequence[int], last: int, formats: Formats, *, frozen: int
 ) -> None:
     """Write the heading, and set up everything except the rows; ``last`` is the index of the last row."""
     for index, column in enumerate(columns):
@@ -195,11 +187,6 @@ def lay_out(
     if sum(widths) > _MOST_ON_ONE_PAGE:
         sheet.fit_to_pages(2, 0)
         sheet.repeat_columns(0, frozen - 1)
-
-
-def widths_of(columns: Sequence[SpreadsheetColumn], rows: Sequence[Row]) -> list[int]:
-    """Return the width of each column in characters, from its heading and its values."""
-    return [width_of(column, rows) for column in columns]
 
 
 def width_of(column: SpreadsheetColumn, rows: Sequence[Row]) -> int:
@@ -299,12 +286,9 @@ class LongSheet:
 
 
 def fitted_widths(columns: Sequence[SpreadsheetColumn], rows: Iterable[Row], every: Iterator[Row]) -> list[int]:
-    """Return the widths of the columns of a long sheet.
-
-    Text and days are measured in the first of ``rows``, numbers in ``every`` row, which needs values only in these
-    columns.
-    """
-    widths = widths_of(columns, list(islice(rows, _MEASURED_ROWS)))
+    """Measure text and days in the first of ``rows``, and numbers in ``every`` row (which may lack the others)."""
+    measured = list(islice(rows, _MEASURED_ROWS))
+    widths = [width_of(column, measured) for column in columns]
     numbers = [pair for pair in enumerate(columns) if pair[1].kind not in ("text", "flag", "day")]
     while some := list(islice(every, _MEASURED_ROWS)):
         for index, column in numbers:
@@ -313,8 +297,7 @@ def fitted_widths(columns: Sequence[SpreadsheetColumn], rows: Iterable[Row], eve
 
 
 class RowWriter:
-    """Makes the rows of a sheet as XML; ``styles`` are the format numbers of all marks of its columns, column by
-    column.
+    """Makes the rows of a sheet as XML, with the format numbers (``styles``) of all marks of each of its columns.
 
     Rows and cells don't say where they are, because each follows the one before.
     """
@@ -330,7 +313,6 @@ class RowWriter:
 
     @staticmethod
     def _cells(column: SpreadsheetColumn, caches: Mapping[Mark, _CellCache], rows: Sequence[Row]) -> list[str]:
-        """Return the column's cells."""
         values = column.values(rows)
         if column.mark is None:
             unmarked = caches[""]
@@ -372,7 +354,8 @@ class StreamedWorkbook:
         self._row = 1
         self._waiting: list[bytes] = []
         self._sheets: list[tuple[str, str, str]] = []
-        self._styles: list[list[int]] = []
+        self.styles: list[list[int]] = []
+        """The format numbers of each long sheet's sample cells."""
 
     def copy_from(self, whole: bytes, long: Sequence[LongSheet]) -> None:
         """Copy a workbook whose second and following sheets are ``long``, without their rows.
@@ -393,23 +376,17 @@ class StreamedWorkbook:
         samples = _SAMPLES.search(content)
         if samples is None:
             raise ValueError("a long sheet has a row of samples")
-        self._styles.append([int(number) for number in _STYLE.findall(samples[0])])
+        self.styles.append([int(number) for number in _STYLE.findall(samples[0])])
         head = _DIMENSION.sub("", content[: samples.start()])  # optional, and covers only the samples
         return head, content[samples.end() :]
 
-    def styles(self, index: int) -> list[int]:
-        """Return the format numbers of a long sheet's sample cells."""
-        return self._styles[index]
-
     def begin(self, index: int) -> None:
-        """Begin writing the rows of a long sheet."""
         name, head, _tail = self._sheets[index]
         self._entry = self._archive.open(_archive_entry(name), "w")
         self._entry.write(head.encode())
         self._row = 1
 
     def add(self, rows: Sequence[bytes]) -> None:
-        """Append rows to the current sheet."""
         self._row += len(rows)
         self._waiting += rows
         if len(self._waiting) >= _BATCH_SIZE:
@@ -450,7 +427,6 @@ class StreamedWorkbook:
         self._entry.close()
 
     def close(self) -> None:
-        """Complete the workbook."""
         self._archive.close()
 
     def abandon(self) -> None:

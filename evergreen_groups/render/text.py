@@ -87,5 +87,4 @@ def error_sentences(error: EvergreenGroupsError) -> str:
 
 
 def capitalized(text: str) -> str:
-    """Return ``text`` with its first letter in upper case."""
     return f"{text[:1].upper()}{text[1:]}"

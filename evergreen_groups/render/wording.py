@@ -72,8 +72,7 @@ def _conditions(criteria: Criteria) -> Iterator[str]:
         fines=criteria.min_total,
     )
     if criteria.orgs:
-        libraries = _any_of(criteria.orgs)
-        yield gettext("with a member at {libraries} or below", libraries=libraries)
+        yield gettext("with a member at {libraries} or below", libraries=_any_of(criteria.orgs))
     yield from _filter_conditions(criteria.choice)
 
 
@@ -87,8 +86,7 @@ def _filter_conditions(choice: Choice) -> Iterator[str]:
     if choice.with_juvenile:
         yield gettext("with a juvenile member")
     if choice.profiles:
-        profiles = _any_of(choice.profiles)
-        yield gettext("with a member of profile {profiles} or below", profiles=profiles)
+        yield gettext("with a member of profile {profiles} or below", profiles=_any_of(choice.profiles))
     if choice.over_limit is not None:
         over, within = gettext("with a member over the limit"), gettext("with no member over the limit")
         yield over if choice.over_limit else within

@@ -19,8 +19,9 @@ from support.states import state_in
 from evergreen_groups import hooks
 from evergreen_groups.changes import Action, PlanRequest
 from evergreen_groups.client import Client
-from evergreen_groups.render import write_check_json, write_details, write_draft, write_json
+from evergreen_groups.render import write_draft
 from evergreen_groups.render.desk import group_sums
+from evergreen_groups.render.group import write_check_json, write_details, write_json
 from evergreen_groups.sandbox import Sandbox
 
 MILL = 21

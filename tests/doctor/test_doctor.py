@@ -32,7 +32,7 @@ from evergreen_groups.errors import ConfigurationError, DataError, StateError, T
 from evergreen_groups.language import Language, gettext, use_language
 from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message, own_pip
-from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
+from evergreen_groups.render.doctor import DiagnosisWriter, write_diagnosis_json
 from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome, RunStatus, State

@@ -26,7 +26,7 @@ from evergreen_groups.doctor import Finding, Verdict
 from evergreen_groups.mail import Letter, build_message
 from evergreen_groups.mail.mailer import Outbox
 from evergreen_groups.message import own_pip
-from evergreen_groups.render import write_diagnosis_json
+from evergreen_groups.render.doctor import write_diagnosis_json
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -21,41 +20,31 @@ from support.letters import (
     LEAD,
     OTHER_ADULT,
     change,
+    document_of,
     library_address,
+    of_family,
     penalize,
+    read_for,
 )
 
-from evergreen_groups.ils import OrgUnits
-from evergreen_groups.letters import FamilyLetter, Letters, NoLetter, read_letters
-from evergreen_groups.nightly import Readers
-from evergreen_groups.render.letters import write_letters
+from evergreen_groups.letters import Letters, NoLetter, read_letters
 from evergreen_groups.report import GUARDIAN, Criteria, Report, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import LanguageSettings, LetterSettings
 from evergreen_groups.settings.values import LetterTexts
 
-EVERY, STOCK = Criteria(), LetterSettings()
+EVERY, STOCK, UTC = Criteria(), LetterSettings(), LanguageSettings(timezone="UTC")
 NAMES = ("Adaeze", "Chidi", "Ifeoma", "Emeka", "Ngozi", "Obinna")
 
 
 def read(sandbox: Sandbox, criteria: Criteria = EVERY) -> tuple[Report, Letters]:
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        report = build_report(gateway, criteria)
-        return report, read_letters(gateway, report)
+    return read_for(sandbox, criteria)
 
 
 def document(
-    report: Report, made: Letters, settings: LetterSettings = STOCK, language: LanguageSettings | None = None
+    report: Report, made: Letters, settings: LetterSettings = STOCK, language: LanguageSettings = UTC
 ) -> lxml.html.HtmlElement:
-    stream = io.StringIO()
-    readers = Readers(language or LanguageSettings(timezone="UTC"), report.org_units)
-    upwards = OrgUnits.shortnames_upwards(report.org_units)
-    write_letters(made, stream, settings, readers.of_library, upwards.__getitem__)
-    return lxml.html.document_fromstring(stream.getvalue())
-
-
-def of_family(made: Letters) -> FamilyLetter:
-    return next(letter for letter in made.letters if letter.group == FAMILY)
+    return lxml.html.document_fromstring(document_of(report, made, settings, language))
 
 
 def sheet_of_family(sandbox: Sandbox, *settings: Any) -> lxml.html.HtmlElement:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,15 +13,11 @@ import pytest
 from selenium.webdriver import Chrome
 from support.bills_and_items import bill
 from support.desk_browser import chromium
-from support.gateways import gateway_of
-from support.letters import FAMILY, LEAD, change, library_address
+from support.letters import FAMILY, LEAD, change, document_of, library_address, of_family, read_for
 from support.printed_pages import sheets_of, words_of
 
-from evergreen_groups.ils import OrgUnits
-from evergreen_groups.letters import Letters, read_letters
-from evergreen_groups.nightly import Readers
-from evergreen_groups.render.letters import write_letters
-from evergreen_groups.report import Criteria, Report, build_report
+from evergreen_groups.letters import Letters
+from evergreen_groups.report import Criteria, Report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import LanguageSettings, LetterSettings
 
@@ -88,19 +83,10 @@ def browser() -> Iterator[Chrome]:
         yield browser
 
 
-def letters_of(url: str, account: str, criteria: Criteria = EVERY) -> tuple[Report, Letters]:
-    with gateway_of(url, account) as gateway:
-        report = build_report(gateway, criteria)
-        return report, read_letters(gateway, report)
-
-
 def page(directory: Path, report: Report, made: Letters, envelope: str, language: str = "en") -> Path:
-    stream = io.StringIO()
-    readers = Readers(LanguageSettings(default=language, timezone="UTC"), report.org_units)
-    upwards = OrgUnits.shortnames_upwards(report.org_units)
-    write_letters(made, stream, LetterSettings(envelope), readers.of_library, upwards.__getitem__)
     path = directory / f"{envelope}-{language}.html"
-    path.write_text(stream.getvalue(), "utf-8")
+    settings = LetterSettings(envelope), LanguageSettings(default=language, timezone="UTC")
+    path.write_text(document_of(report, made, *settings), "utf-8")
     return path
 
 
@@ -113,7 +99,7 @@ def printed(browser: Chrome, file: Path) -> bytes:
 
 def test_500_families_are_500_sheets(browser: Chrome, tmp_path: Path) -> None:
     with Sandbox(patrons=60_000) as running:
-        report, made = letters_of(running.url, running.report_account[0], Criteria(top=1000))
+        report, made = read_for(running, Criteria(top=1000), running.report_account[0])
     # A school in the sample data has 59 pupils who owe something, which fill five sheets.
     families = [letter for letter in made.letters if len(letter.statement.members) < 12]
     made = replace(made, letters=tuple(families[:500]))
@@ -130,7 +116,7 @@ def test_a_long_letter_has_more_sheets_and_the_next_begins_on_a_new_one(
 ) -> None:
     for number in range(40):
         bill(sandbox, LEAD, "1.00", kind=f"Kind {number}")
-    report, made = letters_of(sandbox.url, "consortium_staff")
+    report, made = read_for(sandbox, EVERY)
     assert FAMILY in [letter.group for letter in made.letters]
     document = printed(browser, page(tmp_path, report, made, envelope))
     assert sheets_of(document) == len(made.letters) + 1
@@ -142,7 +128,7 @@ def test_the_margins_are_empty(sandbox: Sandbox, browser: Chrome, tmp_path: Path
         bill(sandbox, LEAD, "1.00", kind=f"Kind {number} {'x' * 120}")
     change(sandbox, LEAD, first_given_name="Maximiliana " * 12)
     library_address(sandbox, street2="Suite 1200, Building C, Lower Harbor " * 4)
-    report, made = letters_of(sandbox.url, "consortium_staff")
+    report, made = read_for(sandbox, EVERY)
     words = words_of(printed(browser, page(tmp_path, report, made, envelope)))
     assert {word.sheet for word in words} > set(range(len(made.letters)))
     paper, allowed = PAPERS[envelope], 0.5  # italic and rounded letters
@@ -168,8 +154,8 @@ def test_the_window_shows_the_address_and_nothing_else(
     if long:
         change(sandbox, LEAD, first_given_name="Maximiliana Theodora", family_name="Castellanos-Whitfield-Okonkwo")
         sandbox._store.update("aua", 1001, {"street2": "apt. 12 B, second staircase"})
-    report, made = letters_of(sandbox.url, "consortium_staff")
-    letter = next(one for one in made.letters if one.group == FAMILY)
+    report, made = read_for(sandbox, EVERY)
+    letter = of_family(made)
     browser.get(page(tmp_path, report, replace(made, letters=(letter,)), envelope, language).as_uri())
     paper = PAPERS[envelope]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})

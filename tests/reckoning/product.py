@@ -28,8 +28,8 @@ from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundErr
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule
 from evergreen_groups.nightly import choice_of
-from evergreen_groups.render import write_check_json
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
+from evergreen_groups.render.group import write_check_json
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria, History, Report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox

@@ -25,8 +25,8 @@ from evergreen_groups import hooks
 from evergreen_groups.changes import PlanOutcome
 from evergreen_groups.client import Client, Plan
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.render import write_check_json
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
+from evergreen_groups.render.group import write_check_json
 from evergreen_groups.render.report import render
 
 ACCOUNTS = ("a superuser", "sees all patrons", "sees one library", "as it comes")

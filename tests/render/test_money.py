@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import json
 import re
 from collections.abc import Callable
@@ -11,11 +10,10 @@ from datetime import date
 from decimal import Decimal
 from importlib import resources
 
-import openpyxl
 import pytest
 from support.desk_browser import chromium
 from support.detailed_reports import detailed
-from support.rendered import written, written_bytes
+from support.rendered import workbook, written
 from support.report_samples import blocked_report, changed_report
 
 from evergreen_groups.language import Language, day, enumeration, languages, money_form, number, price, use_language
@@ -57,8 +55,9 @@ def test_a_document_has_one_form(language: Language, document: str) -> None:
 def test_so_have_spreadsheets(language: Language) -> None:
     with use_language(language):
         before, after = money_form().around[0]
-        book = openpyxl.load_workbook(io.BytesIO(written_bytes(detailed(), "xlsx")))
-        formats = {cell.number_format for row in book.worksheets[1].iter_rows(min_row=2) for cell in row}
+        formats = {
+            cell.number_format for row in workbook(detailed()).worksheets[1].iter_rows(min_row=2) for cell in row
+        }
     money = {form.partition(";")[0] for form in formats if ".00" in form}
     assert money == {f'"{before}"#,##0.00' if before else f'#,##0.00"{after}"'}
 

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn, aligned, wrapped
-
-TEXTS = st.text(st.sampled_from("ab c-é山田e\u0301\u200f\xa0\u202f,."), max_size=30)
-
-
-@given(TEXTS, st.integers(2, 20))
-def test_no_line_is_wider_than_it_may_be(text: str, width: int) -> None:
-    assert all(cell_len(line) <= width for line in wrapped(text, width))
 
 
 @pytest.mark.parametrize("blank", ["\xa0", "\u202f"])

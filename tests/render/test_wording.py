@@ -10,19 +10,15 @@ from support.report_samples import hostile_texts
 
 from evergreen_groups.render import printable
 from evergreen_groups.render.wording import describe_criteria
-from evergreen_groups.report import Criteria
+from evergreen_groups.report import Choice, Criteria
 from evergreen_groups.values import plain_amount, plain_amount_or_none
 
 
 @pytest.mark.parametrize(
-    ("value", "programs"),
-    [("1234567.5", "1234567.50"), ("-3.25", "-3.25"), ("-0.00", "0.00"), ("0", "0.00")],
+    ("value", "programs"), [("1234567.5", "1234567.50"), ("-3.25", "-3.25"), ("-0.00", "0.00"), ("0", "0.00")]
 )
 def test_amounts(value: str, programs: str) -> None:
     assert plain_amount(Decimal(value)) == plain_amount_or_none(Decimal(value)) == programs
-
-
-def test_no_amount_is_not_nought() -> None:
     assert plain_amount_or_none(None) is None
 
 
@@ -60,6 +56,12 @@ def test_printable_once_is_enough(text: str) -> None:
             Criteria(min_total=Decimal("1000.00"), orgs=("A", "B", "C"), top=1500, sort="members"),
             "Groups of 2 or more members who together owe $1,000.00 or more, with a member at "
             "A, B or C or below; at most 1,500; most members first",
+        ),
+        (
+            Criteria(choice=Choice(60, ("lost materials", "damage"), True, True, False, True, ("Child",)), sort="age"),
+            "Groups of 2 or more members who together owe $25.00 or more, owing for 60 days or more, owing for lost "
+            "materials or damage, with items overdue, with a juvenile member, with a member of profile Child or "
+            "below, with no member over the limit, with a member blocked in Evergreen; longest owing first",
         ),
     ],
 )

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+from support.gateways import gateway_of
+
+from evergreen_groups.ils import OrgUnits
+from evergreen_groups.letters import FamilyLetter, Letters, read_letters
+from evergreen_groups.nightly import Readers
+from evergreen_groups.render.letters import write_letters
+from evergreen_groups.report import Criteria, Report, build_report
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings.sections import LanguageSettings, LetterSettings
 
 FAMILY, LEAD, OTHER_ADULT = 1001, 1001, 1002
 CHILDREN = (1003, 1004, 1005, 1006)
@@ -26,3 +35,21 @@ def library_address(sandbox: Sandbox, field: str = "mailing_address", **fields: 
     place = {"state": "MN", "post_code": "55550", "country": "USA", "valid": "t"}
     id = sandbox._store.insert("aoa", {**row, **place, **fields})
     sandbox._store.update("aou", HARBOR, {field: id, "phone": "555-0111"})
+
+
+def read_for(sandbox: Sandbox, criteria: Criteria, account: str = "consortium_staff") -> tuple[Report, Letters]:
+    with gateway_of(sandbox.url, account) as gateway:
+        report = build_report(gateway, criteria)
+        return report, read_letters(gateway, report)
+
+
+def document_of(report: Report, made: Letters, settings: LetterSettings, language: LanguageSettings) -> str:
+    stream = io.StringIO()
+    readers = Readers(language, report.org_units)
+    upwards = OrgUnits.shortnames_upwards(report.org_units)
+    write_letters(made, stream, settings, readers.of_library, upwards.__getitem__)
+    return stream.getvalue()
+
+
+def of_family(made: Letters) -> FamilyLetter:
+    return next(letter for letter in made.letters if letter.group == FAMILY)

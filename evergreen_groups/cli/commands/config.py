@@ -33,7 +33,7 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
     one (report.min_total). Values that differ from the default are
     highlighted, with the default after them. Secrets aren't shown, only their origins. The output is TOML.
     """
-    from evergreen_groups.render import write_values, write_values_json
+    from evergreen_groups.render import configuration
     from evergreen_groups.settings import closest_name, effective_values
     from evergreen_groups.settings import reading as load
 
@@ -55,10 +55,10 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
     ]
     with session.output("json" if as_json else "table") as stream:
         if as_json:
-            write_values_json(reading.source, wanted, stream)
+            configuration.write_values_json(reading.source, wanted, stream)
         else:
             color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-            write_values(reading.source, wanted, stream, color=color)
+            configuration.write_values(reading.source, wanted, stream, color=color)
     # Faults come after the values: a fault in one setting shouldn't hide the others.
     if not reading.faults:
         return exit_status.DONE
@@ -82,15 +82,15 @@ def check_command(session: Invocation, as_json: bool) -> int:
     """
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.doctor import Verdict, check_configuration
-    from evergreen_groups.render import write_faults, write_faults_json
+    from evergreen_groups.render import configuration
 
     reading, found = check_configuration(session.config_file, os.environ)
     _set_language(reading)
     with session.output("json" if as_json else "table") as stream:
         if as_json:
-            write_faults_json(reading.source, found, stream)
+            configuration.write_faults_json(reading.source, found, stream)
         elif found or not session.quiet:
-            write_faults(reading.source, found, stream, width=terminal_width())
+            configuration.write_faults(reading.source, found, stream, width=terminal_width())
     wrong = any(one.finding.verdict is Verdict.FAILED for one in found)
     return exit_status.CONFIGURATION if wrong else exit_status.DONE
 

@@ -47,17 +47,17 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
     """
     from evergreen_groups.cli import terminal_width
     from evergreen_groups.doctor import Verdict, run
-    from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
+    from evergreen_groups.render import doctor
 
     with suppress(ConfigurationError):  # reported as a finding below
         set_language(subject.settings.language.language(terminal_language(os.environ)))
     stream = standard_output("json" if as_json else "table")
     if as_json:
         diagnosis = run(subject)
-        write_diagnosis_json(diagnosis, stream)
+        doctor.write_diagnosis_json(diagnosis, stream)
     else:
         color = stream.isatty() and not os.environ.get("NO_COLOR")
-        writer = DiagnosisWriter(stream, width=terminal_width(), color=color)
+        writer = doctor.DiagnosisWriter(stream, width=terminal_width(), color=color)
 
         def on_finding(finding: Finding) -> None:
             if not quiet or finding.verdict in (Verdict.WARNING, Verdict.FAILED):

@@ -51,7 +51,7 @@ def show_command(
         raise one_required("BARCODE", "--name", "--user", "--group")
     chosen_format = requested_format(as_json, output_format) or "table"
     from evergreen_groups.cli import terminal_width
-    from evergreen_groups.render import write_details, write_json
+    from evergreen_groups.render import group as writers
 
     with session.client() as client, explain_unknown_barcodes(session, client.gateway, [barcode or ""]):
         if name is not None:
@@ -65,9 +65,9 @@ def show_command(
                 details = client.details.of_group(group or 0)
     with session.output(chosen_format) as stream:
         if chosen_format == "json":
-            write_json(details, stream)
+            writers.write_json(details, stream)
         else:
-            write_details(details, stream, width=terminal_width())
+            writers.write_details(details, stream, width=terminal_width())
     return exit_status.DONE if details.complete else exit_status.INCOMPLETE
 
 
@@ -96,7 +96,7 @@ def check_command(
         raise one_required("BARCODE", "--user")
     chosen_format = requested_format(as_json, output_format) or "table"
     from evergreen_groups.cli import terminal_width
-    from evergreen_groups.render import write_check, write_check_json
+    from evergreen_groups.render import group as writers
 
     with (
         session.client() as client,
@@ -109,9 +109,9 @@ def check_command(
             check = client.checks.of_user(user or 0, all_members=all_members)
     with session.output(chosen_format) as stream:
         if chosen_format == "json":
-            write_check_json(check, stream)
+            writers.write_check_json(check, stream)
         else:
-            write_check(check, stream, width=terminal_width())
+            writers.write_check(check, stream, width=terminal_width())
     if check.over_limit:
         return exit_status.BLOCKED
     return exit_status.DONE if check.complete else exit_status.INCOMPLETE

@@ -53,18 +53,18 @@ def upgrade_command(invocation: Invocation, dialect: str | None, as_json: bool) 
 @click.pass_obj
 def check_command(invocation: Invocation, as_json: bool) -> None:
     """Check the database for damage, and show what it contains."""
-    from evergreen_groups.render import examination_document, write_examination
+    from evergreen_groups.render import doctor
     from evergreen_groups.state import examine
 
     with invocation.state() as state:
         where = state.database.where
         found = examine(state.database, thoroughly=True) if state.database.is_there else None
     if as_json:
-        write_json(examination_document(found))
+        write_json(doctor.examination_document(found))
     elif found is None:
         click.echo(gettext("{path} doesn't exist yet: the first run creates it", path=where))
     else:
-        write_examination(found, sys.stdout)
+        doctor.write_examination(found, sys.stdout)
 
 
 @state_command.command("backup")

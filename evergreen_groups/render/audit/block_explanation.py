@@ -9,19 +9,11 @@ from rich.cells import cell_len, set_cell_size
 
 from evergreen_groups.audit import PenaltyFate
 from evergreen_groups.ils import PenaltyKinds
-from evergreen_groups.language import (
-    day,
-    enumeration,
-    gettext,
-    ngettext,
-    pgettext,
-    price,
-    time_with_zone,
-)
+from evergreen_groups.language import day, enumeration, gettext, ngettext, pgettext, price, time_with_zone
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
 from evergreen_groups.render.columns import Cell, Columns, TextColumn
-from evergreen_groups.render.json_documents import limit_document, penalty_document, text
+from evergreen_groups.render.json_documents import limit_document, patron_document, penalty_document, text
 from evergreen_groups.render.wording import CONFIDENTIAL, NOT_DECIDED, describe_other_block, describe_penalty
 from evergreen_groups.values import ZERO, plain_amount, plain_amount_or_none
 
@@ -189,9 +181,7 @@ SCHEMA = "evergreen-groups/block-explanation/1"
 
 
 def write_block_explanation_json(explanation: BlockExplanation, stream: TextIO) -> None:
-    """Write one JSON object. Amounts are strings with two decimal places; null means that the account can't see the
-    value.
-    """
+    """Write one JSON object. Amounts are strings with two decimal places; null is what the account can't see."""
     member, threshold, decision = explanation.member, explanation.threshold, explanation.member.decision
     looked_at, bills = explanation.looked_at, explanation.bills
     document = {
@@ -200,10 +190,7 @@ def write_block_explanation_json(explanation: BlockExplanation, stream: TextIO) 
         "gateway": explanation.gateway,
         "complete": explanation.complete,
         "patron": {
-            "id": member.id,
-            "name": member.name,
-            "barcode": member.barcode,
-            "library": member.library,
+            **patron_document(member.patron),
             "profile": explanation.profile,
             "own_fines": plain_amount(member.own_fines),
         },

@@ -40,7 +40,6 @@ class PatronFindingRow(NamedTuple):
 
     @property
     def member(self) -> Member:
-        """The patron."""
         return self.finding.member
 
     @property
@@ -196,12 +195,7 @@ THRESHOLD: tuple[Column[ThresholdFinding], ...] = (
     Column("", lambda finding: describe_limit(finding.limit), Message("Limit"), page="limit"),
     Column("patron_count", lambda finding: finding.patron_count, Message("Patrons"), "number", page="patrons"),
     Column("", lambda finding: Why(((gettext(describe_reason(finding.reason)), ""),)), Message("Why"), page="why"),
-    Column(
-        "",
-        lambda finding: [advice_for(finding.kind, finding.reason, None)],
-        Message("What to do"),
-        page="to_do",
-    ),
+    Column("", lambda finding: [advice_for(finding.kind, finding.reason, None)], Message("What to do"), page="to_do"),
 )
 GROUP: tuple[Column[GroupFindingRow], ...] = (
     _KIND,

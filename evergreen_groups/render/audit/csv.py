@@ -25,10 +25,7 @@ _FIRST = (
 
 
 def write_rows(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write the header and the rows, each ending in CR LF. Text that a spreadsheet would take for a formula is escaped.
-
-    With a staff ``client``, rows of groups link to the group's page.
-    """
+    """Write the header and the rows, each ending in CR LF. With a staff ``client``, groups link to their pages."""
     every: tuple[Column[Any], ...] = (*columns.PATRON, *columns.THRESHOLD, *columns.GROUP)
     names = dict.fromkeys((*_FIRST, *(column.name for column in every if column.name and column.for_csv)))
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\r\n")

@@ -42,10 +42,7 @@ def write_document(audit: Audit, stream: TextIO, *, client: StaffClient | None =
 
 
 def write_lines(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write JSON lines: the head, then one line for each finding, to limit memory use.
-
-    With a staff ``client``, groups link to their pages.
-    """
+    """Write JSON lines: the head, then one line for each finding, to limit memory use."""
     stream.write(line({"schema": LINES_SCHEMA, **_head(audit), "groups_to_keep": list(audit.to_keep)}))
     for documents in _lists(audit, client).values():
         stream.writelines(map(line, documents))

@@ -79,10 +79,7 @@ def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Sec
 
 
 def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write the page: a section with a table for each kind of finding.
-
-    With a staff ``client``, names link to patrons and groups to their pages.
-    """
+    """Write the page. With a staff ``client``, names link to patrons and groups to their pages."""
     sections = [_section(audit, kind, client) for kind in kinds_found(audit)]
     write_template(
         "audit.html",

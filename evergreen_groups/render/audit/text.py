@@ -37,10 +37,7 @@ if TYPE_CHECKING:
 
 
 def write_listing(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
-    """Write the findings by kind, two lines for each.
-
-    With a staff ``client``, the address of each group's page is shown.
-    """
+    """Write the findings by kind, two lines for each. With a staff ``client``, groups have their page's address."""
     stream.writelines(f"{line}\n" for line in _lines(audit, client))
 
 
@@ -112,9 +109,7 @@ def _plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
         yield gettext(NOTHING_FOUND)
         return
     yield ngettext(
-        "Recalculate the penalties of {count} patron:",
-        "Recalculate the penalties of {count} patrons:",
-        len(findings),
+        "Recalculate the penalties of {count} patron:", "Recalculate the penalties of {count} patrons:", len(findings)
     )
     for finding in findings:
         yield f"  {person_heading(finding)}"

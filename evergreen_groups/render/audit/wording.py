@@ -5,18 +5,10 @@ A :class:`Message` serves programs in English as it is, and people through ``get
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit import (
-    Audit,
-    AuditCriteria,
-    FindingKind,
-    GroupFinding,
-    PatronFinding,
-    ThresholdFinding,
-)
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding, ThresholdFinding
 from evergreen_groups.language import enumeration, gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
@@ -147,7 +139,6 @@ LEVELS = {
 
 
 def describe_reason(reason: Reason) -> Message:
-    """Return a reason as a phrase."""
     return _with_values(REASONS[reason.code], reason)
 
 
@@ -165,7 +156,6 @@ def _with_values(words: Message, reason: Reason) -> Message:
 
 
 def with_weight(piece: Evidence) -> str:
-    """Describe a piece of evidence with its weight."""
     return f"{gettext(describe_evidence(piece))} ({piece.weight:+})"
 
 
@@ -244,19 +234,12 @@ def describe_scope(criteria: AuditCriteria) -> str:
 
 def describe_patron_finding(finding: PatronFinding) -> str:
     """Describe a patron's finding in one line: amounts, reason and blocks."""
-    return "; ".join(_phrases(finding))
-
-
-def _phrases(finding: PatronFinding) -> Iterator[str]:
     own, together = finding.member.own_fines, finding.group_fines
-    if together is None:
-        yield gettext("own fines {own}", own=own)
-    else:
-        yield gettext("own fines {own}, the group's {together}", own=own, together=together)
-    yield printable(gettext(describe_reason(finding.reason)))
-    if finding.limits_differ:
-        yield printable(gettext(applied_limit(finding.member)))
-    yield from map(describe_penalty, finding.blocks)
+    amounts = gettext("own fines {own}", own=own)
+    if together is not None:
+        amounts = gettext("own fines {own}, the group's {together}", own=own, together=together)
+    reasons = [describe_reason(finding.reason), *([applied_limit(finding.member)] if finding.limits_differ else [])]
+    return "; ".join((amounts, *(printable(gettext(one)) for one in reasons), *map(describe_penalty, finding.blocks)))
 
 
 def describe_group_finding(finding: GroupFinding) -> str:
@@ -289,7 +272,6 @@ def describe_unlisted(audit: Audit, kind: FindingKind) -> str:
 
 
 def kinds_found(audit: Audit) -> list[FindingKind]:
-    """Return the kinds that have findings."""
     return [kind for kind in FindingKind if audit.count(kind)]
 
 
@@ -332,10 +314,7 @@ _ADVICE = {
 
 
 def advice_for(kind: FindingKind, reason: Reason, barcode: str | None) -> Advice:
-    """Return the advice for a finding of ``kind`` with this reason; ``barcode`` is the patron's.
-
-    A reason that has no entry gets the general advice for its kind.
-    """
+    """Return the advice for this reason, or else for the ``kind`` of finding; ``barcode`` is the patron's."""
     text, command = _ADVICE.get(reason.code) or (WHAT_TO_DO[kind], "")
     if barcode is None and "{barcode}" in command:
         command = ""

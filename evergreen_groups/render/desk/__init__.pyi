@@ -2,7 +2,6 @@ from .group import HEADER_CELLS as HEADER_CELLS
 from .group import DeskLinks as DeskLinks
 from .group import TrendView as TrendView
 from .group import client_from as client_from
-from .group import csv_name as csv_name
 from .group import group_sums as group_sums
 from .group import may_sort_by as may_sort_by
 from .group import member_rows as member_rows

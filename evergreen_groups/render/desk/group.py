@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import urlencode
 
@@ -183,13 +184,6 @@ def _csv_cell(value: str | int | Decimal | date | None) -> str:
     return escape_formula(value) if isinstance(value, str) else "" if value is None else str(value)
 
 
-def csv_name(group: int) -> str:
-    """Return the name of the file to save, by the group's number only: file names leak easily and must not name a
-    patron.
-    """
-    return f"group-{group}.csv"
-
-
 def may_sort_by(text: str) -> bool:
     """Whether ``text`` is a column's key, optionally preceded by ``-`` for descending order."""
     return text.removeprefix("-") in _BY_KEY
@@ -278,15 +272,12 @@ class DeskLinks:
         return f"{self.root}/patrons/{self.patron}/group{part}?{asked}{_client_query(self.client, in_tab=self.in_tab)}"
 
     def of(self, patron: int) -> DeskLinks:
-        """Return the same for another patron."""
         return replace(self, patron=patron)
 
     def outside_tab(self) -> DeskLinks:
-        """Return the same outside the client's tab."""
         return replace(self, in_tab=False)
 
     def patron_page(self, patron: int, tab: str = "checkout") -> str:
-        """Return the address of a patron in the client."""
         return StaffClient(self.client).patron_page(patron, tab)
 
     @property
@@ -305,7 +296,6 @@ class DeskLinks:
 
 @lru_cache(64)  # the dozens of addresses on a page share the same parameters
 def _client_query(client: str, *, in_tab: bool) -> str:
-    """Return the query parameters that identify the client."""
     return urlencode({"client": client, **({"in": "tab"} if in_tab else {})}, safe="/")
 
 
@@ -351,17 +341,12 @@ def trend_view(nights: Sequence[GroupNight]) -> TrendView | None:
     if len(listed) < _FEWEST_NIGHTS:
         return None
     points = _points(nights)
-    lines: list[list[str]] = [[]]
-    for point in points:
-        if point is None:
-            lines.append([])
-        else:
-            lines[-1].append(f"{point[0]:.1f},{point[1]:.1f}")
+    lines = [list(filter(None, line)) for known, line in groupby(points, lambda point: point is not None) if known]
     return TrendView(
         nights=tuple(reversed(nights)),
         first=listed[0],
         latest=listed[-1],
-        lines=tuple(" ".join(line) for line in lines if len(line) > 1),
+        lines=tuple(" ".join(f"{x:.1f},{y:.1f}" for x, y in line) for line in lines if len(line) > 1),
         last=points[-1],
     )
 

@@ -11,13 +11,7 @@ from evergreen_groups.changes import GROUP, PENALTIES, Action, StepState
 from evergreen_groups.language import describe_advice, describe_problem, gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, printable, sentence
-from evergreen_groups.render.plans import (
-    STATES,
-    GroupNames,
-    describe_change,
-    describe_progress,
-    describe_reason,
-)
+from evergreen_groups.render.plans import STATES, GroupNames, describe_change, describe_progress, describe_reason
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, JournalEntry, JournalStep, StepReason
@@ -63,11 +57,17 @@ def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: b
     ended session is the supervisor's.
     """
     reason = step.reason
-    if step.refusal is not None:
-        text, advice = _missing_permission(step, libraries, approved=approved), gettext(_ASK_SOMEONE)
-        return ClerkReason(text, sentence(advice))
+    if (refusal := step.refusal) is not None:
+        text = describe_reason(reason)
+        if library := libraries.get(refusal.org_unit or 0):
+            lacks = Message("your login lacks the permission {permission} at {library}")
+            if approved:
+                lacks = Message("the supervisor's login lacks the permission {permission} at {library}")
+            text = gettext(lacks, permission=refusal.permission, library=printable(library))
+        return ClerkReason(text, sentence(gettext("have someone with this permission approve it")))
     if reason.code == "session-ended" and approved:
-        return ClerkReason(gettext(SUPERVISOR_ENDED), sentence(gettext(APPROVE_AGAIN)))
+        text = gettext("the supervisor's session ended before this change")
+        return ClerkReason(text, sentence(gettext("have it approved again")))
     if reason.code == "ils-not-understood":  # the reason has details for the log
         text = gettext("Evergreen's answer was incomplete")
     else:
@@ -75,32 +75,8 @@ def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: b
     return ClerkReason(text, sentence(gettext(_ADVICE.get(reason.code, _REPEAT_REST))))
 
 
-SUPERVISOR_ENDED = Message("the supervisor's session ended before this change")
-APPROVE_AGAIN = Message("have it approved again")
-_ASK_SOMEONE = Message("have someone with this permission approve it")
-
-
-def _missing_permission(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) -> str:
-    refusal = step.refusal
-    library = None if refusal is None else libraries.get(refusal.org_unit or 0)
-    if refusal is None or library is None:
-        return describe_reason(step.reason)
-    text = Message("your login lacks the permission {permission} at {library}")
-    if approved:
-        text = Message("the supervisor's login lacks the permission {permission} at {library}")
-    return gettext(text, permission=refusal.permission, library=printable(library))
-
-
 def explain_open_step(step: JournalStep) -> ClerkReason:
-    """Explain that the outcome of a sent step isn't known yet."""
     return ClerkReason(sentence(describe_reason(step.reason) or gettext(STATES[step.state])), gettext(_WAIT))
-
-
-def remark_about_done(reason: StepReason) -> str:
-    """Return what to check even though the step was done; usually empty."""
-    if reason.code in ("also-changed", "changed-again", "came-in-late", "another-answer"):
-        return gettext("Check the record: {reason}.", reason=describe_reason(reason))
-    return ""
 
 
 _RECALCULATED = {
@@ -121,9 +97,7 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class OutcomeLine:
-    """The outcome of one step: the patron, the text and the advice. With ``names_patron``, the text names the patron
-    already.
-    """
+    """The outcome of one step for a patron, and advice. With ``names_patron``, the text already has the name."""
 
     who: str
     text: str
@@ -148,9 +122,8 @@ class OutcomeView:
     """The box above the list. ``kind`` selects its look: done, problem, warning, or note while the change is under way.
 
     ``undoes`` says that the change undid another, so that undoing it means redoing that one; it is false for a redo.
-    ``patrons`` (ids) and
-    ``groups`` (numbers) tell the staff client's panel what to refresh. ``key`` identifies a request to undo, so that
-    its outcome can be asked for again.
+    ``patrons`` (ids) and ``groups`` (numbers) tell the staff client's panel what to refresh. ``key`` identifies a
+    request to undo, so that its outcome can be asked for again.
     """
 
     entry: str
@@ -173,16 +146,6 @@ class OutcomeView:
         return len(self.lines) > 1 or self.kind != "done" or any(line.advice for line in self.lines)
 
     @property
-    def undone_lines(self) -> tuple[OutcomeLine, ...]:
-        """The steps that weren't done and may need attention."""
-        return tuple(line for line in self.lines if not line.done)
-
-    @property
-    def done_lines(self) -> tuple[OutcomeLine, ...]:
-        """The steps that were done."""
-        return tuple(line for line in self.lines if line.done)
-
-    @property
     def title(self) -> str:
         """The outcome without a name, because page titles stay in the browser's history."""
         return gettext(_TITLES[self.kind])
@@ -199,10 +162,7 @@ def outcome_view(
     undoes: bool,
     key: str,
 ) -> OutcomeView:
-    """Return the view of a change.
-
-    ``patrons`` has the names of visible patrons by id, and ``libraries`` the short names of org units by id.
-    """
+    """Return the view of a change; ``patrons`` are the names of visible ones, ``libraries`` short names, both by id."""
     entry, under_way, hidden = change.entry, change.is_under_way, change.hidden_step_count
     approved = entry.operator.approved_by is not None
     states = [step.state for step in entry.steps]
@@ -213,9 +173,7 @@ def outcome_view(
     )
     if hidden:
         text = ngettext(
-            "{count} change to patrons your login can't see",
-            "{count} changes to patrons your login can't see",
-            hidden,
+            "{count} change to patrons your login can't see", "{count} changes to patrons your login can't see", hidden
         )
         lines += (OutcomeLine("", text, names_patron=True),)
     return OutcomeView(
@@ -253,9 +211,9 @@ def approval_request(entry: JournalEntry, this_group: int | None) -> ApprovalReq
         return ApprovalRequest("lead" if first.after else "no-lead", patrons, None)
     if first.after is None:
         return ApprovalRequest("remove", patrons, None)
-    return (
-        ApprovalRequest("join", patrons, None) if first.after == this_group else ApprovalRequest("move", patrons, there)
-    )
+    if first.after == this_group:
+        return ApprovalRequest("join", patrons, None)
+    return ApprovalRequest("move", patrons, there)
 
 
 def _wants_approval(entry: JournalEntry, step: JournalStep) -> bool:
@@ -287,10 +245,8 @@ def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, *, 
 def _all_done(entry: JournalEntry, lines: tuple[OutcomeLine, ...], *, undoes: bool) -> str:
     count = len({step.patron for step in entry.steps})
     if len(entry.steps) == 1:
-        line = lines[0]
-        text = line.text
-        if not line.names_patron:
-            text = gettext("{name}: {text}", name=isolated(line.who), text=text)
+        who, text = isolated(lines[0].who), lines[0].text
+        text = text if lines[0].names_patron else gettext("{name}: {text}", name=who, text=text)
     elif any(step.field != GROUP for step in entry.steps):
         text = ngettext("{count} patron changed", "{count} patrons changed", count)
     elif undoes:
@@ -316,7 +272,10 @@ def describe_step(
         if step.field == PENALTIES:
             return _recalculated(step.reason, who)
         text = _done(step, isolated(who), groups.for_patron(who), undone=undone)
-        return OutcomeLine(who, text, remark_about_done(step.reason), names_patron=True, done=True)
+        advice = ""
+        if step.reason.code in ("also-changed", "changed-again", "came-in-late", "another-answer"):
+            advice = gettext("Check the record: {reason}.", reason=describe_reason(step.reason))
+        return OutcomeLine(who, text, advice, names_patron=True, done=True)
     if under_way and step.state in (StepState.SENDING, StepState.PLANNED):
         return OutcomeLine(who, gettext(STATES[step.state]))
     if step.state is StepState.SENDING:
@@ -354,15 +313,11 @@ def _can_be_undone(step: JournalStep) -> bool:
 
 
 def groups_of(entry: JournalEntry) -> set[int]:
-    """Return the numbers of the groups that a change concerns."""
     moves = [step for step in entry.steps if step.field == GROUP]
     return {number for step in moves for number in (step.before, step.after, step.value) if number is not None}
 
 
-_PROBLEM_TITLES = {
-    401: Message("Your session has ended"),
-    403: Message("Not allowed"),
-}
+_PROBLEM_TITLES = {401: Message("Your session has ended"), 403: Message("Not allowed")}
 _PROBLEM_ADVICE = dict.fromkeys((429, 500, 502, 503, 504), _LATER)
 _OTHER = Message("That didn't work")
 

@@ -44,9 +44,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class MemberMark:
-    """A member of an affected group. ``mark`` says whether they join, leave or stay behind; empty if the group doesn't
-    shrink.
-    """
+    """A member of an affected group. ``mark`` says whether they join, leave or (if the group shrinks) stay behind."""
 
     member: Member
     mark: str
@@ -63,9 +61,7 @@ class GroupView:
 
 
 def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
-    """Return the values for the page of a plan. ``action`` is the form's name for the change, ``this_group`` the page's
-    group.
-    """
+    """Return the values for the page of ``this_group`` with a plan. ``action`` is the form's name for the change."""
     expected = _EXPECTED.get(action, _EXPECTED_ANYWHERE)
     # A new group holds only the patron named in the step, so there is nothing more to show.
     groups = {group.before.number: group for group in draft.groups if group.before is not None}

@@ -107,7 +107,6 @@ def _set_by(penalty: Penalty, staff: Mapping[int, str]) -> str:
 
 
 def describe_own_limit(limit: Limit) -> str:
-    """Describe the limit that applies to a member."""
     if limit.amount is None:
         return gettext("No limit.")
     if limit.comparison is Comparison.REACHES:

@@ -1,10 +1,11 @@
-"""Letters as a document to print, a sheet for each family; and who gets none, as text and JSON."""
+"""Letters as a document to print, and a mail-merge file of the people who owe; who gets none, as text and JSON."""
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.language import current_language, first_available, gettext, use_language
@@ -12,15 +13,17 @@ from evergreen_groups.letters import Debtors, NoLetter
 from evergreen_groups.message import Message
 from evergreen_groups.render.desk import HOW_TO_PAY, statement_page
 from evergreen_groups.render.pages import write_template
-from evergreen_groups.report import GUARDIAN
+from evergreen_groups.render.text import escape_formula
+from evergreen_groups.report import GUARDIAN, WAYS, PostalAddress
 from evergreen_groups.settings import StatementSettings
+from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
     from evergreen_groups.language import Language
-    from evergreen_groups.letters import FamilyLetter, LeftOut, Letters
+    from evergreen_groups.letters import Debtor, FamilyLetter, LeftOut, Letters
     from evergreen_groups.render.desk import StatementPage
     from evergreen_groups.settings import LetterSettings
 
@@ -166,4 +169,46 @@ def describe_left_out(left_out: Sequence[LeftOut]) -> Iterator[str]:
             text,
             reason=gettext(REASONS[reason]),
             groups=", ".join(gettext("group {group}", group=number) for number in numbers),
+        )
+
+
+def _part(name: str, one: Debtor) -> str:
+    return str(getattr(one.addressee.address, name))
+
+
+def _way(name: str, one: Debtor) -> str:
+    return str(getattr(one.addressee.contact, name))
+
+
+_COLUMNS: dict[str, Callable[[Debtor], Any]] = {
+    "group": lambda one: one.group,
+    "library": lambda one: one.member.library,
+    "patron": lambda one: one.member.id,
+    "barcode": lambda one: one.member.barcode,
+    "patron_name": lambda one: one.member.name,
+    "minor": lambda one: "true" if one.minor else "false",
+    "own_fines": lambda one: plain_amount(one.member.own_fines),
+    "owing_since": lambda one: one.owing_since and one.owing_since.date().isoformat(),
+    "age_band": lambda one: one.age_band and one.age_band.text,
+    "contact": lambda one: one.addressee.patron,
+    "contact_role": lambda one: one.addressee.contact.role,
+    "contact_name": lambda one: one.addressee.name,
+    **{name: partial(_part, name) for name in PostalAddress._fields},
+    **{name: partial(_way, name) for name in WAYS if name != "address"},
+    "locale": lambda one: one.addressee.locale,
+}
+"""A stable interface (docs/letters.md): new columns come after all others."""
+_AS_IS = {"own_fines"}
+"""Columns with amounts, which no spreadsheet takes for a formula and which need no apostrophe."""
+
+
+def write_debtors(debtors: Debtors, stream: TextIO) -> None:
+    """Write a row for each person (RFC 4180). Texts that a spreadsheet would take for formulas get an apostrophe."""
+    rows = csv.writer(stream)
+    rows.writerow(_COLUMNS)
+    for one in debtors.people:
+        values = ((name, value_of(one)) for name, value_of in _COLUMNS.items())
+        rows.writerow(
+            value if name in _AS_IS or isinstance(value, int) else escape_formula(str(value or ""))
+            for name, value in values
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from evergreen_groups.language import describe_total, gettext
@@ -25,12 +26,7 @@ from evergreen_groups.render.report.wording import (
     describe_state,
     remarks,
 )
-from evergreen_groups.render.wording import (
-    DIFFERENCES,
-    describe_limit,
-    describe_penalty,
-    penalty_cell,
-)
+from evergreen_groups.render.wording import DIFFERENCES, describe_limit, describe_penalty, penalty_cell
 from evergreen_groups.report import ChangeKind, GroupChange
 from evergreen_groups.values import Total, plain_amount, plain_amount_or_none
 
@@ -75,7 +71,6 @@ class Column(Generic[Row]):
 
     @property
     def is_number(self) -> bool:
-        """Whether people read a number."""
         return self.kind not in ("text", "flag", "day")
 
 
@@ -134,33 +129,26 @@ def _lead_document(group: Group) -> dict[str, Any]:
 
 
 GROUP: tuple[Column[Group], ...] = (
-    Column("group", lambda group: group.number, Message("Group"), "id", page="group"),
+    Column("group", lambda one: one.number, Message("Group"), "id", page="group"),
     Column("lead", _lead_document, for_csv=False),
-    Column("lead_id", lambda group: group.lead.id, for_json=False),
-    Column("lead_name", lambda group: group.lead.name, Message("Name"), page="name", for_json=False),
-    Column("lead_barcode", lambda group: group.lead.barcode, Message("Barcode"), for_json=False),
-    Column("lead_group_lead", lambda group: group.lead.group_lead, for_json=False),
-    Column("library", lambda group: group.library, Message("Library"), page="library"),
-    Column("member_count", lambda group: group.member_count, Message("Members"), "number", page="members"),
-    Column(
-        "owing_count",
-        lambda group: group.owing_count,
-        Message("Members who owe"),
-        "number",
-        page="owing",
-        total=True,
-    ),
+    Column("lead_id", lambda one: one.lead.id, for_json=False),
+    Column("lead_name", lambda one: one.lead.name, Message("Name"), page="name", for_json=False),
+    Column("lead_barcode", lambda one: one.lead.barcode, Message("Barcode"), for_json=False),
+    Column("lead_group_lead", lambda one: one.lead.group_lead, for_json=False),
+    Column("library", lambda one: one.library, Message("Library"), page="library"),
+    Column("member_count", lambda one: one.member_count, Message("Members"), "number", page="members"),
+    Column("owing_count", lambda one: one.owing_count, Message("Members who owe"), "number", page="owing", total=True),
     Column(
         "combined_fines",
-        lambda group: group.combined_fines,
+        lambda one: one.combined_fines,
         Message("Group Fines"),
         "money",
-        mark=lambda group: "notable" if group.hidden_fines is None else "",
+        mark=lambda one: "notable" if one.hidden_fines is None else "",
         page="total",
     ),
     Column(
         "highest_own_fines",
-        lambda group: group.highest_own_fines,
+        lambda one: one.highest_own_fines,
         Message("Highest own fines"),
         "money",
         page="highest",
@@ -168,27 +156,27 @@ GROUP: tuple[Column[Group], ...] = (
     ),
     Column(
         "over_limit_count",
-        lambda group: group.over_limit_count,
+        lambda one: one.over_limit_count,
         Message("Over the limit"),
         "number",
         page="over",
         total=True,
     ),
-    Column("no_member_over_limit", lambda group: group.no_member_over_limit),
-    Column("complete", lambda group: group.complete),
+    Column("no_member_over_limit", lambda one: one.no_member_over_limit),
+    Column("complete", lambda one: one.complete),
     Column(
         "hidden_member_count",
-        lambda group: group.hidden_member_count,
+        lambda one: one.hidden_member_count,
         Message("Hidden members"),
         "number",
-        mark=lambda group: "" if group.complete else "notable",
+        mark=lambda one: "" if one.complete else "notable",
     ),
     Column(
         "hidden_fines",
-        lambda group: group.hidden_fines,
+        lambda one: one.hidden_fines,
         Message("Fines of hidden members"),
         "money",
-        lambda group: known(group.hidden_fines),
+        lambda one: known(one.hidden_fines),
     ),
 )
 CHANGE: tuple[Column[GroupChange], ...] = (
@@ -313,10 +301,7 @@ MEMBER_DETAILS: tuple[Column[MemberDetails], ...] = (
 CLEARED: tuple[Column[GroupChange], ...] = (
     Column("group", lambda change: change.group, Message("Group"), "id"),
     Column(
-        "lead_name",
-        lambda change: change.present and change.present.lead_name,
-        Message("Name"),
-        shown=cleared_lead,
+        "lead_name", lambda change: change.present and change.present.lead_name, Message("Name"), shown=cleared_lead
     ),
     Column("library", lambda change: change.library, Message("Library")),
     Column("", _before, Message("Owed before"), "money", _before),
@@ -336,11 +321,7 @@ CONTACT: tuple[Column[Contact], ...] = (
         shown=lambda one: describe_role(one) or None,
         new=True,
     ),
-    Column("contact_day_phone", lambda one: one.day_phone, WAYS_TO_REACH["day_phone"], new=True),
-    Column("contact_evening_phone", lambda one: one.evening_phone, WAYS_TO_REACH["evening_phone"], new=True),
-    Column("contact_other_phone", lambda one: one.other_phone, WAYS_TO_REACH["other_phone"], new=True),
-    Column("contact_email", lambda one: one.email, WAYS_TO_REACH["email"], new=True),
-    Column("contact_address", lambda one: one.address, WAYS_TO_REACH["address"], new=True),
+    *(Column(f"contact_{way}", attrgetter(way), heading, new=True) for way, heading in WAYS_TO_REACH.items()),
     Column(
         "contact_invalid",
         lambda one: " ".join(one.invalid),

@@ -1,15 +1,12 @@
 """The report as CSV (RFC 4180) for spreadsheets: one row for each member, or one for each group.
 
-Rows of members repeat the columns of their group. Columns are named like the keys of the JSON document; those of the
-lead and the members begin with ``lead_`` and ``member_``. A member's limit is an amount, empty for no limit. To add up
-group totals, use only rows whose ``first_of_group`` is true. Timestamp, gateway, criteria, sums and notes
-are only in JSON. Groups that were cleared since the last run have one row each at the end, without current amounts, but
-with the name of their current lead if it was looked up.
+Columns are named like the keys of the JSON document, those of the lead and the members after ``lead_`` and ``member_``.
+Rows of members repeat the columns of their group: to add up group totals, use only rows whose ``first_of_group`` is
+true. Groups that were cleared since the last run have one row each at the end, without current amounts, but with the
+name of their current lead if it was looked up.
 
-A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, so text like that gets an
-apostrophe in front, even if blanks or invisible characters precede the sign. Text that already has apostrophes before
-such a sign gets one more: removing one always restores the original. Amounts and counts are written by this module and
-stay as they are: ``-3.25``.
+Text that a spreadsheet would take for a formula gets an apostrophe in front, and so does text that already has one
+before such a sign: removing one always restores the original. Amounts and counts stay as they are: ``-3.25``.
 """
 
 from __future__ import annotations
@@ -42,11 +39,7 @@ _LAYOUT: tuple[tuple[str, tuple[Column[Any], ...], str], ...] = (
     ("member_details", columns.MEMBER_DETAILS, "member_"),
     ("contact", columns.CONTACT, ""),
 )
-"""The order of the columns: what they are about, the columns, and how their names begin.
-
-Lower bounds (``NAME_at_least``) of totals follow, which are empty where hidden members may raise them, then
-``first_of_group``, and then columns marked as new.
-"""
+"""The order of the columns: what they are about, the columns, and how their names begin."""
 
 
 def column_names(*, members: bool = True) -> list[str]:
@@ -55,10 +48,7 @@ def column_names(*, members: bool = True) -> list[str]:
 
 
 def _columns(members: bool) -> list[tuple[str, bool, str, Column[Any] | None]]:
-    """Return what each column is about, whether it is a lower bound, its name, and its declaration.
-
-    ``first_of_group`` has no declaration.
-    """
+    """Return what each column is about, whether it is a lower bound, its name, and its declaration, if any."""
     every = [
         (about, column, f"{prefix}{column.name}")
         for about, some, prefix in _LAYOUT
@@ -104,7 +94,6 @@ class CsvWriter(GroupWriter):
                 self._blocks[-1][1].append(self._cell(column, at_least=at_least))
 
     def _cell(self, column: Column[Any], *, at_least: bool) -> Callable[[Any], str]:
-        """Return a function that makes the column's cell."""
         value_of, writers, text = column.value, self._written, self._text
         if at_least:
             return lambda row: writers[type(value := value_of(row).at_least)](value)

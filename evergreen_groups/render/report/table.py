@@ -89,9 +89,7 @@ MEMBER_INDENT = 2
 OVER = Message("over", context="the limit")
 OVER_AND_BLOCKED = Message("blocked", context="member")
 BLOCKED_ALONE = Message("(blocked)", context="member")
-"""On a narrow terminal: over the limit, also blocked, or only blocked. The last is in parentheses because the rule
-wouldn't block.
-"""
+"""For narrow terminals. The last is in parentheses because the rule wouldn't block."""
 
 Row = list[Cell]
 
@@ -282,7 +280,6 @@ def _change_column(changes: Changes) -> TableColumn:
 
 
 def cleared_grid(changes: Changes, width: int) -> Iterator[Segment]:
-    """Yield a table of cleared groups."""
     columns = (
         TextColumn(gettext("Group"), right=True),
         TextColumn(gettext("Name"), least=12),
@@ -374,7 +371,6 @@ def _print_parts(console: Console, report: Report, details: bool, rule: str) -> 
 
 
 def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segment]:
-    """Yield the heading, the groups and the totals."""
     layout = table_columns(report, width)
     changes = compared_changes(report)
     describe_change = remarks if width >= WIDE else change_sentence

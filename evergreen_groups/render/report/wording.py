@@ -66,11 +66,7 @@ def describe_days(band: AgeBand) -> str:
     return gettext("Fines of groups owing for {days} days", days=describe_age_band(band))
 
 
-_ROLES = {
-    LEAD: Message("group lead"),
-    ADULT: Message("adult member"),
-    GUARDIAN: Message("parent or guardian"),
-}
+_ROLES = {LEAD: Message("group lead"), ADULT: Message("adult member"), GUARDIAN: Message("parent or guardian")}
 WAYS_TO_REACH = {
     "day_phone": Message("Daytime phone"),
     "evening_phone": Message("Evening phone"),

@@ -18,14 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import StandingDifference
-from evergreen_groups.language import (
-    day,
-    gettext,
-    local,
-    minute,
-    pgettext,
-    time_with_zone,
-)
+from evergreen_groups.language import day, gettext, local, minute, pgettext, time_with_zone
 from evergreen_groups.message import own_pip
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, GroupRow, MemberRow, group_row, known, member_row
@@ -53,13 +46,7 @@ from evergreen_groups.render.sheets import (
     write_cell,
 )
 from evergreen_groups.render.text import capitalized
-from evergreen_groups.render.wording import (
-    CONFIDENTIAL,
-    DIFFERENCES,
-    describe_criteria,
-    information_only,
-    report_title,
-)
+from evergreen_groups.render.wording import CONFIDENTIAL, DIFFERENCES, describe_criteria, information_only, report_title
 from evergreen_groups.report import AgeSum, ChangeKind, Report
 
 if TYPE_CHECKING:
@@ -70,7 +57,6 @@ _GROUPS_AT_ONCE = 100
 
 
 def group_columns(report: Report) -> list[SpreadsheetColumn]:
-    """Return the columns of the sheet of groups."""
     return _ranked(
         GroupRow._fields,
         group=columns.GROUP,
@@ -149,16 +135,11 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield gettext("Members over the limit"), "number", known(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "number", known(blocks.blocked)
-        yield (
-            capitalized(gettext(DIFFERENCES[StandingDifference.NOT_YET_BLOCKED])),
-            "number",
-            known(blocks.not_yet_blocked),
-        )
-        yield (
-            capitalized(gettext(DIFFERENCES[StandingDifference.NOW_WITHIN_LIMIT])),
-            "number",
-            known(blocks.now_within_limit),
-        )
+        for difference, count in (
+            (StandingDifference.NOT_YET_BLOCKED, blocks.not_yet_blocked),
+            (StandingDifference.NOW_WITHIN_LIMIT, blocks.now_within_limit),
+        ):
+            yield capitalized(gettext(DIFFERENCES[difference])), "number", known(count)
     yield gettext("Groups with no member over the limit"), "number", known(totals.groups_without_member_over_limit)
     yield gettext("Incomplete groups"), "number", totals.incomplete_group_count
     for one in AgeSum.of(report):
@@ -221,9 +202,9 @@ def _write_sheet(
     for workbook in workbooks:
         workbook.begin(number)
         # All parts have the same columns, so their formats should have the same numbers.
-        if workbook.styles(number) != workbooks[0].styles(number):
+        if workbook.styles[number] != workbooks[0].styles[number]:
             raise ValueError("parts of a report have other formats than the report")
-    writer = RowWriter(sheet, workbooks[0].styles(number))
+    writer = RowWriter(sheet, workbooks[0].styles[number])
     for at in range(0, len(report.groups), _GROUPS_AT_ONCE):
         groups = [group for group in report.groups[at : at + _GROUPS_AT_ONCE] if group.number in indexes]
         made = writer.made([row for group in groups for row in sheet.rows_of(group)])
@@ -277,15 +258,8 @@ def _without_rows(report: Report, sheets: Sequence[LongSheet]) -> bytes:
             values={"pip": own_pip(), "package": "xlsxwriter", "extra": "xlsx"},
         ) from None
     buffer = _UnclosedBuffer()
-    workbook = xlsxwriter.Workbook(
-        buffer,
-        {
-            "in_memory": True,
-            "strings_to_formulas": False,
-            "strings_to_urls": False,
-            "strings_to_numbers": False,
-        },
-    )
+    texts = dict.fromkeys(("strings_to_formulas", "strings_to_urls", "strings_to_numbers"), False)
+    workbook = xlsxwriter.Workbook(buffer, {"in_memory": True, **texts})
     created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
     title = report_title(report.criteria, report.name)
     workbook.set_properties({"title": title, "comments": gettext(CONFIDENTIAL), "created": created})

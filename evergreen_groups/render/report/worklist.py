@@ -221,7 +221,6 @@ class FollowUpPage:
     from_group: bool = False
 
     def html(self) -> str:
-        """Return the page in the current language."""
         return template_text(
             "follow_up.html",
             title=gettext("Follow-up") if self.corrected is None else gettext("Correct an entry"),

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from evergreen_groups.render import StaffClient
     from evergreen_groups.report import Report
 
-FORMATS = TEXT_FORMATS
-
 
 class WritingOptions(TypedDict, total=False):
     """Options for writing a report. A format ignores those that don't apply to it.
@@ -50,7 +48,7 @@ Part = tuple["Report", BinaryIO]
 
 
 def render(report: Report, format: str, stream: TextIO, **options: Unpack[WritingOptions]) -> None:
-    """Write ``report`` as text to ``stream`` in ``format``, one of ``FORMATS``.
+    """Write ``report`` as text to ``stream`` in ``format``, one of ``TEXT_FORMATS``.
 
     Open a stream for CSV with ``newline=""``.
 
@@ -59,7 +57,7 @@ def render(report: Report, format: str, stream: TextIO, **options: Unpack[Writin
     """
     chosen = output_format(format)
     if chosen.binary:
-        raise ValueError(f"unknown format {format!r}; known are {', '.join(FORMATS)}")
+        raise ValueError(f"unknown format {format!r}; known are {', '.join(TEXT_FORMATS)}")
     with _language_of(chosen):
         write, wanted = resolve_name(chosen.report), _accepted(chosen, options)
         if not isinstance(write, type):
@@ -156,10 +154,7 @@ def _write_side_by_side(writer: GroupWriter, report: Report, parts: Sequence[Par
 
 
 def part_indexes(parts: Sequence[Report]) -> dict[int, tuple[int, ...]]:
-    """Return the indexes of the parts that contain each group, by group number.
-
-    Equal tuples are stored once, because most groups are in the same parts as many others.
-    """
+    """Return the indexes of the parts that contain each group, by group number. Equal tuples are stored once."""
     found: dict[int, tuple[int, ...]] = {}
     longer: dict[tuple[tuple[int, ...], int], tuple[int, ...]] = {}
     for index, part in enumerate(parts):

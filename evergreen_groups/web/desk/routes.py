@@ -234,7 +234,8 @@ def csv(patron: str) -> Response:
         stream = io.StringIO(newline="")
         pages.write_members(pages.member_rows(details, _sort()), stream)
     response = Response(stream.getvalue(), content_type="text/csv; charset=utf-8; header=present")
-    response.headers["Content-Disposition"] = f'attachment; filename="{pages.csv_name(details.group.number)}"'
+    # By the number only: file names leak easily and must not name a patron.
+    response.headers["Content-Disposition"] = f'attachment; filename="group-{details.group.number}.csv"'
     return response
 
 

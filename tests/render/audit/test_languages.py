@@ -28,16 +28,12 @@ from evergreen_groups.audit.explanation import PenaltyFate, ThresholdPlace
 from evergreen_groups.groups import Group, Standing
 from evergreen_groups.ils import Bill
 from evergreen_groups.ils.bills import BillKind
-from evergreen_groups.language import Language, gettext, use_language
+from evergreen_groups.language import Language, use_language
 from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit, decide
 from evergreen_groups.render import StaffClient
-from evergreen_groups.render.audit import (
-    render_audit,
-    write_block_explanation,
-    write_block_explanation_json,
-)
+from evergreen_groups.render.audit import render_audit, write_block_explanation, write_block_explanation_json
 from evergreen_groups.render.audit.wording import EVIDENCE, REASONS
 
 NOW = datetime(2026, 11, 25, 3, 15, tzinfo=UTC)
@@ -197,9 +193,3 @@ def test_what_programs_read_about_one_patron_is_english() -> None:
             write_block_explanation_json(explanation(), stream)
         written.append(stream.getvalue())
     assert written[0] == written[1]
-
-
-def test_a_text_of_a_table_takes_its_values() -> None:
-    leads = REASONS["several-leads"]
-    assert gettext(leads, count=2) == str(leads.with_values({"count": 2})) == "2 leads"
-    assert gettext(leads.with_values({"count": 1})) == "1 lead"

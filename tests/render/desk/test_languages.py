@@ -12,7 +12,7 @@ import pytest
 
 from evergreen_groups.changes import GROUP, PENALTIES, PlanWarning, StepReason, StepState, apply
 from evergreen_groups.changes import reasons as step_reasons
-from evergreen_groups.errors import EventError
+from evergreen_groups.errors import EventError, PlanError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import CirculationKind
 from evergreen_groups.language import Language, use_language
@@ -20,8 +20,6 @@ from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, sentence
 from evergreen_groups.render.desk import outcome as outcomes
-from evergreen_groups.render.desk import outcome as past
-from evergreen_groups.render.desk import outcome as problems
 from evergreen_groups.render.desk import standing, statement
 from evergreen_groups.render.desk.statement import ItemLine
 from evergreen_groups.render.plans import WARNINGS, GroupNames, describe_warning
@@ -102,7 +100,7 @@ def test_what_is_done(reason: StepReason, field: str, after: int | None) -> None
 @pytest.mark.parametrize("field", [GROUP, LEAD, PENALTIES])
 def test_what_was_done_before(state: StepState, field: str) -> None:
     for after in (None, 0, 1002):
-        assert latin(past._past_change(step(state, field, after=after, value=after), GROUPS)) == set()
+        assert latin(outcomes._past_change(step(state, field, after=after, value=after), GROUPS)) == set()
 
 
 @pytest.mark.parametrize("under_way", [True, False])
@@ -144,12 +142,10 @@ def test_items_of_a_statement(kind: CirculationKind, due: date | None) -> None:
     assert latin(item.state) == set()
 
 
-@pytest.mark.parametrize("status", [*problems._PROBLEM_TITLES, 400, 502])
+@pytest.mark.parametrize("status", [*outcomes._PROBLEM_TITLES, 400, 502])
 def test_problems(status: int) -> None:
-    from evergreen_groups.errors import PlanError
-
     error = PlanError("two barcodes belong to the same patron", advice="name each patron once", code="twice")
-    values = problems.describe_failure(status, error)
+    values = outcomes.describe_failure(status, error)
     assert latin(f"{values['title']} {values['text']} {values['advice']}") == set()
 
 

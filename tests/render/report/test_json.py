@@ -81,12 +81,6 @@ def test_follows_the_schema_and_lines_say_the_same(report: Report, details: bool
     assert about["schema"] == "evergreen-groups/report-lines/1"
 
 
-def test_a_wrong_document_does_not_follow_the_schema() -> None:
-    wrong = document(sample_report())
-    wrong["groups"][0]["combined_fines"] = 1289.35
-    assert not VALIDATOR.is_valid(wrong)
-
-
 def test_keys_in_their_order() -> None:
     shown = document(sample_report())
     keys = "schema generated_at gateway criteria totals notes left_out_count changes groups"
@@ -105,38 +99,24 @@ def test_keys_in_their_order() -> None:
     }
 
 
-def test_a_group() -> None:
-    group = document(sample_report())["groups"][2]
-    assert group.pop("members")[1] == {
-        "id": 1512,
-        "barcode": "29999000001512",
-        "name": "O'Malley, Fionn",
-        "library": "BR2",
-        "own_fines": "9.99",
-        "over_limit": True,
-        "group_lead": False,
-        "limit": {"amount": "5.00", "comparison": "exceeds"},
-        "blocked_in_evergreen": None,  # not read
-        "difference": None,
-    }
-    assert group == {
-        "group": 2240,
-        "lead": {"id": 1511, "name": "O'Malley, Síle", "barcode": "29999000001511", "group_lead": True},
-        "library": "BR2",
-        "member_count": 4,
-        "owing_count": None,
-        "owing_count_at_least": 2,
-        "combined_fines": "28.39",
-        "highest_own_fines": None,
-        "highest_own_fines_at_least": "12.00",
-        "over_limit_count": None,
-        "over_limit_count_at_least": 2,
-        "no_member_over_limit": False,
-        "complete": False,
-        "hidden_member_count": 2,
-        "hidden_fines": "6.40",
-        "change": None,
-    }
+def test_groups_and_totals() -> None:
+    shown = document(sample_report())
+    group, unknown = shown["groups"][2], shown["groups"][4]
+    assert group["members"][1]["blocked_in_evergreen"] is None, "not read"
+    assert (group["members"][1]["own_fines"], group["members"][1]["over_limit"]) == ("9.99", True)
+    assert group["lead"] == {"id": 1511, "name": "O'Malley, Síle", "barcode": "29999000001511", "group_lead": True}
+    assert [group[key] for key in ("group", "library", "member_count", "complete")] == [2240, "BR2", 4, False]
+    assert (group["owing_count"], group["owing_count_at_least"]) == (None, 2)
+    assert (group["highest_own_fines"], group["highest_own_fines_at_least"]) == (None, "12.00")
+    assert (group["over_limit_count"], group["over_limit_count_at_least"]) == (None, 2)
+    assert [group[key] for key in ("combined_fines", "hidden_member_count", "hidden_fines")] == ["28.39", 2, "6.40"]
+    assert (unknown["hidden_fines"], unknown["combined_fines"]) == (None, None)
+    totals = shown["totals"]
+    assert (totals["group_count"], totals["member_count"], totals["incomplete_group_count"]) == (5, 19, 2)
+    assert (totals["combined_fines"], totals["owing_count"], totals["owing_count_at_least"]) == (None, None, 13)
+    # Each incomplete group has a visible member over the limit.
+    assert (totals["groups_no_member_over_limit"], totals["groups_no_member_over_limit_at_least"]) == (1, 1)
+    assert (totals["blocked_in_evergreen_count"], totals["blocked_in_evergreen_count_at_least"]) == (None, 0)
 
 
 def test_over_the_limit_and_blocked_in_evergreen_are_keys_of_their_own() -> None:
@@ -164,69 +144,21 @@ def test_each_member_has_the_limit_that_counts_for_them() -> None:
     ]
 
 
-def test_fines_that_are_not_known_are_null() -> None:
-    group = document(sample_report())["groups"][4]
-    assert (group["hidden_fines"], group["combined_fines"]) == (None, None)
-
-
-def test_totals() -> None:
-    assert document(sample_report())["totals"] == {
-        "group_count": 5,
-        "member_count": 19,
-        "owing_count": None,
-        "owing_count_at_least": 13,
-        "over_limit_count": None,
-        "over_limit_count_at_least": 7,
-        "combined_fines": None,
-        "groups_no_member_over_limit": 1,  # each incomplete group has a visible member over it
-        "groups_no_member_over_limit_at_least": 1,
-        "incomplete_group_count": 2,
-        "blocked_in_evergreen_count": None,
-        "blocked_in_evergreen_count_at_least": 0,
-        "not_yet_blocked_count": None,
-        "not_yet_blocked_count_at_least": 0,
-        "now_within_limit_count": None,
-        "now_within_limit_count_at_least": 0,
-        "age_bands": [],
-    }
-
-
 def test_changes() -> None:
     shown = document(changed_report())
     changes = shown["changes"]
     assert changes["since"] == "2026-08-13T03:15:07-05:00"
     assert changes["counts"] == {"new": 1, "worse": 1, "better": 1, "unchanged": 2, "cleared": 2, "hidden": 0}
     assert changes["difference"] is None
-    assert changes["cleared"][0] == {
-        "group": 611,
-        "library": "BR1",
-        "before": "1260.10",
-        "certain": True,
-        "present": {
-            "group": 612,
-            "lead_name": "Featherstonehaugh, Hildegard Maria",
-            "member_count": 3,
-            "combined_fines": "3.00",
-        },
-    }
-    assert changes["cleared"][1]["present"] is None
+    first, second = changes["cleared"]
+    assert (first["group"], first["library"], first["before"], first["certain"]) == (611, "BR1", "1260.10", True)
+    assert (first["present"]["group"], first["present"]["combined_fines"], second["present"]) == (612, "3.00", None)
     assert len(changes["trend"]) == 30
-    assert changes["trend"][-1] == {
-        "at": "2026-08-14T03:15:07-05:00",
-        "group_count": 7,
-        "member_count": 20,
-        "combined_fines": "1290.00",
-    }
-    assert shown["groups"][0]["change"] == {
-        "kind": "worse",
-        "before": "1204.00",
-        "difference": "85.35",
-        "formerly": [],
-        "joined_count": 1,
-        "left_count": 0,
-        "certain": True,
-    }
-    assert [group["change"]["kind"] for group in shown["groups"][1:3]] == ["new", "better"]
+    assert (changes["trend"][-1]["group_count"], changes["trend"][-1]["combined_fines"]) == (7, "1290.00")
+    worse, *others = (group["change"] for group in shown["groups"])
+    assert (worse["kind"], worse["before"], worse["difference"]) == ("worse", "1204.00", "85.35")
+    assert (worse["formerly"], worse["joined_count"], worse["left_count"], worse["certain"]) == ([], 1, 0, True)
+    assert [change["kind"] for change in others[:2]] == ["new", "better"]
 
 
 def test_the_first_run_has_nothing_to_compare_with() -> None:
@@ -269,7 +201,3 @@ def values(deeper: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 @given(st.dictionaries(st.text(max_size=8), st.recursive(LEAVES, values)))
 def test_is_what_python_writes(value: dict[str, Any]) -> None:
     assert text(value) == json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def test_half_of_a_pair_is_written_as_one_that_cannot_be_read() -> None:
-    assert text({"name": "a\ud800b", "none": []}) == '{\n  "name": "a\ufffdb",\n  "none": []\n}'

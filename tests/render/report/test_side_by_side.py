@@ -15,7 +15,6 @@ from support.report_samples import ORG_UNITS, changed_report
 
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import render_parts
-from evergreen_groups.render.report.writers import part_indexes
 from evergreen_groups.report import Criteria, Report, by_library
 
 CLIENT = StaffClient("eg2", "https://ils.example")
@@ -70,14 +69,3 @@ def test_spreadsheets(whole: Report) -> None:
             assert cells(sheet) == cells(other)
             assert (sheet.auto_filter.ref, sheet.freeze_panes) == (other.auto_filter.ref, other.freeze_panes)
         assert zipfile.ZipFile(io.BytesIO(found[name])).testzip() is None
-
-
-def test_which_parts_have_a_group() -> None:
-    whole = report()
-    parts = list(by_library(whole).values())
-    places = part_indexes(parts)
-    assert places == {
-        group.number: tuple(place for place, part in enumerate(parts) if group in part.groups)
-        for group in whole.groups
-        if any(group in part.groups for part in parts)
-    }

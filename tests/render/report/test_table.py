@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from support.detailed_reports import detailed
 from support.rendered import written
 from support.report_samples import (
     INCOMPLETE_NOTE,
@@ -71,7 +72,9 @@ def test_looks_as_it_should_at_80_columns() -> None:
 @pytest.mark.parametrize("details", [True, False])
 @pytest.mark.parametrize("width", [80, 100, 116, 200])
 @pytest.mark.parametrize(
-    "report", [sample_report(), changed_report(), empty_report()], ids=["sample", "changed", "empty"]
+    "report",
+    [sample_report(), changed_report(), empty_report(), detailed()],
+    ids=["sample", "changed", "empty", "detailed"],
 )
 def test_no_line_is_longer_than_the_screen(report: Report, width: int, details: bool) -> None:
     lines = table(report, width=width, details=details).splitlines()
@@ -144,11 +147,6 @@ def test_counts_of_changes_and_cleared_groups(width: int) -> None:
 def test_nothing_is_said_of_changes_without_a_run_before() -> None:
     first = replace(sample_report(), changes=Changes(None, {}, trend=changed_report().changes.trend))
     assert table(first) == table(sample_report())
-
-
-def test_members_only_with_details() -> None:
-    assert "Whitfield, Rosa" in table(sample_report(), width=120)
-    assert "Whitfield, Rosa" not in table(sample_report(), width=120, details=False)
 
 
 def test_empty_report_is_a_friendly_line() -> None:
@@ -249,9 +247,7 @@ def test_large_report_with_members() -> None:
 
 def test_wrapped_lines_are_indented_and_stay_in_their_column() -> None:
     columns = Columns(
-        (TextColumn("A"), TextColumn("B", least=4)),
-        [[Cell("1"), Cell("eins zwei drei", indent=2)]],
-        width=11,
+        (TextColumn("A"), TextColumn("B", least=4)), [[Cell("1"), Cell("eins zwei drei", indent=2)]], width=11
     )
     shown = "".join(segment.text for segment in columns.row([Cell("1"), Cell("eins zweidreivier", indent=2)]))
     assert shown == "1    eins\n      zweid\n      reivi\n      er\n"

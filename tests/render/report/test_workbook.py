@@ -16,8 +16,8 @@ import openpyxl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import rendered
 from support.large_reports import full_report
-from support.rendered import written_bytes
 from support.report_samples import (
     FAMILIES,
     blocked_report,
@@ -38,17 +38,17 @@ from evergreen_groups.render import StaffClient, printable
 from evergreen_groups.render import sheets as long_sheets
 from evergreen_groups.render.report import write_file
 from evergreen_groups.render.sheets import cell_text
-from evergreen_groups.report import Contact, Report
+from evergreen_groups.report import Report
 
 pytestmark = pytest.mark.long
 
 
 def xlsx(report: Report, **options: Any) -> bytes:
-    return written_bytes(report, "xlsx", **options)
+    return rendered.written_bytes(report, "xlsx", **options)
 
 
 def workbook(report: Report, *, details: bool = True) -> Any:
-    book = openpyxl.load_workbook(io.BytesIO(xlsx(report, details=details)))
+    book = rendered.workbook(report, details=details)
     for sheet in book:
         for row in sheet.iter_rows():
             for cell in row:
@@ -70,8 +70,7 @@ def column(worksheet: Any, heading: str) -> list[Any]:
 
 
 def test_names_lead_into_the_staff_client() -> None:
-    content = xlsx(sample_report(), client=StaffClient("eg", "https://ils.example"))
-    found = openpyxl.load_workbook(io.BytesIO(content))
+    found = rendered.workbook(sample_report(), client=StaffClient("eg", "https://ils.example"))
     leads = {cell.value: cell.hyperlink.target for row in found["Groups"]["B2:B6"] for cell in row}
     group = next(group for group in sample_report().groups if group.number == 1187)
     name = cell_text(group.lead.name)
@@ -82,17 +81,6 @@ def test_names_lead_into_the_staff_client() -> None:
 
 
 RED = "FFA8291C"
-PHONES = {"Daytime phone": "day_phone", "Evening phone": "evening_phone", "Other phone": "other_phone"}
-
-
-@pytest.mark.parametrize("phone", ["5550100", "+15550100", "0015550100", "1E5", "=1+1", "-5", "@x", "\t1", "10/11", ""])
-def test_phone_numbers_are_texts(phone: str) -> None:
-    report = sample_report()
-    contacts = {group.number: Contact(1, day_phone=phone) for group in report.groups}
-    with_contacts = replace(report, criteria=replace(report.criteria, contact=True), contacts=contacts)
-    for cell in column(workbook(with_contacts)["Groups"], "Daytime phone"):
-        assert (cell.value, cell.data_type) == ((printable(phone), "s") if phone else (None, "n"))
-        assert cell.number_format in ("General", "@")
 
 
 def is_marked(cell: Any) -> bool:
@@ -300,6 +288,8 @@ def test_a_report_that_found_nothing() -> None:
         "internal:Sheet2!A1",
         "0012",
         "1e5",
+        "+15550100",
+        "10/11",
         "TRUE",
         "<r><t>rich</t></r>",
         "<r></si><evil/></r>",
@@ -329,20 +319,13 @@ def test_hostile_names_read_back_and_are_texts(report: Report, details: bool) ->
             printable(one.name) for one in members
         ]
     if report.contacts is not None:
-        for heading, way in PHONES.items():
+        for heading, way in {"Daytime phone": "day_phone", "Evening phone": "evening_phone"}.items():
             cells = [cell.value for cell in column(book["Groups"], heading)]
             assert cells == [printable(getattr(report.contacts[group.number], way)) or None for group in report.groups]
     parts = zipfile.ZipFile(io.BytesIO(content))
     sheets = [parts.read(name).decode() for name in parts.namelist() if name.startswith("xl/worksheets/sheet")]
     assert not any(re.search('<f>|<hyperlink|t="str"', text) for text in sheets)
     assert not [name for name in parts.namelist() if "externalLink" in name or "worksheets/_rels" in name]
-
-
-@settings(deadline=None)
-@given(st.text())
-def test_text_of_a_cell_is_printable_and_fits(text: str) -> None:
-    assert cell_text(text).removesuffix(" ") == printable(text).removesuffix(" ")
-    assert len(cell_text(text * 20_000)) <= 32_767
 
 
 def test_the_same_report_gives_the_same_file() -> None:
