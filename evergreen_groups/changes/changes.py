@@ -6,7 +6,7 @@ The command line, programs, the desk and the API all come through :class:`Change
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -360,7 +360,8 @@ class Changer:
         """
         undecided = _undecided(self.entry(id))
         if undecided:
-            self._applier(self._given).wait(undecided, timeout)
+            with suppress(BusyError), self._state.change_lease(self._gateway.url, undecided, timeout=timeout):
+                pass
 
     def recent(self, visible: Visible | None = None) -> list[Change]:
         """Return the caller's own changes of the last days, latest first."""
@@ -417,7 +418,7 @@ class Changer:
         undecided = _undecided(entry)
         if not undecided:
             return entry, False
-        if self._applier(self._given).is_under_way(undecided):
+        if self._state.is_being_changed(self._gateway.url, undecided):
             return entry, True
         # The run may have ended after the entry was read. Read again to get all outcomes.
         return self.entry(entry.id), False

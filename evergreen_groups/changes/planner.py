@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntry, StepState, StoredStep
 from evergreen_groups.changes.outcome_check import has_late_duplicate
-from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, group_changes
+from evergreen_groups.changes.plans import (
+    DELETED,
+    IN_ANOTHER_GROUP,
+    LEAD_NOW,
+    MOST_NAMED,
+    NO_LEAD_NOW,
+    Action,
+    Draft,
+    PlanWarning,
+    Step,
+    about_patron,
+    group_changes,
+)
 from evergreen_groups.errors import PlanError, not_visible
 from evergreen_groups.groups import AdultRule, FamilyReader, Member, contacts, read_patron
 from evergreen_groups.message import Message
@@ -285,24 +297,6 @@ def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[Plan
 _NOT_CONFIRMED = Message("{name}: not confirmed yet")
 _NOT_CHANGED = Message("{name}: nothing was changed")
 _UNDONE = Message("{name}: already undone")
-_DELETED = Message("{name} was deleted")
-_IN_ANOTHER_GROUP = Message("{name} is now in group {group}")
-_LEAD_NOW = Message("{name} is now group lead")
-_NO_LEAD_NOW = Message("{name} is no longer group lead")
-_MOST_NAMED = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Irreversible:
-    """A step that can't be undone. ``text`` says why and contains a placeholder for the patron's ``{name}``."""
-
-    patron: int
-    text: Message
-    values: Mapping[str, object] = field(default_factory=dict)
-
-    def described(self, name: str) -> Message:
-        """Return the reason with the patron's name filled in."""
-        return Message(self.text.text, values={**self.values, "name": name})
 
 
 def refuse_irreversible(entry: JournalEntry) -> None:
@@ -335,16 +329,15 @@ def find_reversals(
     now: datetime,
     moved_since: Collection[int],
     visible: Collection[int],
-) -> tuple[Mapping[int, Record], list[StoredStep], list[Irreversible], list[Message]]:
+) -> tuple[Mapping[int, Record], list[StoredStep], list[tuple[int, Message]], list[Message]]:
     """Find out how to undo the steps of an entry.
 
     Return the visible patrons' records by id, the steps that undo the entry, in reverse order, why the others can't be
-    undone, and at most one text with the number of steps for hidden patrons. It doesn't name them, because the change
-    may be another user's.
+    undone, by patron, and at most one text with the number of steps for hidden patrons. It doesn't name them, because
+    the change may be another user's.
 
-    Read the patrons' records from the primary: a replica may not have the change that is to be undone. ``now`` is the
-    time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries move. ``visible`` are
-    the patrons (ids) whom the account sees.
+    Read the patrons' records from the primary: a replica may not have the change that is to be undone. ``visible`` are
+    the patrons (ids) whom the account sees. See :meth:`Planner.undo` for the others.
 
     Raises:
         NotFoundError: one of ``visible`` has just become hidden.
@@ -358,7 +351,7 @@ def find_reversals(
         raise not_visible("patron {patron} is no longer visible", code="patron-not-read", values={"patron": min(gone)})
     former = dict(records)
     steps: list[StoredStep] = []
-    others: list[Irreversible] = []
+    others: list[tuple[int, Message]] = []
     for step in reversed(entry.steps):
         if step.patron not in former:
             continue
@@ -366,7 +359,7 @@ def find_reversals(
         is_same = step.patron not in moved_since
         found = _irreversible(step, record) or _changed_since(gateway, step, record, now, may_be_late=is_same)
         if found is not None:
-            others.append(found)
+            others.append((step.patron, found))
             continue
         lead = bool(records[step.patron].master_account)
         steps.append(StoredStep(step.patron, step.field, _value(step, record), step.before, lead=lead))
@@ -381,7 +374,7 @@ def find_reversals(
     )
     hidden = [text] if count else []
     if not steps:
-        raise _nothing_to_undo(entry, others, hidden)
+        raise _nothing_to_undo(entry, [reason for _patron, reason in others], hidden)
     return records, steps, others, hidden
 
 
@@ -389,17 +382,17 @@ def _value(step: JournalStep, record: Record) -> int:
     return int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
 
 
-def _irreversible(step: JournalStep, record: Record) -> Irreversible | None:
+def _irreversible(step: JournalStep, record: Record) -> Message | None:
     if step.state is not StepState.DONE:
-        return Irreversible(step.patron, _NOT_CONFIRMED if step.state is StepState.SENDING else _NOT_CHANGED)
+        return about_patron(_NOT_CONFIRMED if step.state is StepState.SENDING else _NOT_CHANGED, step.patron)
     if record.deleted:
-        return Irreversible(step.patron, _DELETED)
-    return Irreversible(step.patron, _UNDONE) if _value(step, record) == step.before else None
+        return about_patron(DELETED, step.patron)
+    return about_patron(_UNDONE, step.patron) if _value(step, record) == step.before else None
 
 
 def _changed_since(
     gateway: Gateway, step: JournalStep, record: Record, at: datetime, *, may_be_late: bool
-) -> Irreversible | None:
+) -> Message | None:
     """Return why a later change rules out the undo, or None if Evergreen still has the step's value.
 
     ``may_be_late`` says that a late duplicate of the step's request may have moved the patron from the group that the
@@ -409,21 +402,20 @@ def _changed_since(
     if now == step.value:
         return None
     if step.field != GROUP:
-        return Irreversible(step.patron, _LEAD_NOW if now else _NO_LEAD_NOW)
+        return about_patron(LEAD_NOW if now else NO_LEAD_NOW, step.patron)
     if step.after is None and may_be_late and has_late_duplicate(gateway, step, record, at):
         return None
-    return Irreversible(step.patron, _IN_ANOTHER_GROUP, {"group": now})
+    return about_patron(IN_ANOTHER_GROUP, step.patron, group=now)
 
 
-def _nothing_to_undo(entry: JournalEntry, found: Sequence[Irreversible], hidden: Sequence[Message]) -> PlanError:
-    texts = {step.text.text for step in found}
+def _nothing_to_undo(entry: JournalEntry, found: Sequence[Message], hidden: Sequence[Message]) -> PlanError:
+    texts = {reason.text for reason in found}
     if _UNDONE.text in texts and not hidden and texts <= {one.text for one in (_UNDONE, _NOT_CHANGED, _NOT_CONFIRMED)}:
         return PlanError("change {entry} is already undone", code="already-undone", values={"entry": entry.id})
-    named = [step.described(Message("patron {patron}", values={"patron": step.patron})) for step in found]
     return PlanError(
         "nothing to undo in change {entry}: {reasons}",
         code="nothing-to-undo",
-        values={"entry": entry.id, "reasons": (*named[:_MOST_NAMED], *hidden)},
+        values={"entry": entry.id, "reasons": (*found[:MOST_NAMED], *hidden)},
     )
 
 
@@ -543,5 +535,5 @@ class Planner:
         if late:  # groups that a late duplicate made, which a replica didn't have yet
             basis = self.basis(patrons, groups | late, with_fines=shown, with_contacts=shown)
         steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in reversals]
-        unchanged = [it.described(members[it.patron].name) for it in others]
+        unchanged = [it.with_values({**it.values, "name": members[patron].name}) for patron, it in others]
         return replace(basis.draft(Action.UNDO, steps, [*unchanged, *hidden]), undoes=entry.id)

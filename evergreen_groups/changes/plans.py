@@ -20,6 +20,7 @@ from evergreen_groups import arguments
 from evergreen_groups.changes.journal import GROUP, LEAD, StepState, StoredStep, change_number
 from evergreen_groups.changes.reasons import NO_REASON, StepReason
 from evergreen_groups.errors import PlanError
+from evergreen_groups.message import Message
 from evergreen_groups.state import schema
 from evergreen_groups.values import ZERO, Total
 
@@ -33,6 +34,19 @@ if TYPE_CHECKING:
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.groups import Group, Member, PatronAccount, PatronReference
     from evergreen_groups.state import Transactions
+
+
+MOST_NAMED = 10
+"""How many patrons an error names at most."""
+IN_ANOTHER_GROUP = Message("{name} is now in group {group}")
+LEAD_NOW = Message("{name} is now group lead")
+NO_LEAD_NOW = Message("{name} is no longer group lead")
+DELETED = Message("{name} was deleted")
+
+
+def about_patron(text: Message, patron: int, **values: object) -> Message:
+    """Fill in a text with the patron's id as their ``name``."""
+    return text.with_values({**values, "name": Message("patron {patron}", values={"patron": patron})})
 
 
 class Action(Enum):
@@ -186,6 +200,7 @@ def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[P
     return (*found, *(PlannedGroup(None, (step.member,)) for step in moves if step.after is None))
 
 
+_TARGET = "`move` and `merge` need a target, and no other action takes one"
 MOST_PATRONS = 1_000
 """How many patrons a stored plan may name. A program, or a batch file, may name more."""
 
@@ -217,28 +232,7 @@ class PlanRequest:
             PlanError: a field is missing, or doesn't go with the action.
             ArgumentError: a field has the wrong type.
         """
-        self._refuse_other_types()
-        # A batch has several actions, so no single request can describe one.
-        if self.action is Action.BATCH:
-            raise _unclear("only the command line reads files of changes", "action")
-        if (self.change is None) is (self.action is Action.UNDO):
-            raise _unclear("`undo` needs `change`, and no other action takes it", "change")
-        if self.action is not Action.UNDO and not self.patrons:
-            raise _unclear("name at least one patron", "patrons")
-        if self.action is Action.UNDO and self.patrons:
-            raise _unclear("`undo` takes no patrons", "patrons")
-        if (self.target is None) is (self.action in (Action.MOVE, Action.MERGE)):
-            raise _unclear("`move` and `merge` need a target, and no other action takes one", "target")
-        if self.action is Action.MERGE and len(self.patrons) > 1:
-            raise _unclear("`merge` takes one patron of the group that moves", "patrons")
-        if (self.lead and self.action is not Action.REMOVE) or (self.off and self.action is not Action.LEAD):
-            raise _unclear("`lead` goes with `remove`, `off` with `lead`", "lead")
-        if self.active_cards and self.target is None:
-            raise _unclear("`active_cards` goes with `move` and `merge`", "active_cards")
-        return self
-
-    def _refuse_other_types(self) -> None:
-        arguments.instance("action", self.action, Action)
+        action = arguments.instance("action", self.action, Action)
         arguments.references("patrons", self.patrons)
         if self.target is not None:
             arguments.reference("target", self.target)
@@ -246,6 +240,22 @@ class PlanRequest:
             arguments.boolean(name, getattr(self, name))
         if self.change is not None:
             arguments.text("change", self.change)
+        undo, joins, merge = action is Action.UNDO, self.target is not None, action is Action.MERGE
+        misplaced = (self.lead and action is not Action.REMOVE) or (self.off and action is not Action.LEAD)
+        for is_wrong, field, problem in (
+            # A batch has several actions, so no single request can describe one.
+            (action is Action.BATCH, "action", "only the command line reads files of changes"),
+            (undo is (self.change is None), "change", "`undo` needs `change`, and no other action takes it"),
+            (not (undo or self.patrons), "patrons", "name at least one patron"),
+            (undo and self.patrons, "patrons", "`undo` takes no patrons"),
+            (joins is not (merge or action is Action.MOVE), "target", _TARGET),
+            (merge and len(self.patrons) > 1, "patrons", "`merge` takes one patron of the group that moves"),
+            (misplaced, "lead", "`lead` goes with `remove`, `off` with `lead`"),
+            (self.active_cards and not joins, "active_cards", "`active_cards` goes with `move` and `merge`"),
+        ):
+            if is_wrong:
+                raise _unclear(problem, field)
+        return self
 
 
 def refuse_too_many(request: PlanRequest) -> None:
@@ -259,11 +269,8 @@ def refuse_too_many(request: PlanRequest) -> None:
 
 
 def _unclear(problem: str, field: str) -> PlanError:
-    return PlanError(
-        "invalid {field}: {problem}",
-        code="plan-unclear",
-        values={"problem": problem, "field": field},
-    )
+    values = {"problem": problem, "field": field}
+    return PlanError("invalid {field}: {problem}", code="plan-unclear", values=values)
 
 
 LIFE = timedelta(hours=1)
