@@ -191,12 +191,7 @@ class PatronChange(AppliedStep[StepT]):
         return None
 
     def _request(self, before: Record) -> outcome_check.ConfirmedWrite | int:
-        """Send the change. Return the record as written, or the number of the new group.
-
-        Raises:
-            UnclearAnswer: the answer doesn't confirm the change.
-            GatewayError: there is no answer, or Evergreen refuses.
-        """
+        """Send the change. Return the record as written, or the number of the new group."""
         if self.step.after is None:
             return outcome_check.new_group_number(
                 self.gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
@@ -536,13 +531,7 @@ class PlanRun(Generic[StepT]):
         if step.field == PENALTIES:
             is_open = any(it.field == PENALTIES for it in of_patron)
             return PatronRecalculation(
-                self.gateway,
-                self.journal,
-                step,
-                journaled,
-                reader=self._penalties,
-                kinds=self._kinds,
-                is_open=is_open,
+                self.gateway, self.journal, step, journaled, reader=self._penalties, kinds=self._kinds, is_open=is_open
             ).apply()
         way = (step.before, step.after)
         if step.last and way in self._not_moved:
@@ -586,10 +575,6 @@ def refuse_outdated(gateway: Gateway, plan: StoredPlan) -> None:
 
     Make one call for all patrons (one per patron where plain reads come from a replica) and one per group. Fines are
     not read: they change all the time and don't affect membership.
-
-    Raises:
-        PlanError: the plan is outdated. The error lists the differences by id.
-        GatewayError: Evergreen can't be reached or refuses.
     """
     steps = [step for step in plan.steps if step.field != PENALTIES]
     if not steps:
@@ -636,9 +621,6 @@ def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
     """Refuse a plan if the approving supervisor's session can't see all of its patrons.
 
     Make one call, plus one for the first hidden patron.
-
-    Raises:
-        PermissionDeniedError: a permission is missing. The error says which and where.
     """
     for patron in sorted(plan.patrons - visible_patrons(gateway, plan.patrons)):
         require_visible(gateway, patron)

@@ -112,10 +112,6 @@ def judge(gateway: Gateway, step: JournalStep, record: Record | None, at: dateti
     """Infer the outcome of a step that was sent from the patron's current record, read at the time ``at``.
 
     The step's ``value`` is a group other than ``before`` in which the patron was found while the request was open.
-
-    Raises:
-        GatewayError: the members of the patron's group can't be read.
-        DataError: the answer isn't a list of the group's members.
     """
     now = value_of(record, step.field)
     if record is None or now is None:
@@ -197,9 +193,6 @@ def _refuse_unless_behind(gateway: Gateway, patron: int, group: int, others: Set
     """Refuse a member list that contradicts a query, unless a lagging replica explains the difference.
 
     ``others`` are the ids in the list besides the patron. The members' records on the primary decide.
-
-    Raises:
-        DataError: the list is wrong, or some of the patrons in question are hidden.
     """
     suspects = others
     if gateway.reads_replicas and not others:
@@ -270,11 +263,7 @@ def was_never_sent(error: errors.GatewayError) -> bool:
 
 
 def new_group_number(answer: Any) -> int:
-    """Read the number of a new group, which Evergreen sends as a string (``usergroup-new-001``).
-
-    Raises:
-        UnclearAnswer: the answer is something else.
-    """
+    """Read the number of a new group, which is sent as a string (``usergroup-new-001``), or raise UnclearAnswer."""
     number = whole_number(answer)
     if number is None or number < 0:
         raise UnclearAnswer
@@ -282,11 +271,7 @@ def new_group_number(answer: Any) -> int:
 
 
 def confirmed_write(answer: Any, record: Record, field: str) -> ConfirmedWrite:
-    """Read the patron record in the answer to an update (``xact-collision-002``).
-
-    Raises:
-        UnclearAnswer: the answer is something else, or the record from before the update.
-    """
+    """Read the patron record in the answer to an update (``xact-collision-002``), or raise UnclearAnswer."""
     positions = record._class.positions
     try:
         values = answer["__p"]
@@ -315,9 +300,6 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
 
     Steps that may still take effect stay open. So do steps of hidden patrons, because nothing can be concluded about
     them. A later run under another account may see them.
-
-    Raises:
-        GatewayError: Evergreen can't be reached, or the session has ended.
     """
     ended: list[JournalStep] = []
     open_steps = journal.open_steps(gateway.url, patrons)

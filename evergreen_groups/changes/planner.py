@@ -54,11 +54,7 @@ class PlanBasis:
         self._adults = adults or AdultRule()
 
     def find(self, references: Sequence[PatronReference]) -> list[Card]:
-        """Return the patrons with these barcodes or ids.
-
-        Raises:
-            PlanError: a patron is unknown, hidden, or deleted, or two references name the same patron.
-        """
+        """Return the patrons with these barcodes or ids."""
         self.expect(references)
         patrons = [self.cards[named].member.id for named in references]
         if len(set(patrons)) < len(patrons):
@@ -68,11 +64,7 @@ class PlanBasis:
         return [self.cards[named] for named in references]
 
     def expect(self, references: Sequence[PatronReference]) -> None:
-        """Refuse the references if any patron is unknown, hidden, or deleted.
-
-        Raises:
-            PlanError: names the references by their positions, so ``references`` must be in the user's order.
-        """
+        """Refuse the references if any patron is unknown, hidden, or deleted."""
         if unknown := _positions(references, lambda named: named not in self.cards):
             raise PlanError(
                 "no visible patron has this barcode: number {numbers} of {count} given",
@@ -123,11 +115,7 @@ class PlanBasis:
         return steps, unchanged
 
     def merge_steps(self, source: Card, target: Card) -> tuple[list[Step], list[str]]:
-        """Return the steps that move a whole group into another, or a text if both are the same group.
-
-        Raises:
-            PlanError: the group has hidden members, so not everyone could be moved.
-        """
+        """Return the steps that move a whole group into another, or a text if both are the same group."""
         number, to = source.member.patron.group, target.member.patron.group
         if number == to:
             text = Message("the other patron is in this same group ({group}): use a card from another group")
@@ -300,11 +288,7 @@ _UNDONE = Message("{name}: already undone")
 
 
 def refuse_irreversible(entry: JournalEntry) -> None:
-    """Refuse to undo an entry that can't be undone as a whole.
-
-    Raises:
-        PlanError: the entry is a recalculation of penalties, or some of its steps have been deleted.
-    """
+    """Refuse to undo an entry that can't be undone as a whole."""
     if entry.missing_step_count:
         raise PlanError(
             "change {entry} can't be undone completely: {missing} of its {count} steps were deleted",
@@ -317,18 +301,11 @@ def refuse_irreversible(entry: JournalEntry) -> None:
             },
         )
     if any(step.field == PENALTIES for step in entry.steps):
-        raise PlanError(
-            "a recalculation can't be undone",
-            code="recalculation-final",
-        )
+        raise PlanError("a recalculation can't be undone", code="recalculation-final")
 
 
 def find_reversals(
-    gateway: Gateway,
-    entry: JournalEntry,
-    now: datetime,
-    moved_since: Collection[int],
-    visible: Collection[int],
+    gateway: Gateway, entry: JournalEntry, now: datetime, moved_since: Collection[int], visible: Collection[int]
 ) -> tuple[Mapping[int, Record], list[StoredStep], list[tuple[int, Message]], list[Message]]:
     """Find out how to undo the steps of an entry.
 
@@ -338,10 +315,6 @@ def find_reversals(
 
     Read the patrons' records from the primary: a replica may not have the change that is to be undone. ``visible`` are
     the patrons (ids) whom the account sees. See :meth:`Planner.undo` for the others.
-
-    Raises:
-        NotFoundError: one of ``visible`` has just become hidden.
-        PlanError: nothing can be undone. The error gives the reasons, with patrons' ids.
     """
     patrons = sorted(visible)
     read = zip(patrons, gateway.map(partial(read_patron, gateway), patrons), strict=True)
@@ -427,11 +400,7 @@ class Planner:
     """
 
     def __init__(
-        self,
-        gateway: Gateway,
-        org_units: Callable[[], OrgUnits] | None = None,
-        *,
-        adults: AdultRule | None = None,
+        self, gateway: Gateway, org_units: Callable[[], OrgUnits] | None = None, *, adults: AdultRule | None = None
     ) -> None:
         """``org_units`` returns Evergreen's org units, if the program has them. The default is to read them once.
 
@@ -495,9 +464,6 @@ class Planner:
 
         Set ``with_contacts`` for plans that move anyone out of a group. ``active_cards`` requires that each barcode is
         on an active card.
-
-        Raises:
-            PlanError: a barcode is on an inactive card.
         """
         families = self._reader.named(
             references, groups, with_fines=with_fines, with_contacts=with_contacts, active_cards=active_cards

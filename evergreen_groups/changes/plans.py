@@ -226,12 +226,7 @@ class PlanRequest:
     active_cards: bool = False
 
     def checked(self) -> PlanRequest:
-        """Return the request after checking that its fields fit the action.
-
-        Raises:
-            PlanError: a field is missing, or doesn't go with the action.
-            ArgumentError: a field has the wrong type.
-        """
+        """Return the request after checking that its fields fit the action."""
         action = arguments.instance("action", self.action, Action)
         arguments.references("patrons", self.patrons)
         if self.target is not None:
@@ -259,11 +254,7 @@ class PlanRequest:
 
 
 def refuse_too_many(request: PlanRequest) -> None:
-    """Refuse a request that names too many patrons for a plan that is stored.
-
-    Raises:
-        PlanError: it names more than ``MOST_PATRONS``.
-    """
+    """Refuse a request that names too many patrons for a plan that is stored."""
     if len(request.patrons) > MOST_PATRONS:
         raise _unclear(f"more than {MOST_PATRONS:,} patrons at once", "patrons")
 
@@ -390,17 +381,17 @@ _KEEP_UNUSED = timedelta(days=1)
 """How long to keep an unused plan after it expires, in order to report it as too old rather than unknown."""
 
 
+@dataclass
 class PlanStore:
     """The plans of one staff user (``au.id``) for one gateway (its address)."""
 
-    def __init__(self, transactions: Transactions, gateway: str, staff: int) -> None:
-        self._transactions = transactions
-        self._gateway = gateway
-        self._staff = staff
+    transactions: Transactions
+    gateway: str
+    staff: int
 
     def add(self, draft: Draft) -> StoredPlan:
         """Store a new plan and return it. Delete unused plans that expired long ago."""
-        id, now = secrets.token_urlsafe(18), self._transactions.now()
+        id, now = secrets.token_urlsafe(18), self.transactions.now()
         plan = StoredPlan(id, draft.action, now + LIFE, draft.steps, draft.expected_groups, draft.undoes)
         names = [field.name for field in fields(StoredStep)]
         content = {
@@ -409,14 +400,14 @@ class PlanStore:
             "undoes": plan.undoes,
         }
         # No need to be durable: a power cut loses the plan, nothing has been done, and the user makes a new one.
-        with self._transactions.writing(durable=False) as connection:
+        with self.transactions.writing(durable=False) as connection:
             connection.execute(_REMOVE_OLD, {"before": now - _KEEP_UNUSED})
             connection.execute(
                 _NEW,
                 {
                     "id": id,
-                    "gateway": self._gateway,
-                    "staff": self._staff,
+                    "gateway": self.gateway,
+                    "staff": self.staff,
                     "at": now,
                     "expires": plan.expires,
                     "action": plan.action.value,
@@ -434,8 +425,8 @@ class PlanStore:
         return self._find(_BY_KEY, key)
 
     def _find(self, question: Select[Any], value: str) -> StoredPlan | None:
-        values = {"value": value, "of_gateway": self._gateway, "of_staff": self._staff}
-        with self._transactions.reading() as connection:
+        values = {"value": value, "of_gateway": self.gateway, "of_staff": self.staff}
+        with self.transactions.reading() as connection:
             row = connection.execute(question, values).one_or_none()
         if row is None:
             return None
@@ -453,11 +444,7 @@ class PlanStore:
 
 
 def claim(connection: Connection, plan: str, key: str, change: str) -> None:
-    """Mark a plan (id) as applied by a change under this key, in the transaction that journals the change.
-
-    Raises:
-        PlanError: the plan has been applied before, or the key belongs to another plan.
-    """
+    """Mark a plan (id) as applied by a change under this key, in the transaction that journals the change."""
     try:
         # The statement's conditions make this atomic: of two requests, only one updates the row.
         values = {"plan": plan, "idempotency_key": key, "change": change_number(change)}

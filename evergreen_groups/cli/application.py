@@ -17,12 +17,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import logs
-from evergreen_groups.cli.options import (
-    accept_global_options,
-    global_options,
-    rewrite_sandbox_option,
-    show_usage_error,
-)
+from evergreen_groups.cli.options import accept_global_options, global_options, rewrite_sandbox_option, show_usage_error
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.language import ENGLISH, Language, describe_error, terminal_language, use_language
 from evergreen_groups.message import Message, system_reason

@@ -55,9 +55,6 @@ class SandboxFiles:
         """Return the sandbox, which isn't serving yet.
 
         A stored sandbox keeps its port, because journal entries refer to the gateway by its address.
-
-        Raises:
-            ConfigurationError: the file isn't a sandbox or can't be used, or the port is taken.
         """
         from evergreen_groups.sandbox import Sandbox
         from evergreen_groups.state import write_atomically
@@ -79,12 +76,7 @@ class SandboxFiles:
 
 @contextmanager
 def hold_sandbox_files(file: Path) -> Iterator[SandboxFiles]:
-    """Hold the files of a stored sandbox, so that no other command uses them.
-
-    Raises:
-        BusyError: another command holds them.
-        ConfigurationError: the state directory can't be created.
-    """
+    """Hold the files of a stored sandbox, so that no other command uses them."""
     from evergreen_groups.state import hold, make_state_directory
 
     directory = make_state_directory(file.with_name(f"{file.name}.state"))
@@ -204,9 +196,9 @@ class Invocation:
         """Show progress on a terminal; ``doing`` is shown until the first report."""
         return terminal_progress(quiet=self.quiet, doing=doing)
 
-    def width(self) -> int:
-        """Return the number of columns available for a table."""
-        return terminal_width()
+    width = staticmethod(terminal_width)
+    emit = staticmethod(logs.emit)
+    line = staticmethod(logs.format_line)
 
     def write(self, rendered: Rendered) -> None:
         """Write a report to standard output."""
@@ -217,18 +209,20 @@ class Invocation:
         """Open standard output. A table longer than the terminal goes through a pager."""
         return output_in_pages(output_format, wanted=not self.no_pager)
 
-    def emit(self, message: str, *, error: bool = False) -> None:
-        """Write a line for people on standard error."""
-        logs.emit(message, error=error)
+    @contextmanager
+    def opened(self, output_format: str, path: Path | None) -> Iterator[TextIO]:
+        """Open a file, readable only by its owner, and say at the end that it was written; without one, see above."""
+        from evergreen_groups.state import write_atomically
+
+        with self.output(output_format) if path is None else write_atomically(path) as stream:
+            yield stream
+        if path is not None:
+            self.summarise(Message("written: {path}", values={"path": path}))
 
     def summarise(self, message: str) -> None:
         """Say what was written or sent. Without a terminal this is left out, because the log has it."""
         if not self.quiet and sys.stderr.isatty():
             logs.emit(message)
-
-    def line(self, message: str, *, error: bool = False) -> str:
-        """Return the line that :meth:`emit` would write."""
-        return logs.format_line(message, error=error)
 
     @contextmanager
     def _gateway(self) -> Iterator[tuple[Gateway, str]]:

@@ -149,16 +149,6 @@ def removed_twice(client: Client, proxy: FaultProxy, *, lead: bool = False) -> N
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("textcode", ["PERM_FAILURE", "DATABASE_UPDATE_FAILED"])
-@pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
-def test_a_clear_no_is_one(mover: Client, proxy: FaultProxy, method: str, textcode: str) -> None:
-    proxy.answer = lambda call: event(textcode) if call.method == method else None
-    (outcome,) = plan_with(method, mover).apply().steps
-    assert outcome.state is StepState.FAILED
-    assert only_step(mover).state is StepState.FAILED
-    assert proxy.seen.count(method) == 1
-
-
 # -- stale reads and answers to other requests -------------------------------------------------------------------------
 
 
@@ -178,16 +168,6 @@ def test_an_old_copy_does_not_make_a_move_undone(
     proxy.heal()
     assert mover.undo(change_id(mover.changes, 1)).apply().done
     assert value_of(sandbox) == HOME
-
-
-def test_a_copy_that_is_older_still_does_not_either(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
-    old = admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value
-    assert mover.set_lead(CARD).apply().done
-    proxy.seen.clear()
-    plan = mover.move([CARD], to=OTHERS_CARD)
-    after_the_write(proxy, UPDATE, old)
-    (outcome,) = plan.apply().steps
-    assert (outcome.state, outcome.value) == (StepState.DONE, OTHER)
 
 
 def test_an_old_copy_leaves_a_removal_open_until_it_is_seen(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from support.family_moves import ANOTHERS_CARD, CARD, OTHERS_CARD, UPDATE, lacki
 from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 from support.journals import begun
-from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, TerminalUser
 from evergreen_groups.changes.journal import Sending, StoredStep
@@ -357,11 +355,3 @@ def test_a_step_that_was_forgotten_is_not_sent(state: State, journal: Journal) -
     for act in (lambda: journal.record_sending(step, SENDING), lambda: journal.record(step, StepState.DONE)):
         with pytest.raises(StateError, match=f"step {step} is no longer in the journal"):
             act()
-
-
-def test_a_journal_in_a_file_is_read_by_another_process_while_it_is_written(tmp_path: Path) -> None:
-    writer, reader = journal_in(tmp_path), journal_in(tmp_path)
-    step = begin(writer)
-    assert [number_of(entry.id) for entry in reader.entries()] == [1]
-    writer.record_sending(step, SENDING)
-    assert [found.id for found in reader.open_steps(HERE)] == [step]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,14 +62,6 @@ class TestOutcome:
         assert [step.step for step in outcome.steps] == list(plan.draft.steps)
         assert [(step.side_effects, step.error, step.sent) for step in outcome.steps] == [((), None, None)] * 2
         assert [(done, of) for _doing, done, of in told] == [(1, 2), (2, 2)]
-
-    def test_of_a_plan_without_steps(self, mover: Client, proxy: FaultProxy) -> None:
-        plan = mover.move([CARD], to="20000000001051")
-        proxy.seen.clear()
-        outcome = plan.apply()
-        assert (outcome.steps, outcome.stopped, outcome.done) == ((), None, True)
-        assert "Gateway" not in repr(plan)
-        assert proxy.seen == []
 
     def test_what_comes_after_an_ils_that_is_away_is_not_begun(self, mover: Client, proxy: FaultProxy) -> None:
         plan = mover.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
@@ -172,25 +163,6 @@ class TestOutcome:
             "sent, but the result couldn't be read; it will be checked again",
         )
         assert (step.error is not None, step.sent is not None) == (True, True)
-
-    def test_a_change_that_landed_is_read_back_after_a_negative_chunk_length(
-        self, mover: Client, proxy: FaultProxy, admin: Gateway
-    ) -> None:
-        plan = mover.move([CARD], to=OTHERS_CARD)
-        proxy.alter = lambda call, answer: replace(answer, chunk_length="-5") if call.method == UPDATE else None
-        assert plan.apply().done
-        assert proxy.seen.count(UPDATE) == 1
-        assert record_of(admin).usrgroup == OTHER
-
-    def test_a_change_once_is_tried_again(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
-        def decide(call: Call) -> Fault:
-            if call.method == UPDATE and proxy.seen.count(UPDATE) == 1:
-                write_as_staff(admin, day_phone="555-0101")
-            return Fault.NONE
-
-        proxy.decide = decide
-        assert mover.move([CARD], to=OTHERS_CARD).apply().done
-        assert (record_of(admin).usrgroup, record_of(admin).day_phone) == (OTHER, "555-0101")
 
     @pytest.mark.parametrize(
         ("meanwhile", "reason"),

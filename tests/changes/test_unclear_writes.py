@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,7 +33,6 @@ from support.gateways import client_of, gateway_of, why_not_undone
 
 from evergreen_groups.changes import StepState
 from evergreen_groups.client import Client, Plan
-from evergreen_groups.errors import UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.sandbox import Sandbox
 
@@ -243,24 +240,6 @@ def test_recovery_only_reads(mover: Client, proxy: FaultProxy, monkeypatch: pyte
     assert set(proxy.seen) <= {RETRIEVE, "", "open-ils.auth.login"}
 
 
-# -- sites with read replicas ------------------------------------------------------------------------------------------
-
-
-def test_what_was_written_is_read_where_it_was_written(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        sandbox = stack.enter_context(Sandbox(differences=["replica"], replica_delay=math.inf))
-        client = client_of(stack.enter_context(gateway_of(sandbox.url, "consortium_staff")), tmp_path)
-        assert client.move([CARD], to=OTHERS_CARD).apply().done
-        removed = client.remove([ANOTHERS_CARD], lead=True).apply()
-        assert removed.done
-        assert client.undo(change_id(client.changes, 2)).apply().done
-        undone = client.undo(change_id(client.changes, 1))
-        assert [step.member.id for step in undone.draft.steps] == [PATRON]
-        assert undone.apply().done
-        sandbox.catch_up()
-        assert client.gateway.pcrud.count("au", {"usrgroup": HOME, "deleted": "f"}) == 3
-
-
 # -- answers to other questions ----------------------------------------------------------------------------------------
 
 
@@ -345,39 +324,6 @@ def test_an_account_that_is_deleted_while_its_move_is_on_its_way_is_not_moved_ag
     (step,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
     assert step.state is StepState.SENDING
     assert proxy.seen.count(UPDATE) == 1
-
-
-def test_no_connection_at_all_is_tried_again_and_sends_nothing_twice(
-    mover: Client, admin: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The request never left this machine, so it can't land later."""
-    call = Gateway.call
-    tries: list[str] = []
-
-    def unreachable_once(gateway: Gateway, service: str, method: str, *params: object, **options: object) -> object:
-        tries.append(method)
-        if method == NEW_GROUP and tries.count(NEW_GROUP) == 1:
-            raise UnreachableError("no connection", service=service, method=method)
-        return call(gateway, service, method, *params, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Gateway, "call", unreachable_once)
-    assert mover.remove([CARD]).apply().done
-    assert tries.count(NEW_GROUP) == 2
-    assert record_of(admin).usrgroup == 1100
-
-
-def test_a_removal_that_landed_and_was_changed_later_is_not_ours_to_tell(
-    mover: Client, proxy: FaultProxy, admin: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    later(monkeypatch, hours=-2)
-    proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
-    mover.remove([CARD]).apply()
-    monkeypatch.undo()
-    admin.call("open-ils.actor", NEW_GROUP, TOKEN, PATRON, write=True)  # staff do the same, hours later
-    (recovered,) = mover.changes.recover()
-    assert recovered.state is StepState.FAILED
-    assert "another user may have set it" in recovered.reason
-    assert "nothing was changed" in why_not_undone(mover, 1)
 
 
 def test_a_clock_that_was_wrong_does_not_hold_a_patron_for_years(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support import waiting
+from support.terminals import Terminal
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import COMMANDS, cli, run
@@ -70,35 +68,6 @@ def test_scripts_lie_where_shells_look(tmp_path: Path) -> None:
     assert [path.read_text("utf-8") for path in written] == [completion_script(shell) for shell in PLACES]
 
 
-class Terminal:
-    """A shell at a terminal, to which keys are sent."""
-
-    def __init__(self, arguments: list[str], environ: dict[str, str], directory: Path) -> None:
-        self._ours, theirs = pty.openpty()
-        self._process = subprocess.Popen(
-            arguments, env=environ, cwd=directory, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-        )
-        os.close(theirs)
-        self._shown = ""
-
-    def send(self, keys: str) -> None:
-        os.write(self._ours, keys.encode())
-
-    def wait_for(self, pattern: str) -> str:
-        """Read until the pattern has come; gives what came up to its end, and looks behind it the next time."""
-        while not (found := re.search(pattern, self._shown)):
-            ready, _, _ = select.select([self._ours], [], [], waiting.SECONDS)
-            assert ready, f"{pattern} has not come; this has: {self._shown}"
-            self._shown += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", os.read(self._ours, 65536).decode())
-        shown, self._shown = self._shown[: found.end()], self._shown[found.end() :]
-        return shown
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._ours)
-
-
 @pytest.fixture(params=["bash", "zsh"])
 def terminal(request: pytest.FixtureRequest, environ: dict[str, str], tmp_path: Path) -> Iterator[Terminal]:
     """A shell that has read the script."""
@@ -108,9 +77,9 @@ def terminal(request: pytest.FixtureRequest, environ: dict[str, str], tmp_path: 
     }[request.param]
     terminal = Terminal([shell, bare, "-i"], environ, tmp_path)
     terminal.wait_for(PROMPT)
-    terminal.send(f"{first}\n")
+    terminal.type(f"{first}\n")
     terminal.wait_for(PROMPT)
-    terminal.send(f'source <(evergreen-groups completion {shell}); echo re""ady\n')
+    terminal.type(f'source <(evergreen-groups completion {shell}); echo re""ady\n')
     terminal.wait_for("ready\n")
     terminal.wait_for(PROMPT)
     yield terminal
@@ -131,14 +100,14 @@ def terminal(request: pytest.FixtureRequest, environ: dict[str, str], tmp_path: 
     ],
 )
 def test_a_tab_completes(terminal: Terminal, typed: str, completed: str) -> None:
-    terminal.send(typed + "\t")
+    terminal.type(typed + "\t")
     terminal.wait_for(re.escape(completed))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("terminal", ["bash"], indirect=True)
 def test_two_tabs_list_what_there_is(terminal: Terminal) -> None:
-    terminal.send("evergreen-groups \t\t")
+    terminal.type("evergreen-groups \t\t")
     listed = set(terminal.wait_for(rf"\n{PROMPT}evergreen-groups ").split())
     assert set(COMMANDS) <= listed
 

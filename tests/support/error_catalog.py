@@ -133,9 +133,10 @@ def _error(path: str, tree: ast.Module, function: ast.AST, call: ast.Call) -> Si
     func, first = call.func, call.args[0] if call.args else None
     if isinstance(func, ast.Attribute) and func.attr in PASSING_ON and isinstance(first, ast.Name):
         return _site(path, tree, function, call, first.id, message=1)
-    if not isinstance(func, ast.Name) or (func.id not in error_classes() and func.id not in MAKERS):
+    name = ast.unparse(func).removeprefix("errors.")
+    if name not in error_classes() and name not in MAKERS:
         return None
-    kind = MAKERS.get(func.id, func.id)
+    kind = MAKERS.get(name, name)
     return _site(path, tree, function, call, kind, message=int(kind == "ProblemError"))
 
 
