@@ -66,7 +66,6 @@ GROUND = {
     "message",
     "plugins",
     "policy",
-    "progress",
     "ttl_cache",
     "values",
 }

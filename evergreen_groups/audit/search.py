@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import AdultRule, search
     from evergreen_groups.ils import Access, Limits, OrgUnits, PenaltyKinds, Profiles, ResolvedLimit, Thresholds
-    from evergreen_groups.progress import Progress
+    from evergreen_groups.message import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,7 @@ from evergreen_groups.changes.plans import (
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.groups import read_members, read_patron, require_visible
 from evergreen_groups.ils import PenaltyKinds, PenaltyRow, rows_in_force
-from evergreen_groups.message import Message
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Message, Progress, silent
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -38,7 +38,7 @@ from evergreen_groups.changes.plans import (
     refuse_too_many,
 )
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Progress, silent
 
 if TYPE_CHECKING:
     from datetime import datetime

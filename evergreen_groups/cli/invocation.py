@@ -27,8 +27,8 @@ from evergreen_groups.state import State
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.message import Progress
     from evergreen_groups.nightly import Rendered
-    from evergreen_groups.progress import Progress
     from evergreen_groups.sandbox import Sandbox
 
 _WAIT = 10.0

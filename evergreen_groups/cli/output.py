@@ -20,8 +20,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.language import gettext, number, pgettext
-from evergreen_groups.message import Message
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Message, Progress, silent
 
 
 def standard_output(output_format: str) -> TextIO:

@@ -26,8 +26,7 @@ from evergreen_groups.language import (
     describe_problem,
     use_language,
 )
-from evergreen_groups.message import Message
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Message, Progress, silent
 from evergreen_groups.render.report import WritingOptions, render, render_parts, write_file
 from evergreen_groups.report import Report, by_library, reported_libraries
 from evergreen_groups.state import LATEST, new_edition

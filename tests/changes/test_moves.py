@@ -30,6 +30,7 @@ from support.family_moves import (
 from support.fault_proxy import Call, Fault, FaultProxy, with_numbers_as_text
 from support.gateways import client_of, gateway_of, why_not_undone
 from support.journals import begun
+from support.recorded import idl_of, payload
 from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Operator, StepState
@@ -39,7 +40,8 @@ from evergreen_groups.changes.penalties import PatronPenalties
 from evergreen_groups.changes.reasons import TAKEN_OVER
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, TransportError, UnreachableError
-from evergreen_groups.gateway import Gateway
+from evergreen_groups.gateway import Gateway, Record
+from evergreen_groups.gateway.record import decode
 from evergreen_groups.sandbox import Sandbox
 
 
@@ -262,3 +264,26 @@ def test_an_entry_of_another_gateway(mover: Client, sandbox: Sandbox, tmp_path: 
         assert elsewhere.changes.open_steps() == []
     assert told.value.code == "entry-of-another-gateway"
     assert told.value.values == {"entry": id, "gateway": mover.gateway.url}
+
+
+# -- side effects in answers of real servers ---------------------------------------------------------------------------
+
+
+def recorded_patron(exchange_id: str) -> Record:
+    """Return the patron in an answer, without the fleshed ``groups``, which only the first answer has."""
+    record = decode(payload(exchange_id)[0], idl_of("3.16"))
+    assert isinstance(record, Record)
+    return record.replace(groups=None)
+
+
+def test_search_words_made_by_another_release_are_rebuilt() -> None:
+    """The patron was last written by 3.17, which indexes the guardian's name, and is moved by 3.16."""
+    before, after = recorded_patron("3.16/move-fleshed-003"), recorded_patron("3.16/move-fleshed-004")
+    assert before.name_kw_tsvector != after.name_kw_tsvector
+    assert list(side_effects(before, after, "usrgroup")) == []
+
+
+def test_another_name_is_an_effect() -> None:
+    before = recorded_patron("3.16/move-fleshed-003")
+    after = before.replace(name_keywords="Lukas", name_kw_tsvector="'lukas':1")
+    assert [effect.field for effect in side_effects(before, after, "usrgroup")] == ["name_keywords"]
