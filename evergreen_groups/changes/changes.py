@@ -114,7 +114,7 @@ class Changer:
     @cached_property
     def planner(self) -> Planner:
         """The planner for this gateway."""
-        return Planner(self.gateway, lambda: self.reference.org_units(self.gateway), adults=self.adults)
+        return Planner(self.gateway, lambda: self.reference.org_units(self.gateway), self.adults)
 
     def plan(self, request: PlanRequest) -> Draft:
         """Make a plan. Changes nothing in Evergreen, and stores nothing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -392,23 +392,19 @@ def _nothing_to_undo(entry: JournalEntry, found: Sequence[Message], hidden: Sequ
     )
 
 
+@dataclass
 class Planner:
     """Makes plans from Evergreen's current state. Only reads.
+
+    ``org_units`` returns Evergreen's org units. ``adults`` sets how many adults a group may have before a plan warns.
 
     A plan takes at most four calls for up to some hundred patrons and groups, or six with hidden members. See
     :meth:`~evergreen_groups.groups.FamilyReader.named` for the exceptions. An undo also reads each patron's record.
     """
 
-    def __init__(
-        self, gateway: Gateway, org_units: Callable[[], OrgUnits] | None = None, *, adults: AdultRule | None = None
-    ) -> None:
-        """``org_units`` returns Evergreen's org units, if the program has them. The default is to read them once.
-
-        ``adults`` sets how many adults a group may have before a plan warns.
-        """
-        self._gateway = gateway
-        self._adults = adults
-        self._reader = FamilyReader(gateway, org_units)
+    gateway: Gateway
+    org_units: Callable[[], OrgUnits]
+    adults: AdultRule | None = None
 
     def plan(self, request: PlanRequest, reference: ReferenceData) -> Draft:
         """Plan a valid request, except an undo, which takes the journal's entry.
@@ -444,7 +440,7 @@ class Planner:
                     unchanged += its_unchanged
             case _:
                 patrons = [card.member.patron for card in found]
-                members = Member.of_patrons(self._gateway, reference.limits(self._gateway), patrons, basis.own_fines)
+                members = Member.of_patrons(self.gateway, reference.limits(self.gateway), patrons, basis.own_fines)
                 due = {member.id for member in members if member.over_limit_if_known}
                 steps = [
                     Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found
@@ -465,10 +461,10 @@ class Planner:
         Set ``with_contacts`` for plans that move anyone out of a group. ``active_cards`` requires that each barcode is
         on an active card.
         """
-        families = self._reader.named(
+        families = FamilyReader(self.gateway, self.org_units).named(
             references, groups, with_fines=with_fines, with_contacts=with_contacts, active_cards=active_cards
         )
-        return PlanBasis(families, self._adults)
+        return PlanBasis(families, self.adults)
 
     def undo(
         self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = (), *, shown: bool = True
@@ -490,7 +486,7 @@ class Planner:
         patrons = {step.patron for step in entry.steps}
         basis = self.basis(patrons, groups, with_fines=shown, with_contacts=shown)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
-        records, reversals, others, hidden = find_reversals(self._gateway, entry, now, moved_since, visible)
+        records, reversals, others, hidden = find_reversals(self.gateway, entry, now, moved_since, visible)
         # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
         members = {}
         for id, record in records.items():

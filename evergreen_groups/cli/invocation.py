@@ -47,10 +47,6 @@ class SandboxFiles:
     directory: Path
     database: Path | None = None
 
-    def environ(self) -> dict[str, str]:
-        """Return environment variables that keep commands from writing to the user's own directories."""
-        return dict.fromkeys(("STATE_DIRECTORY", "CACHE_DIRECTORY"), str(self.directory))
-
     def sandbox(self) -> Sandbox:
         """Return the sandbox, which isn't serving yet.
 
@@ -132,7 +128,7 @@ class Invocation:
         Reading them sets the language: the terminal's or, if it has none, the configured one.
         """
         settings = load.load(self.config_file, os.environ)
-        set_language(settings.language.language(terminal_language(os.environ)))
+        apply_language(settings)
         return _without_installation(settings) if self.use_sandbox else settings
 
     @contextmanager
@@ -190,7 +186,8 @@ class Invocation:
 
         with self.sandbox_files() as files, files.sandbox() as sandbox:
             _username, password = sandbox.report_account
-            yield sandbox, {**os.environ, **files.environ(), passwords.PASSWORD_VARIABLE: password}
+            own = dict.fromkeys(("STATE_DIRECTORY", "CACHE_DIRECTORY"), str(files.directory))
+            yield sandbox, {**os.environ, **own, passwords.PASSWORD_VARIABLE: password}
 
     def progress(self, doing: str = ASKING) -> AbstractContextManager[Progress]:
         """Show progress on a terminal; ``doing`` is shown until the first report."""
@@ -241,6 +238,11 @@ class Invocation:
             credentials = Credentials(username=username, password=password)
             with Gateway(sandbox.url, credentials=credentials) as gateway:
                 yield gateway, username
+
+
+def apply_language(settings: Settings) -> None:
+    """Use the terminal's language or, if it has none, the configured one."""
+    set_language(settings.language.language(terminal_language(os.environ)))
 
 
 def _without_installation(settings: Settings) -> Settings:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
 from evergreen_groups import cli, exit_status
 from evergreen_groups.message import Message
-
-if TYPE_CHECKING:
-    from evergreen_groups.settings import Reading
 
 
 @click.group("config")
@@ -37,7 +33,7 @@ def show_command(session: cli.Invocation, names: tuple[str, ...], changed: bool,
     from evergreen_groups.settings import reading as load
 
     reading = load.read(session.config_file, os.environ)
-    _set_language(reading)
+    cli.apply_language(reading.valid_settings)
     values = list(effective_values(reading, os.environ))
     known = {value.section for value in values} | {value.key for value in values}
     for name in (name for name in names if name not in known):
@@ -83,7 +79,7 @@ def check_command(session: cli.Invocation, as_json: bool) -> int:
     from evergreen_groups.render import write_faults, write_faults_json
 
     reading, found = check_configuration(session.config_file, os.environ)
-    _set_language(reading)
+    cli.apply_language(reading.valid_settings)
     with session.output("json" if as_json else "table") as stream:
         if as_json:
             write_faults_json(reading.source, found, stream)
@@ -99,9 +95,3 @@ def example_command() -> None:
     from evergreen_groups.settings import example
 
     click.echo(example(), nl=False)
-
-
-def _set_language(reading: Reading) -> None:
-    from evergreen_groups.language import set_language, terminal_language
-
-    set_language(reading.valid_settings.language.language(terminal_language(os.environ)))

@@ -11,7 +11,6 @@ import click
 
 from evergreen_groups import cli, exit_status
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import set_language, terminal_language
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor import Finding, Subject
@@ -48,7 +47,7 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
     from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
 
     with suppress(ConfigurationError):  # reported as a finding below
-        set_language(subject.settings.language.language(terminal_language(os.environ)))
+        cli.apply_language(subject.settings)
     stream = cli.standard_output("json" if as_json else "table")
     if as_json:
         diagnosis = run(subject)
