@@ -101,17 +101,6 @@ def test_a_move_whose_requests_all_vanish_stays_open(mover: Client, proxy: Fault
     assert record_of(admin).usrgroup == OTHER
 
 
-def test_a_move_that_somebody_else_shut_out_is_over_at_once(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
-    proxy.decide = only(UPDATE, Fault.HELD_REQUEST)
-    mover.move([CARD], to=OTHERS_CARD).apply()
-    write_as_staff(admin, usrgroup=HOME, day_phone="555-0100")
-    (recovered,) = mover.changes.recover()
-    assert recovered.state is StepState.NOT_DONE
-    assert "another user changed this patron's record" in recovered.reason
-    proxy.let_go()
-    assert record_of(admin).usrgroup == HOME
-
-
 # -- unclear answers ---------------------------------------------------------------------------------------------------
 
 
@@ -140,37 +129,6 @@ def interrupt(plan: Plan, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, **
     proxy.heal()
 
 
-@pytest.mark.parametrize(
-    ("by_staff", "ago", "says"),
-    [
-        ({"usrgroup": OTHER}, {"hours": -2}, "the record has the new value, but another user may have set it"),
-        (
-            {"usrgroup": OTHER, "day_phone": "555-0100"},
-            {"hours": 0},
-            "the record has the new value, but another user may have set it",
-        ),
-        ({"master_account": True}, {"hours": -2}, "the record has the new value, but another user may have set it"),
-    ],
-    ids=["later", "with other changes", "as lead"],
-)
-def test_the_same_change_made_by_staff_is_not_ours(
-    mover: Client,
-    proxy: FaultProxy,
-    admin: Gateway,
-    monkeypatch: pytest.MonkeyPatch,
-    by_staff: dict[str, object],
-    ago: dict[str, float],
-    says: str,
-) -> None:
-    plan = mover.move([CARD], to=OTHERS_CARD) if "usrgroup" in by_staff else mover.set_lead(CARD)
-    interrupt(plan, proxy, monkeypatch, **ago)
-    write_as_staff(admin, **by_staff)
-    (recovered,) = mover.changes.recover()
-    assert recovered.state is StepState.FAILED
-    assert recovered.reason.startswith(says)
-    assert "nothing was changed" in why_not_undone(mover, 1)
-
-
 @pytest.fixture
 def overtaken(proxy: FaultProxy, admin: Gateway) -> None:
     """Staff move the patron before a removal comes in, which is held back."""
@@ -182,17 +140,6 @@ def overtaken(proxy: FaultProxy, admin: Gateway) -> None:
         return Fault.HELD_REQUEST
 
     proxy.decide = decide
-
-
-@pytest.mark.usefixtures("overtaken")
-def test_a_removal_does_not_take_a_move_by_staff_for_its_own(mover: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    (step,) = mover.remove([CARD]).apply().steps
-    assert step.state is StepState.SENDING
-    assert f"another user moved the patron to group {OTHER}" in step.reason
-    later(monkeypatch)
-    (recovered,) = mover.changes.recover()
-    assert (recovered.state, recovered.value) == (StepState.FAILED, None)
-    assert f"another user moved the patron to group {OTHER}" in recovered.reason
 
 
 @pytest.mark.usefixtures("overtaken")
