@@ -47,9 +47,6 @@ def texts(name: str, values: object) -> tuple[str, ...]:
 
     >>> texts("barcodes", ["20000000001001"])
     ('20000000001001',)
-    >>> texts("barcodes", "20000000001001")
-    Traceback (most recent call last):
-    evergreen_groups.errors.ArgumentError: barcodes takes several texts, such as a list of them, not str
     """
     expected = "several texts, such as a list of them"
     return tuple(instance(name, value, str, expected) for value in _several(name, values, expected))
@@ -66,12 +63,7 @@ def reference(name: str, value: object) -> str | int:
 
 
 def integer(name: str, value: object, expected: str = "a whole number, as int") -> int:
-    """Return an ``int``: an id or a group number. Refuse ``bool``, and strings of digits.
-
-    >>> integer("id", "1036")
-    Traceback (most recent call last):
-    evergreen_groups.errors.ArgumentError: id takes a whole number, as int, not str
-    """
+    """Return an ``int``: an id or a group number. Refuse ``bool``, and strings of digits."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise wrong(name, value, expected)
     return value
@@ -97,10 +89,6 @@ def amount(name: str, value: object) -> Decimal:
 
     >>> amount("min_total", "40"), amount("min_total", 40)
     (Decimal('40.00'), Decimal('40.00'))
-    >>> amount("min_total", 40.1)
-    Traceback (most recent call last):
-    evergreen_groups.errors.ArgumentError: min_total takes an amount of money as Decimal, int or str, because a float \
-can't hold 0.10 exactly, not float
     """
     expected = "an amount of money as Decimal, int or str"
     if isinstance(value, float):
@@ -117,12 +105,7 @@ can't hold 0.10 exactly, not float
 
 
 def money(name: str, value: object) -> Decimal:
-    """Return a monetary amount that is a finite ``Decimal`` already.
-
-    >>> money("min_total", "40")
-    Traceback (most recent call last):
-    evergreen_groups.errors.ArgumentError: min_total takes an amount of money, as Decimal, not str
-    """
+    """Return a monetary amount that is a finite ``Decimal`` already."""
     expected = "an amount of money, as Decimal"
     if not instance(name, value, Decimal, expected).is_finite():
         raise wrong(name, value, f"{expected} and finite")
@@ -149,12 +132,7 @@ def instance(name: str, value: object, kind: type[Kind], expected: str = "") -> 
 
 
 def condition(name: str, value: object) -> None:
-    """Check a pcrud query condition. Refuse ``bool`` values: pcrud matches no row with them (``pcrud-011``).
-
-    >>> condition("where", {"deleted": False})
-    Traceback (most recent call last):
-    evergreen_groups.errors.ArgumentError: where["deleted"] takes "t" or "f", not bool
-    """
+    """Check a pcrud query condition. Refuse ``bool`` values: pcrud matches no row with them (``pcrud-011``)."""
     if not isinstance(value, Mapping):
         raise wrong(name, value, "a condition, as a dict")
     for field, wanted in value.items():

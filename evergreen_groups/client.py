@@ -48,7 +48,7 @@ from evergreen_groups.desk import (
 from evergreen_groups.errors import PlanError, UnreachableError, not_visible
 from evergreen_groups.groups import AdultRule, FamilyReader
 from evergreen_groups.ils import ReferenceData
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Progress, silent
 from evergreen_groups.report import Choice, Criteria, Report, build_report
 from evergreen_groups.settings import (
     AuditSettings,

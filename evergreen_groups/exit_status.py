@@ -4,20 +4,7 @@ from __future__ import annotations
 
 import click
 
-from evergreen_groups.errors import (
-    BusyError,
-    ConfigurationError,
-    DataError,
-    DeadlineError,
-    DiskError,
-    EvergreenGroupsError,
-    LoginRefusedError,
-    NoSessionError,
-    PermissionDeniedError,
-    ServerError,
-    TransportError,
-    UnexpectedAnswerError,
-)
+from evergreen_groups import errors
 from evergreen_groups.message import Message
 
 DONE = 0
@@ -65,27 +52,27 @@ The systemd unit and the cron job retry only after these. Repeating a run that d
 twice, and compare the report with one from the same night.
 """
 
-_BY_ERROR: tuple[tuple[type[EvergreenGroupsError], int], ...] = (
-    (DiskError, FAILED),
-    (ConfigurationError, CONFIGURATION),
-    (LoginRefusedError, LOGIN),
-    (NoSessionError, LOGIN),
-    (PermissionDeniedError, PERMISSION),
-    (TransportError, UNREACHABLE),
-    (ServerError, UNREACHABLE),
-    (UnexpectedAnswerError, UNTRUSTED),
-    (DataError, UNTRUSTED),
-    (DeadlineError, DEADLINE),
-    (BusyError, BUSY),
+_BY_ERROR: tuple[tuple[type[errors.EvergreenGroupsError], int], ...] = (
+    (errors.DiskError, FAILED),
+    (errors.ConfigurationError, CONFIGURATION),
+    (errors.LoginRefusedError, LOGIN),
+    (errors.NoSessionError, LOGIN),
+    (errors.PermissionDeniedError, PERMISSION),
+    (errors.TransportError, UNREACHABLE),
+    (errors.ServerError, UNREACHABLE),
+    (errors.UnexpectedAnswerError, UNTRUSTED),
+    (errors.DataError, UNTRUSTED),
+    (errors.DeadlineError, DEADLINE),
+    (errors.BusyError, BUSY),
 )
 
 
-def for_error(error: EvergreenGroupsError) -> int:
+def for_error(error: errors.EvergreenGroupsError) -> int:
     """Return the exit status for an error."""
     return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), FAILED)
 
 
-def for_interruption(error: EvergreenGroupsError) -> int:
+def for_interruption(error: errors.EvergreenGroupsError) -> int:
     """Return the exit status for an error that interrupted changes. Some of them may have been written.
 
     So UNTRUSTED, which promises that nothing was written, becomes FAILED.
@@ -97,7 +84,7 @@ def for_interruption(error: EvergreenGroupsError) -> int:
 def for_exception(error: BaseException) -> int:
     """Return the exit status for any exception that ended a command: an error, Ctrl-C, or a signal's ``SystemExit``."""
     match error:
-        case EvergreenGroupsError():
+        case errors.EvergreenGroupsError():
             return for_error(error)
         case KeyboardInterrupt() | click.Abort():
             return INTERRUPTED

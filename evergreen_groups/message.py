@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 _NO_VALUES: Mapping[str, object] = MappingProxyType({})
 
@@ -120,6 +120,17 @@ def _parts(template: str) -> tuple[tuple[str, str | None, str], ...]:
             raise KeyError(name)
         parts.append((literal, name, spec or ""))
     return tuple(parts)
+
+
+class Progress(Protocol):
+    """A callback for the progress of a long job."""
+
+    def __call__(self, doing: str, done: int, total: int | None = None) -> None:
+        """Report that ``done`` of ``total`` units of the task ``doing`` are finished. ``total`` None: not known yet."""
+
+
+def silent(doing: str, done: int, total: int | None = None) -> None:
+    """Ignore all progress reports."""
 
 
 SYSTEM_REASONS = (

@@ -27,6 +27,7 @@ from support.states import ENGINES, close_states, state_on
 from support.web_caller import Clock, MakeApp
 
 from evergreen_groups.client import Client
+from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings
 from evergreen_groups.settings import reading as load

@@ -1,9 +1,7 @@
-"""What programs hand in: other types are refused where they come in, before anything is asked, and by mypy as well."""
+"""What programs hand in: other types are refused where they come in, before anything is asked."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Any
 import pytest
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
-from support.repository import REPOSITORY
 from support.states import state_in
 
 from evergreen_groups import hooks
@@ -142,53 +139,6 @@ def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
                 call()
             assert CARD not in str(refused.value)
             assert (place, proxy.seen) == (place, [])
-
-
-WRONG = """
-from decimal import Decimal
-from evergreen_groups import hooks
-from evergreen_groups.client import Client
-from evergreen_groups.gateway import Gateway
-from evergreen_groups.policy import Limit, decide
-from evergreen_groups.report import Criteria
-
-def script(client: Client, gateway: Gateway) -> None:
-    client.move("20000000001036", to="20000000001052")  # wrong
-    client.move(["20000000001036"], to="20000000001052")
-    client.move(("20000000001036",), to="20000000001052")
-    client.move({"20000000001036"}, to="20000000001052")
-    client.remove("20000000001036")  # wrong
-    client.move([1036, "20000000001052"], to=1052)
-    client.report(min_total=25)
-    client.report(min_total=25.0)  # wrong
-    client.details.of_user("1036")  # wrong
-    hooks.patron_summary(client, "1036")  # wrong
-    Criteria(min_total="40")  # wrong
-    Criteria(min_total=40.0)  # wrong
-    Criteria(orgs="BR1")  # wrong
-    decide(5.01, Limit())  # wrong
-    Limit("5.00")  # wrong
-    gateway.pcrud.search("au", {"id": 1036}, select="id")  # wrong
-    gateway.pcrud.search("au", {"id": 1036}, select=["id", "usrgroup"])
-    gateway.pcrud.search_columns("au", "id", {"id": 1036})  # wrong
-    client.keep_groups("1009")  # wrong
-"""
-
-
-@pytest.mark.long
-def test_mypy_says_the_same(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(WRONG, "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}", str(script)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = {int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line and "script.py" in line}
-    wanted = {number for number, line in enumerate(WRONG.splitlines(), 1) if line.endswith("# wrong")}
-    assert found == wanted, done.stdout
 
 
 def test_a_client_shows_no_secret_and_closes_what_it_opened(

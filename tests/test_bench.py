@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
@@ -24,17 +23,6 @@ from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.sandbox import Sandbox
 
 BENCH = REPOSITORY / "tests" / "bench"
-
-
-def test_the_floor_is_of_requests_and_the_standard_library_alone() -> None:
-    imported = set()
-    for node in ast.walk(ast.parse((BENCH / "floor.py").read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            imported.add(str(node.module).partition(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"requests"}
 
 
 @pytest.mark.parametrize("account", ["admin", "harbor_desk"])

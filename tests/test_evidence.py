@@ -8,7 +8,6 @@ from support.recorded import (
     CURRENT,
     DATASET,
     FAMILIES,
-    ID,
     RECORDED,
     RELEASES,
     exchanges,
@@ -19,9 +18,6 @@ from support.recorded import (
 )
 from support.repository import REPOSITORY
 
-LARGEST_FILE = 256 * 1024
-ALWAYS = {"id", "note", "as", "http", "form", "response"}
-SOMETIMES = {"seq", "elapsed_s", "carry", "connection", "body_bytes", "body_sha256"}
 FILES = [file for release in RELEASES for file in files(release)]
 
 
@@ -55,39 +51,6 @@ def test_every_recorded_exchange_is_cited():
         if not (is_scenario(file) and ids & set(cited())):
             idle |= ids - set(cited())
     assert idle == set()
-
-
-def test_the_files_are_well_formed():
-    wrong = []
-    for file in FILES:
-        name, found = file.relative_to(RECORDED), read(file)
-        for exchange in found:
-            right = (
-                ALWAYS <= set(exchange) <= ALWAYS | SOMETIMES
-                and exchange["note"]
-                and ID.fullmatch(exchange["id"])
-                and exchange["id"][:-4] == file.stem
-                and exchange["http"]["method"] in {"GET", "POST", "PUT"}
-                and set(exchange["response"]) == {"http_status", "content_type", "body"}
-                and all(len(pair) == 2 and all(isinstance(part, str) for part in pair) for pair in exchange["form"])
-            )
-            if not right:
-                wrong.append(f"{name}: {exchange.get('id')}")
-        numbers = [int(exchange["id"][-3:]) for exchange in found]
-        ordered = numbers == sorted(set(numbers))
-        if is_scenario(file):  # in older releases, some weren't sent or gave varying answers
-            ordered &= numbers[0] == 1 and (name.parts[0] != CURRENT or numbers[-1] == len(numbers))
-        if not ordered:
-            wrong.append(f"{name}: numbers {numbers}")
-        if file.stat().st_size >= LARGEST_FILE:
-            wrong.append(f"{name}: {file.stat().st_size} bytes")
-    assert not wrong, "\n".join(wrong)
-
-
-def test_an_id_is_unique():
-    for release in RELEASES:
-        ids = [exchange["id"] for file in files(release) for exchange in read(file)]
-        assert len(set(ids)) == len(ids)
 
 
 def test_no_token_of_a_session_is_recorded():

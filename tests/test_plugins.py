@@ -27,7 +27,7 @@ from support.web_caller import MakeApp, client_of, session, settings_of
 
 from evergreen_groups.cli.application import run
 from evergreen_groups.doctor import Verdict
-from evergreen_groups.plugins import GROUP, Plugin, PluginFailedError, Plugins
+from evergreen_groups.plugins import GROUP, Plugins
 from evergreen_groups.report import Criteria, Run, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import PluginSettings
@@ -272,12 +272,6 @@ def test_calls_wait_for_each_other_as_long_as_none_is_late(installed: Path, chat
         for number in range(8):
             desks.submit(plugins.notify, "follow_up_added", Noted(number))
     assert sorted(post["group"] for post in chat.posts) == list(range(8))
-
-
-def test_a_plug_in_may_be_asked_what_it_has(installed: Path) -> None:
-    assert Plugin("recorder").inspect(30) == ("2.3", ("report_finished", "change_applied"))
-    with pytest.raises(PluginFailedError, match="ModuleNotFoundError"):
-        Plugin("broken").inspect(30)
 
 
 def test_doctor_names_plug_ins_that_cannot_be_used(installed: Path, tmp_path: Path, sandbox: Sandbox) -> None:

@@ -27,8 +27,7 @@ from evergreen_groups.ils import (
     Thresholds,
     permissions,
 )
-from evergreen_groups.message import Message
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Message, Progress, silent
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:

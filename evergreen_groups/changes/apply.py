@@ -7,63 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Generic
 
-from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, Journal, Operator, StepState
-from evergreen_groups.changes.outcome_check import (
-    FATAL_ERRORS,
-    ChangeVerdict,
-    ConfirmedWrite,
-    UnclearAnswer,
-    confirmed_write,
-    digest_of_untouched,
-    is_older,
-    is_refusal,
-    judge,
-    new_group_number,
-    new_sending,
-    recover,
-    refused_permission,
-    untouched_fields,
-    value_of,
-    was_never_sent,
-)
+from evergreen_groups import errors
+from evergreen_groups.changes import outcome_check, reasons
+from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, Journal, Operator, Refusal, StepState
 from evergreen_groups.changes.penalties import PenaltyReader
-from evergreen_groups.changes.plans import Action, PlanOutcome, SideEffect, StepOutcome, StepT, claim
-from evergreen_groups.changes.reasons import (
-    ALREADY_SET,
-    BLOCK_BY_STAFF,
-    BLOCK_BY_STAFF_GONE,
-    CHANGED_BY_ANOTHER,
-    DELETED_SINCE,
-    HIDDEN_WHILE_OPEN,
-    NO_CONNECTION,
-    NO_LONGER_VISIBLE,
-    NO_REASON,
-    NOT_STARTED,
-    STALE_READ,
-    UNREADABLE,
-    WAITS_FOR_OTHERS,
-    StepReason,
-    may_come_in,
-    refusal,
-)
-from evergreen_groups.errors import (
-    BusyError,
-    CollisionError,
-    DataError,
-    EvergreenGroupsError,
-    GatewayError,
-    PlanError,
-    not_visible,
+from evergreen_groups.changes.plans import (
+    DELETED,
+    IN_ANOTHER_GROUP,
+    LEAD_NOW,
+    MOST_NAMED,
+    NO_LEAD_NOW,
+    Action,
+    PlanOutcome,
+    SideEffect,
+    StepOutcome,
+    StepT,
+    about_patron,
+    claim,
 )
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.groups import read_members, read_patron, require_visible
 from evergreen_groups.ils import PenaltyKinds, PenaltyRow, rows_in_force
-from evergreen_groups.message import Message
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Message, Progress, silent
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -77,41 +46,44 @@ if TYPE_CHECKING:
 TRIES = 3
 _UPDATE = "open-ils.actor.patron.update"
 _NEW_GROUP = "open-ils.actor.usergroup.new"
-_CHANGED_AFTER = StepReason(CHANGED_BY_ANOTHER.texts, "changed-again")
+_CHANGED_AFTER = reasons.StepReason(reasons.CHANGED_BY_ANOTHER.texts, "changed-again")
 _OTHER_ANSWER = Message("Evergreen answered with another group, {group}")
 _TRIED = Message("tries: {count}")
 
 
+@dataclass
 class AppliedStep(Generic[StepT]):
     """One step of a plan while it is being applied. ``journaled`` is the step in the journal."""
 
-    def __init__(self, gateway: Gateway, journal: Journal, step: StepT, journaled: JournalStep) -> None:
-        self._gateway = gateway
-        self._journal = journal
-        self._step = step
-        self._journaled = journaled
-        self._sent: JournalStep | None = None  # with the latest request that may have reached Evergreen
+    gateway: Gateway
+    journal: Journal
+    step: StepT
+    journaled: JournalStep
+    sent: JournalStep | None = field(default=None, init=False)  # with the latest request that may have arrived
 
     def _end(
         self,
         state: StepState,
         *,
         value: int | None = None,
-        reason: StepReason = NO_REASON,
+        reason: reasons.StepReason = reasons.NO_REASON,
         effects: tuple[SideEffect, ...] = (),
-        error: EvergreenGroupsError | None = None,
+        error: errors.EvergreenGroupsError | None = None,
         resolved: bool = False,
     ) -> StepOutcome[StepT]:
         """Journal the outcome and return it. A step in state ``SENDING`` stays open for the next run."""
-        self._journal.record(self._journaled.id, state, value=value, reason=reason, refusal=refused_permission(error))
-        sent = self._sent if state is StepState.SENDING else None
-        return StepOutcome(self._step, state, value, reason, effects, error, sent, resolved)
+        missing = error if isinstance(error, errors.PermissionDeniedError) and error.permission else None
+        refused = None if missing is None else Refusal(missing.permission, missing.org_unit)
+        self.journal.record(self.journaled.id, state, value=value, reason=reason, refusal=refused)
+        sent = self.sent if state is StepState.SENDING else None
+        return StepOutcome(self.step, state, value, reason, effects, error, sent, resolved)
 
-    def _end_unreadable(self, error: EvergreenGroupsError) -> StepOutcome[StepT]:
+    def _end_unreadable(self, error: errors.EvergreenGroupsError) -> StepOutcome[StepT]:
         """Leave the step open for the next run to recover: it was sent, and its outcome can't be read now."""
-        return replace(self._end(StepState.SENDING, reason=UNREADABLE), error=error)
+        return replace(self._end(StepState.SENDING, reason=reasons.UNREADABLE), error=error)
 
 
+@dataclass
 class PatronChange(AppliedStep[StepT]):
     """A change of a patron's group or lead flag.
 
@@ -119,44 +91,35 @@ class PatronChange(AppliedStep[StepT]):
     for this very change.
     """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        journal: Journal,
-        step: StepT,
-        journaled: JournalStep,
-        *,
-        waits_for: JournalStep | None = None,
-        earlier: JournalStep | None = None,
-    ) -> None:
-        super().__init__(gateway, journal, step, journaled)
-        self._waits_for = waits_for
-        self._earlier = earlier
-        self._base: Record | None = None  # the record that the latest request was made from
-        self._last_reason = NO_REASON
+    waits_for: JournalStep | None = None
+    earlier: JournalStep | None = None
+    base: Record | None = field(default=None, init=False)  # the record that the latest request was made from
+    last_reason: reasons.StepReason = field(default=reasons.NO_REASON, init=False)
 
     def apply(self) -> StepOutcome[StepT]:
         """Apply the step. Try up to ``TRIES`` times if a repeat is safe."""
-        if self._waits_for is not None:
-            return self._end(StepState.NOT_DONE, reason=_waits(self._waits_for, self._journal.now()))
+        if self.waits_for is not None:
+            return self._end(StepState.NOT_DONE, reason=_waits(self.waits_for, self.journal.now()))
         try:
             for _ in range(TRIES):
                 outcome = self._try_once()
                 if outcome is not None:
                     return outcome
-            if self._sent is not None:
-                return self._conclude(self._look_up(self._sent))
-        except (GatewayError, DataError) as error:
-            if self._sent is None:
-                return self._end(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
+            if self.sent is not None:
+                return self._conclude(self._look_up(self.sent))
+        except (errors.GatewayError, errors.DataError) as error:
+            if self.sent is None:
+                return self._end(StepState.NOT_DONE, reason=reasons.refusal(self.gateway, error), error=error)
             return self._end_unreadable(error)
-        return self._end(StepState.FAILED, reason=self._last_reason.followed_by(_TRIED, count=TRIES))
+        return self._end(StepState.FAILED, reason=self.last_reason.followed_by(_TRIED, count=TRIES))
 
     def _try_once(self) -> StepOutcome[StepT] | None:
         """Try once. Return None if the step has to be tried again."""
-        before = read_patron(self._gateway, self._step.patron_id)
+        before = read_patron(self.gateway, self.step.patron_id)
         # An earlier try may have taken effect by now.
-        verdict = ChangeVerdict(StepState.NOT_DONE) if self._sent is None else self._judge(self._sent, before)
+        verdict = (
+            outcome_check.ChangeVerdict(StepState.NOT_DONE) if self.sent is None else self._judge(self.sent, before)
+        )
         if verdict.state in (StepState.DONE, StepState.FAILED):
             return self._conclude(verdict)
         obstacle = self._obstacle(before)
@@ -164,111 +127,102 @@ class PatronChange(AppliedStep[StepT]):
             # Nothing more can be sent, but the earlier try may still arrive.
             if verdict.state is StepState.SENDING:
                 return self._conclude(verdict)
-            return self._end(StepState.NOT_DONE, reason=obstacle or NO_REASON)
-        if value_of(before, self._step.field) == self._step.after:
+            return self._end(StepState.NOT_DONE, reason=obstacle or reasons.NO_REASON)
+        if outcome_check.value_of(before, self.step.field) == self.step.after:
             # Perhaps our own earlier try, but this read doesn't prove it.
             if verdict.state is not StepState.NOT_DONE:
                 return self._conclude(verdict)
             # Another user made the change, so the step must not count as ours: an undo must not revert it.
-            return self._end(StepState.UNCHANGED, value=self._step.after, reason=ALREADY_SET)
+            return self._end(StepState.UNCHANGED, value=self.step.after, reason=reasons.ALREADY_SET)
         return self._send(before)
 
     def _send(self, before: Record) -> StepOutcome[StepT] | None:
         """Send the change and determine its outcome. Return None if the step has to be tried again."""
-        untouched = digest_of_untouched(before, self._step.field)
-        sending = new_sending(
-            self._gateway, self._journal.now(), last_xact_id=before.last_xact_id, other_fields=untouched
+        untouched = outcome_check.digest_of_untouched(before, self.step.field)
+        sending = outcome_check.new_sending(
+            self.gateway, self.journal.now(), last_xact_id=before.last_xact_id, other_fields=untouched
         )
-        self._journal.record_sending(self._journaled.id, sending)
-        self._base = before
+        self.journal.record_sending(self.journaled.id, sending)
+        self.base = before
         # The journal has closed the earlier run's step by now, so this one answers for both requests.
-        former, self._earlier = self._sent or self._earlier, None
-        sent = self._sent = replace(self._journaled, state=StepState.SENDING, sending=sending)
+        former, self.earlier = self.sent or self.earlier, None
+        sent = self.sent = replace(self.journaled, state=StepState.SENDING, sending=sending)
         try:
             answer = self._request(before)
-        except (GatewayError, UnclearAnswer) as error:
+        except (errors.GatewayError, outcome_check.UnclearAnswer) as error:
             return self._resolve(sent, former, error)
         if isinstance(answer, int):
             return self._verify_new_group(before, sent, answer)
         return self._verify_update(before, answer.last_xact_id)
 
     def _resolve(
-        self, sent: JournalStep, former: JournalStep | None, error: GatewayError | UnclearAnswer
+        self, sent: JournalStep, former: JournalStep | None, error: errors.GatewayError | outcome_check.UnclearAnswer
     ) -> StepOutcome[StepT] | None:
         """Determine the outcome of a request that wasn't confirmed. Return None if the step has to be tried again.
 
         ``former`` is an earlier request for the same change that may have reached Evergreen.
         """
-        if isinstance(error, GatewayError) and not isinstance(error, CollisionError):
-            if is_refusal(error):
-                self._sent = former
+        if isinstance(error, errors.GatewayError) and not isinstance(error, errors.CollisionError):
+            if outcome_check.is_refusal(error):
+                self.sent = former
                 if former is None:
-                    return self._end(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+                    return self._end(StepState.FAILED, reason=reasons.refusal(self.gateway, error), error=error)
                 return self._conclude(self._look_up(former))
-            if was_never_sent(error):
-                self._sent, self._last_reason = former, NO_CONNECTION
+            if outcome_check.was_never_sent(error):
+                self.sent, self.last_reason = former, reasons.NO_CONNECTION
                 return None
         # The status code of an unclear answer doesn't help: a service that fails after writing answers 500, a bus that
         # loses the answer 404, and a gateway that times out nothing at all. The record decides.
         verdict = self._look_up(sent)
         if verdict.state is StepState.DONE:
             return self._conclude(verdict)
-        if isinstance(error, CollisionError):
+        if isinstance(error, errors.CollisionError):
             # Another user has written the record since it was read, or a duplicate of this request has: a network that
             # delivers a request twice may return the answer to the second one.
-            self._sent, self._last_reason = former, CHANGED_BY_ANOTHER
+            self.sent, self.last_reason = former, reasons.CHANGED_BY_ANOTHER
         elif verdict.state is StepState.FAILED or not sent.protected:
             # Never repeat an unprotected request: it could make a second group.
             return self._conclude(verdict)
         else:
             # Once Evergreen would reject the request, it no longer matters.
-            self._sent = None if verdict.state is StepState.NOT_DONE else sent
-            self._last_reason = verdict.reason
+            self.sent = None if verdict.state is StepState.NOT_DONE else sent
+            self.last_reason = verdict.reason
         return None
 
-    def _request(self, before: Record) -> ConfirmedWrite | int:
-        """Send the change. Return the record as written, or the number of the new group.
-
-        Raises:
-            UnclearAnswer: the answer doesn't confirm the change.
-            GatewayError: there is no answer, or Evergreen refuses.
-        """
-        if self._step.after is None:
-            return new_group_number(
-                self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
+    def _request(self, before: Record) -> outcome_check.ConfirmedWrite | int:
+        """Send the change. Return the record as written, or the number of the new group."""
+        if self.step.after is None:
+            return outcome_check.new_group_number(
+                self.gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
             )
-        value = self._step.after if self._step.field == GROUP else bool(self._step.after)
+        value = self.step.after if self.step.field == GROUP else bool(self.step.after)
         # Clear passwd: Evergreen would set any other value as the new password.
-        changed = before.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
-        answer = self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value
-        yes = confirmed_write(answer, before, self._step.field)
-        if yes.value != self._step.after:  # the record has been written again since
-            raise UnclearAnswer
+        changed = before.replace(**{self.step.field: value, "passwd": None}).to_wire(changed=True)
+        answer = self.gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value
+        yes = outcome_check.confirmed_write(answer, before, self.step.field)
+        if yes.value != self.step.after:  # the record has been written again since
+            raise outcome_check.UnclearAnswer
         return yes
 
-    def _look_up(self, sent: JournalStep) -> ChangeVerdict:
+    def _look_up(self, sent: JournalStep) -> outcome_check.ChangeVerdict:
         """Read the patron's record and infer the outcome of a request."""
-        return self._judge(sent, read_patron(self._gateway, sent.patron))
+        return self._judge(sent, read_patron(self.gateway, sent.patron))
 
-    def _judge(self, sent: JournalStep, record: Record | None) -> ChangeVerdict:
+    def _judge(self, sent: JournalStep, record: Record | None) -> outcome_check.ChangeVerdict:
         """Infer the outcome of a request from a record. A record from before the request proves nothing."""
-        if record is not None and self._base is not None and is_older(record, self._base):
-            return ChangeVerdict(StepState.SENDING, reason=STALE_READ)
-        return judge(self._gateway, sent, record, self._journal.now())
+        if record is not None and self.base is not None and outcome_check.is_older(record, self.base):
+            return outcome_check.ChangeVerdict(StepState.SENDING, reason=reasons.STALE_READ)
+        return outcome_check.judge(self.gateway, sent, record, self.journal.now())
 
-    def _obstacle(self, record: Record | None) -> StepReason | None:
+    def _obstacle(self, record: Record | None) -> reasons.StepReason | None:
         """Return why the step no longer applies to this patron, or None if it does."""
         if record is None:
-            return NO_LONGER_VISIBLE
+            return reasons.NO_LONGER_VISIBLE
         if record.deleted:
-            return DELETED_SINCE
-        now = value_of(record, self._step.field)
-        if now not in (self._step.before, self._step.after):
-            if self._step.field == GROUP:
-                return StepReason(
-                    Message("another user moved the patron to group {group}"), "moved-meanwhile", group=now
-                )
-            return StepReason(CHANGED_BY_ANOTHER.texts, "lead-changed-meanwhile")
+            return reasons.DELETED_SINCE
+        now = outcome_check.value_of(record, self.step.field)
+        if now not in (self.step.before, self.step.after):
+            return reasons.changed_by_another(self.step.field, now)
         return None
 
     def _verify_update(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
@@ -276,58 +230,61 @@ class PatronChange(AppliedStep[StepT]):
 
         ``last_xact_id`` identifies our write. The change counts as done whatever value is read back.
         """
-        after, wanted = read_patron(self._gateway, self._step.patron_id), self._step.after
+        after, wanted = read_patron(self.gateway, self.step.patron_id), self.step.after
         if after is None:
-            return self._conclude(ChangeVerdict(StepState.SENDING, reason=HIDDEN_WHILE_OPEN))
+            return self._conclude(outcome_check.ChangeVerdict(StepState.SENDING, reason=reasons.HIDDEN_WHILE_OPEN))
         if after.last_xact_id == last_xact_id:
             return self._end_as_done(before, after)
         if after.last_xact_id == before.last_xact_id:
             # The answer has confirmed the write, so this read is outdated.
-            return self._end(StepState.DONE, value=wanted, reason=STALE_READ)
-        now = value_of(after, self._step.field)
+            return self._end(StepState.DONE, value=wanted, reason=reasons.STALE_READ)
+        now = outcome_check.value_of(after, self.step.field)
         if now == wanted:
             return self._end(StepState.DONE, value=now, reason=_CHANGED_AFTER)
-        effect = SideEffect(self._step.field, wanted, now)
+        effect = SideEffect(self.step.field, wanted, now)
         return self._end(StepState.DONE, value=wanted, reason=_CHANGED_AFTER, effects=(effect,))
 
     def _verify_new_group(self, before: Record, sent: JournalStep, answer: int) -> StepOutcome[StepT]:
         """Verify the move to a new group. No ``last_xact_id`` identifies this write, so the record decides."""
-        after = read_patron(self._gateway, self._step.patron_id)
+        after = read_patron(self.gateway, self.step.patron_id)
         if after is None:
-            return self._conclude(ChangeVerdict(StepState.SENDING, reason=HIDDEN_WHILE_OPEN))
-        if value_of(after, GROUP) == answer != self._step.before:
+            return self._conclude(outcome_check.ChangeVerdict(StepState.SENDING, reason=reasons.HIDDEN_WHILE_OPEN))
+        if outcome_check.value_of(after, GROUP) == answer != self.step.before:
             return self._end_as_done(before, after)
         verdict = self._judge(sent, after)
         if verdict.state is StepState.DONE:
-            reason = StepReason(_OTHER_ANSWER, "another-answer", group=answer)
+            reason = reasons.StepReason(_OTHER_ANSWER, "another-answer", group=answer)
             return self._end(StepState.DONE, value=verdict.value, reason=reason)
         return self._conclude(verdict)
 
     def _end_as_done(self, before: Record, after: Record) -> StepOutcome[StepT]:
         """End the step as done and report any other fields that changed."""
-        effects = tuple(side_effects(before, after, self._step.field))
+        effects = tuple(side_effects(before, after, self.step.field))
         fields = ", ".join(effect.field for effect in effects)
         text = Message("Evergreen also changed {fields}")
-        reason = StepReason(text, "also-changed", fields=fields) if effects else NO_REASON
-        return self._end(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
+        reason = reasons.StepReason(text, "also-changed", fields=fields) if effects else reasons.NO_REASON
+        return self._end(
+            StepState.DONE, value=outcome_check.value_of(after, self.step.field), reason=reason, effects=effects
+        )
 
-    def _conclude(self, verdict: ChangeVerdict) -> StepOutcome[StepT]:
+    def _conclude(self, verdict: outcome_check.ChangeVerdict) -> StepOutcome[StepT]:
         return self._end(verdict.state, value=verdict.value, reason=verdict.reason)
 
 
-def _waits(earlier: JournalStep, now: datetime) -> StepReason:
+def _waits(earlier: JournalStep, now: datetime) -> reasons.StepReason:
     if not earlier.may_still_arrive(now):  # the record couldn't be read, or the patron is hidden
         text = Message("an earlier change to this patron isn't confirmed yet; try again later")
-        return StepReason(text, "waits-for-earlier")
+        return reasons.StepReason(text, "waits-for-earlier")
     until = earlier.request.until
     text = Message("an earlier change to this patron isn't confirmed yet; try again after {until:time}")
-    return StepReason(text, "waits-for-earlier", until=until.isoformat(timespec="seconds"))
+    return reasons.StepReason(text, "waits-for-earlier", until=until.isoformat(timespec="seconds"))
 
 
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:
     """Yield the fields that differ between two states of a record, except ``changed`` and the timestamps."""
     old, new = (
-        {name: (sent, value) for name, sent, value in untouched_fields(record, changed)} for record in (before, after)
+        {name: (sent, value) for name, sent, value in outcome_check.untouched_fields(record, changed)}
+        for record in (before, after)
     )
     absent = (None, None)
     for name in {**old, **new}:
@@ -345,13 +302,14 @@ _DISAGREEMENTS = {  # why Evergreen may disagree with the rule, by whether it bl
     ),
 }
 _CHANGES = {  # by whether Evergreen blocked the patron before, and blocks them now
-    (True, True): StepReason(Message("still blocked for fines"), "still-blocked"),
-    (False, True): StepReason(Message("now blocked for fines"), "blocked-now"),
-    (True, False): StepReason(Message("no longer blocked for fines"), "block-lifted"),
-    (False, False): StepReason(Message("still not blocked for fines"), "still-not-blocked"),
+    (True, True): reasons.StepReason(Message("still blocked for fines"), "still-blocked"),
+    (False, True): reasons.StepReason(Message("now blocked for fines"), "blocked-now"),
+    (True, False): reasons.StepReason(Message("no longer blocked for fines"), "block-lifted"),
+    (False, False): reasons.StepReason(Message("still not blocked for fines"), "still-not-blocked"),
 }
 
 
+@dataclass(kw_only=True)
 class PatronRecalculation(AppliedStep[StepT]):
     """A recalculation of a patron's penalties.
 
@@ -359,21 +317,9 @@ class PatronRecalculation(AppliedStep[StepT]):
     whether an earlier recalculation may still run; once this one is sent, its step records the outcome of both.
     """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        journal: Journal,
-        step: StepT,
-        journaled: JournalStep,
-        *,
-        reader: PenaltyReader,
-        kinds: PenaltyKinds,
-        is_open: bool,
-    ) -> None:
-        super().__init__(gateway, journal, step, journaled)
-        self._reader = reader
-        self._kinds = kinds
-        self._is_open = is_open
+    reader: PenaltyReader
+    kinds: PenaltyKinds
+    is_open: bool
 
     def apply(self) -> StepOutcome[StepT]:
         """Recalculate once.
@@ -381,71 +327,57 @@ class PatronRecalculation(AppliedStep[StepT]):
         Read the penalties right before, because staff may have set a block since the run began.
         """
         try:
-            before = self._reader.read(self._step.patron_id)
-        except (GatewayError, DataError) as error:
-            return self._end(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
+            before = self.reader.read(self.step.patron_id)
+        except (errors.GatewayError, errors.DataError) as error:
+            return self._end(StepState.NOT_DONE, reason=reasons.refusal(self.gateway, error), error=error)
         if before is None:
-            hidden = not_visible("this patron is no longer visible", code="patron-hidden-meanwhile")
-            return self._end(StepState.NOT_DONE, reason=NO_LONGER_VISIBLE, error=hidden)
-        touched = self._kinds.for_fines_at(before.home_library)
+            hidden = errors.not_visible("this patron is no longer visible", code="patron-hidden-meanwhile")
+            return self._end(StepState.NOT_DONE, reason=reasons.NO_LONGER_VISIBLE, error=hidden)
+        touched = self.kinds.for_fines_at(before.home_library)
         if any(row.staff is not None and row.kind in touched for row in before.in_force):
-            return self._end(StepState.NOT_DONE, reason=BLOCK_BY_STAFF)
+            return self._end(StepState.NOT_DONE, reason=reasons.BLOCK_BY_STAFF)
         return self._send_and_check(before)
 
     def _send_and_check(self, before: PatronPenalties) -> StepOutcome[StepT]:
         """Send the request and determine its outcome."""
-        sending = new_sending(self._gateway, self._journal.now(), other_fields=before.digest)
-        self._journal.record_sending(self._journaled.id, sending)
+        patron, answer = self.step.patron_id, None
+        sending = outcome_check.new_sending(self.gateway, self.journal.now(), other_fields=before.digest)
+        self.journal.record_sending(self.journaled.id, sending)
         try:
-            is_confirmed = self._send()
-        except GatewayError as error:
-            reason = refusal(self._gateway, error)
-            if not self._is_open:
-                return self._end(StepState.FAILED, reason=reason, error=error)
-            # The earlier request may still run, so the step stays open even if this one was refused.
-            reason = may_come_in(sending.until).preceded_by(*reason.texts, **reason.values)
-            return self._end(StepState.SENDING, reason=reason, error=error)
+            # Name the penalty. Without a name, Evergreen recalculates all penalties and may remove a block that staff
+            # set, for example one of the kind that a library uses in place of the standard penalty for overdue items
+            # (``penalties-update-022``). Every release with this method accepts a name: both came with Evergreen's
+            # commit 20a752e24f (3.11).
+            answer = self.gateway.call("open-ils.actor", _RECALCULATE, TOKEN, patron, _PENALTY, write=True).value
+        except errors.GatewayError as error:
+            if outcome_check.is_refusal(error) or outcome_check.was_never_sent(error):
+                reason = reasons.refusal(self.gateway, error)
+                if not self.is_open:
+                    return self._end(StepState.FAILED, reason=reason, error=error)
+                # The earlier request may still run, so the step stays open even if this one was refused.
+                reason = reasons.may_come_in(sending.until).preceded_by(*reason.texts, **reason.values)
+                return self._end(StepState.SENDING, reason=reason, error=error)
         try:
-            after = self._reader.read_at(self._step.patron_id, before.home_library)
-        except (GatewayError, DataError) as error:
+            after = self.reader.read_at(patron, before.home_library)
+        except (errors.GatewayError, errors.DataError) as error:
             return self._end_unreadable(error)
-        if not is_confirmed and after.in_force == before.in_force:
+        if str(answer) != "1" and after.in_force == before.in_force:
             # The request may still be on its way. Leave the step open for the next run, which may safely send the
             # request again: two recalculations have the effect of one.
-            return self._end(StepState.SENDING, reason=may_come_in(sending.until))
+            return self._end(StepState.SENDING, reason=reasons.may_come_in(sending.until))
         return self._conclude(before, after)
-
-    def _send(self) -> bool:
-        """Request the recalculation, and return whether the answer confirms it.
-
-        Name the penalty. Without a name, Evergreen recalculates all penalties and may remove a block that staff set,
-        for example one of the kind that a library uses in place of the standard penalty for overdue items
-        (``penalties-update-022``). Every release with this method accepts a name: both came with Evergreen's commit
-        20a752e24f (3.11).
-
-        Raises:
-            GatewayError: Evergreen refused, or couldn't be reached.
-        """
-        patron = self._step.patron_id
-        try:
-            answer = self._gateway.call("open-ils.actor", _RECALCULATE, TOKEN, patron, _PENALTY, write=True).value
-        except GatewayError as error:
-            if is_refusal(error) or was_never_sent(error):
-                raise
-            return False
-        return str(answer) == "1"
 
     def _conclude(self, before: PatronPenalties, after: PatronPenalties) -> StepOutcome[StepT]:
         """End the step with what the recalculation changed, and whether that resolves the finding."""
         still_there = {row.id for row in after.in_force}
         # Naming the penalty should prevent this. Report it loudly, because someone has to restore the block.
         if any(row.staff is not None and row.id not in still_there for row in before.in_force):
-            return self._end(StepState.FAILED, reason=BLOCK_BY_STAFF_GONE)
+            return self._end(StepState.FAILED, reason=reasons.BLOCK_BY_STAFF_GONE)
         value = PenaltyRow.count_set_by_ils(after.in_force)
         had_block, has_block = self._is_blocked(before), self._is_blocked(after)
         if after.in_force == before.in_force and not after.current:
-            return self._end(StepState.DONE, reason=STALE_READ, value=value)
-        resolved = has_block is self._step.due
+            return self._end(StepState.DONE, reason=reasons.STALE_READ, value=value)
+        resolved = has_block is self.step.due
         reason = _CHANGES[had_block, has_block]
         if not resolved:
             reason = reason.followed_by(_DISAGREEMENTS[has_block])
@@ -453,17 +385,17 @@ class PatronRecalculation(AppliedStep[StepT]):
 
     def _is_blocked(self, penalties: PatronPenalties) -> bool:
         """Return whether Evergreen has blocked the patron for fines. Blocks by staff don't count."""
-        blocking = self._kinds.blocking_for_fines_at(penalties.home_library)
+        blocking = self.kinds.blocking_for_fines_at(penalties.home_library)
         return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
 
 
+@dataclass
 class Applier:
     """Applies plans at one gateway, journaled in ``state`` under the name of ``operator``."""
 
-    def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
-        self._gateway = gateway
-        self._state = state
-        self._operator = operator
+    gateway: Gateway
+    state: State
+    operator: Operator
 
     @contextmanager
     def begin(
@@ -489,13 +421,13 @@ class Applier:
         patrons = {step.patron_id for step in steps}.union(*(group.members for group in groups))
         moves = [step for step in steps if step.field == GROUP]
         numbers = {step.before for step in moves} | {step.after for step in moves if step.after is not None}
-        with self._state.change_lease(self._gateway.url, patrons, numbers, timeout) as lease:
+        with self.state.change_lease(self.gateway.url, patrons, numbers, timeout) as lease:
             journal = Journal(lease)
-            recover(self._gateway, journal, patrons)
-            run = PlanRun(self._gateway, journal, self._operator, action, steps, undoes)
+            outcome_check.recover(self.gateway, journal, patrons)
+            run = PlanRun(self.gateway, journal, self.operator, action, steps, undoes)
             yield run
         if run.outcome is not None:  # after the lease, so that no other desk waits for a plug-in
-            self._state.plugins.notify("change_applied", run.outcome)
+            self.state.plugins.notify("change_applied", run.outcome)
 
     def apply(
         self,
@@ -521,47 +453,30 @@ class Applier:
         steps itself.
         """
         ended: list[JournalStep] = []
-        open_steps = Journal(self._state.database).open_steps(self._gateway.url, patrons)
+        open_steps = Journal(self.state.database).open_steps(self.gateway.url, patrons)
         for patron in sorted({step.patron for step in open_steps}):
             # One lease per patron, so that a busy patron doesn't hold up the others.
-            with suppress(BusyError), self._state.change_lease(self._gateway.url, [patron]) as lease:
-                ended += recover(self._gateway, Journal(lease), [patron])
+            with suppress(errors.BusyError), self.state.change_lease(self.gateway.url, [patron]) as lease:
+                ended += outcome_check.recover(self.gateway, Journal(lease), [patron])
         return ended
 
-    def is_under_way(self, patrons: Collection[int]) -> bool:
-        """Return whether a run is changing any of these patrons (ids) now."""
-        return self._state.is_being_changed(self._gateway.url, patrons)
 
-    def wait(self, patrons: Collection[int], timeout: float) -> None:
-        """Wait up to ``timeout`` seconds until no run is changing these patrons (ids)."""
-        with suppress(BusyError), self._state.change_lease(self._gateway.url, patrons, timeout=timeout):
-            pass
-
-
+@dataclass
 class PlanRun(Generic[StepT]):
     """A plan that is being applied under the lease: call :meth:`record` once, then :meth:`apply`.
 
     ``outcome`` is None until the plan was applied.
     """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        journal: Journal,
-        operator: Operator,
-        action: Action,
-        steps: Sequence[StepT],
-        undoes: str | None,
-    ) -> None:
-        self._gateway = gateway
-        self._journal = journal
-        self._operator = operator
-        self._action = action
-        self._steps = steps
-        self._undoes = undoes
-        self.outcome: PlanOutcome[StepT] | None = None
-        self._open: list[JournalStep] = []  # the patrons' steps whose requests may still reach Evergreen
-        self._not_moved: set[tuple[int, int | None]] = set()
+    gateway: Gateway
+    journal: Journal
+    operator: Operator
+    action: Action
+    steps: Sequence[StepT]
+    undoes: str | None
+    outcome: PlanOutcome[StepT] | None = None
+    _open: list[JournalStep] = field(default_factory=list)  # the patrons' steps whose requests may still arrive
+    _not_moved: set[tuple[int, int | None]] = field(default_factory=set)
 
     def record(self, plan: str | None = None, key: str = "") -> str:
         """Write the plan into the journal, and return the id of its entry. Nothing has been sent yet.
@@ -572,21 +487,21 @@ class PlanRun(Generic[StepT]):
             PlanError: the stored plan has been applied before, or the key belongs to another plan.
             GatewayError: the penalties can't be read.
         """
-        self._open = self._journal.open_steps(self._gateway.url, {step.patron_id for step in self._steps})
-        recalculated = [step.patron_id for step in self._steps if step.field == PENALTIES]
+        self._open = self.journal.open_steps(self.gateway.url, {step.patron_id for step in self.steps})
+        recalculated = [step.patron_id for step in self.steps if step.field == PENALTIES]
         counted = dict.fromkeys(recalculated, 0)
         if recalculated:
-            self._penalties = PenaltyReader(self._gateway)
-            self._kinds = PenaltyKinds.read(self._gateway, self._penalties.org_units)
+            self._penalties = PenaltyReader(self.gateway)
+            self._kinds = PenaltyKinds.read(self.gateway, self._penalties.org_units)
             # The journal stores how many penalties Evergreen had set as the value before.
-            for row in rows_in_force(self._gateway, counted):
+            for row in rows_in_force(self.gateway, counted):
                 counted[row.patron] += row.staff is None
         planned = [
-            replace(step, before=counted[step.patron_id]) if step.field == PENALTIES else step for step in self._steps
+            replace(step, before=counted[step.patron_id]) if step.field == PENALTIES else step for step in self.steps
         ]
-        url, action = self._gateway.url, self._action.value
-        with self._journal.writing() as connection:
-            entry = self._journal.begin(connection, url, self._operator, action, planned, self._undoes)
+        url, action = self.gateway.url, self.action.value
+        with self.journal.writing() as connection:
+            entry = self.journal.begin(connection, url, self.operator, action, planned, self.undoes)
             if plan is not None:
                 claim(connection, plan, key, entry.id)
         self._entry = entry
@@ -594,17 +509,19 @@ class PlanRun(Generic[StepT]):
 
     def apply(self, progress: Progress = silent) -> PlanOutcome[StepT]:
         """Apply the steps in order. Stop at an error that would also hit every later step."""
-        doing = Message("recalculating") if self._action is Action.RECALCULATE else Message("changing")
+        doing = Message("recalculating") if self.action is Action.RECALCULATE else Message("changing")
         outcomes: list[StepOutcome[StepT]] = []
-        stopped: GatewayError | None = None
-        for step, journaled in zip(self._steps, self._entry.steps, strict=True):
+        stopped: errors.GatewayError | None = None
+        for step, journaled in zip(self.steps, self._entry.steps, strict=True):
             outcome = self._apply(step, journaled)
             outcomes.append(outcome)
-            progress(doing, len(outcomes), len(self._steps))
-            if isinstance(outcome.error, FATAL_ERRORS):
+            progress(doing, len(outcomes), len(self.steps))
+            if isinstance(outcome.error, outcome_check.FATAL_ERRORS):
                 stopped = outcome.error
                 break
-        left = (StepOutcome(step, StepState.PLANNED, reason=NOT_STARTED) for step in self._steps[len(outcomes) :])
+        left = (
+            StepOutcome(step, StepState.PLANNED, reason=reasons.NOT_STARTED) for step in self.steps[len(outcomes) :]
+        )
         self.outcome = PlanOutcome((*outcomes, *left), stopped, self._entry.id)
         return self.outcome
 
@@ -613,26 +530,20 @@ class PlanRun(Generic[StepT]):
         if step.field == PENALTIES:
             is_open = any(it.field == PENALTIES for it in of_patron)
             return PatronRecalculation(
-                self._gateway,
-                self._journal,
-                step,
-                journaled,
-                reader=self._penalties,
-                kinds=self._kinds,
-                is_open=is_open,
+                self.gateway, self.journal, step, journaled, reader=self._penalties, kinds=self._kinds, is_open=is_open
             ).apply()
         way = (step.before, step.after)
         if step.last and way in self._not_moved:
             # Another patron's move failed. Keep this one behind, so that the same command still finds the group.
-            self._journal.record(journaled.id, StepState.NOT_DONE, reason=WAITS_FOR_OTHERS)
-            return StepOutcome(step, StepState.NOT_DONE, reason=WAITS_FOR_OTHERS)
+            self.journal.record(journaled.id, StepState.NOT_DONE, reason=reasons.WAITS_FOR_OTHERS)
+            return StepOutcome(step, StepState.NOT_DONE, reason=reasons.WAITS_FOR_OTHERS)
         open_changes = [it for it in of_patron if it.field != PENALTIES]
         outcome = PatronChange(
-            self._gateway,
-            self._journal,
+            self.gateway,
+            self.journal,
             step,
             journaled,
-            waits_for=_to_wait_for(open_changes, step, self._journal.now()),
+            waits_for=_to_wait_for(open_changes, step, self.journal.now()),
             # This step records the outcome of both requests.
             earlier=next((it for it in open_changes if it.is_safe_repeat(step)), None),
         ).apply()
@@ -658,20 +569,11 @@ def _to_wait_for(open_changes: Sequence[JournalStep], step: StoredStep, now: dat
     return max(waits, key=lambda it: it.request.until, default=None)
 
 
-_MOST_NAMED = 10
-_LEAD_NOW = Message("{name} is now group lead")
-_NO_LEAD_NOW = Message("{name} is no longer group lead")
-
-
 def refuse_outdated(gateway: Gateway, plan: StoredPlan) -> None:
     """Refuse a plan if its patrons' groups or lead flags, or the members of its groups, have changed.
 
     Make one call for all patrons (one per patron where plain reads come from a replica) and one per group. Fines are
     not read: they change all the time and don't affect membership.
-
-    Raises:
-        PlanError: the plan is outdated. The error lists the differences by id.
-        GatewayError: Evergreen can't be reached or refuses.
     """
     steps = [step for step in plan.steps if step.field != PENALTIES]
     if not steps:
@@ -685,11 +587,11 @@ def refuse_outdated(gateway: Gateway, plan: StoredPlan) -> None:
         if now[group.number] != frozenset(group.members)
     )
     if found:
-        raise PlanError(
+        raise errors.PlanError(
             "the plan is outdated: {differences}",
             advice="make the plan again",
             code="plan-outdated",
-            values={"differences": tuple(found)[:_MOST_NAMED]},
+            values={"differences": tuple(found)[:MOST_NAMED]},
         )
 
 
@@ -701,26 +603,23 @@ def _patron_differences(gateway: Gateway, patrons: Collection[int], steps: Seque
         rows = gateway.pcrud.columns_by_values("au", ("id", GROUP, LEAD, "deleted"), "id", sorted(patrons))
         now = {id: (group, bool(lead), bool(deleted)) for id, group, lead, deleted in rows}
     for step in steps:
-        values: dict[str, object] = {"name": Message("patron {patron}", values={"patron": step.patron_id})}
-        if step.patron_id not in now:
-            yield Message("patron {patron} is no longer visible", values={"patron": step.patron_id})
+        patron = step.patron_id
+        if patron not in now:
+            yield Message("patron {patron} is no longer visible", values={"patron": patron})
             continue
-        group, lead, deleted = now[step.patron_id]
+        group, lead, deleted = now[patron]
         if step.field == GROUP and group != step.before:
-            yield Message("{name} is now in group {group}", values={**values, "group": group})
+            yield about_patron(IN_ANOTHER_GROUP, patron, group=group)
         if lead != step.lead:
-            yield Message(_LEAD_NOW if lead else _NO_LEAD_NOW, values=values)
+            yield about_patron(LEAD_NOW if lead else NO_LEAD_NOW, patron)
         if deleted:
-            yield Message("{name} was deleted", values=values)
+            yield about_patron(DELETED, patron)
 
 
 def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
     """Refuse a plan if the approving supervisor's session can't see all of its patrons.
 
     Make one call, plus one for the first hidden patron.
-
-    Raises:
-        PermissionDeniedError: a permission is missing. The error says which and where.
     """
     for patron in sorted(plan.patrons - visible_patrons(gateway, plan.patrons)):
         require_visible(gateway, patron)

@@ -41,12 +41,7 @@ class Batch:
 
 
 def read_batch(path: Path) -> Batch:
-    """Read a CSV file with the columns ``action,barcode,target`` (UTF-8, with or without a byte order mark).
-
-    Raises:
-        ConfigurationError: the file can't be read.
-        PlanError: the file isn't CSV, has a different header, or has too many lines.
-    """
+    """Read a CSV file with the columns ``action,barcode,target`` (UTF-8, with or without a byte order mark)."""
     try:
         # "utf-8-sig": spreadsheets add a byte order mark, which would become part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -106,9 +101,6 @@ def plan_batch(planner: Planner, batch: Batch) -> Draft:
 
     Each patron may be changed only once, and a target must not move in the same file. So the order of the lines
     doesn't matter, and applying the same file again changes nothing.
-
-    Raises:
-        PlanError: lines are invalid, barcodes are unknown, or lines contradict each other. Lists every problem.
     """
     named = {barcode for line in batch.lines for barcode in (line.barcode, *_target(line))}
     try:

@@ -6,8 +6,8 @@ The command line, programs, the desk and the API all come through :class:`Change
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ from evergreen_groups.changes.plans import (
     refuse_too_many,
 )
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Progress, silent
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -83,10 +83,6 @@ class Change:
         return not self.hidden_step_count and all(step.state.is_as_planned for step in self.entry.steps)
 
 
-def _undecided(entry: JournalEntry) -> set[int]:
-    return {step.patron for step in entry.steps if step.state in (StepState.PLANNED, StepState.SENDING)}
-
-
 def _no_such_change(id: str) -> NotFoundError:
     return NotFoundError("there is no change {change}", code="no-such-change", values={"change": id})
 
@@ -95,6 +91,7 @@ WAIT = 5.0
 """How many seconds to wait for another desk that is changing the same patrons or groups."""
 
 
+@dataclass
 class Changer:
     """Plans changes at one gateway, applies them, and looks up and undoes earlier ones, with a journal in ``state``.
 
@@ -106,27 +103,18 @@ class Changer:
     ``may_undo_others`` returns whether the operator may undo other users' changes.
     """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        state: State,
-        operator: Operator,
-        reference: ReferenceData,
-        *,
-        may_undo_others: Callable[[], bool] = lambda: False,
-        adults: AdultRule | None = None,
-    ) -> None:
-        self._gateway = gateway
-        self._state = state
-        self._given = operator
-        self._reference = reference
-        self._may_undo_others = may_undo_others
-        self._adults = adults
+    gateway: Gateway
+    state: State
+    operator: Operator
+    reference: ReferenceData
+    _: KW_ONLY
+    may_undo_others: Callable[[], bool] = lambda: False
+    adults: AdultRule | None = None
 
     @cached_property
     def planner(self) -> Planner:
         """The planner for this gateway."""
-        return Planner(self._gateway, lambda: self._reference.org_units(self._gateway), adults=self._adults)
+        return Planner(self.gateway, lambda: self.reference.org_units(self.gateway), self.adults)
 
     def plan(self, request: PlanRequest) -> Draft:
         """Make a plan. Changes nothing in Evergreen, and stores nothing.
@@ -140,9 +128,9 @@ class Changer:
         """
         checked = arguments.instance("request", request, PlanRequest).checked()
         if checked.change is None:
-            return self.planner.plan(checked, self._reference)
+            return self.planner.plan(checked, self.reference)
         found = self._journal.entry(checked.change)
-        if found.gateway != self._gateway.url:
+        if found.gateway != self.gateway.url:
             raise NotFoundError(
                 "change {entry} was made at another gateway, {gateway}",
                 code="entry-of-another-gateway",
@@ -161,13 +149,8 @@ class Changer:
         """
         if arguments.seconds("timeout", timeout) < 0:
             raise arguments.wrong("timeout", timeout, "a number of seconds", "a negative one")
-        return self._applier(self._given).apply(
-            draft.action,
-            draft.steps,
-            draft.expected_groups,
-            undoes=draft.undoes,
-            progress=progress,
-            timeout=timeout,
+        return self._applier(self.operator).apply(
+            draft.action, draft.steps, draft.expected_groups, undoes=draft.undoes, progress=progress, timeout=timeout
         )
 
     def recalculate(
@@ -179,25 +162,22 @@ class Changer:
         :meth:`apply_draft`, and GatewayError if the penalties can't be read.
         """
         steps = [StoredStep(patron, PENALTIES, 0, None, due=is_over) for patron, is_over in over_limit.items()]
-        return self._applier(self._given).apply(Action.RECALCULATE, steps, progress=progress, timeout=timeout)
+        return self._applier(self.operator).apply(Action.RECALCULATE, steps, progress=progress, timeout=timeout)
 
     def recover(self) -> list[JournalStep]:
         """Resolve steps that earlier runs left open, by reading only, and return the resolved steps.
 
         Steps that may still reach Evergreen, or whose patrons are hidden, stay open. See :meth:`open_steps`.
-
-        Raises:
-            TransportError: Evergreen can't be reached.
         """
-        return self._applier(self._given).recover()
+        return self._applier(self.operator).recover()
 
     def open_steps(self) -> list[JournalStep]:
         """Return steps with an unknown outcome: they may still reach Evergreen, or the patron was hidden so far."""
-        return self._journal.open_steps(self._gateway.url)
+        return self._journal.open_steps(self.gateway.url)
 
     def entries(self) -> list[JournalEntry]:
         """Return this gateway's journal entries, latest first."""
-        return self._journal.entries(self._gateway.url)
+        return self._journal.entries(self.gateway.url)
 
     def propose(self, request: PlanRequest) -> ProposedPlan:
         """Make a plan and store it for the operator. Changes nothing in Evergreen.
@@ -251,7 +231,7 @@ class Changer:
         if change is not None:
             yield BegunChange(change, None)
             return
-        under_lease = self._applier(self._operator).begin(
+        under_lease = self._applier(self._known_operator).begin(
             stored.action, stored.steps, stored.groups, undoes=stored.undoes, timeout=timeout
         )
         with ExitStack() as lease:
@@ -266,19 +246,15 @@ class Changer:
                 # Another request may have applied the plan while this one waited for the lease.
                 change = self._applied_change(self.find(plan), key)
                 if change is None:
-                    if self._given.approved_by is not None:
-                        refuse_hidden_patrons(self._gateway, stored)
-                    refuse_outdated(self._gateway, stored)
+                    if self.operator.approved_by is not None:
+                        refuse_hidden_patrons(self.gateway, stored)
+                    refuse_outdated(self.gateway, stored)
                     yield BegunChange(run.record(stored.id, key), run)
                     return
             yield BegunChange(change, None)
 
     def find(self, plan: str) -> StoredPlan:
-        """Return one of the caller's plans.
-
-        Raises:
-            NotFoundError: the caller has no plan with this id.
-        """
+        """Return one of the caller's plans."""
         stored = self._store.find(plan)
         if stored is None:
             raise NotFoundError("there is no such plan", advice="make the plan again", code="no-such-plan")
@@ -319,7 +295,7 @@ class Changer:
 
     def may_undo(self, change: Change) -> bool:
         """Return whether the operator may undo a change now. Asks Evergreen if another user made the change."""
-        return not change.is_under_way and (change.is_own or self._may_undo_others())
+        return not change.is_under_way and (change.is_own or self.may_undo_others())
 
     def change(self, id: str, visible: Visible | None = None) -> Change:
         """Return a change, after resolving open steps where possible.
@@ -333,7 +309,7 @@ class Changer:
         entry = self.entry(arguments.text("id", id))
         open_ones = {step.patron for step in entry.steps if step.state is StepState.SENDING}
         if open_ones:
-            self._applier(self._given).recover(open_ones)
+            self._applier(self.operator).recover(open_ones)
             entry = self.entry(id)
         (seen,) = self._visible_changes([entry], visible) or (None,)
         if seen is None:
@@ -341,49 +317,40 @@ class Changer:
         return seen
 
     def own(self, id: str) -> Change:
-        """Return one of the caller's own changes as the journal has it, without any call to Evergreen.
-
-        Raises:
-            NotFoundError: the id is unknown, or another user made it.
-        """
+        """Return one of the caller's own changes as the journal has it, without any call to Evergreen."""
         entry = self.entry(arguments.text("id", id))
-        if entry.operator.staff != self._operator.staff:
+        if entry.operator.staff != self._known_operator.staff:
             raise _no_such_change(id)
         entry, is_under_way = self._current(entry)
         return Change(entry, is_under_way=is_under_way, is_own=True)
 
     def wait(self, id: str, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds until a change is no longer being applied.
-
-        Raises:
-            NotFoundError: the id is unknown.
-        """
-        undecided = _undecided(self.entry(id))
+        """Wait up to ``timeout`` seconds until a change is no longer being applied."""
+        undecided = self.entry(id).undecided
         if undecided:
-            self._applier(self._given).wait(undecided, timeout)
+            with suppress(BusyError), self.state.change_lease(self.gateway.url, undecided, timeout=timeout):
+                pass
 
     def recent(self, visible: Visible | None = None) -> list[Change]:
         """Return the caller's own changes of the last days, latest first."""
-        entries = self._journal.entries_of(self._gateway.url, self._operator.staff or 0, self._journal.now() - RECENT)
+        entries = self._journal.entries_of(
+            self.gateway.url, self._known_operator.staff or 0, self._journal.now() - RECENT
+        )
         return self._visible_changes(entries, visible)
 
     def of_group(self, group: int, members: Collection[int] = (), visible: Visible | None = None) -> list[Change]:
         """Return the latest changes to a group and its ``members`` (ids), latest first."""
-        entries = self._journal.entries_about(self._gateway.url, group, members, MAX_GROUP_CHANGES)
+        entries = self._journal.entries_about(self.gateway.url, group, members, MAX_GROUP_CHANGES)
         return self._visible_changes(entries, visible)
 
     def entry(self, id: str) -> JournalEntry:
-        """Return a journal entry of this gateway with all its steps.
-
-        Raises:
-            NotFoundError: the id is unknown.
-        """
+        """Return a journal entry of this gateway with all its steps."""
         try:
             entry = self._journal.entry(id)
         except NotFoundError:
             # Same error as for a change with hidden patrons, so a caller can't find out which change ids exist.
             raise _no_such_change(id) from None
-        if entry.gateway != self._gateway.url:
+        if entry.gateway != self.gateway.url:
             raise _no_such_change(id)
         return entry
 
@@ -395,7 +362,7 @@ class Changer:
     def _visible_changes(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
         """Return the entries as changes, without hidden patrons' steps and without entries that have no other steps."""
         patrons = {step.patron for entry in entries for step in entry.steps}
-        visible = visible_patrons(self._gateway, patrons) if visible_of is None else visible_of(patrons)
+        visible = visible_patrons(self.gateway, patrons) if visible_of is None else visible_of(patrons)
         found = []
         for read in entries:
             if not any(step.patron in visible for step in read.steps):
@@ -406,7 +373,7 @@ class Changer:
                 Change(
                     replace(entry, steps=steps),
                     is_under_way=is_under_way,
-                    is_own=entry.operator.staff == self._operator.staff,
+                    is_own=entry.operator.staff == self._known_operator.staff,
                     hidden_step_count=len(entry.steps) - len(steps),
                 )
             )
@@ -414,38 +381,38 @@ class Changer:
 
     def _current(self, entry: JournalEntry) -> tuple[JournalEntry, bool]:
         """Return an entry and whether it is being applied now. If it isn't, read the entry again."""
-        undecided = _undecided(entry)
-        if not undecided:
+        if not entry.undecided:
             return entry, False
-        if self._applier(self._given).is_under_way(undecided):
+        if self.state.is_being_changed(self.gateway.url, entry.undecided):
             return entry, True
         # The run may have ended after the entry was read. Read again to get all outcomes.
         return self.entry(entry.id), False
 
     @cached_property
-    def _operator(self) -> Operator:
+    def _known_operator(self) -> Operator:
         """The operator with the id of their staff account, which a program may not have given."""
-        known = self._given.staff is not None
-        return self._given if known else replace(self._given, staff=self._reference.user(self._gateway))
+        if self.operator.staff is not None:
+            return self.operator
+        return replace(self.operator, staff=self.reference.user(self.gateway))
 
     def _applier(self, operator: Operator) -> Applier:
-        return Applier(self._gateway, self._state, operator)
+        return Applier(self.gateway, self.state, operator)
 
     @property
     def _journal(self) -> Journal:
-        return Journal(self._state.database)
+        return Journal(self.state.database)
 
     @property
     def _store(self) -> PlanStore:
-        return PlanStore(self._state.database, self._gateway.url, self._operator.staff or 0)
+        return PlanStore(self.state.database, self.gateway.url, self._known_operator.staff or 0)
 
     def _to_undo(self, id: str) -> tuple[JournalEntry, datetime, frozenset[int]]:
         """Return a change that the operator may undo, the current time, and the patron ids that later changes move."""
         # Don't filter the operator's own change by visibility: they know its patrons already, and the undo itself skips
         # patrons who are hidden by now.
-        is_own = self.entry(id).operator.staff == self._operator.staff
+        is_own = self.entry(id).operator.staff == self._known_operator.staff
         change = self.change(id, (lambda patrons: patrons) if is_own else None)
-        if not (change.is_own or self._may_undo_others()):
+        if not (change.is_own or self.may_undo_others()):
             raise PlanError(
                 "change {change} was made by another user",
                 advice="ask them, or someone who may undo other users' changes",
@@ -472,7 +439,7 @@ class Changer:
             raise key_conflict()
         if under_key is not None:  # applied after ``stored`` was read
             return self._applied_change(under_key, key)
-        if self._state.database.now() >= stored.expires:
+        if self.state.database.now() >= stored.expires:
             raise PlanError("the plan has expired", advice="make the plan again", code="plan-expired")
         if not stored.steps:
             raise PlanError("there is nothing to do", code="plan-empty")

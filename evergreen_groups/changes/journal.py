@@ -16,7 +16,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -205,6 +205,11 @@ class JournalEntry:
     steps: tuple[JournalStep, ...]
     missing_step_count: int = 0
 
+    @property
+    def undecided(self) -> set[int]:
+        """The patrons (ids) of steps without an outcome."""
+        return {step.patron for step in self.steps if step.state in (StepState.PLANNED, StepState.SENDING)}
+
 
 changes, steps = schema.changes, schema.steps
 
@@ -307,18 +312,14 @@ class Journal:
         """
         now = self.now()
         suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(6))
-        terminal_user = operator.terminal_user
+        who = asdict(operator)
+        terminal_user = who.pop("terminal_user") or {}
         entry = {
+            "os_user": terminal_user.pop("user", None),
+            **who,
+            **terminal_user,
             "suffix": suffix,
             "gateway": gateway,
-            "account": operator.account,
-            "staff": operator.staff,
-            "workstation": operator.workstation,
-            "approved_by": operator.approved_by,
-            "os_user": terminal_user and terminal_user.user,
-            "login_user": terminal_user and terminal_user.login_user,
-            "host": terminal_user and terminal_user.host,
-            "terminal": terminal_user and terminal_user.terminal,
             "at": now,
             "action": action,
             "undoes": undoes and change_number(undoes),
@@ -424,10 +425,7 @@ class Journal:
             later.c.id > steps.c.id,
         )
         others = select(steps.c.change).where(
-            steps.c.gateway == gateway,
-            steps.c.patron.in_(members),
-            steps.c.field != "usrgroup",
-            ~moved_since.exists(),
+            steps.c.gateway == gateway, steps.c.patron.in_(members), steps.c.field != "usrgroup", ~moved_since.exists()
         )
         found = union(*moved, others).subquery()
         latest = select(changes.c.id).where(changes.c.id.in_(select(found.c.change)))
@@ -444,11 +442,7 @@ class Journal:
             return [_entry(row, by_entry[row.id]) for row in connection.execute(entries)]
 
     def entry(self, id: str) -> JournalEntry:
-        """Return one entry with its steps in their current state.
-
-        Raises:
-            NotFoundError: the id is unknown.
-        """
+        """Return one entry with its steps in their current state."""
         if is_change_id(id):
             values = {"entry": change_number(id), "with_suffix": id.partition("-")[2]}
             with self._transactions.reading() as connection:
@@ -457,10 +451,7 @@ class Journal:
                     its_steps = connection.execute(STEPS_OF_ENTRY, {"entry": row.id})
                     return _entry(row, [_step(step) for step in its_steps])
         raise NotFoundError(
-            "there is no change {entry}",
-            advice="`journal` lists them",
-            code="no-such-entry",
-            values={"entry": id},
+            "there is no change {entry}", advice="`journal` lists them", code="no-such-entry", values={"entry": id}
         )
 
     def moved_since(self, entry: JournalEntry) -> frozenset[int]:
@@ -511,11 +502,7 @@ def _take_over(connection: Connection, step: int, at: datetime) -> None:
 
 def _update(connection: Connection, step: int, **values: Any) -> None:
     if connection.execute(UPDATE_STEP, {"step": step, **values}).rowcount != 1:
-        raise StateError(
-            "step {step} is no longer in the journal",
-            code="step-gone",
-            values={"step": step},
-        )
+        raise StateError("step {step} is no longer in the journal", code="step-gone", values={"step": step})
 
 
 def _reason(reason: StepReason) -> dict[str, Any]:
@@ -583,11 +570,7 @@ UNKNOWN = RecentlyChanged(None, None)
 
 
 def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
-    """Return the patrons with recent changes in the journal; none if plain reads never come from a replica.
-
-    Raises:
-        StateError: the journal can't be read.
-    """
+    """Return the patrons with recent changes in the journal; none if plain reads never come from a replica."""
     if not gateway.reads_replicas or not state.database.is_there:
         return RecentlyChanged()
     query = select(steps.c.patron, steps.c.field).where(

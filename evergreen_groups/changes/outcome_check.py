@@ -18,29 +18,10 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.changes.journal import GROUP, PENALTIES, JournalStep, Refusal, Sending, StepState
+from evergreen_groups import errors
+from evergreen_groups.changes import reasons
+from evergreen_groups.changes.journal import GROUP, PENALTIES, JournalStep, Sending, StepState
 from evergreen_groups.changes.penalties import PenaltyReader
-from evergreen_groups.changes.reasons import (
-    CHANGED_BY_ANOTHER,
-    FOUND_DONE,
-    HIDDEN_WHILE_OPEN,
-    NEVER_ARRIVED,
-    NO_REASON,
-    StepReason,
-    may_come_in,
-)
-from evergreen_groups.errors import (
-    DataError,
-    EventError,
-    EvergreenGroupsError,
-    GatewayError,
-    LoginRefusedError,
-    NoSessionError,
-    PermissionDeniedError,
-    RequestTooLargeError,
-    ServiceNotFoundError,
-    TransportError,
-)
 from evergreen_groups.gateway import TOKEN, holds, rows_beyond, whole_number
 from evergreen_groups.groups import inconsistent_members, read_patron
 from evergreen_groups.ils import PenaltyRow
@@ -86,7 +67,7 @@ def untouched_fields(record: Record, changed: str) -> Iterator[tuple[str, object
 def _decoded(record: Record, name: str, value: object) -> object:
     try:
         return record[name]
-    except (KeyError, DataError):  # a field the IDL doesn't know, or a value its datatype doesn't allow
+    except (KeyError, errors.DataError):  # a field the IDL doesn't know, or a value its datatype doesn't allow
         return str(value)
 
 
@@ -116,7 +97,7 @@ class ChangeVerdict:
 
     state: StepState
     value: int | None = None
-    reason: StepReason = NO_REASON
+    reason: reasons.StepReason = reasons.NO_REASON
 
 
 def new_sending(
@@ -131,43 +112,38 @@ def judge(gateway: Gateway, step: JournalStep, record: Record | None, at: dateti
     """Infer the outcome of a step that was sent from the patron's current record, read at the time ``at``.
 
     The step's ``value`` is a group other than ``before`` in which the patron was found while the request was open.
-
-    Raises:
-        GatewayError: the members of the patron's group can't be read.
-        DataError: the answer isn't a list of the group's members.
     """
     now = value_of(record, step.field)
     if record is None or now is None:
-        return ChangeVerdict(StepState.SENDING, reason=HIDDEN_WHILE_OPEN)
+        return ChangeVerdict(StepState.SENDING, reason=reasons.HIDDEN_WHILE_OPEN)
     if now == step.before:
         return _judge_unchanged(step, record, at)
     if now == step.after or (step.after is None and _is_alone(gateway, step.patron, now)):
         return _judge_as_planned(step, record, now, at)
-    moved = StepReason(CHANGED_BY_ANOTHER.texts, "lead-changed-meanwhile")
-    if step.field == GROUP:
-        moved = StepReason(Message("another user moved the patron to group {group}"), "moved-meanwhile", group=now)
+    moved = reasons.changed_by_another(step.field, now)
     if not step.protected and step.may_still_arrive(at):
-        may_arrive = may_come_in(step.request.until)
+        may_arrive = reasons.may_come_in(step.request.until)
         return ChangeVerdict(StepState.SENDING, now, may_arrive.preceded_by(*moved.texts, **moved.values))
     return ChangeVerdict(StepState.FAILED, reason=moved)
 
 
 def _judge_unchanged(step: JournalStep, record: Record, at: datetime) -> ChangeVerdict:
     if step.protected and record.last_xact_id != step.request.last_xact_id:
-        return ChangeVerdict(StepState.NOT_DONE, reason=CHANGED_BY_ANOTHER)
+        return ChangeVerdict(StepState.NOT_DONE, reason=reasons.CHANGED_BY_ANOTHER)
     if step.may_still_arrive(at):
-        return ChangeVerdict(StepState.SENDING, reason=may_come_in(step.request.until))
-    return ChangeVerdict(StepState.NOT_DONE, reason=NEVER_ARRIVED)
+        return ChangeVerdict(StepState.SENDING, reason=reasons.may_come_in(step.request.until))
+    return ChangeVerdict(StepState.NOT_DONE, reason=reasons.NEVER_ARRIVED)
 
 
 def _judge_as_planned(step: JournalStep, record: Record, now: int, at: datetime) -> ChangeVerdict:
     """Judge a patron whose field has the planned value, or who was to get a new group and is alone in another one."""
     if _written_by_another(step, record, at):
         text = Message("the record has the new value, but another user may have set it")
-        return ChangeVerdict(StepState.FAILED, reason=StepReason(text, "so-by-somebody", value=now))
+        return ChangeVerdict(StepState.FAILED, reason=reasons.StepReason(text, "so-by-somebody", value=now))
     if step.after is None and step.value is not None:
-        late = Message("another user moved the patron to group {group}")
-        return ChangeVerdict(StepState.DONE, now, StepReason(late, "came-in-late", group=step.value))
+        return ChangeVerdict(
+            StepState.DONE, now, reasons.StepReason(reasons.MOVED_BY_ANOTHER, "came-in-late", group=step.value)
+        )
     return ChangeVerdict(StepState.DONE, now)
 
 
@@ -201,7 +177,7 @@ def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
     ids = set(map(whole_number, members)) if isinstance(members, list) else {None}
     others = {id for id in ids if id is not None} - {patron}
     if None in ids:
-        raise DataError(
+        raise errors.DataError(
             "Evergreen's answer can't be read: {detail}",
             code="members-not-a-list",
             values={"detail": "a group's members aren't a list"},
@@ -217,9 +193,6 @@ def _refuse_unless_behind(gateway: Gateway, patron: int, group: int, others: Set
     """Refuse a member list that contradicts a query, unless a lagging replica explains the difference.
 
     ``others`` are the ids in the list besides the patron. The members' records on the primary decide.
-
-    Raises:
-        DataError: the list is wrong, or some of the patrons in question are hidden.
     """
     suspects = others
     if gateway.reads_replicas and not others:
@@ -245,8 +218,8 @@ def judge_penalties(step: JournalStep, penalties: PatronPenalties, at: datetime)
     if penalties.digest != step.request.other_fields:
         return ChangeVerdict(StepState.DONE, PenaltyRow.count_set_by_ils(penalties.in_force))
     if step.may_still_arrive(at):
-        return ChangeVerdict(StepState.SENDING, reason=may_come_in(step.request.until))
-    return ChangeVerdict(StepState.NOT_DONE, reason=NEVER_ARRIVED)
+        return ChangeVerdict(StepState.SENDING, reason=reasons.may_come_in(step.request.until))
+    return ChangeVerdict(StepState.NOT_DONE, reason=reasons.NEVER_ARRIVED)
 
 
 _REFUSALS = frozenset({"NO_SESSION", "PERM_FAILURE", "XACT_COLLISION", "DATABASE_UPDATE_FAILED"})
@@ -264,7 +237,7 @@ class ConfirmedWrite:
     value: int
 
 
-def is_refusal(error: GatewayError) -> bool:
+def is_refusal(error: errors.GatewayError) -> bool:
     """Return whether an error proves that nothing was written.
 
     The list of events is closed: ``OpenILS/Application/Actor.pm`` (``update_patron``, ``update_penalties``) and
@@ -274,25 +247,23 @@ def is_refusal(error: GatewayError) -> bool:
 
     A refused login also proves it: the session had ended before the write, and the login was to renew it.
     """
-    if isinstance(error, LoginRefusedError | RequestTooLargeError):
+    if isinstance(error, errors.LoginRefusedError | errors.RequestTooLargeError):
         return True
-    return isinstance(error, EventError) and error.textcode in _REFUSALS
+    return isinstance(error, errors.EventError) and error.textcode in _REFUSALS
 
 
-def was_never_sent(error: GatewayError) -> bool:
+def was_never_sent(error: errors.GatewayError) -> bool:
     """Return whether the request never left this machine.
 
     A missing service doesn't count: the gateway also reports one if the service was stopped in the middle of its work.
     """
-    return isinstance(error, TransportError) and not (error.sent or isinstance(error, ServiceNotFoundError))
+    return isinstance(error, errors.TransportError) and not (
+        error.sent or isinstance(error, errors.ServiceNotFoundError)
+    )
 
 
 def new_group_number(answer: Any) -> int:
-    """Read the number of a new group, which Evergreen sends as a string (``usergroup-new-001``).
-
-    Raises:
-        UnclearAnswer: the answer is something else.
-    """
+    """Read the number of a new group, which is sent as a string (``usergroup-new-001``), or raise UnclearAnswer."""
     number = whole_number(answer)
     if number is None or number < 0:
         raise UnclearAnswer
@@ -300,11 +271,7 @@ def new_group_number(answer: Any) -> int:
 
 
 def confirmed_write(answer: Any, record: Record, field: str) -> ConfirmedWrite:
-    """Read the patron record in the answer to an update (``xact-collision-002``).
-
-    Raises:
-        UnclearAnswer: the answer is something else, or the record from before the update.
-    """
+    """Read the patron record in the answer to an update (``xact-collision-002``), or raise UnclearAnswer."""
     positions = record._class.positions
     try:
         values = answer["__p"]
@@ -322,7 +289,7 @@ def _number(value: Any) -> int:
     return int({"t": 1, "f": 0}.get(value, value) if isinstance(value, str) else value)
 
 
-FATAL_ERRORS = (TransportError, NoSessionError, LoginRefusedError)
+FATAL_ERRORS = (errors.TransportError, errors.NoSessionError, errors.LoginRefusedError)
 """Errors that would also hit every later step."""
 
 _MAX_AHEAD = timedelta(days=1)
@@ -333,9 +300,6 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
 
     Steps that may still take effect stay open. So do steps of hidden patrons, because nothing can be concluded about
     them. A later run under another account may see them.
-
-    Raises:
-        GatewayError: Evergreen can't be reached, or the session has ended.
     """
     ended: list[JournalStep] = []
     open_steps = journal.open_steps(gateway.url, patrons)
@@ -349,7 +313,7 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
                 value = step.value if verdict.value is None else verdict.value
                 journal.record(step.id, verdict.state, value=value, reason=verdict.reason)
             continue
-        reason = verdict.reason or FOUND_DONE
+        reason = verdict.reason or reasons.FOUND_DONE
         journal.record(step.id, verdict.state, value=verdict.value, reason=reason)
         ended.append(replace(step, state=verdict.state, value=verdict.value, reason=reason))
     return ended
@@ -367,7 +331,7 @@ def _verdict(
     # An error about one patron must not stop the recovery of the others.
     except FATAL_ERRORS:
         raise
-    except (GatewayError, DataError):
+    except (errors.GatewayError, errors.DataError):
         return None
 
 
@@ -390,13 +354,6 @@ def _agrees_with_ils(gateway: Gateway, now: datetime) -> bool:
         seconds = float(gateway.call("open-ils.actor", "opensrf.system.time").value)
     except FATAL_ERRORS:
         raise
-    except (GatewayError, DataError, TypeError, ValueError, OverflowError):
+    except (errors.GatewayError, errors.DataError, TypeError, ValueError, OverflowError):
         return False
     return abs(seconds - now.timestamp()) <= MAX_CLOCK_SKEW.total_seconds()
-
-
-def refused_permission(error: EvergreenGroupsError | None) -> Refusal | None:
-    """Return the missing permission that an error reports, or None."""
-    if isinstance(error, PermissionDeniedError) and error.permission:
-        return Refusal(error.permission, error.org_unit)
-    return None

@@ -69,11 +69,7 @@ class PenaltyReader:
             ) from None
 
     def read(self, patron: int) -> PatronPenalties | None:
-        """Return a patron's penalties in force, or None for a hidden patron.
-
-        Raises:
-            DataError: the answer is about another patron.
-        """
+        """Return a patron's penalties in force, or None for a hidden patron."""
         record = read_patron(self._gateway, patron)
         return None if record is None else self.read_at(patron, int(record.home_ou))
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntry, StepState, StoredStep
 from evergreen_groups.changes.outcome_check import has_late_duplicate
-from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, group_changes
+from evergreen_groups.changes.plans import (
+    DELETED,
+    IN_ANOTHER_GROUP,
+    LEAD_NOW,
+    MOST_NAMED,
+    NO_LEAD_NOW,
+    Action,
+    Draft,
+    PlanWarning,
+    Step,
+    about_patron,
+    group_changes,
+)
 from evergreen_groups.errors import PlanError, not_visible
 from evergreen_groups.groups import AdultRule, FamilyReader, Member, contacts, read_patron
 from evergreen_groups.message import Message
@@ -42,11 +54,7 @@ class PlanBasis:
         self._adults = adults or AdultRule()
 
     def find(self, references: Sequence[PatronReference]) -> list[Card]:
-        """Return the patrons with these barcodes or ids.
-
-        Raises:
-            PlanError: a patron is unknown, hidden, or deleted, or two references name the same patron.
-        """
+        """Return the patrons with these barcodes or ids."""
         self.expect(references)
         patrons = [self.cards[named].member.id for named in references]
         if len(set(patrons)) < len(patrons):
@@ -56,11 +64,7 @@ class PlanBasis:
         return [self.cards[named] for named in references]
 
     def expect(self, references: Sequence[PatronReference]) -> None:
-        """Refuse the references if any patron is unknown, hidden, or deleted.
-
-        Raises:
-            PlanError: names the references by their positions, so ``references`` must be in the user's order.
-        """
+        """Refuse the references if any patron is unknown, hidden, or deleted."""
         if unknown := _positions(references, lambda named: named not in self.cards):
             raise PlanError(
                 "no visible patron has this barcode: number {numbers} of {count} given",
@@ -111,11 +115,7 @@ class PlanBasis:
         return steps, unchanged
 
     def merge_steps(self, source: Card, target: Card) -> tuple[list[Step], list[str]]:
-        """Return the steps that move a whole group into another, or a text if both are the same group.
-
-        Raises:
-            PlanError: the group has hidden members, so not everyone could be moved.
-        """
+        """Return the steps that move a whole group into another, or a text if both are the same group."""
         number, to = source.member.patron.group, target.member.patron.group
         if number == to:
             text = Message("the other patron is in this same group ({group}): use a card from another group")
@@ -285,32 +285,10 @@ def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[Plan
 _NOT_CONFIRMED = Message("{name}: not confirmed yet")
 _NOT_CHANGED = Message("{name}: nothing was changed")
 _UNDONE = Message("{name}: already undone")
-_DELETED = Message("{name} was deleted")
-_IN_ANOTHER_GROUP = Message("{name} is now in group {group}")
-_LEAD_NOW = Message("{name} is now group lead")
-_NO_LEAD_NOW = Message("{name} is no longer group lead")
-_MOST_NAMED = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Irreversible:
-    """A step that can't be undone. ``text`` says why and contains a placeholder for the patron's ``{name}``."""
-
-    patron: int
-    text: Message
-    values: Mapping[str, object] = field(default_factory=dict)
-
-    def described(self, name: str) -> Message:
-        """Return the reason with the patron's name filled in."""
-        return Message(self.text.text, values={**self.values, "name": name})
 
 
 def refuse_irreversible(entry: JournalEntry) -> None:
-    """Refuse to undo an entry that can't be undone as a whole.
-
-    Raises:
-        PlanError: the entry is a recalculation of penalties, or some of its steps have been deleted.
-    """
+    """Refuse to undo an entry that can't be undone as a whole."""
     if entry.missing_step_count:
         raise PlanError(
             "change {entry} can't be undone completely: {missing} of its {count} steps were deleted",
@@ -323,32 +301,20 @@ def refuse_irreversible(entry: JournalEntry) -> None:
             },
         )
     if any(step.field == PENALTIES for step in entry.steps):
-        raise PlanError(
-            "a recalculation can't be undone",
-            code="recalculation-final",
-        )
+        raise PlanError("a recalculation can't be undone", code="recalculation-final")
 
 
 def find_reversals(
-    gateway: Gateway,
-    entry: JournalEntry,
-    now: datetime,
-    moved_since: Collection[int],
-    visible: Collection[int],
-) -> tuple[Mapping[int, Record], list[StoredStep], list[Irreversible], list[Message]]:
+    gateway: Gateway, entry: JournalEntry, now: datetime, moved_since: Collection[int], visible: Collection[int]
+) -> tuple[Mapping[int, Record], list[StoredStep], list[tuple[int, Message]], list[Message]]:
     """Find out how to undo the steps of an entry.
 
     Return the visible patrons' records by id, the steps that undo the entry, in reverse order, why the others can't be
-    undone, and at most one text with the number of steps for hidden patrons. It doesn't name them, because the change
-    may be another user's.
+    undone, by patron, and at most one text with the number of steps for hidden patrons. It doesn't name them, because
+    the change may be another user's.
 
-    Read the patrons' records from the primary: a replica may not have the change that is to be undone. ``now`` is the
-    time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries move. ``visible`` are
-    the patrons (ids) whom the account sees.
-
-    Raises:
-        NotFoundError: one of ``visible`` has just become hidden.
-        PlanError: nothing can be undone. The error gives the reasons, with patrons' ids.
+    Read the patrons' records from the primary: a replica may not have the change that is to be undone. ``visible`` are
+    the patrons (ids) whom the account sees. See :meth:`Planner.undo` for the others.
     """
     patrons = sorted(visible)
     read = zip(patrons, gateway.map(partial(read_patron, gateway), patrons), strict=True)
@@ -358,7 +324,7 @@ def find_reversals(
         raise not_visible("patron {patron} is no longer visible", code="patron-not-read", values={"patron": min(gone)})
     former = dict(records)
     steps: list[StoredStep] = []
-    others: list[Irreversible] = []
+    others: list[tuple[int, Message]] = []
     for step in reversed(entry.steps):
         if step.patron not in former:
             continue
@@ -366,7 +332,7 @@ def find_reversals(
         is_same = step.patron not in moved_since
         found = _irreversible(step, record) or _changed_since(gateway, step, record, now, may_be_late=is_same)
         if found is not None:
-            others.append(found)
+            others.append((step.patron, found))
             continue
         lead = bool(records[step.patron].master_account)
         steps.append(StoredStep(step.patron, step.field, _value(step, record), step.before, lead=lead))
@@ -381,7 +347,7 @@ def find_reversals(
     )
     hidden = [text] if count else []
     if not steps:
-        raise _nothing_to_undo(entry, others, hidden)
+        raise _nothing_to_undo(entry, [reason for _patron, reason in others], hidden)
     return records, steps, others, hidden
 
 
@@ -389,17 +355,17 @@ def _value(step: JournalStep, record: Record) -> int:
     return int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
 
 
-def _irreversible(step: JournalStep, record: Record) -> Irreversible | None:
+def _irreversible(step: JournalStep, record: Record) -> Message | None:
     if step.state is not StepState.DONE:
-        return Irreversible(step.patron, _NOT_CONFIRMED if step.state is StepState.SENDING else _NOT_CHANGED)
+        return about_patron(_NOT_CONFIRMED if step.state is StepState.SENDING else _NOT_CHANGED, step.patron)
     if record.deleted:
-        return Irreversible(step.patron, _DELETED)
-    return Irreversible(step.patron, _UNDONE) if _value(step, record) == step.before else None
+        return about_patron(DELETED, step.patron)
+    return about_patron(_UNDONE, step.patron) if _value(step, record) == step.before else None
 
 
 def _changed_since(
     gateway: Gateway, step: JournalStep, record: Record, at: datetime, *, may_be_late: bool
-) -> Irreversible | None:
+) -> Message | None:
     """Return why a later change rules out the undo, or None if Evergreen still has the step's value.
 
     ``may_be_late`` says that a late duplicate of the step's request may have moved the patron from the group that the
@@ -409,45 +375,36 @@ def _changed_since(
     if now == step.value:
         return None
     if step.field != GROUP:
-        return Irreversible(step.patron, _LEAD_NOW if now else _NO_LEAD_NOW)
+        return about_patron(LEAD_NOW if now else NO_LEAD_NOW, step.patron)
     if step.after is None and may_be_late and has_late_duplicate(gateway, step, record, at):
         return None
-    return Irreversible(step.patron, _IN_ANOTHER_GROUP, {"group": now})
+    return about_patron(IN_ANOTHER_GROUP, step.patron, group=now)
 
 
-def _nothing_to_undo(entry: JournalEntry, found: Sequence[Irreversible], hidden: Sequence[Message]) -> PlanError:
-    texts = {step.text.text for step in found}
+def _nothing_to_undo(entry: JournalEntry, found: Sequence[Message], hidden: Sequence[Message]) -> PlanError:
+    texts = {reason.text for reason in found}
     if _UNDONE.text in texts and not hidden and texts <= {one.text for one in (_UNDONE, _NOT_CHANGED, _NOT_CONFIRMED)}:
         return PlanError("change {entry} is already undone", code="already-undone", values={"entry": entry.id})
-    named = [step.described(Message("patron {patron}", values={"patron": step.patron})) for step in found]
     return PlanError(
         "nothing to undo in change {entry}: {reasons}",
         code="nothing-to-undo",
-        values={"entry": entry.id, "reasons": (*named[:_MOST_NAMED], *hidden)},
+        values={"entry": entry.id, "reasons": (*found[:MOST_NAMED], *hidden)},
     )
 
 
+@dataclass
 class Planner:
     """Makes plans from Evergreen's current state. Only reads.
+
+    ``org_units`` returns Evergreen's org units. ``adults`` sets how many adults a group may have before a plan warns.
 
     A plan takes at most four calls for up to some hundred patrons and groups, or six with hidden members. See
     :meth:`~evergreen_groups.groups.FamilyReader.named` for the exceptions. An undo also reads each patron's record.
     """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        org_units: Callable[[], OrgUnits] | None = None,
-        *,
-        adults: AdultRule | None = None,
-    ) -> None:
-        """``org_units`` returns Evergreen's org units, if the program has them. The default is to read them once.
-
-        ``adults`` sets how many adults a group may have before a plan warns.
-        """
-        self._gateway = gateway
-        self._adults = adults
-        self._reader = FamilyReader(gateway, org_units)
+    gateway: Gateway
+    org_units: Callable[[], OrgUnits]
+    adults: AdultRule | None = None
 
     def plan(self, request: PlanRequest, reference: ReferenceData) -> Draft:
         """Plan a valid request, except an undo, which takes the journal's entry.
@@ -483,7 +440,7 @@ class Planner:
                     unchanged += its_unchanged
             case _:
                 patrons = [card.member.patron for card in found]
-                members = Member.of_patrons(self._gateway, reference.limits(self._gateway), patrons, basis.own_fines)
+                members = Member.of_patrons(self.gateway, reference.limits(self.gateway), patrons, basis.own_fines)
                 due = {member.id for member in members if member.over_limit_if_known}
                 steps = [
                     Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found
@@ -503,14 +460,11 @@ class Planner:
 
         Set ``with_contacts`` for plans that move anyone out of a group. ``active_cards`` requires that each barcode is
         on an active card.
-
-        Raises:
-            PlanError: a barcode is on an inactive card.
         """
-        families = self._reader.named(
+        families = FamilyReader(self.gateway, self.org_units).named(
             references, groups, with_fines=with_fines, with_contacts=with_contacts, active_cards=active_cards
         )
-        return PlanBasis(families, self._adults)
+        return PlanBasis(families, self.adults)
 
     def undo(
         self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = (), *, shown: bool = True
@@ -532,7 +486,7 @@ class Planner:
         patrons = {step.patron for step in entry.steps}
         basis = self.basis(patrons, groups, with_fines=shown, with_contacts=shown)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
-        records, reversals, others, hidden = find_reversals(self._gateway, entry, now, moved_since, visible)
+        records, reversals, others, hidden = find_reversals(self.gateway, entry, now, moved_since, visible)
         # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
         members = {}
         for id, record in records.items():
@@ -543,5 +497,5 @@ class Planner:
         if late:  # groups that a late duplicate made, which a replica didn't have yet
             basis = self.basis(patrons, groups | late, with_fines=shown, with_contacts=shown)
         steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in reversals]
-        unchanged = [it.described(members[it.patron].name) for it in others]
+        unchanged = [it.with_values({**it.values, "name": members[patron].name}) for patron, it in others]
         return replace(basis.draft(Action.UNDO, steps, [*unchanged, *hidden]), undoes=entry.id)

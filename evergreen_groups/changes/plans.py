@@ -20,6 +20,7 @@ from evergreen_groups import arguments
 from evergreen_groups.changes.journal import GROUP, LEAD, StepState, StoredStep, change_number
 from evergreen_groups.changes.reasons import NO_REASON, StepReason
 from evergreen_groups.errors import PlanError
+from evergreen_groups.message import Message
 from evergreen_groups.state import schema
 from evergreen_groups.values import ZERO, Total
 
@@ -33,6 +34,19 @@ if TYPE_CHECKING:
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.groups import Group, Member, PatronAccount, PatronReference
     from evergreen_groups.state import Transactions
+
+
+MOST_NAMED = 10
+"""How many patrons an error names at most."""
+IN_ANOTHER_GROUP = Message("{name} is now in group {group}")
+LEAD_NOW = Message("{name} is now group lead")
+NO_LEAD_NOW = Message("{name} is no longer group lead")
+DELETED = Message("{name} was deleted")
+
+
+def about_patron(text: Message, patron: int, **values: object) -> Message:
+    """Fill in a text with the patron's id as their ``name``."""
+    return text.with_values({**values, "name": Message("patron {patron}", values={"patron": patron})})
 
 
 class Action(Enum):
@@ -186,6 +200,7 @@ def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[P
     return (*found, *(PlannedGroup(None, (step.member,)) for step in moves if step.after is None))
 
 
+_TARGET = "`move` and `merge` need a target, and no other action takes one"
 MOST_PATRONS = 1_000
 """How many patrons a stored plan may name. A program, or a batch file, may name more."""
 
@@ -211,34 +226,8 @@ class PlanRequest:
     active_cards: bool = False
 
     def checked(self) -> PlanRequest:
-        """Return the request after checking that its fields fit the action.
-
-        Raises:
-            PlanError: a field is missing, or doesn't go with the action.
-            ArgumentError: a field has the wrong type.
-        """
-        self._refuse_other_types()
-        # A batch has several actions, so no single request can describe one.
-        if self.action is Action.BATCH:
-            raise _unclear("only the command line reads files of changes", "action")
-        if (self.change is None) is (self.action is Action.UNDO):
-            raise _unclear("`undo` needs `change`, and no other action takes it", "change")
-        if self.action is not Action.UNDO and not self.patrons:
-            raise _unclear("name at least one patron", "patrons")
-        if self.action is Action.UNDO and self.patrons:
-            raise _unclear("`undo` takes no patrons", "patrons")
-        if (self.target is None) is (self.action in (Action.MOVE, Action.MERGE)):
-            raise _unclear("`move` and `merge` need a target, and no other action takes one", "target")
-        if self.action is Action.MERGE and len(self.patrons) > 1:
-            raise _unclear("`merge` takes one patron of the group that moves", "patrons")
-        if (self.lead and self.action is not Action.REMOVE) or (self.off and self.action is not Action.LEAD):
-            raise _unclear("`lead` goes with `remove`, `off` with `lead`", "lead")
-        if self.active_cards and self.target is None:
-            raise _unclear("`active_cards` goes with `move` and `merge`", "active_cards")
-        return self
-
-    def _refuse_other_types(self) -> None:
-        arguments.instance("action", self.action, Action)
+        """Return the request after checking that its fields fit the action."""
+        action = arguments.instance("action", self.action, Action)
         arguments.references("patrons", self.patrons)
         if self.target is not None:
             arguments.reference("target", self.target)
@@ -246,24 +235,33 @@ class PlanRequest:
             arguments.boolean(name, getattr(self, name))
         if self.change is not None:
             arguments.text("change", self.change)
+        undo, joins, merge = action is Action.UNDO, self.target is not None, action is Action.MERGE
+        misplaced = (self.lead and action is not Action.REMOVE) or (self.off and action is not Action.LEAD)
+        for is_wrong, field, problem in (
+            # A batch has several actions, so no single request can describe one.
+            (action is Action.BATCH, "action", "only the command line reads files of changes"),
+            (undo is (self.change is None), "change", "`undo` needs `change`, and no other action takes it"),
+            (not (undo or self.patrons), "patrons", "name at least one patron"),
+            (undo and self.patrons, "patrons", "`undo` takes no patrons"),
+            (joins is not (merge or action is Action.MOVE), "target", _TARGET),
+            (merge and len(self.patrons) > 1, "patrons", "`merge` takes one patron of the group that moves"),
+            (misplaced, "lead", "`lead` goes with `remove`, `off` with `lead`"),
+            (self.active_cards and not joins, "active_cards", "`active_cards` goes with `move` and `merge`"),
+        ):
+            if is_wrong:
+                raise _unclear(problem, field)
+        return self
 
 
 def refuse_too_many(request: PlanRequest) -> None:
-    """Refuse a request that names too many patrons for a plan that is stored.
-
-    Raises:
-        PlanError: it names more than ``MOST_PATRONS``.
-    """
+    """Refuse a request that names too many patrons for a plan that is stored."""
     if len(request.patrons) > MOST_PATRONS:
         raise _unclear(f"more than {MOST_PATRONS:,} patrons at once", "patrons")
 
 
 def _unclear(problem: str, field: str) -> PlanError:
-    return PlanError(
-        "invalid {field}: {problem}",
-        code="plan-unclear",
-        values={"problem": problem, "field": field},
-    )
+    values = {"problem": problem, "field": field}
+    return PlanError("invalid {field}: {problem}", code="plan-unclear", values=values)
 
 
 LIFE = timedelta(hours=1)
@@ -383,17 +381,17 @@ _KEEP_UNUSED = timedelta(days=1)
 """How long to keep an unused plan after it expires, in order to report it as too old rather than unknown."""
 
 
+@dataclass
 class PlanStore:
     """The plans of one staff user (``au.id``) for one gateway (its address)."""
 
-    def __init__(self, transactions: Transactions, gateway: str, staff: int) -> None:
-        self._transactions = transactions
-        self._gateway = gateway
-        self._staff = staff
+    transactions: Transactions
+    gateway: str
+    staff: int
 
     def add(self, draft: Draft) -> StoredPlan:
         """Store a new plan and return it. Delete unused plans that expired long ago."""
-        id, now = secrets.token_urlsafe(18), self._transactions.now()
+        id, now = secrets.token_urlsafe(18), self.transactions.now()
         plan = StoredPlan(id, draft.action, now + LIFE, draft.steps, draft.expected_groups, draft.undoes)
         names = [field.name for field in fields(StoredStep)]
         content = {
@@ -402,14 +400,14 @@ class PlanStore:
             "undoes": plan.undoes,
         }
         # No need to be durable: a power cut loses the plan, nothing has been done, and the user makes a new one.
-        with self._transactions.writing(durable=False) as connection:
+        with self.transactions.writing(durable=False) as connection:
             connection.execute(_REMOVE_OLD, {"before": now - _KEEP_UNUSED})
             connection.execute(
                 _NEW,
                 {
                     "id": id,
-                    "gateway": self._gateway,
-                    "staff": self._staff,
+                    "gateway": self.gateway,
+                    "staff": self.staff,
                     "at": now,
                     "expires": plan.expires,
                     "action": plan.action.value,
@@ -427,8 +425,8 @@ class PlanStore:
         return self._find(_BY_KEY, key)
 
     def _find(self, question: Select[Any], value: str) -> StoredPlan | None:
-        values = {"value": value, "of_gateway": self._gateway, "of_staff": self._staff}
-        with self._transactions.reading() as connection:
+        values = {"value": value, "of_gateway": self.gateway, "of_staff": self.staff}
+        with self.transactions.reading() as connection:
             row = connection.execute(question, values).one_or_none()
         if row is None:
             return None
@@ -446,11 +444,7 @@ class PlanStore:
 
 
 def claim(connection: Connection, plan: str, key: str, change: str) -> None:
-    """Mark a plan (id) as applied by a change under this key, in the transaction that journals the change.
-
-    Raises:
-        PlanError: the plan has been applied before, or the key belongs to another plan.
-    """
+    """Mark a plan (id) as applied by a change under this key, in the transaction that journals the change."""
     try:
         # The statement's conditions make this atomic: of two requests, only one updates the row.
         values = {"plan": plan, "idempotency_key": key, "change": change_number(change)}

@@ -6,28 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
-from evergreen_groups.errors import (
-    DataError,
-    EventError,
-    EvergreenGroupsError,
-    LoginRefusedError,
-    NoSessionError,
-    PermissionDeniedError,
-    TimedOutError,
-    TransportError,
-)
+from evergreen_groups import errors
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
 
-_SEPARATOR = "; "
-_TIMES = ("until",)
-
 
 class StepReason(str):
-    """The journal's sentence about a step; empty if there is nothing to say.
+    """The journal's sentence about the state of a step; empty if there is nothing to say.
 
     ``code`` identifies the reason for callers with their own wording; reasons from older releases have none.
     ``values`` fill in the texts: group numbers, a time (ISO 8601), the name of an event or of fields, but no patron
@@ -46,7 +34,7 @@ class StepReason(str):
     def __new__(cls, texts: str | Sequence[str] = (), code: str = "", **values: object) -> Self:
         """Make a reason from one text or several."""
         given = tuple(filter(None, (texts,) if isinstance(texts, str) else texts))
-        made = super().__new__(cls, _SEPARATOR.join(_messages(given, values)))
+        made = super().__new__(cls, "; ".join(_messages(given, values)))
         made.texts, made.code, made.values = given, code, values
         return made
 
@@ -66,17 +54,15 @@ class StepReason(str):
 
 def _messages(texts: Sequence[str], values: Mapping[str, object]) -> list[Message]:
     shown = dict(values)
-    for name in _TIMES:  # stored as text
-        if isinstance(time := shown.get(name), str):
-            shown[name] = datetime.fromisoformat(time)
-    return [_message(text, shown) for text in texts]
-
-
-def _message(text: str, values: Mapping[str, object]) -> Message:
-    try:
-        return Message(text, values=values)
-    except (LookupError, ValueError):  # braces in a text from Evergreen or from an older release
-        return Message(text)
+    if isinstance(time := shown.get("until"), str):  # stored as text
+        shown["until"] = datetime.fromisoformat(time)
+    found = []
+    for text in texts:
+        try:
+            found.append(Message(text, values=shown))
+        except (LookupError, ValueError):  # braces in a text from Evergreen or from an older release
+            found.append(Message(text))
+    return found
 
 
 NO_REASON = StepReason()
@@ -86,10 +72,8 @@ NO_CONNECTION = StepReason(Message("Evergreen can't be reached"), "ils-unreachab
 TIMED_OUT = StepReason(Message("Evergreen didn't answer in time"), "no-time")
 NEVER_ARRIVED = StepReason(Message("the request never arrived"), "never-came-in")
 CHANGED_BY_ANOTHER = StepReason(Message("another user changed this patron's record"), "changed-meanwhile")
-UNREADABLE = StepReason(
-    Message("sent, but the result couldn't be read; it will be checked again"),
-    "not-certain",
-)
+MOVED_BY_ANOTHER = Message("another user moved the patron to group {group}")
+UNREADABLE = StepReason(Message("sent, but the result couldn't be read; it will be checked again"), "not-certain")
 STALE_READ = StepReason(Message("the record read back is older than the change"), "not-certain")
 HIDDEN_WHILE_OPEN = StepReason(Message("sent, but this patron is no longer visible"), "not-certain-hidden")
 ALREADY_SET = StepReason(Message("already done"), "so-already")
@@ -103,30 +87,34 @@ FOUND_DONE = StepReason(Message("found done after an interruption"), "found-done
 
 def may_come_in(until: datetime) -> StepReason:
     """Return the reason for an open step: the request may still arrive until then."""
-    return StepReason(
-        Message("the result will be known by {until:time}"),
-        "not-certain",
-        until=until.isoformat(timespec="seconds"),
-    )
+    text = Message("the result will be known by {until:time}")
+    return StepReason(text, "not-certain", until=until.isoformat(timespec="seconds"))
 
 
-def refusal(gateway: Gateway, error: EvergreenGroupsError) -> StepReason:
+def changed_by_another(field: str, now: int | None) -> StepReason:
+    """Return the reason for a step whose patron another user has moved, or made or unmade a group lead."""
+    if field == "usrgroup":
+        return StepReason(MOVED_BY_ANOTHER, "moved-meanwhile", group=now)
+    return StepReason(CHANGED_BY_ANOTHER.texts, "lead-changed-meanwhile")
+
+
+def refusal(gateway: Gateway, error: errors.EvergreenGroupsError) -> StepReason:
     """Return why Evergreen refused. Names the library at which a permission is missing."""
     match error:
-        case PermissionDeniedError():
+        case errors.PermissionDeniedError():
             values, text = {"permission": error.permission}, Message("the account lacks {permission}")
             if error.org_unit is not None:
                 text = Message("the account lacks {permission} at {library}")
                 library = OrgUnits.shortname_for_message(gateway, error.org_unit)
                 values["library"] = library or f"org unit {error.org_unit}"
             return StepReason(text, "permission-missing", **values)
-        case NoSessionError() | LoginRefusedError():
+        case errors.NoSessionError() | errors.LoginRefusedError():
             return StepReason(Message("the session ended before this change"), "session-ended")
-        case DataError():
+        case errors.DataError():
             return StepReason(error.problem, "ils-not-understood")
-        case TransportError():
-            return TIMED_OUT if isinstance(error, TimedOutError) else NO_CONNECTION
-        case EventError():
+        case errors.TransportError():
+            return TIMED_OUT if isinstance(error, errors.TimedOutError) else NO_CONNECTION
+        case errors.EventError():
             return StepReason(Message("Evergreen refused the change ({event})"), "ils-refused", event=error.textcode)
         case _:
             return StepReason(Message("Evergreen reported an error"), "ils-failed")

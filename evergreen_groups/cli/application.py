@@ -17,12 +17,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import logs
-from evergreen_groups.cli.options import (
-    accept_global_options,
-    global_options,
-    rewrite_sandbox_option,
-    show_usage_error,
-)
+from evergreen_groups.cli.options import accept_global_options, global_options, rewrite_sandbox_option, show_usage_error
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.language import ENGLISH, Language, describe_error, terminal_language, use_language
 from evergreen_groups.message import Message, system_reason
@@ -198,35 +193,31 @@ def run(arguments: Sequence[str] | None = None) -> int:
     _replace_broken_timezone()
     # Use the terminal's language at first. If the terminal has none, reading the settings sets the configured one.
     with use_language(Language(terminal_language(os.environ) or ENGLISH.tag)):
-        return _run(arguments)
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    status: object
-    try:
-        _refuse_broken_completion()
-        status = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
-        sys.stdout.flush()
-    except click.ClickException as problem:
-        if logs.as_json():
-            logs.emit(str(problem.format_message()), error=True)
-        else:
-            show_usage_error(problem)
-        status = problem.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        logs.emit(exit_status.MEANINGS[exit_status.INTERRUPTED], error=True)
-        status = exit_status.INTERRUPTED
-    except EvergreenGroupsError as error:
-        logs.emit(str(error) if logs.as_json() else describe_error(error), error=True, code=error.code)
-        status = exit_status.for_error(error)
-    except BrokenPipeError:
-        discard_standard_output()  # the reader has exited (`| head`)
-        status = exit_status.FAILED
-    except OSError as error:
-        discard_standard_output()  # the rest of the buffer would fail again at exit
-        logs.emit(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}), error=True)
-        status = exit_status.FAILED
-    except Exception as error:  # a bug. Don't show a traceback, and don't log the text, which may be about patrons.
-        logs.report_bug(error)
-        status = exit_status.FAILED
-    return status if isinstance(status, int) else exit_status.DONE
+        status: object
+        try:
+            _refuse_broken_completion()
+            status = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
+            sys.stdout.flush()
+        except click.ClickException as problem:
+            if logs.as_json():
+                logs.emit(str(problem.format_message()), error=True)
+            else:
+                show_usage_error(problem)
+            status = problem.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            logs.emit(exit_status.MEANINGS[exit_status.INTERRUPTED], error=True)
+            status = exit_status.INTERRUPTED
+        except EvergreenGroupsError as error:
+            logs.emit(str(error) if logs.as_json() else describe_error(error), error=True, code=error.code)
+            status = exit_status.for_error(error)
+        except BrokenPipeError:
+            discard_standard_output()  # the reader has exited (`| head`)
+            status = exit_status.FAILED
+        except OSError as error:
+            discard_standard_output()  # the rest of the buffer would fail again at exit
+            logs.emit(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}), error=True)
+            status = exit_status.FAILED
+        except Exception as error:  # a bug. Don't show a traceback, and don't log the text, which may be about patrons.
+            logs.report_bug(error)
+            status = exit_status.FAILED
+        return status if isinstance(status, int) else exit_status.DONE

@@ -27,8 +27,8 @@ from evergreen_groups.state import State
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.message import Progress
     from evergreen_groups.nightly import Rendered
-    from evergreen_groups.progress import Progress
     from evergreen_groups.sandbox import Sandbox
 
 _WAIT = 10.0
@@ -47,17 +47,10 @@ class SandboxFiles:
     directory: Path
     database: Path | None = None
 
-    def environ(self) -> dict[str, str]:
-        """Return environment variables that keep commands from writing to the user's own directories."""
-        return dict.fromkeys(("STATE_DIRECTORY", "CACHE_DIRECTORY"), str(self.directory))
-
     def sandbox(self) -> Sandbox:
         """Return the sandbox, which isn't serving yet.
 
         A stored sandbox keeps its port, because journal entries refer to the gateway by its address.
-
-        Raises:
-            ConfigurationError: the file isn't a sandbox or can't be used, or the port is taken.
         """
         from evergreen_groups.sandbox import Sandbox
         from evergreen_groups.state import write_atomically
@@ -79,12 +72,7 @@ class SandboxFiles:
 
 @contextmanager
 def hold_sandbox_files(file: Path) -> Iterator[SandboxFiles]:
-    """Hold the files of a stored sandbox, so that no other command uses them.
-
-    Raises:
-        BusyError: another command holds them.
-        ConfigurationError: the state directory can't be created.
-    """
+    """Hold the files of a stored sandbox, so that no other command uses them."""
     from evergreen_groups.state import hold, make_state_directory
 
     directory = make_state_directory(file.with_name(f"{file.name}.state"))
@@ -140,7 +128,7 @@ class Invocation:
         Reading them sets the language: the terminal's or, if it has none, the configured one.
         """
         settings = load.load(self.config_file, os.environ)
-        set_language(settings.language.language(terminal_language(os.environ)))
+        apply_language(settings)
         return _without_installation(settings) if self.use_sandbox else settings
 
     @contextmanager
@@ -198,15 +186,16 @@ class Invocation:
 
         with self.sandbox_files() as files, files.sandbox() as sandbox:
             _username, password = sandbox.report_account
-            yield sandbox, {**os.environ, **files.environ(), passwords.PASSWORD_VARIABLE: password}
+            own = dict.fromkeys(("STATE_DIRECTORY", "CACHE_DIRECTORY"), str(files.directory))
+            yield sandbox, {**os.environ, **own, passwords.PASSWORD_VARIABLE: password}
 
     def progress(self, doing: str = ASKING) -> AbstractContextManager[Progress]:
         """Show progress on a terminal; ``doing`` is shown until the first report."""
         return terminal_progress(quiet=self.quiet, doing=doing)
 
-    def width(self) -> int:
-        """Return the number of columns available for a table."""
-        return terminal_width()
+    width = staticmethod(terminal_width)
+    emit = staticmethod(logs.emit)
+    line = staticmethod(logs.format_line)
 
     def write(self, rendered: Rendered) -> None:
         """Write a report to standard output."""
@@ -217,18 +206,20 @@ class Invocation:
         """Open standard output. A table longer than the terminal goes through a pager."""
         return output_in_pages(output_format, wanted=not self.no_pager)
 
-    def emit(self, message: str, *, error: bool = False) -> None:
-        """Write a line for people on standard error."""
-        logs.emit(message, error=error)
+    @contextmanager
+    def opened(self, output_format: str, path: Path | None) -> Iterator[TextIO]:
+        """Open a file, readable only by its owner, and say at the end that it was written; without one, see above."""
+        from evergreen_groups.state import write_atomically
+
+        with self.output(output_format) if path is None else write_atomically(path) as stream:
+            yield stream
+        if path is not None:
+            self.summarise(Message("written: {path}", values={"path": path}))
 
     def summarise(self, message: str) -> None:
         """Say what was written or sent. Without a terminal this is left out, because the log has it."""
         if not self.quiet and sys.stderr.isatty():
             logs.emit(message)
-
-    def line(self, message: str, *, error: bool = False) -> str:
-        """Return the line that :meth:`emit` would write."""
-        return logs.format_line(message, error=error)
 
     @contextmanager
     def _gateway(self) -> Iterator[tuple[Gateway, str]]:
@@ -247,6 +238,11 @@ class Invocation:
             credentials = Credentials(username=username, password=password)
             with Gateway(sandbox.url, credentials=credentials) as gateway:
                 yield gateway, username
+
+
+def apply_language(settings: Settings) -> None:
+    """Use the terminal's language or, if it has none, the configured one."""
+    set_language(settings.language.language(terminal_language(os.environ)))
 
 
 def _without_installation(settings: Settings) -> Settings:

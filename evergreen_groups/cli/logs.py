@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 
 import click
 
+from evergreen_groups import errors, exit_status
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 
@@ -80,6 +81,12 @@ def emit(message: str, *, error: bool = False, code: str = "") -> None:
     A ``Message`` is translated for people; programs get it in English, with the error's ``code``.
     """
     click.echo(format_line(message, error=error, code=code), err=True)
+
+
+def emit_interruption(error: errors.EvergreenGroupsError) -> int:
+    """Report an error that interrupted changes, and return the exit status."""
+    emit(Message("{problem}; run the same command again to continue", values={"problem": error}), error=True)
+    return exit_status.for_interruption(error)
 
 
 def format_line(message: str, *, error: bool = False, code: str = "") -> str:

@@ -20,26 +20,18 @@ from evergreen_groups import __version__, exit_status
 from evergreen_groups.cli.application import COMMANDS, COMPLETION_VARIABLE, cli
 
 
-def contexts(width: int | None = None) -> Iterator[click.Context]:
+def contexts(
+    width: int | None = None, command: click.Command = cli, parent: click.Context | None = None
+) -> Iterator[click.Context]:
     """Yield the context of each command, in the order of ``--help``; ``width`` is the number of columns for text."""
-    yield from _contexts(cli, None, width)
-
-
-def _contexts(command: click.Command, parent: click.Context | None, width: int | None) -> Iterator[click.Context]:
+    name = command.name if parent else "evergreen-groups"
     context = click.Context(
-        command,
-        info_name=command.name if parent else "evergreen-groups",
-        parent=parent,
-        terminal_width=width,
-        max_content_width=width,
-        **command.context_settings,
+        command, parent, name, terminal_width=width, max_content_width=width, **command.context_settings
     )
     yield context
     if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            found = command.get_command(context, name)
-            if found is not None:
-                yield from _contexts(found, context, width)
+        for inner in filter(None, (command.get_command(context, name) for name in command.list_commands(context))):
+            yield from contexts(width, inner, context)
 
 
 _VERBATIM = "\b"
@@ -108,7 +100,9 @@ def _summary(context: click.Context) -> str:
 def _description(context: click.Context) -> Iterator[str]:
     yield ".SH DESCRIPTION"
     yield from _text(_paragraphs(context.command.help))
-    if options := list(_options(context)):
+    records = (parameter.get_help_record(context) for parameter in context.command.get_params(context))
+    # Arguments have no text; the description explains them.
+    if options := [(names, text) for names, text in filter(None, records) if text]:
         yield ".SH OPTIONS"
         for names, text in options:
             yield ".TP"
@@ -116,19 +110,12 @@ def _description(context: click.Context) -> Iterator[str]:
             yield from _text(_paragraphs(text))
     if isinstance(context.command, click.Group):
         yield ".SH COMMANDS"
-        for inner in contexts():
-            if inner.parent and inner.parent.command is context.command:
-                yield ".TP"
-                yield f"\\fB{_escaped(_name(inner))}\\fR(1)"
-                yield f"{_escaped(_summary(inner))}."
+        for inner in _within(context):
+            yield from (".TP", f"\\fB{_escaped(_name(inner))}\\fR(1)", f"{_escaped(_summary(inner))}.")
 
 
-def _options(context: click.Context) -> Iterator[tuple[str, str]]:
-    """Yield names and text of each option. Arguments have no text; the description explains them."""
-    for parameter in context.command.get_params(context):
-        names, text = parameter.get_help_record(context) or ("", "")
-        if text:
-            yield names, text
+def _within(context: click.Context) -> Iterator[click.Context]:
+    return (inner for inner in contexts() if inner.parent and inner.parent.command is context.command)
 
 
 def _closing_sections(context: click.Context) -> Iterator[str]:
@@ -143,9 +130,8 @@ def _closing_sections(context: click.Context) -> Iterator[str]:
     yield ".SH EXIT STATUS"
     yield "See \\fBevergreen\\-groups\\fR(1), which also lists the global options."
     yield from (".SH SEE ALSO", ".ad l")
-    others = [inner for inner in contexts() if inner.parent and inner.parent.command is context.parent.command]
-    names = [_name(context.parent), *(_name(inner) for inner in others if inner.command is not context.command)]
-    yield ",\n".join(f"\\fB{_escaped(name)}\\fR(1)" for name in names)
+    others = [_name(inner) for inner in _within(context.parent) if inner.command is not context.command]
+    yield ",\n".join(f"\\fB{_escaped(name)}\\fR(1)" for name in (_name(context.parent), *others))
 
 
 def _list(entries: dict[str, str]) -> Iterator[str]:

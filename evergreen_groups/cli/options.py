@@ -81,9 +81,7 @@ def global_options() -> list[click.Option]:
         ),
         click.Option(["-q", "--quiet", "quiet"], is_flag=True, help="Show only errors."),
         click.Option(
-            ["--no-pager", "no_pager"],
-            is_flag=True,
-            help="Don't use a pager for long output (also $NO_PAGER).",
+            ["--no-pager", "no_pager"], is_flag=True, help="Don't use a pager for long output (also $NO_PAGER)."
         ),
         click.Option(
             ["-V", "--version", "version"],
@@ -326,11 +324,7 @@ def json_option(command: Command) -> Command:
 
 
 def requested_format(as_json: bool, output_format: str | None) -> str | None:
-    """Return the format requested by ``--json`` or ``--format``, None without either.
-
-    Raises:
-        click.UsageError: they contradict each other.
-    """
+    """Return the format requested by ``--json`` or ``--format``, None without either."""
     if as_json and output_format not in (None, "json"):
         raise conflicting_options("--json", f"--format {output_format}")
     return "json" if as_json else output_format

@@ -20,8 +20,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.language import gettext, number, pgettext
-from evergreen_groups.message import Message
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Message, Progress, silent
 
 
 def standard_output(output_format: str) -> TextIO:
@@ -104,10 +103,7 @@ def _run_pager(command: list[str], text: str, stream: TextIO) -> bool:
     return True
 
 
-_UNSET_WIDTH = 100
 ASKING = Message("asking the gateway …")
-
-
 _UNANSWERED = Message("nothing was changed: there is no terminal to answer the question; use --yes")
 
 
@@ -121,12 +117,7 @@ class UnansweredError(click.ClickException):
 
 
 def confirmed(question: str) -> bool:
-    """Ask a yes-or-no question on standard error; the default is no. English answers are accepted in any language.
-
-    Raises:
-        click.Abort: the user aborts.
-        UnansweredError: there is neither a terminal nor input.
-    """
+    """Ask a yes-or-no question on standard error; the default is no. English answers are accepted in any language."""
     yes = set(map(_normalized, ("y", "yes", pgettext("answer", "y"), pgettext("answer", "yes"))))
     no = set(map(_normalized, ("", "n", "no", pgettext("answer", "n"), pgettext("answer", "no"))))
     text = f"{question} {pgettext('answers, no is taken for none', '[y/N]')}"
@@ -158,7 +149,7 @@ def _normalized(answer: str) -> str:
 
 def terminal_width() -> int:
     """Return the terminal's number of columns; $COLUMNS or 100 without a terminal."""
-    return shutil.get_terminal_size((_UNSET_WIDTH, 24)).columns
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 @contextmanager

@@ -34,11 +34,7 @@ _SECONDS = 10.0
 
 @contextmanager
 def explain_unknown_barcodes(session: Invocation, gateway: Gateway, barcodes: Iterable[str]) -> Iterator[None]:
-    """At a terminal, add suggestions to errors about unknown barcodes. The exit status stays the same.
-
-    Raises:
-        click.exceptions.Exit: error and suggestions were shown.
-    """
+    """At a terminal, add suggestions to errors about unknown barcodes. The exit status stays the same."""
     try:
         yield
     except (NotFoundError, PlanError) as error:
@@ -81,11 +77,6 @@ def choose_patron(client: Client, name: str, *, accept_single_match: bool = Fals
     """List the patrons with this name (``"Okonkwo, A"``), let the user choose one, and return the patron's id.
 
     With ``accept_single_match``, a single match is used without asking. Don't set it for changes.
-
-    Raises:
-        NotFoundError: no visible patron has the name.
-        click.UsageError: there is no terminal; the list was written to standard output.
-        click.exceptions.Exit: the user chose none.
     """
     from evergreen_groups.render import write_found_patrons
 

@@ -25,8 +25,7 @@ from evergreen_groups.ils import (
     OrgUnits,
     read_own_fines,
 )
-from evergreen_groups.message import Message
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Message, Progress, silent
 from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:

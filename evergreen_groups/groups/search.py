@@ -24,8 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups.models import PATRON_FIELDS, PatronRow, Query
-from evergreen_groups.message import Message
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Message, Progress, silent
 
 
 class IdRange(NamedTuple):

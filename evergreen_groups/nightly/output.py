@@ -20,8 +20,7 @@ from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import PAGE, output_format, require
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import ENGLISH, current_language, describe_advice, describe_problem, use_language
-from evergreen_groups.message import Message
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Message, Progress, silent
 from evergreen_groups.render.report import WritingOptions, render, render_parts, write_file
 from evergreen_groups.report import Report, by_library, reported_libraries
 from evergreen_groups.state import LATEST, new_edition

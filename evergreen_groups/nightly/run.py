@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from evergreen_groups.follow_up import FollowUpState
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Delivery, Mailer
+    from evergreen_groups.message import Progress
     from evergreen_groups.nightly.jobs import ReportJob, ReportOptions
-    from evergreen_groups.progress import Progress
     from evergreen_groups.render.report import WritingOptions
     from evergreen_groups.report import Report
     from evergreen_groups.settings import Settings

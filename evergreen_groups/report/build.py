@@ -18,8 +18,7 @@ from evergreen_groups.groups import (
 )
 from evergreen_groups.ils import VIEW_USER, Access, Limits, OrgUnits, PenaltyKinds, permissions, rows_in_force
 from evergreen_groups.language import name_key
-from evergreen_groups.message import Message
-from evergreen_groups.progress import Progress, silent
+from evergreen_groups.message import Message, Progress, silent
 from evergreen_groups.report.contact import ContactReader
 from evergreen_groups.report.details import DetailReader, ReportDetails
 from evergreen_groups.report.libraries import HIDDEN_PATRONS, for_libraries, note_in_part

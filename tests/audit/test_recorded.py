@@ -28,8 +28,8 @@ from evergreen_groups.groups import (
     Query,
 )
 from evergreen_groups.ils import Access, OrgUnits
+from evergreen_groups.message import silent
 from evergreen_groups.policy import Comparison, Limit
-from evergreen_groups.progress import silent
 from evergreen_groups.settings import PolicySettings
 
 ANY = IdRange(None, None)

@@ -36,7 +36,7 @@ from evergreen_groups.errors import ArgumentError, ConfigurationError, NotFoundE
 from evergreen_groups.formats import AUDIT_FORMATS
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.groups import AdultRule, IdRange
-from evergreen_groups.progress import silent
+from evergreen_groups.message import silent
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.audit import (
     HEADINGS,

@@ -6,25 +6,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import delete, event, text
 from support.change_ids import change_id, number_of
 from support.family_moves import ANOTHERS_CARD, CARD, OTHERS_CARD, UPDATE, lacking, later, only, record_of
 from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 from support.journals import begun
-from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, TerminalUser
 from evergreen_groups.changes.journal import Sending, StoredStep
-from evergreen_groups.changes.reasons import CHANGED_BY_ANOTHER, NO_REASON, TAKEN_OVER, StepReason, may_come_in
+from evergreen_groups.changes.reasons import (
+    CHANGED_BY_ANOTHER,
+    NO_REASON,
+    TAKEN_OVER,
+    StepReason,
+    may_come_in,
+    refusal,
+)
 from evergreen_groups.client import Client
-from evergreen_groups.errors import NotFoundError, PlanError, StateError
+from evergreen_groups.errors import EventError, NotFoundError, PlanError, StateError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.language import Language, use_language
+from evergreen_groups.language import Language, gettext, use_language
 from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
 from evergreen_groups.render import write_entries
@@ -317,16 +324,12 @@ def test_the_whole_journal_takes_two_queries(state: State, journal: Journal) -> 
 
 
 def test_a_plan_a_request_and_an_outcome_are_a_commit_each(state: State, client: Client) -> None:
-    plan = client.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
-    with commits(state) as done:
-        assert plan.apply().done
-    assert done == ["INSERT INTO changes", *["UPDATE steps SET"] * 4]  # the lease holder isn't written anywhere either
-
-
-def test_a_recalculation_as_well(state: State, client: Client) -> None:
-    with commits(state) as done:
-        assert client.changes.recalculate({1030: True}).done
-    assert done == ["INSERT INTO changes", *["UPDATE steps SET"] * 2]
+    move, recalculation = client.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD), client.recalculate([1030])
+    for plan, steps in ((move, 2), (recalculation, 1)):
+        with commits(state) as done:
+            assert plan.apply().done
+        # The lease holder isn't written anywhere either.
+        assert done == ["INSERT INTO changes", *["UPDATE steps SET"] * 2 * steps]
 
 
 # -- retention ---------------------------------------------------------------------------------------------------------
@@ -359,9 +362,24 @@ def test_a_step_that_was_forgotten_is_not_sent(state: State, journal: Journal) -
             act()
 
 
-def test_a_journal_in_a_file_is_read_by_another_process_while_it_is_written(tmp_path: Path) -> None:
-    writer, reader = journal_in(tmp_path), journal_in(tmp_path)
-    step = begin(writer)
-    assert [number_of(entry.id) for entry in reader.entries()] == [1]
-    writer.record_sending(step, SENDING)
-    assert [found.id for found in reader.open_steps(HERE)] == [step]
+# -- Evergreen's own words, which are never used as templates ---------------------------------------------------------
+
+
+ANY_GATEWAY = Gateway("https://ils.example.org")  # never asked
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["ODD {event.x}", "{event.__class__}", "{event[9]}", "{event!z}", "{", "{}", "{0}", "{unknown}", "{event:z}"],
+)
+def test_braces_in_what_an_ils_says_stay_as_they_are(said: str) -> None:
+    reason = refusal(ANY_GATEWAY, EventError("refused", textcode=said))
+    assert reason == f"Evergreen refused the change ({said})"
+    assert reason.followed_by(Message("tries: {count}"), count=3) == f"{reason}; tries: 3"
+    with use_language(Language(PSEUDO)):
+        assert [gettext(message) for message in reason.messages]
+
+
+@given(st.text(max_size=30))
+def test_whatever_an_ils_says_is_a_reason(said: str) -> None:
+    assert isinstance(refusal(ANY_GATEWAY, EventError("refused", textcode=said)), StepReason)

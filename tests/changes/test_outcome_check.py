@@ -116,10 +116,6 @@ class TestTime:
             assert new_sending(slow, NOW, last_xact_id="", other_fields="x") == Sending(NOW, until, None, "x")
         assert timedelta(minutes=15) == ARRIVES_WITHIN
 
-    def test_the_words(self) -> None:
-        clock_time = f"{UNTIL.astimezone():%H:%M}"
-        assert may_come_in(UNTIL) == f"the result will be known by {clock_time}"
-
 
 class TestJudge:
     def test_nothing_is_concluded_about_whom_the_account_cannot_see(self, gateway: Gateway, record: Record) -> None:

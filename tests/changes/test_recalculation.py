@@ -13,12 +13,11 @@ from support.family_moves import BROKEN, EMPTY, event, lacking, later
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import client_of, gateway_of
 from support.recalculations import penalties, recalculates
-from support.states import state_in
 
 from evergreen_groups.audit import AuditCriteria, FindingKind, PatronFinding
 from evergreen_groups.changes import PlanOutcome, StepOutcome, StepState, StoredStep, over_limit_of, recalculable
 from evergreen_groups.client import Client
-from evergreen_groups.errors import BusyError, PlanError
+from evergreen_groups.errors import PlanError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.sandbox import Sandbox
 
@@ -126,16 +125,6 @@ def test_a_run_cut_off_is_resolved_by_the_next_one(mover: Client, proxy: FaultPr
     rest = mover.changes.recalculate(over_limit_of(findings(mover)))
     assert by_id(rest).keys() == {1034, 1042}
     assert all(person.resolved for person in rest.steps)
-
-
-def test_one_run_at_a_time(client: Client, tmp_path: Path) -> None:
-    found = findings(client)
-    ids = [finding.member.id for finding in found]
-    for patron in (ids[0], ids[-1]):
-        with state_in(tmp_path / "state").change_lease(client.gateway.url, [patron]), pytest.raises(BusyError):
-            client.changes.recalculate(over_limit_of(found))
-    with state_in(tmp_path / "state").change_lease(client.gateway.url, {1001, 1052} - {*ids}):
-        client.changes.recalculate(over_limit_of(found))
 
 
 def test_a_refusal_is_told_and_the_others_go_on(client: Client, sandbox: Sandbox) -> None:

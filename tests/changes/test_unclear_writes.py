@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,13 +9,16 @@ import pytest
 from support.change_ids import change_id
 from support.family_moves import (
     ANOTHERS_CARD,
+    BROKEN,
     CARD,
     EMPTY,
     HOME,
     NEW_GROUP,
     OTHER,
+    OTHERS,
     OTHERS_CARD,
     PATRON,
+    QUICK,
     RETRIEVE,
     UPDATE,
     cut_off_at,
@@ -28,9 +29,10 @@ from support.family_moves import (
     only_step,
     plan_with,
     record_of,
+    value_of,
     write_as_staff,
 )
-from support.fault_proxy import Call, Fault, FaultProxy
+from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of, why_not_undone
 
 from evergreen_groups.changes import StepState
@@ -99,17 +101,6 @@ def test_a_move_whose_requests_all_vanish_stays_open(mover: Client, proxy: Fault
     assert record_of(admin).usrgroup == OTHER
 
 
-def test_a_move_that_somebody_else_shut_out_is_over_at_once(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
-    proxy.decide = only(UPDATE, Fault.HELD_REQUEST)
-    mover.move([CARD], to=OTHERS_CARD).apply()
-    write_as_staff(admin, usrgroup=HOME, day_phone="555-0100")
-    (recovered,) = mover.changes.recover()
-    assert recovered.state is StepState.NOT_DONE
-    assert "another user changed this patron's record" in recovered.reason
-    proxy.let_go()
-    assert record_of(admin).usrgroup == HOME
-
-
 # -- unclear answers ---------------------------------------------------------------------------------------------------
 
 
@@ -138,37 +129,6 @@ def interrupt(plan: Plan, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, **
     proxy.heal()
 
 
-@pytest.mark.parametrize(
-    ("by_staff", "ago", "says"),
-    [
-        ({"usrgroup": OTHER}, {"hours": -2}, "the record has the new value, but another user may have set it"),
-        (
-            {"usrgroup": OTHER, "day_phone": "555-0100"},
-            {"hours": 0},
-            "the record has the new value, but another user may have set it",
-        ),
-        ({"master_account": True}, {"hours": -2}, "the record has the new value, but another user may have set it"),
-    ],
-    ids=["later", "with other changes", "as lead"],
-)
-def test_the_same_change_made_by_staff_is_not_ours(
-    mover: Client,
-    proxy: FaultProxy,
-    admin: Gateway,
-    monkeypatch: pytest.MonkeyPatch,
-    by_staff: dict[str, object],
-    ago: dict[str, float],
-    says: str,
-) -> None:
-    plan = mover.move([CARD], to=OTHERS_CARD) if "usrgroup" in by_staff else mover.set_lead(CARD)
-    interrupt(plan, proxy, monkeypatch, **ago)
-    write_as_staff(admin, **by_staff)
-    (recovered,) = mover.changes.recover()
-    assert recovered.state is StepState.FAILED
-    assert recovered.reason.startswith(says)
-    assert "nothing was changed" in why_not_undone(mover, 1)
-
-
 @pytest.fixture
 def overtaken(proxy: FaultProxy, admin: Gateway) -> None:
     """Staff move the patron before a removal comes in, which is held back."""
@@ -180,17 +140,6 @@ def overtaken(proxy: FaultProxy, admin: Gateway) -> None:
         return Fault.HELD_REQUEST
 
     proxy.decide = decide
-
-
-@pytest.mark.usefixtures("overtaken")
-def test_a_removal_does_not_take_a_move_by_staff_for_its_own(mover: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    (step,) = mover.remove([CARD]).apply().steps
-    assert step.state is StepState.SENDING
-    assert f"another user moved the patron to group {OTHER}" in step.reason
-    later(monkeypatch)
-    (recovered,) = mover.changes.recover()
-    assert (recovered.state, recovered.value) == (StepState.FAILED, None)
-    assert f"another user moved the patron to group {OTHER}" in recovered.reason
 
 
 @pytest.mark.usefixtures("overtaken")
@@ -241,24 +190,6 @@ def test_recovery_only_reads(mover: Client, proxy: FaultProxy, monkeypatch: pyte
     proxy.seen.clear()
     assert mover.changes.recover()
     assert set(proxy.seen) <= {RETRIEVE, "", "open-ils.auth.login"}
-
-
-# -- sites with read replicas ------------------------------------------------------------------------------------------
-
-
-def test_what_was_written_is_read_where_it_was_written(tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        sandbox = stack.enter_context(Sandbox(differences=["replica"], replica_delay=math.inf))
-        client = client_of(stack.enter_context(gateway_of(sandbox.url, "consortium_staff")), tmp_path)
-        assert client.move([CARD], to=OTHERS_CARD).apply().done
-        removed = client.remove([ANOTHERS_CARD], lead=True).apply()
-        assert removed.done
-        assert client.undo(change_id(client.changes, 2)).apply().done
-        undone = client.undo(change_id(client.changes, 1))
-        assert [step.member.id for step in undone.draft.steps] == [PATRON]
-        assert undone.apply().done
-        sandbox.catch_up()
-        assert client.gateway.pcrud.count("au", {"usrgroup": HOME, "deleted": "f"}) == 3
 
 
 # -- answers to other questions ----------------------------------------------------------------------------------------
@@ -347,39 +278,6 @@ def test_an_account_that_is_deleted_while_its_move_is_on_its_way_is_not_moved_ag
     assert proxy.seen.count(UPDATE) == 1
 
 
-def test_no_connection_at_all_is_tried_again_and_sends_nothing_twice(
-    mover: Client, admin: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The request never left this machine, so it can't land later."""
-    call = Gateway.call
-    tries: list[str] = []
-
-    def unreachable_once(gateway: Gateway, service: str, method: str, *params: object, **options: object) -> object:
-        tries.append(method)
-        if method == NEW_GROUP and tries.count(NEW_GROUP) == 1:
-            raise UnreachableError("no connection", service=service, method=method)
-        return call(gateway, service, method, *params, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Gateway, "call", unreachable_once)
-    assert mover.remove([CARD]).apply().done
-    assert tries.count(NEW_GROUP) == 2
-    assert record_of(admin).usrgroup == 1100
-
-
-def test_a_removal_that_landed_and_was_changed_later_is_not_ours_to_tell(
-    mover: Client, proxy: FaultProxy, admin: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    later(monkeypatch, hours=-2)
-    proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
-    mover.remove([CARD]).apply()
-    monkeypatch.undo()
-    admin.call("open-ils.actor", NEW_GROUP, TOKEN, PATRON, write=True)  # staff do the same, hours later
-    (recovered,) = mover.changes.recover()
-    assert recovered.state is StepState.FAILED
-    assert "another user may have set it" in recovered.reason
-    assert "nothing was changed" in why_not_undone(mover, 1)
-
-
 def test_a_clock_that_was_wrong_does_not_hold_a_patron_for_years(
     mover: Client, proxy: FaultProxy, admin: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,3 +306,303 @@ def test_a_clock_that_evergreens_contradicts_restarts_nothing(
     later(monkeypatch, days=-20_000)
     assert mover.changes.recover() == []
     assert only_step(mover).sending == sent
+
+
+# -- requests that arrive twice ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("field", "before", "after"), [("usrgroup", HOME, OTHER), ("master_account", 0, 1)])
+def test_a_change_whose_copy_collides_with_itself_is_done(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, field: str, before: int, after: int
+) -> None:
+    proxy.decide = only(UPDATE, Fault.REQUEST_REPEATED)
+    plan = mover.move([CARD], to=OTHERS_CARD) if field == "usrgroup" else mover.set_lead(CARD)
+    assert plan.apply().done
+    step = only_step(mover)
+    assert (step.state, step.value) == (StepState.DONE, after)
+    proxy.heal()
+    assert mover.undo(change_id(mover.changes, 1)).apply().done
+    assert value_of(sandbox, field=field) == before
+
+
+def test_a_collision_with_other_changes_is_another_users(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+    """Another user makes the same move, and changes another field, before our request arrives."""
+
+    def decide(call: Call) -> Fault:
+        if call.method == UPDATE and proxy.seen.count(UPDATE) == 1:
+            write_as_staff(admin, usrgroup=OTHER, day_phone="555-0100")
+        return Fault.NONE
+
+    proxy.decide = decide
+    outcome = mover.move([CARD], to=OTHERS_CARD).apply()
+    assert outcome.done
+    step = only_step(mover)
+    assert (step.state, step.reason) == (StepState.UNCHANGED, "already done")
+    assert "nothing was changed" in why_not_undone(mover, 1)
+
+
+@pytest.mark.parametrize("fault", [Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED])
+def test_a_removal_that_came_in_twice_has_the_group_of_the_record(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, fault: Fault
+) -> None:
+    proxy.decide = only(NEW_GROUP, fault)
+    (outcome,) = mover.remove([CARD]).apply().steps
+    stored = value_of(sandbox)
+    assert stored == 1101
+    step = only_step(mover)
+    assert (step.state, step.value, outcome.value) == (StepState.DONE, stored, stored)
+    told = "Evergreen answered with another group, 1100"
+    assert step.reason == (told if fault is Fault.REQUEST_TWICE else "")
+    proxy.heal()
+    assert mover.undo(change_id(mover.changes, 1)).apply().done
+    assert value_of(sandbox) == HOME
+
+
+@pytest.mark.parametrize("answer", ["7", 0, HOME, "1099"])
+def test_another_number_than_the_records_is_not_believed(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, answer: object
+) -> None:
+    proxy.garble = lambda call: {"payload": [answer], "status": 200} if call.method == NEW_GROUP else None
+    assert mover.remove([CARD]).apply().done
+    step = only_step(mover)
+    assert (step.state, step.value) == (StepState.DONE, value_of(sandbox))
+    assert step.reason == f"Evergreen answered with another group, {answer}"
+    assert mover.undo(change_id(mover.changes, 1)).apply().done
+    assert value_of(sandbox) == HOME
+
+
+class TestLateCopy:
+    """A copy of ``usergroup.new`` that lands after the read-back. The journal has the group from the first request."""
+
+    @pytest.mark.parametrize("lead", [False, True])
+    def test_undo_works_from_where_the_patron_is_now(
+        self, mover: Client, proxy: FaultProxy, sandbox: Sandbox, *, lead: bool
+    ) -> None:
+        removed_twice(mover, proxy, lead=lead)
+        entry, now = mover.changes.entry(change_id(mover.changes, 1)), value_of(sandbox)
+        assert entry.steps[0].value != now, "the journal has the other group"
+        plan = mover.undo(entry.id)
+        last = plan.draft.steps[-1]
+        assert (last.field, last.before, last.after) == ("usrgroup", now, HOME)
+        assert plan.apply().done
+        assert (value_of(sandbox), value_of(sandbox, field="master_account")) == (HOME, 0)
+
+    @pytest.mark.parametrize(("patron", "changes"), [(OTHERS, {"usrgroup": 1101}), (PATRON, {"day_phone": "555-0100"})])
+    def test_where_another_change_followed_undo_keeps_away(
+        self, mover: Client, proxy: FaultProxy, sandbox: Sandbox, patron: int, changes: dict[str, object]
+    ) -> None:
+        removed_twice(mover, proxy)
+        assert value_of(sandbox) == 1101
+        before = sandbox._store.rows("au", {"id": patron})[0]
+        sandbox._store.update("au", patron, changes)
+        assert f"patron {PATRON} is now in group 1101" in why_not_undone(mover, 1)
+        sandbox._store.update("au", patron, {name: before[name] for name in changes})
+        assert len(mover.undo(change_id(mover.changes, 1)).draft.steps) == 1
+
+    def test_a_later_removal_of_our_own_is_no_copy(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
+        removed_twice(mover, proxy)
+        assert mover.move([CARD], to=OTHERS_CARD).apply().done
+        assert mover.remove([CARD]).apply().done
+        assert f"is now in group {value_of(sandbox)}" in why_not_undone(mover, 1)
+
+
+def removed_twice(client: Client, proxy: FaultProxy, *, lead: bool = False) -> None:
+    """Remove the patron. A copy of the request lands after the change has been read back."""
+    proxy.decide = only(NEW_GROUP, Fault.LATE_COPY)
+    assert client.remove([CARD], lead=lead).apply().done
+    proxy.heal()
+    proxy.let_go()
+
+
+# -- stale reads and answers to other requests -------------------------------------------------------------------------
+
+
+def after_the_write(proxy: FaultProxy, method: str, answer: object) -> None:
+    """Answer every read of the record with ``answer`` once the write has been sent."""
+    proxy.answer = lambda call: answer if call.method == RETRIEVE and method in proxy.seen else None
+
+
+def test_an_old_copy_does_not_make_a_move_undone(
+    mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox
+) -> None:
+    plan = mover.move([CARD], to=OTHERS_CARD)
+    after_the_write(proxy, UPDATE, admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value)
+    (outcome,) = plan.apply().steps
+    assert (outcome.state, outcome.value) == (StepState.DONE, OTHER)
+    assert outcome.reason == "the record read back is older than the change"
+    proxy.heal()
+    assert mover.undo(change_id(mover.changes, 1)).apply().done
+    assert value_of(sandbox) == HOME
+
+
+def test_an_old_copy_leaves_a_removal_open_until_it_is_seen(
+    mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox
+) -> None:
+    plan = mover.remove([CARD])
+    after_the_write(proxy, NEW_GROUP, admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value)
+    (outcome,) = plan.apply().steps
+    assert outcome.state is StepState.SENDING
+    proxy.heal()
+    (found,) = mover.changes.recover()
+    assert (found.state, found.value) == (StepState.DONE, value_of(sandbox))
+    assert proxy.seen.count(NEW_GROUP) == 1
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_stale_read_that_looks_right_proves_nothing(
+    mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox, landed: bool
+) -> None:
+    """Undo a move while the read-back returns a stale record from before the move."""
+    sandbox._store.update("au", PATRON, {"last_update_time": "2026-01-05T10:00:00+0000"})
+    old = admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value
+    assert mover.move([CARD], to=OTHERS_CARD).apply().done
+    undo = mover.undo(change_id(mover.changes, 1))
+    proxy.seen.clear()
+    proxy.decide = only(UPDATE, Fault.DROP_ANSWER if landed else Fault.DROP_REQUEST)
+    after_the_write(proxy, UPDATE, old)
+    (outcome,) = undo.apply().steps
+    assert (outcome.state, outcome.reason) == (StepState.SENDING, "the record read back is older than the change")
+    proxy.heal()
+    assert [found.state for found in mover.changes.recover()] == ([StepState.DONE] if landed else [])
+    assert only_step(mover, 2).state is (StepState.DONE if landed else StepState.SENDING)
+
+
+def test_a_fleshed_record_is_the_answer_to_something_else(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+    """The write's own answer is fleshed. Compared with the unfleshed record, every field would look changed."""
+    plan = mover.move([CARD], to=OTHERS_CARD)
+    fleshed: list[object] = []
+
+    def carried_out(call: Call, answer: object) -> None:
+        if call.method == UPDATE:
+            found = admin.call("open-ils.actor", "open-ils.actor.user.fleshed.retrieve", TOKEN, PATRON, ["cards"])
+            fleshed.append(found.value)
+
+    proxy.carried_out = carried_out
+    proxy.garble = lambda call: EMPTY if call.method == UPDATE else None
+    proxy.answer = lambda call: fleshed[0] if call.method == RETRIEVE and fleshed else None
+    (outcome,) = plan.apply().steps
+    assert outcome.state is StepState.SENDING
+    proxy.heal()
+    (found,) = mover.changes.recover()
+    assert (found.state, found.value) == (StepState.DONE, OTHER)
+
+
+@pytest.mark.parametrize("textcode", ["NO_SESSION", "XACT_COLLISION", "DATABASE_UPDATE_FAILED", "PERM_FAILURE"])
+@pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
+def test_a_no_to_the_reading_back_is_none_to_the_write(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, method: str, textcode: str
+) -> None:
+    plan = plan_with(method, mover)
+    after_the_write(proxy, method, event(textcode))
+    (outcome,) = plan.apply().steps
+    assert outcome.state is StepState.SENDING
+    assert proxy.seen.count(method) == 1
+    proxy.heal()
+    (found,) = mover.changes.recover()
+    assert (found.state, found.value) == (StepState.DONE, value_of(sandbox))
+
+
+@pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
+def test_no_connection_for_the_reading_back_sends_nothing_again(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    call, sent = Gateway.call, []
+
+    def cut(gateway: Gateway, service: str, name: str, *params: object, **options: object) -> object:
+        if name == RETRIEVE and sent:
+            raise UnreachableError("no connection", service=service, method=name)
+        if name == method:
+            sent.append(name)
+        return call(gateway, service, name, *params, **options)  # type: ignore[arg-type]
+
+    plan = plan_with(method, mover)
+    monkeypatch.setattr(Gateway, "call", cut)
+    outcome = plan.apply()
+    assert (outcome.steps[0].state, sent) == (StepState.SENDING, [method])
+    assert isinstance(outcome.stopped, UnreachableError)
+    monkeypatch.undo()
+    assert [found.value for found in mover.changes.recover()] == [value_of(sandbox)]
+
+
+def test_a_last_look_that_fails_leaves_the_step_open(mover: Client, proxy: FaultProxy) -> None:
+    """The plan goes on after the last failed attempt, and the step that was sent stays open."""
+    plan = mover.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
+    mine = []
+
+    def refuse(call: Call) -> tuple[int, str] | None:
+        is_mine = call.method == RETRIEVE and call.parameters[1] == PATRON
+        mine.append(is_mine)
+        return BROKEN if is_mine and sum(mine) > 6 else None
+
+    proxy.refuse = refuse
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE and _patron(call) == PATRON else Fault.NONE
+    first, second = plan.apply().steps
+    assert (first.state, second.state) == (StepState.SENDING, StepState.DONE)
+
+
+def _patron(call: Call) -> int:
+    return int(call.parameters[1]["__p"][28])
+
+
+# -- several changes of one patron -------------------------------------------------------------------------------------
+
+
+def test_another_field_waits_while_a_change_may_still_come_in(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox
+) -> None:
+    """If the lead flag changed first, a move that landed unnoticed would look like another user's change."""
+    hits = 0
+
+    def refuse(call: Call) -> tuple[int, str] | None:
+        nonlocal hits
+        hits += call.method == RETRIEVE and UPDATE in proxy.seen
+        return BROKEN if 0 < hits <= 2 else None
+
+    proxy.refuse = refuse
+    proxy.garble = lambda call: EMPTY if call.method == UPDATE else None
+    (moved,) = mover.move([CARD], to=OTHERS_CARD).apply().steps
+    assert moved.state is StepState.SENDING
+    hits = 0
+    proxy.seen.clear()
+    proxy.refuse = lambda call: BROKEN if call.method == RETRIEVE else None
+    (lead,) = mover.set_lead(CARD).apply().steps
+    assert lead.state is StepState.NOT_DONE
+    assert "an earlier change to this patron isn't confirmed yet; try again after" in lead.reason
+    proxy.heal()
+    assert [found.state for found in mover.changes.recover()] == [StepState.DONE]
+    assert mover.set_lead(CARD).apply().done
+    assert (value_of(sandbox), value_of(sandbox, field="master_account")) == (OTHER, 1)
+
+
+# -- merging -----------------------------------------------------------------------------------------------------------
+
+SOURCE, TARGET = "20000000001043", "20000000001047"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_same_merge_carries_on_where_it_stopped(sandbox: Sandbox, tmp_path: Path, number: int) -> None:
+    former = value_of(sandbox, 1043)
+    members = [row["id"] for row in sandbox._store.rows("au", {"usrgroup": former})]
+    assert len(members) == 2
+    with fault_proxy(sandbox.url) as proxy, gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        plan = client.merge(SOURCE, to=TARGET)
+        cut_off_at(proxy, UPDATE, at=number)
+        assert plan.apply().stopped is not None
+        proxy.heal()
+        client.changes.recover()
+        client.merge(SOURCE, to=TARGET).apply()
+    assert {value_of(sandbox, member) for member in members} == {value_of(sandbox, 1047)}
+
+
+def test_whom_a_merge_is_named_by_stays_until_the_others_have_moved(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox
+) -> None:
+    former = value_of(sandbox, 1043)
+    proxy.answer = lambda call: event("PERM_FAILURE") if call.method == UPDATE and _patron(call) != 1043 else None
+    outcome = mover.merge(SOURCE, to=TARGET).apply()
+    assert [step.state for step in outcome.steps] == [StepState.FAILED, StepState.NOT_DONE]
+    assert outcome.steps[1].reason == "moves last, once everyone else in the group has moved"
+    assert value_of(sandbox, 1043) == former
+    proxy.heal()
+    assert mover.merge(SOURCE, to=TARGET).apply().done

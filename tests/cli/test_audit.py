@@ -188,12 +188,6 @@ def test_adults_on_the_command_line(run: Command) -> None:
     assert found[0]["reasons"] == ["4 adults, more than 2"]
 
 
-def test_an_unknown_library_is_one_line(run: Command) -> None:
-    done = run("audit", "--org", "NOWHERE")
-    assert done.returncode == 3
-    assert one_line(done.stderr)
-
-
 def test_an_account_that_cannot_see_everybody_gets_the_status_for_incomplete(sandbox: Sandbox, tmp_path: Path) -> None:
     done = Command(tmp_path, sandbox.url, "north_manager")("audit")
     assert done.returncode == 7

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import select
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +15,7 @@ from hypothesis import strategies as st
 from support.command import Command, one_line
 from support.gateways import PASSWORD
 from support.mail_server import SECRET, Post, free_port, server
+from support.terminals import terminal_of
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
@@ -40,61 +37,6 @@ from evergreen_groups.settings import reading as load
 pytestmark = pytest.mark.long  # too slow together for a plain pytest run
 
 Init = Callable[..., subprocess.CompletedProcess[str]]
-
-
-class Terminal:
-    """A command on a new terminal, and the user who answers its questions."""
-
-    def __init__(self, descriptor: int, pid: int) -> None:
-        self._descriptor = descriptor
-        self._pid = pid
-        self._unread = self.said = ""
-
-    def answer(self, question: str, *lines: str) -> None:
-        """Wait for a question, and answer it."""
-        while question not in self._unread:
-            portion = self._read()
-            assert portion, f"it ended without asking {question!r}: {self.said}"
-        self._unread = self._unread.partition(question)[2]
-        for line in lines:
-            os.write(self._descriptor, f"{line}\n".encode())
-
-    def interrupt(self) -> int:
-        """Press Ctrl-C and return the exit status. Python misses one that comes just before it waits for input."""
-        for _ in range(30):
-            os.write(self._descriptor, b"\x03")
-            while select.select([self._descriptor], [], [], 3)[0]:
-                if not self._read():
-                    return self.end()
-        raise AssertionError(f"it goes on: {self.said}")
-
-    def end(self) -> int:
-        """Wait for the end and return the exit status."""
-        while self._read():
-            pass
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-
-    def _read(self) -> str:
-        assert select.select([self._descriptor], [], [], 120)[0], f"it says nothing more: {self.said}"
-        try:
-            portion = os.read(self._descriptor, 65536).decode(errors="replace").replace("\r\n", "\n")
-        except OSError:  # how Linux says that the other side has closed
-            return ""
-        self.said += portion
-        self._unread += portion
-        return portion
-
-
-@contextmanager
-def at_a_terminal(command: Command, *words: str) -> Iterator[Terminal]:
-    pid, descriptor = pty.fork()
-    if pid == 0:
-        arguments = command.arguments(*words)
-        os.execve(arguments[0], arguments, command.environ)
-    try:
-        yield Terminal(descriptor, pid)
-    finally:
-        os.close(descriptor)
 
 
 @pytest.fixture
@@ -124,7 +66,7 @@ def mode(file: Path) -> int:
 
 def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
     file = tmp_path / "etc" / "config.toml"
-    with at_a_terminal(command, "--config", str(file), "init") as terminal:
+    with terminal_of(command, "--config", str(file), "init") as terminal:
         terminal.answer("Address of the Evergreen server", "evergreen")
         terminal.answer("Not accepted: expected an address")
         terminal.answer("Address of the Evergreen server", f"http://127.0.0.1:{free_port()}")
@@ -144,9 +86,9 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
         terminal.answer("Minimum combined fines of a group to list [25.00]", "30")
         terminal.answer('Limit for a member\'s own fines, "none", or "ils" for Evergreen\'s thresholds [5.00]', "")
         terminal.answer("Mail server for the report (none)", "")
-        assert terminal.end() == exit_status.DONE, terminal.said
-    assert "wrong password" not in terminal.said
-    assert f"\n{PASSWORD}\n" not in terminal.said
+        assert terminal.end() == exit_status.DONE, terminal.shown
+    assert "wrong password" not in terminal.shown
+    assert f"\n{PASSWORD}\n" not in terminal.shown
     settings = load.load(file, {})
     assert settings.gateway.url == sandbox.url
     assert settings.report == ReportSettings(min_total=Decimal("30.00"), orgs=("NORTH", "MILL"))
@@ -190,7 +132,7 @@ def test_nothing_is_asked_with_yes(init: Init, command: Command, file: Path, mai
 def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, command: Command, file: Path) -> None:
     command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
     options = ("--url", sandbox.url, "--username", "consortium_staff", "--org", "NORTH", "--min-total", "30")
-    with at_a_terminal(command, "--config", str(file), "init", *options, "--limit", "none") as terminal:
+    with terminal_of(command, "--config", str(file), "init", *options, "--limit", "none") as terminal:
         terminal.answer("Mail server for the report (none)", "localhost")
         terminal.answer("Mail security (starttls, tls, none) [starttls]", "none")
         terminal.answer("Mail server port (default)", str(free_port()))
@@ -201,7 +143,7 @@ def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, comman
         terminal.answer("Link to the report (none)", "")
         terminal.answer("Not accepted: no connection to ")
         terminal.answer("Mail server for the report (- for none) [localhost]", "-")
-        assert terminal.end() == exit_status.DONE, terminal.said
+        assert terminal.end() == exit_status.DONE, terminal.shown
     assert load.load(file, {}).mail == MailSettings()
 
 
@@ -237,13 +179,13 @@ def test_a_threshold_above_the_limit_is_a_warning(sandbox: Sandbox, command: Com
 
 def test_ctrl_c_on_the_way_writes_nothing(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
-    with at_a_terminal(command, "--config", str(tmp_path / "etc" / "config.toml"), "init") as terminal:
+    with terminal_of(command, "--config", str(tmp_path / "etc" / "config.toml"), "init") as terminal:
         terminal.answer("Address of the Evergreen server", sandbox.url)
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Password for consortium_staff", PASSWORD)
         terminal.answer("Libraries, separated by commas")
         assert terminal.interrupt() == exit_status.INTERRUPTED
-    assert "Traceback" not in terminal.said
+    assert "Traceback" not in terminal.shown
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -251,7 +193,7 @@ def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
     sandbox: Sandbox, command: Command, file: Path
 ) -> None:
     command.environ[passwords.PASSWORD_VARIABLE] = "an older one"
-    with at_a_terminal(command, "--config", str(file), "init", "--url", sandbox.url) as terminal:
+    with terminal_of(command, "--config", str(file), "init", "--url", sandbox.url) as terminal:
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Not accepted: login refused")
         terminal.answer("User name of the service account", "consortium_staff")
@@ -268,12 +210,12 @@ def test_every_option_is_a_setting() -> None:
 
 def test_an_empty_password_ends_it(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    with at_a_terminal(command, "--config", str(file), "init") as terminal:
+    with terminal_of(command, "--config", str(file), "init") as terminal:
         terminal.answer("Address of the Evergreen server", sandbox.url)
         terminal.answer("User name of the service account", "consortium_staff")
         terminal.answer("Password for consortium_staff", "")
-        assert terminal.end() == exit_status.USAGE, terminal.said
-    assert "nothing was written: no password was entered" in terminal.said
+        assert terminal.end() == exit_status.USAGE, terminal.shown
+    assert "nothing was written: no password was entered" in terminal.shown
     assert not file.exists()
 
 
@@ -400,7 +342,7 @@ class TestWhatIsThere:
             f'[[reports]]\nname = "old"\noutput = "{tmp_path}/old.html"\nrecipients = {{"*" = ["a@library.example"]}}\n'
         )
         file.write_text(text)
-        with at_a_terminal(command, "--config", str(file), "init") as terminal:
+        with terminal_of(command, "--config", str(file), "init") as terminal:
             terminal.answer("Overwrite it at the end?", "y")
             terminal.answer(f"Address of the Evergreen server [{sandbox.url}]", "")
             terminal.answer("User name of the service account [consortium_staff]", "")
@@ -419,8 +361,8 @@ class TestWhatIsThere:
             terminal.answer("Not accepted: no connection to ")
             terminal.answer("Mail server for the report (- for none) [localhost]", "-")
             terminal.end()
-        assert "Password for" not in terminal.said, "that of the file does"
-        assert terminal.said.count("Link to the report") == 1
+        assert "Password for" not in terminal.shown, "that of the file does"
+        assert terminal.shown.count("Link to the report") == 1
         former, settings = load.load(file.with_name("config.toml.former"), {}), load.load(file, {})
         assert (settings.gateway, settings.language, settings.reports[0].recipients) == (
             *(former.gateway, former.language, former.reports[0].recipients),
@@ -430,7 +372,7 @@ class TestWhatIsThere:
 
     def test_a_no_leaves_it(self, command: Command, file: Path) -> None:
         file.write_text("mine")
-        with at_a_terminal(command, "--config", str(file), "init") as terminal:
+        with terminal_of(command, "--config", str(file), "init") as terminal:
             terminal.answer("Overwrite it", "n")
             assert terminal.end() == exit_status.INTERRUPTED
         assert file.read_text() == "mine"

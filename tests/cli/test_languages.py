@@ -126,10 +126,6 @@ def test_documents_stay_english(command: Command) -> None:
     assert in_pseudo == documents()
 
 
-def test_help_stays_english(command: Command) -> None:
-    assert "Show all members of a patron's group." in command("--help").stdout
-
-
 def test_init_asks_in_the_readers_language(tmp_path: Path, sandbox: Sandbox) -> None:
     command = Command(tmp_path, None)
     command.environ |= {**PSEUDO_TERMINAL, "EVERGREEN_GROUPS_PASSWORD": PASSWORD}

@@ -22,12 +22,6 @@ from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.sandbox import Sandbox
 
 
-def test_every_exit_status_is_documented(run: Command) -> None:
-    shown = run("--help").stdout
-    for status, meaning in exit_status.MEANINGS.items():
-        assert f"{status}  {meaning}" in shown
-
-
 def test_the_sandbox_option_runs_the_report_with_nothing_configured(tmp_path: Path) -> None:
     done = Command(tmp_path, None)("--sandbox", "report")
     assert done.returncode == 0
@@ -262,14 +256,6 @@ def test_a_move_is_shown_and_asked_about(run: Command) -> None:
     assert "1 of 1 done" in agreed.stdout
     assert agreed.returncode == 0
     assert group_of(run, 1052) == 1002
-
-
-def test_without_a_terminal_to_answer_nothing_is_done(run: Command) -> None:
-    done = run("move", "20000000001052", "--to", "20000000001007")
-    assert done.returncode == exit_status.USAGE
-    assert one_line(done.stderr)
-    assert "use --yes" in done.stderr
-    assert group_of(run, 1052) == 1015
 
 
 def test_remove_lead_merge_journal_and_undo(run: Command) -> None:

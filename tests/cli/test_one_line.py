@@ -14,14 +14,9 @@ import pytest
 from support.command import Command, one_line
 from support.fault_proxy import fault_proxy
 from support.gateway_server import Server, http, raw
-from support.journals import begun
-from support.states import state_in
 
 from evergreen_groups import exit_status
-from evergreen_groups.changes import Journal, Operator
-from evergreen_groups.changes.journal import StoredStep
 from evergreen_groups.cli import application
-from evergreen_groups.errors import StateError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state.database import FILE_NAME
 
@@ -176,21 +171,6 @@ class TestTheJournal:
             assert command("move", "20000000001052", "--to", "20000000001007", "--yes").returncode == 0
             yield command
 
-    def test_a_damaged_page(self, moved: Command, tmp_path: Path) -> None:
-        (path,) = tmp_path.rglob(FILE_NAME)
-        content = bytearray(path.read_bytes())
-        content[4096:] = b"\x55" * (len(content) - 4096)
-        path.write_bytes(content)
-        for words in (
-            ("journal",),
-            ("undo", "1-k7q4tz", "--yes"),
-            ("move", "20000000001052", "--to", "20000000001007", "--yes"),
-        ):
-            done = moved(*words)
-            assert done.returncode == exit_status.FAILED, words
-            assert one_line(done.stderr), words
-            assert f"the database {path} can't be used" in done.stderr
-
     @pytest.mark.parametrize(
         ("table", "column", "value"),
         [("changes", "at", "'yesterday'"), ("steps", "patron", "'somebody'"), ("steps", "state", "'lost'")],
@@ -204,17 +184,6 @@ class TestTheJournal:
         assert done.returncode == exit_status.FAILED
         assert one_line(done.stderr)
         assert "is damaged; restore a backup" in done.stderr
-
-    def test_a_disk_that_is_full_in_the_middle_of_a_plan(self, tmp_path: Path) -> None:
-        state = state_in(tmp_path)
-        with state.database.reading() as connection:  # the only connection, so it is the one that is written over
-            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-        journal = Journal(state.database)
-        steps = [StoredStep(patron, "usrgroup", 1, 2) for patron in range(9999)]
-        with pytest.raises(StateError, match=r"can't be used .* free up disk space"):
-            begun(journal, "https://ils.example", Operator("me"), "move", steps)
-        assert journal.entries() == []
 
 
 class TestTheUnforeseen:

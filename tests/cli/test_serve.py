@@ -24,7 +24,7 @@ import click
 import pytest
 import requests
 from support.command import Command, one_line
-from support.fault_proxy import Call, Fault, FaultProxy, HeldCalls
+from support.fault_proxy import Call, Fault, FaultProxy
 from support.service_process import serving
 from support.web_caller import API, bearer, session
 
@@ -238,22 +238,6 @@ def test_the_demo_desk_has_the_clients_of_each_release_that_the_sandbox_can_be()
     (option,) = [option for option in serve_command.params if "--client" in option.opts]
     assert isinstance(option.type, click.Choice)
     assert list(option.type.choices) == list(LATEST_PATCHES)
-
-
-def test_a_signal_lets_a_request_finish_that_waits_for_the_ils(
-    serve: Command, proxy: FaultProxy, sandbox: Sandbox
-) -> None:
-    held = HeldCalls(proxy, lambda call: not call.asks_what_there_is)  # the service asks that when it starts
-    token = session(sandbox.url, username="harbor_desk")
-    with serving(serve, "serve", "--port", "0") as (process, _, address), connected(address) as asked:
-        asked.request("GET", SUMMARY, headers=bearer(token))
-        held.wait_for()
-        process.send_signal(signal.SIGTERM)
-        wait_until_refused(address)
-        held.let_go()
-        answer = asked.getresponse()
-        assert (answer.status, json.load(answer)["patron"]) == (200, 1001)
-        assert process.wait(60) == exit_status.DONE
 
 
 def test_a_second_signal_ends_it_at_once(serve: Command, proxy: FaultProxy, sandbox: Sandbox) -> None:

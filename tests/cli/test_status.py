@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.command import one_line
 from support.postgresql import shared_cluster
 from support.state_files import reporting, write_last_run
 
@@ -71,12 +70,6 @@ def test_what_is_written_is_read_again(state: State, written: RunStatus) -> None
     assert set(written.document()) == {
         "version", "outcome", "started", "finished", "seconds", "groups", "members", "exit_code", "error"
     }  # fmt: skip
-
-
-def test_a_damaged_database_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / FILE_NAME).write_bytes(b"?" * 5000)
-    assert run(["status", "--state-directory", str(tmp_path)]) == exit_status.FAILED
-    assert one_line(capsys.readouterr().err)
 
 
 def none_yet(directory: Path) -> str:

@@ -145,13 +145,14 @@ def _error(path: str, tree: ast.Module, function: ast.AST, call: ast.Call) -> Si
     func, first = call.func, call.args[0] if call.args else None
     if isinstance(func, ast.Attribute) and func.attr in PASSING_ON and isinstance(first, ast.Name):
         return _site(path, tree, function, call, first.id, message=1)
-    if isinstance(func, ast.Name) and func.id in MAKERS:
-        call = _made_by(func.id, call)
-        func = call.func
+    name = ast.unparse(func).removeprefix("errors.")
+    if name in MAKERS:
+        call = _made_by(name, call)
+        name = ast.unparse(call.func)
     in_maker = isinstance(function, ast.FunctionDef) and function.name in MAKERS
-    if not isinstance(func, ast.Name) or func.id not in error_classes() or in_maker:
+    if name not in error_classes() or in_maker:
         return None
-    return _site(path, tree, function, call, func.id, message=int(func.id == "ProblemError"))
+    return _site(path, tree, function, call, name, message=int(name == "ProblemError"))
 
 
 def _made_by(maker: str, call: ast.Call) -> ast.Call:

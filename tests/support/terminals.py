@@ -1,15 +1,86 @@
-"""Run a command with a terminal as standard error, or as all standard streams."""
+"""Run a program with a terminal as standard error, or as all standard streams."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import pty
+import re
+import select
 import struct
 import subprocess
 import termios
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from support.command import Command
+
+
+class Terminal:
+    """A program on a new terminal, and the user who types there. ``shown`` is all that the program has written."""
+
+    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str], directory: Path | None = None) -> None:
+        self._pid, self._terminal = pty.fork()
+        if self._pid == 0:
+            os.chdir(directory or ".")
+            os.execvpe(arguments[0], arguments, environ)
+        self._unread = self.shown = ""
+
+    def type(self, keys: str) -> None:
+        os.write(self._terminal, keys.encode())
+
+    def wait_for(self, pattern: str) -> str:
+        """Read until the pattern has come, and return what came up to its end."""
+        while not (found := re.search(pattern, self._unread)):
+            assert self._read(), f"it ended without {pattern!r}: {self.shown}"
+        self._unread = self._unread[found.end() :]
+        return found.string[: found.end()]
+
+    def answer(self, question: str, *lines: str) -> None:
+        """Wait for a question, and answer it."""
+        self.wait_for(re.escape(question))
+        self.type("".join(f"{line}\n" for line in lines))
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C and return the exit status. Python misses one that comes just before it waits for input."""
+        for _ in range(30):
+            self.type("\x03")
+            while select.select([self._terminal], [], [], 3)[0]:
+                if not self._read():
+                    return self.end()
+        raise AssertionError(f"it goes on: {self.shown}")
+
+    def end(self) -> int:
+        """Wait for the end and return the exit status."""
+        while self._read():
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def close(self) -> None:
+        """Hang up, which ends the program."""
+        os.close(self._terminal)
+
+    def _read(self) -> str:
+        assert select.select([self._terminal], [], [], 120)[0], f"it says nothing more: {self.shown}"
+        try:
+            portion = os.read(self._terminal, 65536).decode(errors="replace")
+        except OSError:  # how Linux says that the other side has closed
+            return ""
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", portion)
+        self.shown += text
+        self._unread += text
+        return portion
+
+
+@contextmanager
+def terminal_of(command: Command, *words: str) -> Iterator[Terminal]:
+    """Run the command on a terminal at which a user answers its questions."""
+    terminal = Terminal(command.arguments(*words), command.environ)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
 
 
 def on_a_terminal(command: Command, *words: str, **environ: str) -> tuple[int, str]:

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups import exit_status
+from evergreen_groups import cli, exit_status
 from evergreen_groups.audit import FindingKind
-from evergreen_groups.cli import (
-    CheckedType,
-    Invocation,
-    confirmed,
-    conflicting_options,
-    explain_unknown_barcodes,
-    logs,
-    needs_option,
-    output_options,
-    requested_format,
-    setting_options,
-    shared_limit,
-    terminal_width,
-    with_command_line,
-)
 from evergreen_groups.formats import AUDIT_FORMATS, PAGE, format_for
 from evergreen_groups.language import current_language, gettext, use_language
-from evergreen_groups.message import Message
 from evergreen_groups.render.audit import HEADINGS
 from evergreen_groups.settings import values
 
@@ -42,7 +25,7 @@ _FORMATS = ("table", "json")
 
 
 def _explain_blocks(
-    session: Invocation, policy: PolicySettings, barcode: str, output_format: str | None, output: Path | None
+    session: cli.Invocation, policy: PolicySettings, barcode: str, output_format: str | None, output: Path | None
 ) -> int:
     """Explain why the patron with this barcode is or isn't blocked.
 
@@ -53,28 +36,19 @@ def _explain_blocks(
 
     format_name = format_for(output, output_format, "table", _FORMATS)
     if format_name not in _FORMATS:
-        raise conflicting_options("--explain", f"--format {format_name}")
-    with session.gateway() as gateway, explain_unknown_barcodes(session, gateway, [barcode]), session.progress():
+        raise cli.conflicting_options("--explain", f"--format {format_name}")
+    with session.gateway() as gateway, cli.explain_unknown_barcodes(session, gateway, [barcode]), session.progress():
         explanation = BlockExplainer(gateway, policy).of_barcode(barcode)
     language = current_language() if output is None else session.settings.language.language()
-    with use_language(language), _opened(session, format_name, output) as stream:
+    with session.opened(format_name, output) as stream, use_language(language):
         if format_name == "json":
             write_block_explanation_json(explanation, stream)
         else:
-            write_block_explanation(explanation, stream, width=terminal_width())
-    if output is not None:
-        session.summarise(Message("written: {path}", values={"path": output}))
+            write_block_explanation(explanation, stream, width=cli.terminal_width())
     return exit_status.DONE if explanation.complete else exit_status.INCOMPLETE
 
 
-def _opened(session: Invocation, format_name: str, output: Path | None) -> AbstractContextManager[TextIO]:
-    """Open the file to write, readable by its owner alone, or standard output."""
-    from evergreen_groups.state import write_atomically
-
-    return session.output(format_name) if output is None else write_atomically(output)
-
-
-_NUMBER = CheckedType(values.whole_number(0, 2**31 - 1))
+_NUMBER = cli.CheckedType(values.whole_number(0, 2**31 - 1))
 """A 32-bit integer, as group numbers are in Evergreen."""
 _TOP = {"table": 200, PAGE: 500}
 """The default number of findings to list for each kind, by format. A list of thousands isn't useful to people."""
@@ -101,8 +75,8 @@ def _help() -> str:
     metavar="SHORTNAME",
     help="Only patrons of this home library or below, and their groups. Repeatable.",
 )
-@setting_options("audit")
-@output_options
+@cli.setting_options("audit")
+@cli.output_options
 @click.option(
     "--explain",
     metavar="BARCODE",
@@ -158,29 +132,29 @@ def audit_command(  # noqa: PLR0913 - an option each
     from evergreen_groups.render import StaffClient
     from evergreen_groups.render.audit import render_audit
 
-    session: Invocation = context.obj
-    output_format = requested_format(as_json, output_format)
+    session: cli.Invocation = context.obj
+    output_format = cli.requested_format(as_json, output_format)
     if explain is not None:
         given = {"--fix": fix, "--org": orgs, "--keep": keep, "--list-again": list_again, "--top": top is not None}
         if other := next((option for option, is_given in given.items() if is_given), None):
-            raise conflicting_options("--explain", other)
-        settings = with_command_line(context, session.settings)
+            raise cli.conflicting_options("--explain", other)
+        settings = cli.with_command_line(context, session.settings)
         return _explain_blocks(session, settings.policy, explain, output_format, output)
     if (yes or dry_run) and not fix:
-        raise needs_option("--yes" if yes else "--dry-run", "--fix")
+        raise cli.needs_option("--yes" if yes else "--dry-run", "--fix")
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
-        raise needs_option(f"--fix --format {output_format}", "--output")
+        raise cli.needs_option(f"--fix --format {output_format}", "--output")
     if keep or list_again:
         given = {"--fix": fix, "--output": output, "--format": output_format, "--top": top is not None}
         if other := next((option for option, is_given in given.items() if is_given), None):
-            raise conflicting_options("--keep" if keep else "--list-again", other)
+            raise cli.conflicting_options("--keep" if keep else "--list-again", other)
         return _mark_groups(session, keep, list_again)
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
-    settings = with_command_line(context, session.settings)
+    settings = cli.with_command_line(context, session.settings)
     top = (_TOP.get(format_name) if top is None else top) or None
     criteria = AuditCriteria(
         orgs=orgs,
-        limit=shared_limit(settings),
+        limit=cli.shared_limit(settings),
         adults=adult_rule(settings.audit),
         institution_profiles=settings.audit.institution_profiles,
         top=None if fix else top,  # recalculate all penalties, not just those of the patrons listed
@@ -194,15 +168,13 @@ def audit_command(  # noqa: PLR0913 - an option each
         # Files and pages are in the configured language, text is in the terminal's.
         is_text = output is None and format_name != PAGE
         language = current_language() if is_text else session.settings.language.language()
-        with use_language(language), _opened(session, format_name, output) as stream:
+        with session.opened(format_name, output) as stream, use_language(language):
             render_audit(shown, format_name, stream, client=staff_client)
-        if output is not None:
-            session.summarise(Message("written: {path}", values={"path": output}))
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 
 
-def _mark_groups(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:
+def _mark_groups(session: cli.Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:
     """Mark groups to be kept as they are, or remove that mark."""
     with session.client() as client:
         client.keep_groups(keep)
@@ -214,16 +186,13 @@ def _mark_groups(session: Invocation, keep: tuple[int, ...], list_again: tuple[i
         click.echo(gettext("Not listed again until the members change: {groups}.", groups=unlisted), err=True)
     if list_again:
         text = gettext(
-            "Marks removed: {count:,} of {all:,} ({groups}).",
-            count=count,
-            all=len(list_again),
-            groups=listed,
+            "Marks removed: {count:,} of {all:,} ({groups}).", count=count, all=len(list_again), groups=listed
         )
         click.echo(text, err=True)
     return exit_status.DONE
 
 
-def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_run: bool) -> int:
+def _fix(session: cli.Invocation, client: Client, audit: Audit, *, yes: bool, dry_run: bool) -> int:
     """Show whose penalties would be recalculated, ask, recalculate, and report the changes."""
     from evergreen_groups.changes import over_limit_of, recalculable
     from evergreen_groups.render.audit import write_recalculation_plan, write_recalculations
@@ -232,7 +201,7 @@ def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_ru
     write_recalculation_plan(findings, sys.stderr)
     if not findings or dry_run:
         return exit_status.DONE
-    if not yes and not confirmed(gettext("Continue?")):
+    if not yes and not cli.confirmed(gettext("Continue?")):
         click.echo(gettext("Nothing was changed."), err=True)
         return exit_status.DONE
     with session.progress() as progress:
@@ -246,9 +215,7 @@ def _status(outcome: PlanOutcome[StoredStep]) -> int:
     from evergreen_groups.changes import StepState
 
     if outcome.stopped is not None:
-        text = Message("{problem}; run the same command again to continue", values={"problem": outcome.stopped})
-        logs.emit(text, error=True)
-        return exit_status.for_interruption(outcome.stopped)
+        return cli.logs.emit_interruption(outcome.stopped)
     statuses = [exit_status.for_error(step.error) for step in outcome.steps if step.error is not None]
     failed = any(step.state in (StepState.FAILED, StepState.SENDING) for step in outcome.steps)
     return max(statuses, default=exit_status.FAILED if failed else exit_status.DONE)

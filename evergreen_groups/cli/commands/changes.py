@@ -11,18 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evergreen_groups import exit_status
-from evergreen_groups.cli import (
-    ENTRY_ID,
-    Invocation,
-    choose_patron,
-    confirmed,
-    explain_unknown_barcodes,
-    json_option,
-    logs,
-    one_required,
-    write_json,
-)
+from evergreen_groups import cli, exit_status
 from evergreen_groups.language import ENGLISH, gettext, use_language
 from evergreen_groups.message import Message
 
@@ -55,11 +44,11 @@ def _with_change_options(command: Callable[..., int]) -> Callable[..., int]:
 
     yes = click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
     dry_run = click.option("--dry-run", is_flag=True, help="Only show what would happen.")
-    return yes(dry_run(json_option(with_options)))
+    return yes(dry_run(cli.json_option(with_options)))
 
 
 def _change(
-    session: Invocation,
+    session: cli.Invocation,
     make_plan: Callable[[Client], Plan],
     change_options: ChangeOptions,
     *,
@@ -76,24 +65,24 @@ def _change(
     with session.client() as client:
         if not change_options.dry_run:
             _recover(client)
-        with explain_unknown_barcodes(session, client.gateway, barcodes):
+        with cli.explain_unknown_barcodes(session, client.gateway, barcodes):
             plan = make_plan(client)
         shown_only = change_options.dry_run or not plan.draft.steps
         if not change_options.as_json or not (shown_only or change_options.yes):
             stream = sys.stderr if change_options.as_json else sys.stdout
             write_draft(plan.draft, stream)
             stream.flush()
-        if shown_only or not (change_options.yes or confirmed(gettext("Continue?"))):
+        if shown_only or not (change_options.yes or cli.confirmed(gettext("Continue?"))):
             if not shown_only:
                 click.echo(gettext("Nothing was changed."), err=change_options.as_json)
             if change_options.as_json:
                 with use_language(ENGLISH):
-                    write_json(hooks.as_json(plan.draft))
+                    cli.write_json(hooks.as_json(plan.draft))
             return exit_status.DONE
         with session.progress() as progress:
             outcome = plan.apply(progress, timeout=_WAIT)
         if change_options.as_json and outcome.entry is not None:
-            write_json(_entry_document(client.state, client.changes.entry(outcome.entry)))
+            cli.write_json(_entry_document(client.state, client.changes.entry(outcome.entry)))
         else:
             write_outcome(outcome, sys.stdout)
     return _status(outcome)
@@ -102,10 +91,9 @@ def _change(
 def _entry_document(state: State, entry: JournalEntry) -> dict[str, Any]:
     """Return the hooks' document of a journal entry, with what only the command line has: who made it, and where."""
     from evergreen_groups import hooks
-    from evergreen_groups.changes import Change, StepState
+    from evergreen_groups.changes import Change
 
-    undecided = {step.patron for step in entry.steps if step.state in (StepState.PLANNED, StepState.SENDING)}
-    is_under_way = bool(undecided) and state.is_being_changed(entry.gateway, undecided)
+    is_under_way = bool(entry.undecided) and state.is_being_changed(entry.gateway, entry.undecided)
     # Changes without a staff user's id come from the command line.
     change = Change(entry, is_under_way=is_under_way, is_own=entry.operator.staff is None)
     with use_language(ENGLISH):
@@ -130,7 +118,7 @@ def _recover(client: Client) -> None:
             plural="{count} unfinished changes of earlier runs were checked: see `journal`.",
             values={"count": len(ended)},
         )
-        logs.emit(text)
+        cli.logs.emit(text)
     left = client.changes.open_steps()
     if left:
         text = Message(
@@ -139,15 +127,13 @@ def _recover(client: Client) -> None:
             "the patrons.",
             values={"count": len(left)},
         )
-        logs.emit(text)
+        cli.logs.emit(text)
 
 
 def _status(outcome: Outcome) -> int:
     """Return the exit status: of the error that stopped the changes, else done, permission or failed."""
     if outcome.stopped is not None:
-        text = Message("{problem}; run the same command again to continue", values={"problem": outcome.stopped})
-        logs.emit(text, error=True)
-        return exit_status.for_interruption(outcome.stopped)
+        return cli.logs.emit_interruption(outcome.stopped)
     if outcome.done:
         return exit_status.DONE
     statuses = [exit_status.for_error(step.error) for step in outcome.steps if step.error is not None]
@@ -159,15 +145,15 @@ def _list_problems(file: Path, error: EvergreenGroupsError, change_options: Chan
     problems: Sequence[Message] = error.values["problems"]  # type: ignore[assignment]  # set for batch-broken
     if change_options.as_json:
         listed = [{"line": problem.values["line"], "problem": str(problem.values["text"])} for problem in problems]
-        write_json({"version": 1, "kind": "batch-problems", "problems": listed})
-    if logs.as_json():
+        cli.write_json({"version": 1, "kind": "batch-problems", "problems": listed})
+    if cli.logs.as_json():
         raise error
     summary = Message(
         "nothing was changed: {count} line of {file} is wrong",
         plural="nothing was changed: {count} lines of {file} are wrong",
         values={"count": len({problem.values["line"] for problem in problems}), "file": file},
     )
-    logs.emit(summary, error=True)
+    cli.logs.emit(summary, error=True)
     if not change_options.as_json:
         for problem in problems:
             click.echo(f"  {gettext(problem)}", err=True)
@@ -182,7 +168,7 @@ def _list_problems(file: Path, error: EvergreenGroupsError, change_options: Chan
 @_with_change_options
 @click.pass_obj
 def move_command(
-    session: Invocation,
+    session: cli.Invocation,
     *,
     barcodes: tuple[str, ...],
     names: tuple[str, ...],
@@ -195,13 +181,13 @@ def move_command(
     Shows who moves, and what both groups owe before and after; then asks.
     """
     if not barcodes and not names:
-        raise one_required("BARCODE...", "--name")
+        raise cli.one_required("BARCODE...", "--name")
     if (to is None) == (to_name is None):
-        raise one_required("--to", "--to-name")
+        raise cli.one_required("--to", "--to-name")
 
     def plan(client: Client) -> Plan:
-        moving: list[PatronReference] = [*barcodes, *(choose_patron(client, name) for name in names)]
-        target = choose_patron(client, to_name) if to_name is not None else to or ""
+        moving: list[PatronReference] = [*barcodes, *(cli.choose_patron(client, name) for name in names)]
+        target = cli.choose_patron(client, to_name) if to_name is not None else to or ""
         return client.move(moving, to=target)
 
     return _change(session, plan, change_options, barcodes=[*barcodes, *filter(None, [to])])
@@ -212,7 +198,9 @@ def move_command(
 @click.option("--lead", is_flag=True, help="Make them leads of their new groups.")
 @_with_change_options
 @click.pass_obj
-def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, *, change_options: ChangeOptions) -> int:
+def remove_command(
+    session: cli.Invocation, barcodes: tuple[str, ...], lead: bool, *, change_options: ChangeOptions
+) -> int:
     """Remove the patrons with these barcodes from their group, each into a new one.
 
     They become group leads only with --lead.
@@ -225,7 +213,7 @@ def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, *
 @click.option("--to", required=True, metavar="BARCODE", help="A patron in the group to move to.")
 @_with_change_options
 @click.pass_obj
-def merge_command(session: Invocation, source: str, to: str, *, change_options: ChangeOptions) -> int:
+def merge_command(session: cli.Invocation, source: str, to: str, *, change_options: ChangeOptions) -> int:
     """Move all members of one group into another."""
     return _change(session, lambda client: client.merge(source, to=to), change_options, barcodes=[source, to])
 
@@ -235,7 +223,7 @@ def merge_command(session: Invocation, source: str, to: str, *, change_options: 
 @click.option("--off", is_flag=True, help="Make the patron no longer a group lead.")
 @_with_change_options
 @click.pass_obj
-def lead_command(session: Invocation, barcode: str, off: bool, *, change_options: ChangeOptions) -> int:
+def lead_command(session: cli.Invocation, barcode: str, off: bool, *, change_options: ChangeOptions) -> int:
     """Make the patron with BARCODE a group lead, or with --off no longer one."""
     return _change(session, lambda client: client.set_lead(barcode, lead=not off), change_options, barcodes=[barcode])
 
@@ -244,7 +232,7 @@ def lead_command(session: Invocation, barcode: str, off: bool, *, change_options
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_with_change_options
 @click.pass_obj
-def batch_command(session: Invocation, file: Path, *, change_options: ChangeOptions) -> int:
+def batch_command(session: cli.Invocation, file: Path, *, change_options: ChangeOptions) -> int:
     """Make the changes in a CSV FILE with the columns action,barcode,target.
 
     \b
@@ -267,10 +255,10 @@ def batch_command(session: Invocation, file: Path, *, change_options: ChangeOpti
 
 
 @click.command("undo")
-@click.argument("entry", type=ENTRY_ID)
+@click.argument("entry", type=cli.ENTRY_ID)
 @_with_change_options
 @click.pass_obj
-def undo_command(session: Invocation, entry: str, *, change_options: ChangeOptions) -> int:
+def undo_command(session: cli.Invocation, entry: str, *, change_options: ChangeOptions) -> int:
     """Undo the journal's ENTRY: patrons who are still where it put them go back; the others are listed.
 
     Exit status 1 if there is nothing to undo, for example because ENTRY is already undone.
@@ -279,10 +267,10 @@ def undo_command(session: Invocation, entry: str, *, change_options: ChangeOptio
 
 
 @click.command("journal")
-@click.argument("entry", type=ENTRY_ID, required=False)
-@json_option
+@click.argument("entry", type=cli.ENTRY_ID, required=False)
+@cli.json_option
 @click.pass_obj
-def journal_command(session: Invocation, entry: str | None, as_json: bool) -> None:
+def journal_command(session: cli.Invocation, entry: str | None, as_json: bool) -> None:
     """List the changes made with this program, latest first, or show ENTRY with all its steps."""
     from evergreen_groups.changes import Journal
     from evergreen_groups.hooks import as_json as hook_document
@@ -293,7 +281,7 @@ def journal_command(session: Invocation, entry: str | None, as_json: bool) -> No
         found = journal.entries() if entry is None else [journal.entry(entry)]
         if as_json:
             documents = [_entry_document(state, one) for one in found]
-            write_json({**hook_document([]), "changes": documents} if entry is None else documents[0])
+            cli.write_json({**hook_document([]), "changes": documents} if entry is None else documents[0])
             return
     with session.output("table") as stream:
         if entry is None:

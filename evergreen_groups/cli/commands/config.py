@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, json_option, logs, usage_error
+from evergreen_groups import cli, exit_status
 from evergreen_groups.message import Message
-
-if TYPE_CHECKING:
-    from evergreen_groups.settings import Reading
 
 
 @click.group("config")
@@ -24,9 +19,9 @@ def config_command() -> None:
 @config_command.command("show")
 @click.argument("names", nargs=-1, metavar="[SECTION | SECTION.KEY]...")
 @click.option("--changed", is_flag=True, help="Only settings that differ from the default.")
-@json_option
+@cli.json_option
 @click.pass_obj
-def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_json: bool) -> int:
+def show_command(session: cli.Invocation, names: tuple[str, ...], changed: bool, as_json: bool) -> int:
     """Show settings, their values, and where each value comes from.
 
     Values come from a line of the file, a variable, or the default. Shows all settings, those of a SECTION (report), or
@@ -38,14 +33,14 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
     from evergreen_groups.settings import reading as load
 
     reading = load.read(session.config_file, os.environ)
-    _set_language(reading)
+    cli.apply_language(reading.valid_settings)
     values = list(effective_values(reading, os.environ))
     known = {value.section for value in values} | {value.key for value in values}
     for name in (name for name in names if name not in known):
         meant = closest_name(name, known) or next((key for key in sorted(known) if key.endswith(f".{name}")), None)
         if meant is None:
-            raise usage_error(Message("unknown setting: {name}", values={"name": name}))
-        raise usage_error(
+            raise cli.usage_error(Message("unknown setting: {name}", values={"name": name}))
+        raise cli.usage_error(
             Message("unknown setting: {name}; did you mean {meant}?", values={"name": name, "meant": meant})
         )
     wanted = [
@@ -67,30 +62,29 @@ def show_command(session: Invocation, names: tuple[str, ...], changed: bool, as_
         plural="the configuration has {count} errors: run `evergreen-groups config check`",
         values={"count": len(reading.faults)},
     )
-    logs.emit(text, error=True)
+    cli.logs.emit(text, error=True)
     return exit_status.CONFIGURATION
 
 
 @config_command.command("check")
-@json_option
+@cli.json_option
 @click.pass_obj
-def check_command(session: Invocation, as_json: bool) -> int:
+def check_command(session: cli.Invocation, as_json: bool) -> int:
     """List all errors in the configuration, with lines and advice. Contacts no server.
 
     Finds bad syntax, unknown keys and variables, values that aren't allowed or contradict each other, and files that
     can't be read or written. Use doctor to test the gateway. Exit status 0: no errors, maybe warnings; 3: errors.
     """
-    from evergreen_groups.cli import terminal_width
     from evergreen_groups.doctor import Verdict, check_configuration
     from evergreen_groups.render import configuration
 
     reading, found = check_configuration(session.config_file, os.environ)
-    _set_language(reading)
+    cli.apply_language(reading.valid_settings)
     with session.output("json" if as_json else "table") as stream:
         if as_json:
             configuration.write_faults_json(reading.source, found, stream)
         elif found or not session.quiet:
-            configuration.write_faults(reading.source, found, stream, width=terminal_width())
+            configuration.write_faults(reading.source, found, stream, width=cli.terminal_width())
     wrong = any(one.finding.verdict is Verdict.FAILED for one in found)
     return exit_status.CONFIGURATION if wrong else exit_status.DONE
 
@@ -101,9 +95,3 @@ def example_command() -> None:
     from evergreen_groups.settings import example
 
     click.echo(example(), nl=False)
-
-
-def _set_language(reading: Reading) -> None:
-    from evergreen_groups.language import set_language, terminal_language
-
-    set_language(reading.valid_settings.language.language(terminal_language(os.environ)))

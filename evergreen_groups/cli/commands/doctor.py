@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, json_option, standard_output
+from evergreen_groups import cli, exit_status
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import set_language, terminal_language
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor import Finding, Subject
@@ -20,9 +18,9 @@ if TYPE_CHECKING:
 
 @click.command("doctor")
 @click.option("--changes", is_flag=True, help="Also check the permissions for changing groups.")
-@json_option
+@cli.json_option
 @click.pass_obj
-def doctor_command(session: Invocation, changes: bool, as_json: bool) -> int:
+def doctor_command(session: cli.Invocation, changes: bool, as_json: bool) -> int:
     """Check the configuration, the gateway, the account and this machine, with advice.
 
     It changes nothing. Exit status 0: nothing failed, maybe warnings; 13: a check failed.
@@ -45,19 +43,18 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
 
     ``quiet`` shows only warnings and failures.
     """
-    from evergreen_groups.cli import terminal_width
     from evergreen_groups.doctor import Verdict, run
     from evergreen_groups.render import doctor
 
     with suppress(ConfigurationError):  # reported as a finding below
-        set_language(subject.settings.language.language(terminal_language(os.environ)))
-    stream = standard_output("json" if as_json else "table")
+        cli.apply_language(subject.settings)
+    stream = cli.standard_output("json" if as_json else "table")
     if as_json:
         diagnosis = run(subject)
         doctor.write_diagnosis_json(diagnosis, stream)
     else:
         color = stream.isatty() and not os.environ.get("NO_COLOR")
-        writer = doctor.DiagnosisWriter(stream, width=terminal_width(), color=color)
+        writer = doctor.DiagnosisWriter(stream, width=cli.terminal_width(), color=color)
 
         def on_finding(finding: Finding) -> None:
             if not quiet or finding.verdict in (Verdict.WARNING, Verdict.FAILED):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from evergreen_groups.cli import json_option, write_json
-
-if TYPE_CHECKING:
-    from evergreen_groups.cli import Invocation
+from evergreen_groups import cli
 
 
 @click.command("follow-ups")
 @click.option("--due", is_flag=True, help='Only groups with the status "to do".')
-@json_option
+@cli.json_option
 @click.pass_obj
-def follow_ups_command(invocation: Invocation, due: bool, as_json: bool) -> None:
+def follow_ups_command(invocation: cli.Invocation, due: bool, as_json: bool) -> None:
     """List the groups of the last reports: what they owe, the status, and the latest entry.
 
     A group has the status "to do" if its reminder is due, or if it has no recent entry ([follow_up] again_after).
@@ -39,7 +34,7 @@ def follow_ups_command(invocation: Invocation, due: bool, as_json: bool) -> None
         found = {name: store.of_report(name) for name in names}
     if as_json:
         reports = [follow_ups_document(name, one, today, again_after, only=only) for name, one in found.items()]
-        write_json({"version": 1, "kind": "follow-ups-of-reports", "reports": reports})
+        cli.write_json({"version": 1, "kind": "follow-ups-of-reports", "reports": reports})
         return
     with invocation.output("table") as stream:
         for name, one in found.items():

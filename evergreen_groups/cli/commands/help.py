@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from evergreen_groups.cli import SHELLS, completion_script
+from evergreen_groups import cli
 
 
 @click.command("help")
@@ -24,7 +24,7 @@ def help_command(context: click.Context, words: tuple[str, ...]) -> None:
 
 
 @click.command("completion")
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=click.Choice(cli.SHELLS))
 def completion_command(shell: str) -> None:
     """Print a completion script for bash, zsh or fish.
 
@@ -38,4 +38,4 @@ def completion_command(shell: str) -> None:
       fish  evergreen-groups completion fish \\
                 > ~/.config/fish/completions/evergreen-groups.fish
     """
-    click.echo(completion_script(shell), nl=False)
+    click.echo(cli.completion_script(shell), nl=False)

@@ -13,16 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evergreen_groups import doctor, nightly
-from evergreen_groups.cli import (
-    Invocation,
-    UnansweredError,
-    confirmed,
-    expected,
-    logs,
-    setting_options,
-    terminal_width,
-)
+from evergreen_groups import cli, doctor, nightly
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
@@ -47,11 +38,11 @@ if TYPE_CHECKING:
 
 
 @click.command("init")
-@setting_options("init", checked=False)
+@cli.setting_options("init", checked=False)
 @click.option("--yes", is_flag=True, help="Don't ask: use the defaults for everything not given.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.pass_obj
-def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -> int:
+def init_command(session: cli.Invocation, /, yes: bool, force: bool, **given: Any) -> int:
     """Create a configuration: ask for address, account, libraries, limit, minimum total and mail; test each answer.
 
     The file is that of the global --config or $EVERGREEN_GROUPS_CONFIG, by default /etc/evergreen-groups/config.toml
@@ -76,7 +67,7 @@ def init_command(session: Invocation, /, yes: bool, force: bool, **given: Any) -
         # Click also aborts at the end of input. Without a terminal, that means that an answer is missing.
         if sys.stdin.isatty():
             raise
-        raise UnansweredError from None
+        raise cli.UnansweredError from None
     text = initial_configuration(settings, former.tables if former else ())
     _write(target, text, interview.secrets, force=force, interactive=not yes)
     with doctor.Subject(target, os.environ) as subject:
@@ -93,11 +84,7 @@ def _default_file() -> Path:
 
 
 def _confirm_overwriting(file: Path, *, interactive: bool) -> None:
-    """Ask before overwriting an existing file.
-
-    Raises:
-        ConfigurationError: asking isn't possible.
-    """
+    """Ask before overwriting an existing file."""
     if not file.exists():
         return
     if not interactive:
@@ -107,7 +94,7 @@ def _confirm_overwriting(file: Path, *, interactive: bool) -> None:
             code="file-is-there",
             values={"path": file},
         )
-    if not confirmed(gettext("{file} already exists. Overwrite it at the end?", file=file)):
+    if not cli.confirmed(gettext("{file} already exists. Overwrite it at the end?", file=file)):
         raise click.Abort
 
 
@@ -127,7 +114,7 @@ def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool,
     for file, content in [*((file, f"{secret}\n") for file, secret in secrets.items()), (target, text)]:
         with write_atomically(file) as stream:
             stream.write(content)
-        logs.emit(Message("written: {path}", values={"path": file}))
+        cli.logs.emit(Message("written: {path}", values={"path": file}))
 
 
 _GATEWAY_CHECKS = ("configuration", "address", "certificate", "gateway", "services")
@@ -173,11 +160,7 @@ class Interview:
         self._org_units: OrgUnits | None = None
 
     def settings(self) -> Settings:
-        """Ask all questions and return the resulting settings.
-
-        Raises:
-            RefusedError: not interactive, and a given value failed.
-        """
+        """Ask all questions and return the resulting settings."""
         options = {
             setting.key: option
             for setting in declared(self._schema)
@@ -289,11 +272,7 @@ class Interview:
     def _run_checks(
         self, settings: Settings, checks: tuple[str, ...], passwords: Mapping[str, str] | None = None
     ) -> None:
-        """Run some of doctor's checks on these settings. Warnings are shown here, and doctor repeats them.
-
-        Raises:
-            RefusedError: a check failed.
-        """
+        """Run some of doctor's checks on these settings. Warnings are shown here, and doctor repeats them."""
         with self._subject(settings, passwords or self._passwords) as subject:
             findings = doctor.run(subject, only=checks).findings
         for finding in findings:
@@ -327,7 +306,7 @@ class Interview:
                     "{place}: {problem}",
                     setting=setting.key,
                     code="option-not-allowed",
-                    values={"place": option.flag, "problem": expected(problem)},
+                    values={"place": option.flag, "problem": cli.expected(problem)},
                 ) from None
         default = setting.default
         may_be_empty = question is not None and question.empty != ""
@@ -360,7 +339,7 @@ class Interview:
             text = gettext("{question} (- for {empty})", question=question.text, empty=question.empty)
             for_empty = "-"
         offered = for_empty if for_empty == "" else None if is_empty else _as_typed(current)
-        question_text = fill(text, terminal_width() - 1, break_long_words=False, break_on_hyphens=False)
+        question_text = fill(text, cli.terminal_width() - 1, break_long_words=False, break_on_hyphens=False)
         while True:
             answer = click.prompt(question_text, default=offered, show_default=offered != "", err=True)
             if answer == for_empty:
@@ -368,7 +347,7 @@ class Interview:
             try:
                 return setting.kind(answer)
             except kinds.NotAllowedError as problem:
-                _emit(gettext("Not accepted: {problem}", problem=expected(problem)))
+                _emit(gettext("Not accepted: {problem}", problem=cli.expected(problem)))
 
     def _password(self, setting: Setting, question: str) -> str:
         variable = passwords.secret_of(setting).variable or ""
@@ -385,7 +364,7 @@ class Interview:
             )
         password = click.prompt(question, default="", show_default=False, hide_input=True, err=True)
         if not password:
-            raise UnansweredError(Message("nothing was written: no password was entered"))
+            raise cli.UnansweredError(Message("nothing was written: no password was entered"))
         return str(password)
 
     def _repeat_until_valid(self, ask: Callable[[], None], batch: tuple[Setting, ...]) -> None:
@@ -428,7 +407,7 @@ class Interview:
 
 def _emit(text: str, indent: str = "") -> None:
     """Write a line for the user, wrapped between words."""
-    width = terminal_width()
+    width = cli.terminal_width()
     lines = wrap(text, width - len(indent), break_long_words=False, break_on_hyphens=False)
     click.echo("\n".join(f"{indent}{line}" for line in lines), err=True)
 

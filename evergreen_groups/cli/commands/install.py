@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, confirmed, conflicting_options, logs, one_required
+from evergreen_groups import cli, exit_status
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 
@@ -23,17 +22,12 @@ PARTS = ("nightly", "serve", "apache", "cron")
 """The names of the parts. Repeated here because ``--help`` must not import the installation room."""
 _SHOWN = (*PARTS, "balancer", "permissions", "events", "wsgi", "alerts", "dashboard", "all")
 _ROOT = click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Use this directory as /, and run no commands.",
+    "--root", type=click.Path(path_type=Path, file_okay=False), help="Use this directory as /, and run no commands."
 )
 _RUN_NOW = "systemctl start evergreen-groups-report"
 _NIGHTLY = Message("The report runs every night between 3:15 and 3:45. Useful commands:")
 _NEXT_STEPS: dict[str, tuple[Message, tuple[str, ...]]] = {
-    "nightly": (
-        _NIGHTLY,
-        (_RUN_NOW, "evergreen-groups status"),
-    ),
+    "nightly": (_NIGHTLY, (_RUN_NOW, "evergreen-groups status")),
     "serve": (
         Message("Test the service, then configure Apache:"),
         ("curl http://{address}/evergreen-groups/healthz", "evergreen-groups install apache"),
@@ -47,10 +41,7 @@ _NEXT_STEPS: dict[str, tuple[Message, tuple[str, ...]]] = {
     ),
     "cron": (
         _NIGHTLY,
-        (
-            "evergreen-groups status",
-            "runuser -u evergreen-groups -- env STATE_DIRECTORY={state} {program} doctor",
-        ),
+        ("evergreen-groups status", "runuser -u evergreen-groups -- env STATE_DIRECTORY={state} {program} doctor"),
     ),
 }
 """Notes and commands to show after installing a part."""
@@ -87,7 +78,7 @@ _NEXT_STEPS_WITHOUT_SYSTEMD: dict[str, tuple[Message, tuple[str, ...]]] = {
 )
 @click.pass_obj
 def install_command(
-    session: Invocation,
+    session: cli.Invocation,
     /,
     *,
     parts: tuple[str, ...],
@@ -106,7 +97,7 @@ def install_command(
     from evergreen_groups.installation import plan_installation, refuse_private_program, render_files, this_machine
 
     if bool(parts) == bool(show):
-        raise one_required(*PARTS, "--show")
+        raise cli.one_required(*PARTS, "--show")
     machine = this_machine(session.config_file, os.environ, root=root or Path("/"), program=program)
     if show:
         click.echo(render_files(show, machine), nl=False)
@@ -121,21 +112,17 @@ def install_command(
     plan = plan_installation(machine, dict.fromkeys(parts), starts=not no_start)
     _show_plan(plan)
     if plan.wanted:
-        if not yes and not confirmed(gettext("Continue?")):
+        if not yes and not cli.confirmed(gettext("Continue?")):
             raise click.Abort
         for path in plan.write():
-            logs.emit(Message("written: {path}", values={"path": path}))
+            cli.logs.emit(Message("written: {path}", values={"path": path}))
         _run_commands(plan.commands)
         _show_notes(plan, parts)
     return exit_status.FAILED if plan.left else exit_status.DONE
 
 
 def _require_root(machine: Machine) -> None:
-    """Require root for changes to the system.
-
-    Raises:
-        ConfigurationError: the user isn't root.
-    """
+    """Require root for changes to the system."""
     from evergreen_groups.errors import ConfigurationError
 
     if machine.root == Path("/") and os.geteuid() != 0:
@@ -152,7 +139,7 @@ def _run_commands(commands: Iterable[tuple[str, ...]]) -> None:
     from evergreen_groups.installation import run_command
 
     for command in commands:
-        logs.emit(Message("running: {command}", values={"command": shlex.join(command)}))
+        cli.logs.emit(Message("running: {command}", values={"command": shlex.join(command)}))
         run_command(command)
 
 
@@ -244,7 +231,9 @@ def _show_commands(text: str, commands: Iterable[str]) -> None:
 )
 @_ROOT
 @click.pass_obj
-def uninstall_command(_session: Invocation, parts: tuple[str, ...], yes: bool, purge: bool, root: Path | None) -> int:
+def uninstall_command(
+    _session: cli.Invocation, parts: tuple[str, ...], yes: bool, purge: bool, root: Path | None
+) -> int:
     """Remove what `install` has written: everything, or only these parts.
 
     Files that were changed since are skipped and listed. Configuration, passwords, reports and the state directory stay
@@ -253,7 +242,7 @@ def uninstall_command(_session: Invocation, parts: tuple[str, ...], yes: bool, p
     from evergreen_groups.installation import Machine, plan_removal
 
     if purge and parts:
-        raise conflicting_options("--purge", parts[0])
+        raise cli.conflicting_options("--purge", parts[0])
     machine = Machine(root=(root or Path("/")).absolute())
     _require_root(machine)
     plan = plan_removal(machine, dict.fromkeys(parts or PARTS), purges=purge)
@@ -266,10 +255,10 @@ def uninstall_command(_session: Invocation, parts: tuple[str, ...], yes: bool, p
     if plan.is_empty:
         click.echo(gettext("Nothing to remove."))
         return exit_status.DONE
-    if not yes and not confirmed(gettext("Continue?")):
+    if not yes and not cli.confirmed(gettext("Continue?")):
         raise click.Abort
     _run_commands(plan.before)
     for path in plan.remove():
-        logs.emit(Message("removed: {file}", values={"file": path}))
+        cli.logs.emit(Message("removed: {file}", values={"file": path}))
     _run_commands(plan.after)
     return exit_status.DONE

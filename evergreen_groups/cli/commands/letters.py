@@ -9,21 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups import exit_status
-from evergreen_groups.cli import (
-    CheckedType,
-    Invocation,
-    json_option,
-    needs_option,
-    setting_options,
-    shared_limit,
-    with_command_line,
-    write_json,
-)
+from evergreen_groups import cli, exit_status
 from evergreen_groups.errors import ConfigurationError, NotFoundError
 from evergreen_groups.formats import format_for
 from evergreen_groups.language import use_language
-from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 from evergreen_groups.values import ZERO
 
@@ -40,7 +29,7 @@ _FORMATS = ("html", "csv")
 
 
 @click.command("letters")
-@setting_options("letters")
+@cli.setting_options("letters")
 @click.option("--due", is_flag=True, help='Only groups with the status "to do" in the last recorded report.')
 @click.option(
     "--format",
@@ -51,11 +40,11 @@ _FORMATS = ("html", "csv")
 )
 @click.option(
     "--owing-since",
-    type=CheckedType(values.whole_number(1, 100_000, "days")),
+    type=cli.CheckedType(values.whole_number(1, 100_000, "days")),
     help="CSV: only people who have owed for at least this many days.",
 )
 @click.option(
-    "--min-own", type=CheckedType(values.AMOUNT_ABOVE_ZERO), help="CSV: only people who owe this much or more."
+    "--min-own", type=cli.CheckedType(values.AMOUNT_ABOVE_ZERO), help="CSV: only people who owe this much or more."
 )
 @click.option("--collections", is_flag=True, help="CSV: leave out people whom Evergreen exempts from collections.")
 @click.option(
@@ -64,7 +53,7 @@ _FORMATS = ("html", "csv")
     help="Write to this file, readable only by its owner, instead of standard output. Without --format, its extension "
     "determines the format.",
 )
-@json_option
+@cli.json_option
 @click.pass_context
 def letters_command(
     context: click.Context,
@@ -90,14 +79,13 @@ def letters_command(
     from evergreen_groups.nightly import Readers, criteria_of
     from evergreen_groups.render.letters import describe_left_out, letters_document, write_debtors, write_letters
     from evergreen_groups.report import build_report
-    from evergreen_groups.state import write_atomically
 
-    session: Invocation = context.obj
+    session: cli.Invocation = context.obj
     format_name = format_for(output, output_format, _FORMATS[0], _FORMATS)
     if format_name != "csv" and (owing_since is not None or min_own is not None or collections):
         given = "--owing-since" if owing_since is not None else "--collections" if collections else "--min-own"
-        raise needs_option(given, "--format csv")
-    settings = with_command_line(context, session.settings)
+        raise cli.needs_option(given, "--format csv")
+    settings = cli.with_command_line(context, session.settings)
     if not settings.report.contact:
         raise ConfigurationError(
             "letters need contact data",
@@ -106,7 +94,7 @@ def letters_command(
             code="letters-without-contact",
         )
     # Letters read the contact data themselves, with more of it.
-    criteria = replace(criteria_of(settings.report, shared_limit(settings)), details=True, contact=False)
+    criteria = replace(criteria_of(settings.report, cli.shared_limit(settings)), details=True, contact=False)
     with session.client() as client, session.progress() as progress:
         report = build_report(client.gateway, criteria, progress, policy=settings.policy)
         configured = settings.language.language().timezone
@@ -124,18 +112,15 @@ def letters_command(
         OrgUnits.shortnames_upwards(report.org_units),
     )
     if output is not None or not as_json:
-        opened = session.output(format_name) if output is None else write_atomically(output)
-        with use_language(readers.of_all), opened as stream:
+        with session.opened(format_name, output) as stream, use_language(readers.of_all):
             if isinstance(made, Debtors):
                 write_debtors(made, stream)
             else:
                 write_letters(made, stream, settings.letters, readers.of_library, upwards.__getitem__)
     if as_json:
-        write_json(letters_document(made))
+        cli.write_json(letters_document(made))
     elif not session.quiet:
         click.echo("".join(f"{line}\n" for line in describe_left_out(made.left_out)), err=True, nl=False)
-    if output is not None:
-        session.summarise(Message("written: {path}", values={"path": output}))
     return exit_status.INCOMPLETE if report.totals.incomplete_group_count else exit_status.DONE
 
 
@@ -148,9 +133,7 @@ def _only_due(client: Client, report: Report, settings: Settings, zones: Mapping
     found = FollowUps(database, client.gateway.url).of_report("")
     if found is None:
         raise NotFoundError(
-            "no report has been recorded yet",
-            advice="run the report first, or omit --due",
-            code="no-recorded-report",
+            "no report has been recorded yet", advice="run the report first, or omit --due", code="no-recorded-report"
         )
     today = today_at(database.now(), settings.language.language().timezone, zones, report.org_units)
     due = {

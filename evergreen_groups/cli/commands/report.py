@@ -9,41 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups.cli import (
-    Invocation,
-    conflicting_options,
-    json_option,
-    requested_format,
-    setting_options,
-    shared_limit,
-    with_command_line,
-)
+from evergreen_groups import cli
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.formats import (
-    FILE_FORMATS,
-    TEXT_FORMATS,
-    format_for,
-    format_of_file,
-    is_document,
-    output_format,
-)
-from evergreen_groups.nightly import (
-    ReportJob,
-    ReportOptions,
-    RunPurpose,
-    Target,
-    choice_of,
-    criteria_of,
-    named_job,
-)
+from evergreen_groups.formats import FILE_FORMATS, TEXT_FORMATS, format_for, format_of_file, is_document, output_format
+from evergreen_groups.nightly import ReportJob, ReportOptions, RunPurpose, Target, choice_of, criteria_of, named_job
 
 if TYPE_CHECKING:
     from evergreen_groups.settings import Settings
 
 
 @click.command("report")
-@setting_options("report")
-@json_option
+@cli.setting_options("report")
+@cli.json_option
 @click.option(
     "--over-limit/--within-limit",
     default=None,
@@ -96,13 +73,13 @@ def report_command(
     # the default threshold of 700 objects, garbage collection takes an eighth of the run's time.
     gc.set_threshold(50_000, 20, 20)
     if history is False and (mail or split == "library"):
-        raise conflicting_options("--no-history", "--mail" if mail else "--split library")
+        raise cli.conflicting_options("--no-history", "--mail" if mail else "--split library")
     if history is False and scheduled:
-        raise conflicting_options("--no-history", "--scheduled")
-    requested_format(context.params["as_json"], context.params["format"])
-    session: Invocation = context.obj
+        raise cli.conflicting_options("--no-history", "--scheduled")
+    cli.requested_format(context.params["as_json"], context.params["format"])
+    session: cli.Invocation = context.obj
     if session.use_sandbox and (mail or scheduled):
-        raise conflicting_options("--sandbox", "--mail" if mail else "--scheduled")
+        raise cli.conflicting_options("--sandbox", "--mail" if mail else "--scheduled")
     if history is False:
         purpose = RunPurpose.PREVIEW
     else:
@@ -126,16 +103,13 @@ def report_options(context: click.Context, settings: Settings, purpose: RunPurpo
 
     With ``--no-history``, configured output is left alone. The reports in ``[[reports]]`` are only made by nightly
     runs.
-
-    Raises:
-        ConfigurationError: the target doesn't fit the format.
     """
-    wanted = with_command_line(context, settings)
+    wanted = cli.with_command_line(context, settings)
     mails, over_limit = context.params["mail"], context.params["over_limit"]
     choice = choice_of(wanted.report)
     main = ReportJob(
         criteria=replace(
-            criteria_of(wanted.report, shared_limit(wanted)),
+            criteria_of(wanted.report, cli.shared_limit(wanted)),
             choice=choice if over_limit is None else replace(choice, over_limit=over_limit),
             details=(context.params["details"] or wanted.report.details) == "full",
         ),
@@ -143,19 +117,17 @@ def report_options(context: click.Context, settings: Settings, purpose: RunPurpo
         mail=settings.mail if mails else None,
     )
     named = [
-        named_job(report, settings, limit=shared_limit(settings), mails=mails)
+        named_job(report, settings, limit=cli.shared_limit(settings), mails=mails)
         for report in (settings.reports if purpose is RunPurpose.NIGHTLY else ())
     ]
     return ReportOptions(
-        jobs=(main, *named),
-        deadline=wanted.report.deadline,
-        healthcheck_url=wanted.report.healthcheck_url,
+        jobs=(main, *named), deadline=wanted.report.deadline, healthcheck_url=wanted.report.healthcheck_url
     )
 
 
 def _target(context: click.Context, settings: Settings) -> Target:
     given, configured = context.params, settings.report
-    wanted = requested_format(given["as_json"], given["format"])
+    wanted = cli.requested_format(given["as_json"], given["format"])
     only_looks = given["history"] is False
     path = given["output"] or (None if only_looks else configured.output)
     # A name like today.html means a single file. So does today.pdf, which is then rejected as a format.

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from evergreen_groups.cli import CheckedType, Invocation
+from evergreen_groups import cli
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
@@ -27,11 +27,7 @@ _WAIT = 10.0
 def how_to_connect(sandbox: Sandbox) -> str:
     """Describe how to use a sandbox: address, logins, some barcodes, and the configuration."""
     width = max(len(account.login) for account in sandbox.accounts.values())
-    lines = [
-        gettext("Sandbox at {address}", address=sandbox.url),
-        "",
-        gettext("Logins and passwords:"),
-    ]
+    lines = [gettext("Sandbox at {address}", address=sandbox.url), "", gettext("Logins and passwords:")]
     for account in sandbox.accounts.values():
         note = account.note or ""
         if account.kind != "staff":
@@ -48,7 +44,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
 @click.command("sandbox")
 @click.option(
     "--port",
-    type=CheckedType(values.whole_number(0, 65535), "port"),
+    type=cli.CheckedType(values.whole_number(0, 65535), "port"),
     default=8210,
     show_default=True,
     help="Port on 127.0.0.1; 0: any free port.",
@@ -60,7 +56,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
 )
 @click.option(
     "--patrons",
-    type=CheckedType(values.whole_number(0, 5_000_000)),
+    type=cli.CheckedType(values.whole_number(0, 5_000_000)),
     default=0,
     help="Generate this many patrons, always the same ones. From 100,000, they are cached for the next sandbox.",
 )
@@ -72,7 +68,7 @@ def how_to_connect(sandbox: Sandbox) -> str:
 )
 @click.option(
     "--replica",
-    type=CheckedType(values.whole_number(0, 86_400), "seconds"),
+    type=cli.CheckedType(values.whole_number(0, 86_400), "seconds"),
     help="Answer plain reads from a replica that is this many seconds behind.",
 )
 @click.option(
@@ -93,17 +89,8 @@ def how_to_connect(sandbox: Sandbox) -> str:
     help="Behave like Apache's gateway, or like the one written in Rust.",
 )
 @click.pass_obj
-def sandbox_command(  # noqa: PLR0913 - one for each option
-    session: Invocation,
-    *,
-    port: int,
-    dataset: Path | None,
-    patrons: int,
-    database: Path | None,
-    replica: int | None,
-    release: str | None,
-    bus: Literal["redis", "xmpp"] | None,
-    gateway: Literal["apache", "rust"],
+def sandbox_command(
+    session: cli.Invocation, /, *, patrons: int, database: Path | None, replica: int | None, **options: Any
 ) -> None:
     """Run a sandbox: a gateway that behaves like Evergreen's, with sample data, on this machine only.
 
@@ -114,17 +101,13 @@ def sandbox_command(  # noqa: PLR0913 - one for each option
     doing = Message("writing …")
     with _prepared(patrons, database) as prepared, session.progress(doing) as progress:
         sandbox = Sandbox(
-            dataset=dataset,
             patrons=patrons,
             database=database,
-            port=port,
             prepared=prepared,
             report=partial(progress, doing),
             differences=() if replica is None else ("replica",),
             replica_delay=float(replica or 0),
-            release=release,
-            bus=bus,
-            gateway=gateway,
+            **options,
         )
     with sandbox:
         click.echo(how_to_connect(sandbox))

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, ServiceManager, needs_option, setting_options, with_command_line
+from evergreen_groups import cli, exit_status
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.language import gettext
@@ -34,7 +33,7 @@ _SECONDS_TO_ANSWER = 20.0
 
 @contextmanager
 def reload_on_sighup(
-    reloadable: ReloadableService, read: Callable[[], Settings], manager: ServiceManager
+    reloadable: ReloadableService, read: Callable[[], Settings], manager: cli.ServiceManager
 ) -> Iterator[None]:
     """Within this context, SIGHUP reloads the settings with ``read``, and new requests use them.
 
@@ -104,7 +103,7 @@ GRACE = 5.0
 
 
 @click.command("serve")
-@setting_options("serve")
+@cli.setting_options("serve")
 @click.option("--demo-desk", is_flag=True, help="With --sandbox: also serve pages like the staff clients'.")
 @click.option(
     "--client",
@@ -120,13 +119,13 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
     requests, a second one immediately. SIGHUP reloads the settings; if they are invalid, the previous ones stay in
     effect.
     """
-    session: Invocation = context.obj
+    session: cli.Invocation = context.obj
     demo_desk = demo_desk or release is not None
     if demo_desk and not session.use_sandbox:
-        raise needs_option("--demo-desk", "--sandbox")
+        raise cli.needs_option("--demo-desk", "--sandbox")
 
     def read() -> Settings:
-        return with_command_line(context, replace(session).settings)  # a copy doesn't have the settings cached
+        return cli.with_command_line(context, replace(session).settings)  # a copy doesn't have the settings cached
 
     if not session.use_sandbox:
         return _serve(read, os.environ)
@@ -151,11 +150,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
 
 
 def refuse_without_server() -> None:
-    """Refuse to serve if a package of the extra ``serve`` isn't installed.
-
-    Raises:
-        ConfigurationError: one is missing.
-    """
+    """Refuse to serve if a package of the extra ``serve`` isn't installed."""
     for package in ("flask", "limits", "waitress", "prometheus_client"):
         if find_spec(package) is None:
             raise ConfigurationError(
@@ -187,7 +182,7 @@ def _serve(
         reloadable_service,
     )
 
-    manager = ServiceManager(environ)
+    manager = cli.ServiceManager(environ)
     app = create_app(settings, environ)
     reloadable = reloadable_service(app)
     try:
@@ -217,7 +212,7 @@ def _serve(
 
 
 @contextmanager
-def stop_on_signals(server: Server, manager: ServiceManager) -> Iterator[None]:
+def stop_on_signals(server: Server, manager: cli.ServiceManager) -> Iterator[None]:
     """Let the first SIGTERM or Ctrl-C stop the server gracefully, and restore the default handling for a second one."""
     former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 

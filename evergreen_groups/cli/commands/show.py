@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import click
 
-from evergreen_groups import exit_status
-from evergreen_groups.cli import (
-    CheckedType,
-    Invocation,
-    choose_patron,
-    explain_unknown_barcodes,
-    json_option,
-    one_required,
-    requested_format,
-)
+from evergreen_groups import cli, exit_status
 from evergreen_groups.settings import values
 
-_NUMBER = CheckedType(values.whole_number(1, 2**31 - 1))
+_NUMBER = cli.CheckedType(values.whole_number(1, 2**31 - 1))
 _USER = click.option("--user", type=_NUMBER, help="The patron's id, instead of the barcode.")
 _FORMAT = click.option(
     "--format", "output_format", type=click.Choice(["table", "json"]), help="Output format.  [default: table]"
@@ -29,10 +20,10 @@ _FORMAT = click.option(
 @click.option("--group", type=_NUMBER, help="The group's number.")
 @click.option("--name", help='The patron\'s name: "Okonkwo, A". You choose if several match.')
 @_FORMAT
-@json_option
+@cli.json_option
 @click.pass_obj
 def show_command(
-    session: Invocation,
+    session: cli.Invocation,
     /,
     *,
     barcode: str | None,
@@ -48,14 +39,13 @@ def show_command(
     fines are for information only. Exit status 7: the account can't see all members or their items.
     """
     if sum(given is not None for given in (barcode, user, group, name)) != 1:
-        raise one_required("BARCODE", "--name", "--user", "--group")
-    chosen_format = requested_format(as_json, output_format) or "table"
-    from evergreen_groups.cli import terminal_width
+        raise cli.one_required("BARCODE", "--name", "--user", "--group")
+    chosen_format = cli.requested_format(as_json, output_format) or "table"
     from evergreen_groups.render import group as writers
 
-    with session.client() as client, explain_unknown_barcodes(session, client.gateway, [barcode or ""]):
+    with session.client() as client, cli.explain_unknown_barcodes(session, client.gateway, [barcode or ""]):
         if name is not None:
-            user = choose_patron(client, name, accept_single_match=True)
+            user = cli.choose_patron(client, name, accept_single_match=True)
         with session.progress():
             if barcode is not None:
                 details = client.details.of_barcode(barcode)
@@ -67,7 +57,7 @@ def show_command(
         if chosen_format == "json":
             writers.write_json(details, stream)
         else:
-            writers.write_details(details, stream, width=terminal_width())
+            writers.write_details(details, stream, width=cli.terminal_width())
     return exit_status.DONE if details.complete else exit_status.INCOMPLETE
 
 
@@ -76,10 +66,10 @@ def show_command(
 @_USER
 @click.option("--all-members", is_flag=True, help="Check all members of the patron's group, each by their own fines.")
 @_FORMAT
-@json_option
+@cli.json_option
 @click.pass_obj
 def check_command(
-    session: Invocation,
+    session: cli.Invocation,
     /,
     barcode: str | None,
     user: int | None,
@@ -93,14 +83,13 @@ def check_command(
     least one member is.
     """
     if (barcode is None) == (user is None):
-        raise one_required("BARCODE", "--user")
-    chosen_format = requested_format(as_json, output_format) or "table"
-    from evergreen_groups.cli import terminal_width
+        raise cli.one_required("BARCODE", "--user")
+    chosen_format = cli.requested_format(as_json, output_format) or "table"
     from evergreen_groups.render import group as writers
 
     with (
         session.client() as client,
-        explain_unknown_barcodes(session, client.gateway, [barcode or ""]),
+        cli.explain_unknown_barcodes(session, client.gateway, [barcode or ""]),
         session.progress(),
     ):
         if barcode is not None:
@@ -111,7 +100,7 @@ def check_command(
         if chosen_format == "json":
             writers.write_check_json(check, stream)
         else:
-            writers.write_check(check, stream, width=terminal_width())
+            writers.write_check(check, stream, width=cli.terminal_width())
     if check.over_limit:
         return exit_status.BLOCKED
     return exit_status.DONE if check.complete else exit_status.INCOMPLETE

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups.cli import CheckedType, json_option, usage_error, write_json
+from evergreen_groups import cli
 from evergreen_groups.language import gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
-
-if TYPE_CHECKING:
-    from evergreen_groups.cli import Invocation
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -26,9 +22,9 @@ def state_command() -> None:
 
 @state_command.command("upgrade")
 @click.option("--sql", "dialect", type=click.Choice(["postgresql", "sqlite"]), help="Only print the SQL.")
-@json_option
+@cli.json_option
 @click.pass_obj
-def upgrade_command(invocation: Invocation, dialect: str | None, as_json: bool) -> None:
+def upgrade_command(invocation: cli.Invocation, dialect: str | None, as_json: bool) -> None:
     """Bring the database to this release's schema.
 
     Other commands do this automatically if the user has the rights. --sql prints what an empty database gets.
@@ -43,15 +39,15 @@ def upgrade_command(invocation: Invocation, dialect: str | None, as_json: bool) 
             pass
         where = state.database.where
     if as_json:
-        write_json({"version": 1, "kind": "state-upgrade", "where": where})
+        cli.write_json({"version": 1, "kind": "state-upgrade", "where": where})
     else:
         click.echo(gettext("The database {where} is up to date.", where=where))
 
 
 @state_command.command("check")
-@json_option
+@cli.json_option
 @click.pass_obj
-def check_command(invocation: Invocation, as_json: bool) -> None:
+def check_command(invocation: cli.Invocation, as_json: bool) -> None:
     """Check the database for damage, and show what it contains."""
     from evergreen_groups.render import doctor
     from evergreen_groups.state import examine
@@ -60,7 +56,7 @@ def check_command(invocation: Invocation, as_json: bool) -> None:
         where = state.database.where
         found = examine(state.database, thoroughly=True) if state.database.is_there else None
     if as_json:
-        write_json(doctor.examination_document(found))
+        cli.write_json(doctor.examination_document(found))
     elif found is None:
         click.echo(gettext("{path} doesn't exist yet: the first run creates it", path=where))
     else:
@@ -69,9 +65,9 @@ def check_command(invocation: Invocation, as_json: bool) -> None:
 
 @state_command.command("backup")
 @click.argument("file", type=_FILE)
-@json_option
+@cli.json_option
 @click.pass_obj
-def backup_command(invocation: Invocation, file: Path, as_json: bool) -> None:
+def backup_command(invocation: cli.Invocation, file: Path, as_json: bool) -> None:
     """Back up the database to a new FILE, while it is in use.
 
     The backup is an SQLite file, also with PostgreSQL, and readable only by its owner.
@@ -80,20 +76,20 @@ def backup_command(invocation: Invocation, file: Path, as_json: bool) -> None:
     from evergreen_groups.state import back_up
 
     if is_document(file):
-        raise usage_error(Message("a backup is an SQLite file: use the extension .sqlite3 or .backup"))
+        raise cli.usage_error(Message("a backup is an SQLite file: use the extension .sqlite3 or .backup"))
     with invocation.state() as state:
         rows = back_up(state.database, file)
     if as_json:
-        write_json({"version": 1, "kind": "state-backup", "file": str(file), "rows": rows})
+        cli.write_json({"version": 1, "kind": "state-backup", "file": str(file), "rows": rows})
     else:
         click.echo(ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=file))
 
 
 @state_command.command("restore")
 @click.argument("file", type=_FILE)
-@json_option
+@cli.json_option
 @click.pass_obj
-def restore_command(invocation: Invocation, file: Path, as_json: bool) -> None:
+def restore_command(invocation: cli.Invocation, file: Path, as_json: bool) -> None:
     """Restore the backup FILE into an empty database.
 
     To move from SQLite to PostgreSQL, set [state] database, and restore the old state.sqlite3 or a backup of it.
@@ -103,14 +99,14 @@ def restore_command(invocation: Invocation, file: Path, as_json: bool) -> None:
     with invocation.state() as state:
         rows, where = restore(state.database, file), state.database.where
     if as_json:
-        write_json({"version": 1, "kind": "state-restore", "where": where, "rows": rows})
+        cli.write_json({"version": 1, "kind": "state-restore", "where": where, "rows": rows})
     else:
         click.echo(ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=where))
 
 
 @state_command.command("export")
 @click.pass_obj
-def export_command(invocation: Invocation) -> None:
+def export_command(invocation: cli.Invocation) -> None:
     """Write the whole database to standard output, one JSON object per row.
 
     Patrons are identified by id; queued mails may contain names.
@@ -122,10 +118,10 @@ def export_command(invocation: Invocation) -> None:
 
 
 @state_command.command("forget")
-@click.argument("patron", type=CheckedType(values.whole_number(1, 2**31 - 1), "PATRON_ID"), metavar="PATRON_ID")
-@json_option
+@click.argument("patron", type=cli.CheckedType(values.whole_number(1, 2**31 - 1), "PATRON_ID"), metavar="PATRON_ID")
+@cli.json_option
 @click.pass_obj
-def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
+def forget_command(invocation: cli.Invocation, patron: int, as_json: bool) -> None:
     """Remove what the database has on one patron.
 
     PATRON_ID is Evergreen's id, not the barcode. The patron's changes can't be undone any more. Follow-ups saved while
@@ -140,7 +136,7 @@ def forget_command(invocation: Invocation, patron: int, as_json: bool) -> None:
         log_emptied = state.database.empty_log()
     if as_json:
         counts = {"steps": gone.steps, "events": gone.events, "groups": gone.groups, "entries": gone.entries}
-        write_json({"version": 1, "kind": "state-forget", "removed": counts, "log_emptied": log_emptied})
+        cli.write_json({"version": 1, "kind": "state-forget", "removed": counts, "log_emptied": log_emptied})
         return
     text = gettext(
         "Removed steps of changes: {steps:,}; events: {events:,}; listed groups: {groups:,}; follow-up entries: "

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups import exit_status
-from evergreen_groups.cli import CheckedType, json_option
+from evergreen_groups import cli, exit_status
 from evergreen_groups.language import gettext, ngettext, number
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
-    from evergreen_groups.cli import Invocation
     from evergreen_groups.state import Holder, RunStatus
 
 
@@ -36,19 +34,19 @@ _OUTCOMES = {
 @click.option(
     "--max-age",
     "max_hours",
-    type=CheckedType(values.whole_number(1, 100_000), "hours"),
+    type=cli.CheckedType(values.whole_number(1, 100_000), "hours"),
     default=26,
     show_default=True,
     help="Maximum age of the last run.",
 )
-@json_option
+@cli.json_option
 @click.option(
     "--state-directory",
     type=click.Path(path_type=Path, file_okay=False),
     help="The state directory of the runs. Default: $STATE_DIRECTORY, the units' directory (for root), or this user's.",
 )
 @click.pass_obj
-def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_directory: Path | None) -> int:
+def status_command(invocation: cli.Invocation, max_hours: int, as_json: bool, state_directory: Path | None) -> int:
     """Show how the last scheduled run of the report ended, when, and how long it took.
 
     A run in progress and later manual runs are mentioned, but don't count.
@@ -75,10 +73,8 @@ def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_
 
 @dataclass(frozen=True)
 class StatusReading:
-    """Evaluates what the database holds.
-
-    ``last`` is the last scheduled run, ``manual`` the last manual one, ``holder`` a run under way or killed, ``where``
-    the database's name.
+    """Evaluates what the database, named ``where``, holds: the last scheduled run, the last manual one, and the holder
+    of the lease, a run under way or killed.
     """
 
     last: RunStatus | None
@@ -108,25 +104,21 @@ class StatusReading:
 
     def sentence(self) -> str:
         """Return the same for people, in a few lines."""
-        manual = self.manual
+        last, manual, holder = self.last, self.manual, self.holder
         lines = [*self._about_last()]
-        if self._killed and self.holder:
-            holder = self.holder.message
-            lines.append(gettext("A later run was killed ({holder}).", holder=holder))
-        elif self.holder and self.holder.alive:
-            lines.append(gettext("A run is in progress ({holder}).", holder=self.holder.message))
-        if self.last and self._too_old:
+        if self._killed and holder:
+            lines.append(gettext("A later run was killed ({holder}).", holder=holder.message))
+        elif holder and holder.alive:
+            lines.append(gettext("A run is in progress ({holder}).", holder=holder.message))
+        if last and self._too_old:
             hours = self.max_age // timedelta(hours=1)
-            text = ngettext(
-                "Too old: more than {count} hour ago.",
-                "Too old: more than {count} hours ago.",
-                hours,
+            lines.append(
+                ngettext("Too old: more than {count} hour ago.", "Too old: more than {count} hours ago.", hours)
             )
-            lines.append(text)
-        if self.last and self._in_future:
+        if last and self._in_future:
             lines.append(gettext("The last run ended in the future: check the clock."))
         # If a manual run is later than the scheduled one, it may be the run that the user expects here.
-        if manual is not None and (self.last is None or manual.finished >= self.last.finished):
+        if manual is not None and (last is None or manual.finished >= last.finished):
             text = gettext(
                 "Last manual run (doesn't count): {outcome}, ended {moment} ({ago}).",
                 outcome=gettext(_OUTCOMES[manual.outcome.value]),
