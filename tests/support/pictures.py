@@ -24,10 +24,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.wait import WebDriverWait
-from support.desk_browser import Desk, chromium, look
+from support.desk_browser import Desk, chromium, desk_of, look
 from support.report_samples import member, report_of
 from support.repository import REPOSITORY
-from support.screenshots import desk_of, take
+from support.screenshots import take
 
 from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.groups import Group
@@ -181,9 +181,9 @@ def main(directory: str = str(PICTURES)) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as home, chromium() as browser:
         browser.set_window_size(WIDTH, HEIGHT)
-        with desk_of(browser, home) as desk:
+        with desk_of(browser, Path(home)) as desk:
             take_move(desk, target)
-        with desk_of(browser, home) as desk:
+        with desk_of(browser, Path(home)) as desk:
             take_panel(desk, target)
         take_report(browser, home, target)
     record(target)

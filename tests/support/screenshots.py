@@ -13,18 +13,14 @@ import base64
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
-from support.desk_browser import CLIENTS, Desk, Gate, chromium, look
+from support.desk_browser import CLIENTS, Desk, chromium, desk_of, look
 from support.repository import REPOSITORY
-from support.web_caller import served, session, settings_of
-
-from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.web import close, create_app
 
 PAGES = (
     ("report", "--output", "report.html", "--no-history"),
@@ -99,22 +95,10 @@ def pages(browser: Chrome, files: Path, target: Path) -> None:
             take(browser, target / f"{name}-{shown}.png")
 
 
-@contextmanager
-def desk_of(browser: Chrome, home: str) -> Iterator[Desk]:
-    """Yield the demo desk of a new sandbox, with a user logged in."""
-    with Sandbox() as sandbox:
-        gate = Gate(create_app(settings_of(sandbox.url), {"XDG_STATE_HOME": home, "XDG_CACHE_HOME": home}))
-        with served(gate) as url:
-            desk = Desk(browser, sandbox, gate, url)
-            desk.log_in(session(sandbox.url, username="consortium_staff"))
-            yield desk
-        close(gate.app)
-
-
 def desks(browser: Chrome, files: Path, target: Path) -> None:
     """Take the panel in the patron summary of both clients, and the page of a group."""
     loading = "return document.querySelector('.evergreen-groups-tab')?.dataset.state === 'loading'"
-    with desk_of(browser, str(files)) as desk:
+    with desk_of(browser, files) as desk:
         for client in CLIENTS:
             desk.open(client, f"{FAMILY}/checkout")
             desk.panel_of(FAMILY)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from flask import Flask
 from flask.testing import FlaskClient
 from support.circulators import take_away
 from support.fault_proxy import Fault, FaultProxy, HeldCalls
@@ -42,9 +43,8 @@ LOGIN, LOOK = "open-ils.auth.login", "open-ils.auth.session.retrieve"
 
 
 @pytest.fixture
-def caller(make_app: MakeApp, proxy: FaultProxy) -> FlaskClient:
-    """A service on a gateway that records calls."""
-    return client_of(make_app(settings_of(proxy.url)))
+def caller(app: Flask) -> FlaskClient:
+    return client_of(app)
 
 
 class TestReading:

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from support.circulators import take_away
-from support.desk_caller import UPDATE, Answer, DeskCaller, group_of
+from support.desk_caller import UPDATE, Answer, DeskCaller, caller_of, group_of
 from support.fault_proxy import Fault, FaultProxy, alter_payloads
-from support.web_caller import Clock, MakeApp, client_of, session, settings_of
+from support.web_caller import Clock
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
@@ -37,14 +36,9 @@ def logins(proxy: FaultProxy) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def app(make_app: MakeApp, proxy: FaultProxy) -> Flask:
-    return make_app(settings_of(proxy.url, serve=ServeSettings(port=0, rate_limit=1_000_000)))
-
-
-@pytest.fixture
 def clerk(app: Flask, sandbox: Sandbox) -> DeskCaller:
     """A clerk at a workstation who sees the patrons of Harbor Street and may not change any."""
-    return DeskCaller(client_of(app), session(sandbox.url, username="harbor_desk", workstation="HARBOR-desk1"))
+    return caller_of(app, sandbox, "harbor_desk", workstation="HARBOR-desk1")
 
 
 @pytest.fixture
@@ -88,7 +82,7 @@ def test_what_the_clerk_may_not_the_supervisor_does(
 def test_a_clerk_without_a_workstation(
     app: Flask, sandbox: Sandbox, logins: list[dict[str, Any]], sessions: Callable[[], int]
 ) -> None:
-    clerk = DeskCaller(client_of(app), session(sandbox.url, username="harbor_desk"))
+    clerk = caller_of(app, sandbox, "harbor_desk")
     done = clerk.apply(planned(clerk), approval=SUPERVISOR)
     assert (done.body["done"], done.body["workstation"]) == (True, None)
     assert "workstation" not in logins[0]
@@ -199,7 +193,7 @@ def test_a_supervisor_who_may_not_see_the_patron(
 def test_another_s_plan_is_no_reason_to_log_in(
     clerk: DeskCaller, app: Flask, sandbox: Sandbox, logins: list[dict[str, Any]]
 ) -> None:
-    admin = DeskCaller(client_of(app), session(sandbox.url, username="admin"))
+    admin = caller_of(app, sandbox, "admin")
     assert clerk.apply(planned(admin), approval=SUPERVISOR).status == 404
     assert logins == []
 
@@ -223,7 +217,7 @@ def test_mistakes_are_limited_for_each_supervisor_at_each_desk(
         assert (answer.status, answer.code) == (429, "too-many-requests")
         assert int(answer.headers["Retry-After"]) >= 1
     assert len(logins) == 2
-    other = DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
+    other = caller_of(app, sandbox, "consortium_staff")
     assert other.apply(planned(other), approval=SUPERVISOR).body["done"], "at another desk nobody waits"
     sandbox._store.update("au", 1052, {"usrgroup": 1015})
     admin = {"username": "admin", "password": "sandbox"}
@@ -234,8 +228,8 @@ def test_mistakes_are_limited_for_each_supervisor_at_each_desk(
 
 
 def test_guessing_at_many_desks_is_limited_for_each_supervisor(app: Flask, sandbox: Sandbox) -> None:
-    places = ({"username": "harbor_desk", "workstation": "HARBOR-desk1"}, *({"username": it} for it in STAFF))
-    desks = [DeskCaller(client_of(app), session(sandbox.url, **place)) for place in places]
+    places = ({"account": "harbor_desk", "workstation": "HARBOR-desk1"}, *({"account": it} for it in STAFF))
+    desks = [caller_of(app, sandbox, **place) for place in places]
     *guessing, last = [(desk, planned(desk)) for desk in desks]
     assert [desk.apply(plan, approval=WRONG).status for desk, plan in guessing * 2] == [403] * 6
     desk, plan = last

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import ssl
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from flask import Flask
 from support.gateway_server import Server, http_error, says, then_close
+from support.mail_server import context_of
 from support.web_caller import MakeApp, client_of, settings_of
 
 from evergreen_groups.web import PREFIX
@@ -31,9 +28,9 @@ def test_nobody_listens_there(make_app: MakeApp) -> None:
 
 
 def test_the_name_is_not_known(make_app: MakeApp) -> None:
-    settings = settings_of("https://secret-name.example.invalid")
-    assert health(make_app(settings))["cause"] == "host-unknown"
-    assert "secret-name" not in client_of(make_app(settings)).get(f"{PREFIX}/healthz").text
+    found = health(make_app(settings_of("https://secret-name.example.invalid")))
+    assert found["cause"] == "host-unknown"
+    assert "secret-name" not in str(found)
 
 
 def test_another_web_server(make_app: MakeApp) -> None:
@@ -41,26 +38,12 @@ def test_another_web_server(make_app: MakeApp) -> None:
         assert health(make_app(settings_of(server.url)))["cause"] == "web-server-failed"
 
 
-@pytest.fixture
-def own_certificate(tmp_path: Path) -> Path:
-    openssl = shutil.which("openssl")
-    assert openssl, "these tests need the openssl command"
-    words = (
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out own.pem -days 2 -subj /CN=x"
-    )
-    subject = ("-addext", "subjectAltName=IP:127.0.0.1")
-    subprocess.run([openssl, *words.split(), *subject], cwd=tmp_path, check=True, capture_output=True)
-    return tmp_path / "own.pem"
-
-
-def test_a_certificate_of_its_own(make_app: MakeApp, own_certificate: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(own_certificate, own_certificate.with_name("key.pem"))
-    with Server(otherwise=then_close(says(500)), tls=context) as server:
-        settings = settings_of(server.url)
+def test_a_certificate_of_its_own(make_app: MakeApp, mail_certificates: Path) -> None:
+    with Server(otherwise=then_close(says(500)), tls=context_of(mail_certificates, "right")) as server:
+        settings = settings_of(server.url.replace("127.0.0.1", "localhost"))
         app = make_app(settings)
         assert health(app)["cause"] == "certificate-authority-unknown"
         problem = app.extensions["evergreen-groups"].health.check_gateway()
         assert "set ca_bundle in [gateway]" in str(problem)
-        trusting = replace(settings, gateway=replace(settings.gateway, ca_bundle=own_certificate))
-        assert health(make_app(trusting))["gateway"] == "answers", "it is trusted now"
+        trusted = replace(settings.gateway, ca_bundle=mail_certificates / "right.pem")
+        assert health(make_app(replace(settings, gateway=trusted)))["gateway"] == "answers", "it is trusted now"

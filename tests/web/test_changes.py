@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +12,10 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.change_ids import UNKNOWN
-from support.desk_caller import UPDATE, WRITES, Answer, DeskCaller, group_of, leads, new_key, plan_body
+from support.desk_caller import UPDATE, WRITES, Answer, DeskCaller, caller_of, group_of, leads, new_key, plan_body
 from support.family_moves import later
 from support.fault_proxy import Call, Fault, FaultProxy
-from support.web_caller import API, Clock, MakeApp, bearer, client_of, cookie, end_session, served, session, settings_of
+from support.web_caller import API, Clock, MakeApp, bearer, cookie, end_session, served, session, settings_of
 
 from evergreen_groups.changes import Changer
 from evergreen_groups.errors import StateUnavailableError
@@ -27,22 +26,11 @@ from evergreen_groups.web.requests import LARGEST_PLAN_BODY
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
-UNLIMITED = ServeSettings(port=0, rate_limit=1_000_000)
-
-
-@pytest.fixture
-def app(make_app: MakeApp, proxy: FaultProxy) -> Flask:
-    return make_app(settings_of(proxy.url, serve=UNLIMITED))
-
 
 @pytest.fixture
 def desk(app: Flask, sandbox: Sandbox) -> DeskCaller:
     """A client that may change all patrons."""
-    return caller_of(app, sandbox, "consortium_staff")
-
-
-def caller_of(app: Flask, sandbox: Sandbox, account: str, **login: Any) -> DeskCaller:
-    return DeskCaller(client_of(app), session(sandbox.url, username=account, **login))
+    return caller_of(app, sandbox)
 
 
 def writes(proxy: FaultProxy) -> list[str]:
@@ -105,7 +93,7 @@ class TestActions:
         assert (seen.status, seen.body["own"]) == (200, False)
 
     def test_the_workstation_is_in_it(self, app: Flask, sandbox: Sandbox) -> None:
-        desk = caller_of(app, sandbox, "consortium_staff", workstation="HARBOR-desk1")
+        desk = caller_of(app, sandbox, workstation="HARBOR-desk1")
         done = desk.apply(desk.planned("lead", 1002))
         assert (done.body["staff"], done.body["workstation"], done.body["approved_by"]) == (2, 1, None)
 
@@ -250,7 +238,7 @@ class TestWho:
 
     def test_the_staff_user_s_in_another_session(self, desk: DeskCaller, app: Flask, sandbox: Sandbox) -> None:
         plan = desk.planned("lead", 1002)
-        again = caller_of(app, sandbox, "consortium_staff")
+        again = caller_of(app, sandbox)
         done = again.apply(plan, "k")
         assert done.body["done"]
         assert desk.apply(plan, "k").body == done.body
@@ -279,7 +267,7 @@ class TestWho:
             ("MERGE_USERS", "north_manager", 403),
             ("MERGE_USERS", "admin", 200),
         ):
-            app = make_app(settings_of(proxy.url, serve=UNLIMITED, desk=DeskSettings(undo_others=permission)))
+            app = make_app(settings_of(proxy.url, desk=DeskSettings(undo_others=permission)))
             clerk = caller_of(app, sandbox, account)
             if status != 200:
                 assert clerk.plan("undo", change=change).code == "undo-of-another"
@@ -287,6 +275,17 @@ class TestWho:
             assert answer.status == status, answer.body
             assert status == 200 or answer.code == "undo-of-another"
         assert group_of(sandbox, 1052) == 1015
+
+    def test_those_who_are_hidden_are_counted_and_not_named_in_an_undo(
+        self, desk: DeskCaller, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox
+    ) -> None:
+        seen, hidden = 1052, 1038
+        change = desk.apply(desk.planned("move", seen, hidden, target=1001)).body["id"]
+        app = make_app(settings_of(proxy.url, desk=DeskSettings(undo_others="VIEW_USER")))
+        plan = caller_of(app, sandbox, "harbor_desk").plan("undo", change=change)
+        assert [step["patron"]["id"] for step in plan.body["steps"]] == [seen]
+        assert str(hidden) not in str(plan.body)
+        assert plan.body["unchanged"] == ["1 change to patrons your login can't see"]
 
 
 class TestRefusals:
@@ -340,8 +339,8 @@ class TestRefusals:
     def test_waiting_for_another_desk_does_not_block_reading(
         self, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox, clock: Clock
     ) -> None:
-        app = make_app(settings_of(proxy.url, serve=replace(UNLIMITED, threads=4)))
-        desk = caller_of(app, sandbox, "consortium_staff")
+        app = make_app(settings_of(proxy.url, serve=ServeSettings(port=0, threads=4)))
+        desk = caller_of(app, sandbox)
         plans = [desk.planned("move", 1052, target=1007) for _ in range(2)]
         running = app.extensions["evergreen-groups"]
         with ThreadPoolExecutor(2) as pool, running.state.change_lease(proxy.url, [1052]):
@@ -354,7 +353,7 @@ class TestRefusals:
 
     def test_too_often(self, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox) -> None:
         app = make_app(settings_of(proxy.url, serve=ServeSettings(port=0, rate_limit=20)))
-        desk = caller_of(app, sandbox, "consortium_staff")
+        desk = caller_of(app, sandbox)
         assert [desk.plan("lead", 1002).status for _ in range(3)] == [201, 201, 429]
         answer = desk.undo(UNKNOWN)
         assert answer.status == 429

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import lxml.html
 import pytest
@@ -17,7 +15,7 @@ from support.circulators import USER, change_rows, make_stock_circulator, take_a
 from support.command import Command
 from support.debts import owe
 from support.fault_proxy import Fault, FaultProxy
-from support.follow_ups import draft, note_run, save
+from support.follow_ups import draft, note_run, record_report, save
 from support.gateways import gateway_of
 from support.letters import CHILDREN, FAMILY, IN_COLLECTIONS, LEAD, OTHER_ADULT, change, penalize
 from support.web_caller import MakeApp, client_of, cookie, session, settings_of
@@ -37,26 +35,14 @@ OF_PAGE = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-F
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    """The state that the services of ``make_app`` use."""
-    with State(tmp_path / "state") as state:
-        yield state
-
-
-@pytest.fixture
 def settings(proxy: FaultProxy) -> Settings:
-    settings = settings_of(proxy.url, serve=ServeSettings(port=0, rate_limit=1_000_000))
-    report = ReportSettings(contact=True)
-    return replace(settings, language=LanguageSettings(timezone="UTC"), report=report)
+    return settings_of(proxy.url, language=LanguageSettings(timezone="UTC"), report=ReportSettings(contact=True))
 
 
 @pytest.fixture
 def listed(state: State, sandbox: Sandbox, proxy: FaultProxy) -> list[int]:
     """Record a run of the report. Return its groups."""
-    with gateway_of(proxy.url, "consortium_staff") as gateway:
-        report = build_report(gateway, Criteria(contact=True))
-    note_run(state, report)
-    return [group.number for group in report.groups]
+    return [group.number for group in record_report(state, proxy.url, contact=True).groups]
 
 
 class Reader:
@@ -210,8 +196,7 @@ def test_letters_only_to_whom_the_session_sees_and_marks_only_what_it_may(
     hidden = [next(number for number in listed if number != FAMILY)]
     for patron in sandbox._store.rows("au", {"usrgroup": hidden[0]}):
         change(sandbox, patron["id"], home_ou=elsewhere if patron["master_account"] == "t" else 11, dob="1990-05-05")
-    with gateway_of(proxy.url, "consortium_staff") as gateway:
-        note_run(state, build_report(gateway, Criteria(contact=True)))
+    record_report(state, proxy.url, contact=True)
     of_group = {number: one.group for number, one in follow_ups(state, proxy).items()}
     place = {row["shortname"]: row["parent_ou"] for row in units.values()}
     seen = [number for number in listed if any(place[name] == system for name in of_group[number].libraries)]

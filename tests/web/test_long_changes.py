@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from flask import Flask
-from support.desk_caller import UPDATE, Answer, DeskCaller, group_of
+from support.desk_caller import UPDATE, Answer, DeskCaller, caller_of, group_of
 from support.fault_proxy import Fault, FaultProxy, HeldCalls
 from support.gateway_time import GatewayTime
 from support.web_caller import API, MakeApp, client_of, end_session, session, settings_of
@@ -20,7 +20,6 @@ from evergreen_groups.changes.journal import Journal
 from evergreen_groups.changes.reasons import TIMED_OUT, UNREADABLE
 from evergreen_groups.render.desk.outcome import explain_open_step, explain_step
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import close
 from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS, MAX_RUNNING
 
@@ -30,17 +29,10 @@ MANY = (1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1017, 1018, 1051, 1052, 
 """More steps than a request waits for, from three groups."""
 assert len(MANY) > MAX_AWAITED_STEPS
 
-SERVE = ServeSettings(port=0, rate_limit=1_000_000)
-
-
-@pytest.fixture
-def app(make_app: MakeApp, proxy: FaultProxy) -> Flask:
-    return make_app(settings_of(proxy.url, serve=SERVE))
-
 
 @pytest.fixture
 def desk(app: Flask, sandbox: Sandbox) -> DeskCaller:
-    return DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
+    return caller_of(app, sandbox)
 
 
 @pytest.fixture
@@ -147,7 +139,7 @@ def test_a_service_that_ends_finishes_the_step_at_hand(
     ending.join(60)
     assert not ending.is_alive()
     assert proxy.seen.count(UPDATE) == 3
-    restarted = DeskCaller(client_of(make_app(settings_of(proxy.url, serve=SERVE))), "")
+    restarted = DeskCaller(client_of(make_app(settings_of(proxy.url))), "")
     restarted.headers = desk.headers
     for answer in (restarted.change(id), restarted.apply(plan, "k")):
         assert answer.status == 200
@@ -196,7 +188,7 @@ class TestTheTimeForARequest:
     @pytest.fixture
     def app(self, make_app: MakeApp, proxy: FaultProxy, gateway_time: GatewayTime) -> Flask:
         proxy.too_late = gateway_time.pass_over
-        return make_app(settings_of(proxy.url, serve=SERVE))
+        return make_app(settings_of(proxy.url))
 
     def late(self, proxy: FaultProxy, method: str) -> None:
         proxy.decide = lambda call: Fault.LATE_ANSWER if call.method == method else Fault.NONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from support.follow_ups import note_run
-from support.gateways import gateway_of
+from support.follow_ups import record_report
 from support.report_samples import sample_report
 from support.web_caller import MakeApp, bearer, client_of, cookie, session, settings_of
 
@@ -26,11 +25,11 @@ from evergreen_groups.policy import Limit
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.pages import ANGULAR
 from evergreen_groups.render.report import render, write_file
-from evergreen_groups.report import Criteria, build_report
+from evergreen_groups.report import Criteria
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
 from evergreen_groups.settings import reading as load
-from evergreen_groups.settings.sections import ClientSettings, LanguageSettings
+from evergreen_groups.settings.sections import ClientSettings, DeskSettings, LanguageSettings
 from evergreen_groups.state import RunOutcome, RunStatus, State, write_run_status
 from evergreen_groups.web import PREFIX
 
@@ -40,12 +39,23 @@ FRAMES = "; frame-ancestors 'none'"
 NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "cross-site"}
 
 Serving = Callable[[Path], FlaskClient]
+HeadersOf = Callable[[str], dict[str, str]]
 
 
 @pytest.fixture
 def serving(make_app: MakeApp, sandbox: Sandbox) -> Serving:
     """A service that shows the report at a path."""
     return lambda report: client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(report=report))))
+
+
+@pytest.fixture
+def headers_of(sandbox: Sandbox) -> HeadersOf:
+    """Return the headers of an account's new session."""
+    return lambda account: bearer(session(sandbox.url, username=account))
+
+
+def published(client: Client, directory: Path, least: str = "20.00") -> None:
+    publish(client.report(Criteria(min_total=Decimal(least))), directory)
 
 
 class TestReport:
@@ -56,10 +66,8 @@ class TestReport:
     ) -> None:
         stream = io.StringIO()
         render(sample_report(), "html", stream)
-        settings = settings_of(sandbox.url)
         output = tmp_path / "report.html"
-        settings = replace(settings, report=replace(settings.report, output=output))
-        caller = client_of(make_app(settings))
+        caller = client_of(make_app(settings_of(sandbox.url, report=ReportSettings(output=output))))
         assert caller.get(self.ADDRESS, headers=staff).status_code == 404
         output.write_text(stream.getvalue(), encoding="utf-8")
         answer = caller.get(self.ADDRESS, headers=staff)
@@ -112,7 +120,7 @@ class TestReport:
     ) -> None:
         (tmp_path / name).write_text("the report")
         report = ReportSettings(output=tmp_path / name, format=output_format)
-        caller = client_of(make_app(replace(settings_of(sandbox.url), report=report)))
+        caller = client_of(make_app(settings_of(sandbox.url, report=report)))
         assert caller.get(self.ADDRESS, headers=staff).status_code == status
 
     @pytest.mark.parametrize("where", ["[serve] report", "[report] output", "where the nightly unit writes"])
@@ -122,14 +130,12 @@ class TestReport:
         directory = tmp_path / "state" / "reports"  # in the app's state directory
         settings = {
             "[serve] report": settings_of(sandbox.url, serve=ServeSettings(report=directory)),
-            "[report] output": replace(
-                settings_of(sandbox.url), report=ReportSettings(output=directory, split="library")
-            ),
+            "[report] output": settings_of(sandbox.url, report=ReportSettings(output=directory, split="library")),
         }.get(where, settings_of(sandbox.url))
         caller = client_of(make_app(settings))
         assert caller.get(self.ADDRESS, headers=staff).status_code == 404
         directory.mkdir(parents=True)
-        publish(client.report(Criteria(min_total=Decimal("20.00"))), directory)
+        published(client, directory)
         answer = caller.get(self.ADDRESS, headers=staff)
         assert (answer.status_code, answer.location) == (303, f"{self.ADDRESS}/LAKELAND")
         answer = caller.get(answer.location, headers=staff)
@@ -142,7 +148,7 @@ class TestReport:
     ) -> None:
         """A shortname that isn't safe as a file name gets a different one."""
         sandbox._store.update("aou", 1, {"shortname": shortname})
-        publish(client.report(Criteria(min_total=Decimal("20.00"))), tmp_path, ["html"])
+        published(client, tmp_path)
         caller = serving(tmp_path)
         answer = caller.get(self.ADDRESS, headers=staff, follow_redirects=True)
         (page,) = (tmp_path / "latest").glob(f"{re.sub('[^A-Za-z0-9.]', '_', shortname).lstrip('.')}-????????.html")
@@ -155,11 +161,11 @@ class TestReport:
 
     @pytest.mark.parametrize(("account", "status"), [("consortium_staff", 200), ("north_manager", 403)])
     def test_one_page_is_for_those_who_may_see_every_library(
-        self, serving: Serving, sandbox: Sandbox, tmp_path: Path, account: str, status: int
+        self, serving: Serving, headers_of: HeadersOf, tmp_path: Path, account: str, status: int
     ) -> None:
         (tmp_path / "page.html").write_text("the report")
         caller = serving(tmp_path / "page.html")
-        headers = bearer(session(sandbox.url, username=account))
+        headers = headers_of(account)
         assert caller.get(self.ADDRESS, headers=headers).status_code == status
         assert caller.get(f"{self.ADDRESS}/LAKELAND", headers=headers).status_code == (404 if status == 200 else 403)
 
@@ -171,7 +177,7 @@ class TestLibraries:
 
     @pytest.fixture
     def reports(self, tmp_path: Path, client: Client) -> Path:
-        publish(client.report(Criteria(min_total=Decimal("20.00"))), tmp_path / "reports")
+        published(client, tmp_path / "reports")
         return tmp_path / "reports" / "latest"
 
     @pytest.fixture
@@ -187,9 +193,9 @@ class TestLibraries:
         ],
     )
     def test_staff_see_the_pages_of_the_libraries_whose_patrons_they_may_see(
-        self, caller: FlaskClient, sandbox: Sandbox, reports: Path, account: str, own: list[str], others: list[str]
+        self, caller: FlaskClient, headers_of: HeadersOf, reports: Path, account: str, own: list[str], others: list[str]
     ) -> None:
-        headers = bearer(session(sandbox.url, username=account))
+        headers = headers_of(account)
         for name in own:
             written = (reports / f"{name}.html").read_text("utf-8")
             for address in (name, name.lower(), f"{name}.html"):
@@ -201,24 +207,19 @@ class TestLibraries:
                 answer = caller.get(f"{self.ADDRESS}/{address}", headers=headers)
                 assert (answer.status_code, answer.get_json()["code"]) == (403, "library-report-refused"), address
 
-    def test_who_may_not_see_a_library_is_led_to_their_own(self, caller: FlaskClient, sandbox: Sandbox) -> None:
-        headers = {**bearer(session(sandbox.url, username="harbor_desk")), "Sec-Fetch-Mode": "navigate"}
-        refused = caller.get(f"{self.ADDRESS}/MILL", headers=headers)
-        assert refused.status_code == 403
-        assert "can&#39;t see the patrons of MILL (permission VIEW_USER)." in refused.text
-        assert f'<a class="action" href="{self.ADDRESS}">Open your own library\'s page</a>' in refused.text
-
     @pytest.mark.parametrize(("account", "own"), [("harbor_desk", "HARBOR"), ("north_manager", "NORTH")])
     def test_the_report_leads_everybody_to_theirs(
-        self, caller: FlaskClient, sandbox: Sandbox, reports: Path, account: str, own: str
+        self, caller: FlaskClient, headers_of: HeadersOf, reports: Path, account: str, own: str
     ) -> None:
-        headers = bearer(session(sandbox.url, username=account))
+        headers = headers_of(account)
         assert caller.get(self.ADDRESS, headers=headers).location == f"{self.ADDRESS}/{own}"
         (reports / f"{own}.html").unlink()
         assert caller.get(self.ADDRESS, headers=headers).location == f"{self.ADDRESS}/index.html"
 
-    def test_the_other_files_are_there_to_be_saved(self, caller: FlaskClient, sandbox: Sandbox, reports: Path) -> None:
-        headers = bearer(session(sandbox.url, username="harbor_desk"))
+    def test_the_other_files_are_there_to_be_saved(
+        self, caller: FlaskClient, headers_of: HeadersOf, reports: Path
+    ) -> None:
+        headers = headers_of("harbor_desk")
         for name, kind in (("HARBOR.csv", "text/csv"), ("HARBOR.json", "application/json")):
             answer = caller.get(f"{self.ADDRESS}/{name}", headers=headers)
             assert (answer.status_code, answer.data) == (200, (reports / name).read_bytes())
@@ -226,9 +227,9 @@ class TestLibraries:
             assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}"'
 
     def test_the_index_has_no_patrons_and_leads_to_addresses_that_are_served(
-        self, caller: FlaskClient, sandbox: Sandbox, reports: Path
+        self, caller: FlaskClient, headers_of: HeadersOf, reports: Path
     ) -> None:
-        headers = bearer(session(sandbox.url, username="north_manager"))
+        headers = headers_of("north_manager")
         answer = caller.get(f"{self.ADDRESS}/index.html", headers=headers)
         assert answer.text == (reports / "index.html").read_text("utf-8")
         links = re.findall(r'<a href="([^"]+)"', answer.text)
@@ -257,7 +258,7 @@ class TestLibraries:
     def test_people_without_a_session_are_led_to_the_login(
         self, make_app: MakeApp, sandbox: Sandbox, kind: str, login: str
     ) -> None:
-        settings = replace(settings_of(sandbox.url), client=ClientSettings(kind=kind))
+        settings = settings_of(sandbox.url, client=ClientSettings(kind=kind))
         answer = client_of(make_app(settings)).get(f"{self.ADDRESS}/HARBOR", headers=NAVIGATION)
         assert (answer.status_code, answer.mimetype) == (401, "text/html")
         assert f'href="{sandbox.url}{login}"' in answer.text
@@ -270,6 +271,7 @@ class TestLibraries:
         answer = caller.get(f"{self.ADDRESS}/MILL", headers={**cookie(token), **NAVIGATION})
         assert (answer.status_code, answer.mimetype) == (403, "text/html")
         assert "can&#39;t see the patrons of MILL (permission VIEW_USER)." in answer.text
+        assert f'<a class="action" href="{self.ADDRESS}">Open your own library\'s page</a>' in answer.text
         assert "/staff/login" not in answer.text
 
 
@@ -279,11 +281,9 @@ class TestWorklist:
     ADDRESS = f"{PREFIX}/reports/latest"
 
     @pytest.fixture
-    def written(self, tmp_path: Path, sandbox: Sandbox) -> Path:
+    def written(self, tmp_path: Path, sandbox: Sandbox, state: State) -> Path:
         """The page of a recorded run, by all libraries."""
-        with gateway_of(sandbox.url, "consortium_staff") as gateway, State(tmp_path / "state") as state:
-            report = build_report(gateway, Criteria())
-            note_run(state, report)
+        report = record_report(state, sandbox.url)
         write_file(report, "html", tmp_path / "page.html", client=StaffClient(ANGULAR))
         return tmp_path / "page.html"
 
@@ -320,11 +320,18 @@ class TestWorklist:
             if "<!--" not in line and "Content-Security-Policy" not in line:
                 assert line in page
 
-    def test_groups_of_a_run_that_was_not_recorded_are_to_do(
-        self, serving: Serving, written: Path, staff: dict[str, str], sandbox: Sandbox, tmp_path: Path
+    def test_who_may_not_save_selects_no_groups(
+        self, make_app: MakeApp, sandbox: Sandbox, written: Path, staff: dict[str, str]
     ) -> None:
-        with gateway_of(sandbox.url, "consortium_staff") as gateway, State(tmp_path / "state") as state:
-            note_run(state, build_report(gateway, Criteria(top=3)))
+        serve, off = ServeSettings(report=written), DeskSettings(changes=False)
+        page = client_of(make_app(settings_of(sandbox.url, serve=serve, desk=off))).get(self.ADDRESS, headers=staff)
+        assert 'aria-label="Follow up' not in page.text
+        assert 'data-status="to-do"' in page.text
+
+    def test_groups_of_a_run_that_was_not_recorded_are_to_do(
+        self, serving: Serving, written: Path, staff: dict[str, str], sandbox: Sandbox, state: State
+    ) -> None:
+        record_report(state, sandbox.url, top=3)
         page = serving(written).get(self.ADDRESS, headers=staff).text
         count = page.count('<tbody class="group"')
         assert f"To do ({count})" in page
@@ -344,15 +351,13 @@ class TestWorklist:
         assert "'self'" not in answer.headers["Content-Security-Policy"]
 
     def test_a_library_reads_its_page_in_its_language(
-        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path
+        self, make_app: MakeApp, sandbox: Sandbox, headers_of: HeadersOf, state: State, tmp_path: Path
     ) -> None:
-        with gateway_of(sandbox.url, "consortium_staff") as gateway, State(tmp_path / "state") as state:
-            report = build_report(gateway, Criteria())
-            note_run(state, report)
+        report = record_report(state, sandbox.url)
         language = LanguageSettings(default="fr-CA")
         publish(report, tmp_path / "reports", ["html"], readers=Readers(language, report.org_units))
         settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path / "reports"), language=language)
-        headers = bearer(session(sandbox.url, username="harbor_desk"))
+        headers = headers_of("harbor_desk")
         page = client_of(make_app(settings)).get(f"{self.ADDRESS}/HARBOR", headers=headers).text
         assert 'lang="fr-CA"' in page
         assert re.search(r'<option value="waiting"[^>]*>En attente \(0\)', page)
@@ -371,9 +376,8 @@ class TestNamedReports:
 
     @pytest.fixture
     def caller(self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client) -> FlaskClient:
-        report = client.report(Criteria(min_total=Decimal("20.00")))
-        publish(report, tmp_path / "main")
-        publish(client.report(Criteria(min_total=Decimal("40.00"))), tmp_path / "high")
+        published(client, tmp_path / "main")
+        published(client, tmp_path / "high", "40.00")
         (tmp_path / "page.html").write_text("the report")
         named = {
             "high": ReportSettings(output=tmp_path / "high", split="library"),
@@ -382,12 +386,12 @@ class TestNamedReports:
             "for-programs": ReportSettings(output=tmp_path / "report.json"),
             "mailed": ReportSettings(),
         }
-        settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path / "main"))
         reports = tuple(NamedReport(name=name, report=one) for name, one in named.items())
-        return client_of(make_app(replace(settings, reports=reports)))
+        serve = ServeSettings(report=tmp_path / "main")
+        return client_of(make_app(settings_of(sandbox.url, serve=serve, reports=reports)))
 
-    def test_a_library_reads_its_own(self, caller: FlaskClient, sandbox: Sandbox, tmp_path: Path) -> None:
-        headers = bearer(session(sandbox.url, username="north_manager"))
+    def test_a_library_reads_its_own(self, caller: FlaskClient, headers_of: HeadersOf, tmp_path: Path) -> None:
+        headers = headers_of("north_manager")
         answer = caller.get(f"{self.ADDRESS}/high/latest", headers=headers)
         assert (answer.status_code, answer.location) == (303, f"{self.ADDRESS}/high/latest/NORTH")
         for name in ("NORTH", "HARBOR"):
@@ -405,9 +409,9 @@ class TestNamedReports:
 
     @pytest.mark.parametrize(("account", "status"), [("consortium_staff", 200), ("north_manager", 403)])
     def test_one_page_is_for_those_who_may_see_every_library_whatever_it_is_called(
-        self, caller: FlaskClient, sandbox: Sandbox, account: str, status: int
+        self, caller: FlaskClient, headers_of: HeadersOf, account: str, status: int
     ) -> None:
-        headers = bearer(session(sandbox.url, username=account))
+        headers = headers_of(account)
         assert caller.get(f"{self.ADDRESS}/latest/latest", headers=headers).status_code == status
 
     @pytest.mark.parametrize(
@@ -469,17 +473,12 @@ class TestAfterARunThatFailed:
         error = "UnreachableError" if outcome is RunOutcome.FAILED else None
         write_run_status(state.database, RunStatus(outcome, began, began, 4 if error else 0, error))
 
-    @pytest.fixture
-    def state(self, tmp_path: Path) -> Iterator[State]:
-        with State(tmp_path / "state") as state:  # the app's own
-            yield state
-
     def test_that_is_said_first(
         self, serving: Serving, tmp_path: Path, client: Client, staff: dict[str, str], state: State
     ) -> None:
         directory = tmp_path / "reports"
         caller = serving(directory)
-        publish(client.report(Criteria(min_total=Decimal("20.00"))), directory)
+        published(client, directory)
         self.told(state, RunOutcome.FAILED)
         answer = caller.get(f"{self.ADDRESS}/HARBOR", headers=staff)
         assert "The report was not made" in answer.text
@@ -496,8 +495,8 @@ class TestAfterARunThatFailed:
         self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], state: State
     ) -> None:
         named = NamedReport(name="high", report=ReportSettings(output=tmp_path / "high", split="library"))
-        caller = client_of(make_app(replace(settings_of(sandbox.url), reports=(named,))))
-        publish(client.report(Criteria(min_total=Decimal("20.00"))), tmp_path / "high")
+        caller = client_of(make_app(settings_of(sandbox.url, reports=(named,))))
+        published(client, tmp_path / "high")
         self.told(state, RunOutcome.FAILED)
         answer = caller.get(f"{PREFIX}/reports/named/high/latest/HARBOR", headers=staff)
         assert "The report was not made" in answer.text

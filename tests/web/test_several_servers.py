@@ -14,15 +14,13 @@ import pytest
 import requests
 from support.command import Command
 from support.fault_proxy import Call, FaultProxy
-from support.follow_ups import note_run
-from support.gateways import gateway_of
+from support.follow_ups import record_report
 from support.postgresql import Cluster, own_cluster
 from support.recalculations import recalculates
 from support.redis_server import RedisServer
 from support.service_process import serving
 from support.web_caller import API, SECRET, bearer, session
 
-from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 from evergreen_groups.web import PREFIX
@@ -119,9 +117,8 @@ def test_made_up_tokens_are_one_stranger_s(servers: Servers, sandbox: Sandbox, p
 def test_of_entries_saved_at_once_one_is_first_at_all_servers(
     servers: Servers, sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    with State(tmp_path, servers.database) as state, gateway_of(proxy.url, "consortium_staff") as gateway:
-        report = build_report(gateway, Criteria())
-        note_run(state, report)
+    with State(tmp_path, servers.database) as state:
+        report = record_report(state, proxy.url)
     # The rate limit is one request for each session.
     tokens = [bearer(session(sandbox.url, username="consortium_staff")) for _ in range(21)]
     path = f"{API}/follow-ups"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from flask import Flask
-from support.desk_caller import DeskCaller
+from support.desk_caller import caller_of
 from support.postgresql import Cluster
-from support.web_caller import API, PASSWORD, SECRET, bearer, client_of, events_settings, session, settings_of
+from support.web_caller import PASSWORD, SECRET, client_of, events_settings, settings_of
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import StateSettings
@@ -36,8 +35,8 @@ def sandbox() -> Iterator[Sandbox]:
 def app(cluster: Cluster, sandbox: Sandbox, tmp_path: Path) -> Iterator[Flask]:
     environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "CACHE_DIRECTORY": str(tmp_path / "cache")}
     with cluster.database() as name:
-        settings = replace(
-            settings_of(sandbox.url, events=events_settings(tmp_path)), state=StateSettings(database=cluster.url(name))
+        settings = settings_of(
+            sandbox.url, events=events_settings(tmp_path), state=StateSettings(database=cluster.url(name))
         )
         app = create_app(settings, {**environ, "EVERGREEN_GROUPS_PASSWORD": PASSWORD})
         yield app
@@ -50,7 +49,7 @@ def test_summaries_and_monitoring_do_not_wait(
     """The database timeouts are so long that waiting for it would fail the test."""
     for limit in ("_SECONDS_TO_PING", "_SECONDS_TO_CONNECT", "_SECONDS_TO_ANSWER"):
         monkeypatch.setattr(engine, limit, 600.0)
-    desk = DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
+    desk = caller_of(app, sandbox)
     assert desk.apply(desk.planned("move", WHITFIELD, target=NGUYEN)).status == 200
     before = desk.send("GET", f"patrons/{NGUYEN}/summary")
     assert before.status == 200
@@ -66,15 +65,24 @@ def test_summaries_and_monitoring_do_not_wait(
 
 
 def test_what_needs_the_database_is_told_to_come_back(app: Flask, cluster: Cluster, sandbox: Sandbox) -> None:
-    token = bearer(session(sandbox.url, username="consortium_staff"))
-    desk = client_of(app)
-    assert desk.get(f"{API}/changes", headers=token).status_code == 200
+    """Once the database answers again, plans, keys and outcomes are unchanged."""
+    desk = caller_of(app, sandbox)
+    made, waiting = desk.planned("move", WHITFIELD, target=NGUYEN), desk.planned("lead", NGUYEN)
+    first = desk.apply(made, "first")
     event = {"event": 41, "hook": "penalty.PATRON_EXCEEDS_FINES", "patron": NGUYEN}
     with cluster.frozen():
-        for _ in range(3):
-            answers = [
-                desk.get(f"{API}/changes", headers=token),
-                desk.post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET}),
-            ]
-            assert [answer.status_code for answer in answers] == [503, 503]
-            assert all("Retry-After" in answer.headers for answer in answers)
+        for refused in (
+            desk.send("GET", "changes"),
+            desk.plan("lead", WHITFIELD),
+            desk.apply(waiting, "second"),
+            desk.apply(made, "first"),
+            desk.undo(first.body["id"]),
+            desk.change(first.body["id"]),
+        ):
+            assert (refused.status, refused.code) == (503, "state-not-available")
+            assert int(refused.headers["Retry-After"]) >= 1
+        answer = client_of(app).post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET})
+        assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    assert desk.apply(made, "first").body == first.body
+    assert desk.apply(waiting, "second").body["done"]
+    assert desk.undo(first.body["id"]).body["done"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from selenium.webdriver.common.keys import Keys
 from support.desk_page import card
 from support.page_desk import NGUYEN, RUTH, PageDesk
-from support.web_caller import PASSWORD, session
+from support.web_caller import PASSWORD
 
 pytestmark = pytest.mark.long  # needs a browser
 
@@ -34,14 +32,6 @@ class Hands:
         self.page = page
         self.done: list[str] = []
 
-    def open(self) -> None:
-        """Open the family in the client's tab, which counts as no step."""
-        page = self.page
-        page.desk.open("Angular", f"{NGUYEN}/group")
-        page.until(lambda: page.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
-        page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
-        page.shows("Group Member Details")
-
     def click(self, selector: str) -> None:
         self.done.append("click")
         self.page.desk.element(selector).click()
@@ -64,13 +54,11 @@ class Hands:
 
 
 @pytest.fixture
-def hands(page: PageDesk) -> Iterator[Hands]:
+def hands(page: PageDesk) -> Hands:
     for patron in (SECOND, THIRD):
         page.change("UPDATE au SET family_name = 'Nguyễn', usrgroup = 5000 + id WHERE id = ?", patron)
-    made = Hands(page)
-    made.open()
-    yield made
-    page.browser.switch_to.default_content()
+    page.open_tab()
+    return Hands(page)
 
 
 def move_in(hands: Hands) -> None:
@@ -86,27 +74,17 @@ def test_move_one_in(hands: Hands) -> None:
     assert hands.page.group_of(RUTH) == 1004
 
 
-def scan_three(hands: Hands, *unknown: str) -> None:
+def test_move_three_in_with_an_unknown_card_among_them(hands: Hands) -> None:
     hands.scan(card(RUTH))
     hands.page.shows("Move Nguyễn, Ruth here?")
     hands.scan(card(SECOND))
     hands.page.shows("Move 2 patrons here?")
-    for digits in unknown:
-        hands.scan(digits)
-        hands.page.until(lambda: "not found" in hands.page.text("#message") and hands.page.loaded())
+    hands.scan("20000000009999")
+    hands.page.arrives("#message", "not found")
     hands.scan(card(THIRD))
     hands.page.shows("Move 3 patrons here?")
     hands.enter()
     assert "Done: 3 patrons moved" in hands.page.outcome()
-
-
-def test_move_three_in(hands: Hands) -> None:
-    scan_three(hands)
-    assert hands.done == ["scan"] * 3 + ["Enter"]
-
-
-def test_an_unknown_card_among_three(hands: Hands) -> None:
-    scan_three(hands, "20000000009999")
     assert hands.done == ["scan"] * 4 + ["Enter"]
 
 
@@ -123,11 +101,11 @@ def test_undo_and_redo(hands: Hands) -> None:
     move_in(hands)
     hands.done.clear()
     hands.click("form[action*='/undo'] button")
-    hands.page.until(lambda: hands.page.text("#outcome").startswith("Undone") and hands.page.loaded())
+    hands.page.arrives("#outcome", "Undone")
     assert hands.page.group_of(RUTH) == 5001
     assert hands.page.text("form[action*='/undo'] button") == "Redo"
     hands.click("form[action*='/undo'] button")
-    hands.page.until(lambda: hands.page.text("#outcome").startswith("Done: Nguyễn, Ruth") and hands.page.loaded())
+    hands.page.arrives("#outcome", "Done: Nguyễn, Ruth")
     assert hands.page.group_of(RUTH) == 1004
     assert hands.page.text("form[action*='/undo'] button") == "Undo"
     assert hands.done == ["click", "click"], "one each"
@@ -136,10 +114,12 @@ def test_undo_and_redo(hands: Hands) -> None:
 def test_move_in_by_name(hands: Hands) -> None:
     hands.type("name", "Nguyễn, Ruth")
     hands.enter()
-    hands.page.until(lambda: hands.page.text("#found") and hands.page.loaded())
+    hands.page.arrives("#found")
     first = hands.page.text("#found tbody bdi")
     hands.press("arrow", Keys.ARROW_DOWN)
     assert first in hands.page.desk.focused()
+    hands.page.scan(Keys.ARROW_DOWN, Keys.ARROW_UP)
+    assert first in hands.page.desk.focused(), "as before"
     hands.enter()
     hands.page.until(lambda: hands.page.text("h1") != "Move another patron to this group" and hands.page.loaded())
     assert first in hands.page.heading
@@ -165,10 +145,8 @@ def test_history(hands: Hands) -> None:
 
 def test_move_in_with_approval(hands: Hands) -> None:
     page = hands.page
-    page.browser.switch_to.default_content()
-    page.change("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
-    page.desk.log_in(session(page.sandbox.url, username="consortium_staff"))
-    hands.open()
+    page.need_approval()
+    page.open_tab()
     assert "need a supervisor's approval" in page.text("#approval"), "known from the start"
     hands.scan(card(RUTH))
     page.shows("Move Nguyễn, Ruth here?")

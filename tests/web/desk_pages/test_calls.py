@@ -13,11 +13,11 @@ import pytest
 from flask import Flask
 from support.circulators import USER, change_rows, make_stock_circulator, take_away
 from support.debts import owe
-from support.desk_caller import DeskCaller
+from support.desk_caller import caller_of
 from support.desk_page import DeskClerk, DeskPage
 from support.fault_proxy import Call, FaultProxy
 from support.releases import differences_of
-from support.web_caller import client_of, session
+from support.web_caller import session
 
 from evergreen_groups.sandbox import Sandbox
 
@@ -267,7 +267,7 @@ def test_the_same_through_the_api(
     app: Flask, new_session: NewSession, calls: Calls, sandbox: Sandbox, account: str
 ) -> None:
     new_session()
-    desk = DeskCaller(client_of(app), session(sandbox.url, username=account))
+    desk = caller_of(app, sandbox, account)
     plan = desk.planned("move", CHIDI, target=DESROSIERS)
     assert calls() == 4 + 3  # the session is new
     change = desk.apply(plan)
@@ -344,7 +344,7 @@ def test_a_plan_with_hidden_members(
     if not circulations:
         take_away(sandbox, "VIEW_CIRCULATIONS")
     page = new_session().open(DESROSIERS)
-    desk = DeskCaller(client_of(app), session(sandbox.url, username=account))
+    desk = caller_of(app, sandbox, account)
     most = 6 if hidden_in and account != SEES_ALL else 4
     calls()
     plan = scanned(page, CHIDI)
@@ -387,7 +387,7 @@ def test_calls_that_need_not_wait_for_one_another_do_not(
     app: Flask, new_session: NewSession, proxy: FaultProxy, sandbox: Sandbox, account: str
 ) -> None:
     clerk = new_session()
-    desk = DeskCaller(client_of(app), session(sandbox.url, username=account))
+    desk = caller_of(app, sandbox, account)
     clerk.open(OKONKWO)
     assert desk.plan("move", "20000000001002", target="20000000001051").status == 201
     fines, addresses = (f"open-ils.pcrud.search.{name}.atomic" for name in ("mous", "aua"))
