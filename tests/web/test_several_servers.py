@@ -1,8 +1,10 @@
-"""Three servers share a PostgreSQL and a Valkey, behind a proxy that sends each request to the next one."""
+"""Services that share a PostgreSQL and a Valkey, a PostgreSQL that doesn't answer, and servers with wrong clocks."""
 
 from __future__ import annotations
 
 import json
+import math
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,18 +14,22 @@ from typing import Any
 
 import pytest
 import requests
+from flask import Flask
 from support.command import Command
-from support.fault_proxy import Call, FaultProxy
+from support.desk_caller import NEW_GROUP, caller_of, plan_body
+from support.fault_proxy import Call, Fault, FaultProxy
 from support.follow_ups import record_report
-from support.postgresql import Cluster, own_cluster
+from support.postgresql import Cluster, own_cluster, shared_cluster
 from support.recalculations import recalculates
 from support.redis_server import RedisServer
 from support.service_process import serving
-from support.web_caller import API, SECRET, bearer, session
+from support.web_caller import API, PASSWORD, SECRET, bearer, client_of, events_settings, session, settings_of
+from support.wrong_clocks import clock_ahead
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State
-from evergreen_groups.web import PREFIX
+from evergreen_groups.settings.sections import StateSettings
+from evergreen_groups.state import State, engine
+from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.api import SECRET_HEADER
 
 pytestmark = pytest.mark.long  # each test starts the service in three processes
@@ -157,3 +163,139 @@ def test_without_the_database_the_desks_go_on_and_events_are_told_to_come_back(
     servers.cluster.run_server()
     answers = [servers.event(number) for number in (51, 52, 52)]
     assert [answer.json()["replayed"] for answer in answers] == [True, False, True]
+
+
+NGUYEN, WHITFIELD = 1017, 1036
+
+
+class TestASilentDatabase:
+    """PostgreSQL doesn't answer: reads go on, and requests that need the database are told to retry later."""
+
+    @pytest.fixture
+    def sandbox(self) -> Iterator[Sandbox]:
+        """A site whose replica never catches up, so summaries ask the database who was changed recently."""
+        with Sandbox(differences=["replica"], replica_delay=math.inf) as sandbox:
+            yield sandbox
+
+    @pytest.fixture
+    def app(self, cluster: Cluster, sandbox: Sandbox, tmp_path: Path) -> Iterator[Flask]:
+        environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "CACHE_DIRECTORY": str(tmp_path / "cache")}
+        with cluster.database() as name:
+            settings = settings_of(
+                sandbox.url, events=events_settings(tmp_path), state=StateSettings(database=cluster.url(name))
+            )
+            app = create_app(settings, {**environ, "EVERGREEN_GROUPS_PASSWORD": PASSWORD})
+            yield app
+            close(app)
+
+    def test_summaries_and_monitoring_do_not_wait(
+        self, app: Flask, cluster: Cluster, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The database timeouts are so long that waiting for it would fail the test."""
+        for limit in ("_SECONDS_TO_PING", "_SECONDS_TO_CONNECT", "_SECONDS_TO_ANSWER"):
+            monkeypatch.setattr(engine, limit, 600.0)
+        desk = caller_of(app, sandbox)
+        assert desk.apply(desk.planned("move", WHITFIELD, target=NGUYEN)).status == 200
+        before = desk.send("GET", f"patrons/{NGUYEN}/summary")
+        assert before.status == 200
+        assert WHITFIELD in [member["id"] for member in before.body["members"]]
+        with cluster.frozen():
+            frozen = desk.send("GET", f"patrons/{NGUYEN}/summary")
+            assert (frozen.status, frozen.body) == (200, before.body)
+            ready = client_of(app).get(f"{PREFIX}/readyz")
+            assert (ready.status_code, ready.get_json()["database"]) == (503, "does not answer")
+        for thread in threading.enumerate():
+            if thread.name == "state":  # let threads that still wait for the database close their connections
+                thread.join(60)
+
+    def test_what_needs_the_database_is_told_to_come_back(self, app: Flask, cluster: Cluster, sandbox: Sandbox) -> None:
+        """Once the database answers again, plans, keys and outcomes are unchanged."""
+        desk = caller_of(app, sandbox)
+        made, waiting = desk.planned("move", WHITFIELD, target=NGUYEN), desk.planned("lead", NGUYEN)
+        first = desk.apply(made, "first")
+        event = {"event": 41, "hook": "penalty.PATRON_EXCEEDS_FINES", "patron": NGUYEN}
+        with cluster.frozen():
+            for refused in (
+                desk.send("GET", "changes"),
+                desk.plan("lead", WHITFIELD),
+                desk.apply(waiting, "second"),
+                desk.apply(made, "first"),
+                desk.undo(first.body["id"]),
+                desk.change(first.body["id"]),
+            ):
+                assert (refused.status, refused.code) == (503, "state-not-available")
+                assert int(refused.headers["Retry-After"]) >= 1
+            answer = client_of(app).post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET})
+            assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+        assert desk.apply(made, "first").body == first.body
+        assert desk.apply(waiting, "second").body["done"]
+        assert desk.undo(first.body["id"]).body["done"]
+
+
+AHEAD, BEHIND = 3 * 24 * 3600, -20 * 60
+
+
+class Desk:
+    """A desk that can send each request to either server."""
+
+    def __init__(self, ahead: str, behind: str, token: str) -> None:
+        self.ahead, self.behind, self._headers = ahead, behind, bearer(token)
+
+    def plan(self, server: str, action: str, *patrons: int) -> str:
+        return str(self._send(server, "plans", plan_body(action, *patrons))["id"])
+
+    def apply(self, server: str, plan: str) -> dict[str, Any]:
+        return self._send(server, "changes", {"plan": plan}, plan)
+
+    def states(self, server: str, change: int) -> list[str]:
+        answer = requests.get(f"{server}{API}/changes/{change}", headers=self._headers, timeout=60)
+        return [step["state"] for step in answer.json()["steps"]]
+
+    def _send(self, server: str, path: str, body: object, key: str = "") -> dict[str, Any]:
+        headers = {**self._headers, "Idempotency-Key": key}
+        answer = requests.post(f"{server}{API}/{path}", json=body, headers=headers, timeout=60)
+        assert answer.ok, answer.text
+        return dict(answer.json())
+
+
+@pytest.fixture
+def desk(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> Iterator[Desk]:
+    cluster = shared_cluster()
+    with cluster.database() as name, ExitStack() as stack:
+        servers = []
+        for seconds in (AHEAD, BEHIND):
+            directory = tmp_path / str(seconds)
+            directory.mkdir()
+            command = Command(directory, proxy.url)
+            command.config.write_text(f'[state]\ndatabase = "{cluster.url(name)}"\n')
+            command.environ |= {"STATE_DIRECTORY": str(directory / "state"), **clock_ahead(seconds)}
+            _, _, address = stack.enter_context(serving(command, "serve", "--port", "0"))
+            servers.append(address)
+        yield Desk(*servers, session(sandbox.url, username="consortium_staff"))
+
+
+@pytest.mark.parametrize("sender", ["ahead", "behind"])
+def test_a_removal_that_comes_in_late_is_not_sent_twice(desk: Desk, proxy: FaultProxy, sender: str) -> None:
+    first, second = (desk.ahead, desk.behind) if sender == "ahead" else (desk.behind, desk.ahead)
+    proxy.decide = lambda call: Fault.HELD_REQUEST if call.method == NEW_GROUP else Fault.NONE
+    change = desk.apply(first, desk.plan(first, "remove", 1052))
+    proxy.decide = lambda call: Fault.NONE
+    assert desk.states(second, change["id"])[0] == "sending"
+    again = desk.apply(second, desk.plan(second, "remove", 1052))
+    assert again["steps"][0]["state"] == "not done"
+    proxy.let_go()
+    assert desk.states(second, change["id"])[0] == "done"
+    assert desk.states(first, change["id"])[0] == "done"
+    assert proxy.seen.count(NEW_GROUP) == 1
+
+
+def test_a_sender_that_is_behind_knows_its_own_change(desk: Desk, proxy: FaultProxy) -> None:
+    proxy.decide = lambda call: Fault.DROP_ANSWER if call.method == NEW_GROUP else Fault.NONE
+    change = desk.apply(desk.behind, desk.plan(desk.behind, "remove", 1052))
+    assert change["steps"][0]["state"] == "done"
+
+
+def test_plans_outlive_a_plan_of_a_server_that_is_ahead(desk: Desk) -> None:
+    plan = desk.plan(desk.behind, "lead", 1052)
+    desk.plan(desk.ahead, "lead", 1002)
+    assert desk.apply(desk.ahead, plan)["done"]

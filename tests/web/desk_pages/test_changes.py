@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from flask import Flask
+from support.change_ids import number_of
 from support.circulators import change_rows, take_away
-from support.desk_caller import group_of, leads
+from support.desk_caller import caller_of, group_of, leads
 from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, agreed, as_text, card, scanned, selected
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.web_caller import PASSWORD, MakeApp, client_of, settings_of
@@ -16,6 +18,9 @@ from support.web_caller import PASSWORD, MakeApp, client_of, settings_of
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings
 from evergreen_groups.settings.sections import DeskSettings
+from evergreen_groups.state import State, back_up, restore
+from evergreen_groups.state.database import FILE_NAME
+from evergreen_groups.web import close
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
@@ -608,3 +613,31 @@ class TestWithoutChanges:
         answer = clerk.post(f"{GROUP.format(NGUYEN)}/plan", [("form", "x"), ("action", "remove"), ("member", "1017")])
         assert answer.status == 403
         assert "Your library has turned changes off" in answer.text
+
+
+def test_a_page_from_before_a_backup_was_restored_undoes_nothing(
+    clerk: DeskClerk, app: Flask, desk_settings: Settings, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """A later change may have the same number."""
+    agreed(scanned(clerk.open(NGUYEN), card(1052)))
+    with State(tmp_path / "state") as state:
+        back_up(state.database, tmp_path / "backup")
+    page = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+    old = page.form("/undo").fields["entry"]
+    close(app)
+    for file in (tmp_path / "state").glob(f"{FILE_NAME}*"):
+        file.unlink()
+    with State(tmp_path / "state") as state:
+        restore(state.database, tmp_path / "backup")
+    restored = make_app(desk_settings)
+    clerk._client = client_of(restored)
+    made = agreed(scanned(clerk.open(NGUYEN), card(THOMAS)))
+    assert number_of(made.form("/undo").fields["entry"]) == number_of(old)
+    group = group_of(sandbox, THOMAS)
+    assert f"here is no change {old}" in page.send("/undo").message
+    caller = caller_of(restored, sandbox)
+    for answer in (caller.undo(old), caller.change(old), caller.plan("undo", change=old)):
+        assert answer.status == 404, answer.body
+    assert group_of(sandbox, THOMAS) == group
+    assert "Undone" in made.send("/undo").outcome
+    assert group_of(sandbox, THOMAS) != group
