@@ -1,25 +1,323 @@
-"""Runs of clerks' sequences: a sandbox behind a faulty network, services in front of it, and kills."""
+"""Two clerks who plan, change and undo at random, with services that die and a network that loses messages.
+
+In the end, each key has one answer, every write belongs to one step, every done step was written once, and undos match
+their answers.
+"""
 
 from __future__ import annotations
 
 import random
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
-from support.desk_clerks import Clerk, Faults, Sequence, Tally
-from support.fault_proxy import FaultProxy, fault_proxy
+import requests
+from support.desk_caller import NEW_GROUP, UPDATE, group_of
+from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.forked_servers import ForkedServers
 from support.gateways import PASSWORD
 from support.postgresql import Cluster, own_cluster
-from support.web_caller import session
+from support.web_caller import API, bearer, session
 from support.write_log import WriteLog
 from support.wrong_clocks import clock_ahead
 
 from evergreen_groups.sandbox import Sandbox
+
+PASSING = (502, 503, 504)
+"""Statuses after which the request is repeated."""
+TRIES = 2400
+PAUSE = 0.05
+"""Seconds between two requests."""
+KINDS = ("move", "move", "move several", "remove", "merge", "lead", "undo", "double click", "again")
+PLAN_REFUSALS = {403, 404, 409, 422}
+REFUSALS = {403, 404, 409, 410, 422}
+
+
+@dataclass
+class Clerk:
+    """One of the clerks: ``user`` is an ``au.id``."""
+
+    user: int
+    token: str
+
+
+@dataclass
+class Asked:
+    """A request under a key: its content, and all responses that weren't just delays."""
+
+    clerk: Clerk
+    path: str
+    body: dict[str, Any] | None
+    key: str
+    answers: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+
+
+@dataclass
+class Tally:
+    asked: int = 0
+    changes: int = 0
+    undone: int = 0
+    writes: int = 0
+    put_off: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    uncertain: int = 0
+
+
+class Faults:
+    """Randomly chooses the fate of each request to the gateway."""
+
+    def __init__(self, proxy: FaultProxy, tally: Tally) -> None:
+        self._proxy = proxy
+        self._tally = tally
+        self._lock = threading.Lock()
+        self._chance = random.Random(0)
+        self.rate = 0.0
+        self.held: set[int] = set()
+        proxy.decide = self._decide
+
+    def begin(self, chance: random.Random, rate: float) -> None:
+        """Start faults for a share of writes, and for a tenth of that share of reads."""
+        with self._lock:
+            self._chance, self.rate = random.Random(chance.random()), rate
+            self.held = set()
+
+    def end(self) -> None:
+        """Stop faults, and deliver the requests held back."""
+        with self._lock:
+            self.rate = 0.0
+        self._proxy.let_go()
+
+    def _decide(self, call: Call) -> Fault:
+        with self._lock:
+            is_write = call.method in (UPDATE, NEW_GROUP)
+            if self._chance.random() >= (self.rate if is_write else self.rate / 10):
+                return Fault.NONE
+            kinds = [Fault.DROP_REQUEST, Fault.DROP_ANSWER]
+            if call.method == UPDATE:
+                kinds += [Fault.HELD_REQUEST, Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED]
+            fault = self._chance.choice(kinds)
+            if fault is Fault.HELD_REQUEST:
+                self.held.add(len(self.held))
+            self._tally.faults[fault.name] += 1
+            return fault
+
+
+class Sequence:
+    """One sequence of both clerks' actions on some families (patron ids by group)."""
+
+    def __init__(
+        self,
+        number: int,
+        next_address: Callable[[], str],
+        clerks: tuple[Clerk, Clerk],
+        families: list[list[int]],
+        tally: Tally,
+    ) -> None:
+        self._number = number
+        self._next_address = next_address
+        self._clerks = clerks
+        self._families = families
+        self._tally = tally
+        self._lock = threading.Lock()
+        self._asked: list[Asked] = []
+        self.errors: list[str] = []
+
+    def run(self, actions: int) -> None:
+        """Let both clerks act concurrently."""
+
+        def act(clerk: Clerk) -> None:
+            chance = random.Random(f"{self._number} {clerk.user}")
+            try:
+                for _ in range(actions):
+                    self._act(clerk, chance)
+            except BaseException as error:
+                self.errors.append(f"{type(error).__name__}: {error}")
+
+        with ThreadPoolExecutor(len(self._clerks)) as threads:
+            list(threads.map(act, self._clerks))
+
+    def judge(self, log: WriteLog, sandbox: Sandbox, before: dict[int, dict[str, int]]) -> list[str]:
+        """Repeat all requests, and return what is wrong."""
+        errors = list(self.errors)
+        changes: dict[str, dict[str, Any]] = {}
+        for asked in self._asked:
+            self._ask(asked)
+            errors += _inconsistent(asked)
+            status, body = asked.answers[-1]
+            if status == 200:
+                changes[body["id"]] = self._seen(asked.clerk, body["id"])
+        self._tally.changes += len(changes)
+        errors += list(self._untrue(changes, log))
+        for change in changes.values():
+            if change["undoes"] is not None:
+                self._tally.undone += 1
+                errors += list(_not_its_opposite(change, changes.get(change["undoes"])))
+        for patron, fields in log.state().items():
+            if patron in before and group_of(sandbox, patron) != fields["group"]:
+                errors.append(f"patron {patron} was written past the proxy")
+        if log.without_effect:
+            errors.append(f"written again without any effect: {log.without_effect}")
+        return errors
+
+    def _seen(self, clerk: Clerk, id: str) -> dict[str, Any]:
+        """Return a change's current state, after everything that can be resolved has been."""
+        for _ in range(TRIES):
+            status, body = self._request("GET", clerk, f"changes/{id}")
+            if status == 200:
+                return body
+            threading.Event().wait(PAUSE)
+        raise AssertionError(f"change {id} can't be read: {status} {body}")
+
+    def _untrue(self, changes: dict[str, dict[str, Any]], log: WriteLog) -> Iterator[str]:
+        """Return writes without a step, and done steps without a write."""
+        tokens = {clerk.token: clerk.user for clerk in self._clerks}
+        left = Counter((tokens.get(write.token), write.patron, write.field, write.value) for write in log.writes)
+        self._tally.writes += len(log.writes)
+        unclear: list[tuple[int, int, str, int | None, str]] = []
+        for change in changes.values():
+            for step in change["steps"]:
+                self._tally.states[step["state"]] += 1
+                if step["state"] == "done":
+                    place = (change["staff"], step["patron"], step["field"], step["value"])
+                    if not left[place]:
+                        yield f"change {change['id']}: {step} is said to be done, and wasn't written"
+                    left[place] -= 1
+                elif step["state"] in ("sending", "failed"):
+                    unclear.append((change["staff"], step["patron"], step["field"], step["after"], step["state"]))
+        for (user, patron, name, value), count in (+left).items():
+            # If a late request landed and was then overwritten, its step isn't called done.
+            fitting = [step for step in unclear if step[:3] == (user, patron, name) and step[3] in (value, None)]
+            if len(fitting) < count:
+                yield f"written by {user} without a step that says so: {patron} {name} {value}, {count} times"
+            else:
+                self._tally.uncertain += count
+
+    def _act(self, clerk: Clerk, chance: random.Random) -> None:
+        kind = chance.choice(KINDS)
+        mine = [asked for asked in self._asked if asked.clerk is clerk]
+        if kind == "again" and mine:
+            return self._ask(chance.choice(mine))
+        if kind == "undo":
+            return self._undo(clerk, chance)
+        plan = self._plan(clerk, chance, kind)
+        if plan is None:
+            return None
+        asked = self._new(clerk, "changes", {"plan": plan}, chance)
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(self._ask, [asked] * (2 if kind == "double click" else 1)))
+        return None
+
+    def _undo(self, clerk: Clerk, chance: random.Random) -> None:
+        with self._lock:
+            known = sorted({body["id"] for asked in self._asked for status, body in asked.answers if status == 200})
+        if known:
+            self._ask(self._new(clerk, f"changes/{chance.choice(known)}/undo", None, chance))
+
+    def _plan(self, clerk: Clerk, chance: random.Random, kind: str) -> str | None:
+        patrons = [patron for family in self._families for patron in family]
+        some = [{"id": patron} for patron in chance.sample(patrons, 3)]
+        body: dict[str, Any] = {"action": "move", "patrons": some[:1], "target": some[2]}
+        if kind == "move several":
+            body["patrons"] = some[:2]
+        elif kind == "remove":
+            body = {"action": "remove", "patrons": some[:1], "lead": chance.random() < 0.3}
+        elif kind == "merge":
+            body["action"] = "merge"
+        elif kind == "lead":
+            body = {"action": "lead", "patrons": some[:1], "off": chance.random() < 0.5}
+        for _ in range(TRIES):
+            status, answer = self._request("POST", clerk, "plans", body)
+            if status == 201:
+                return str(answer["id"])
+            if status not in (*PASSING, 0):
+                if status not in PLAN_REFUSALS:
+                    self.errors.append(f"plan {body}: {status} {answer}")
+                return None
+            threading.Event().wait(PAUSE)
+        self.errors.append(f"plan {body}: never answered, {status} {answer}")
+        return None
+
+    def _new(self, clerk: Clerk, path: str, body: dict[str, Any] | None, chance: random.Random) -> Asked:
+        asked = Asked(clerk, path, body, f"{self._number}-{clerk.user}-{chance.getrandbits(48)}")
+        with self._lock:
+            self._asked.append(asked)
+        return asked
+
+    def _ask(self, asked: Asked) -> None:
+        """Send a request to any running service until there is a response."""
+        for _ in range(TRIES):
+            status, body = self._request("POST", asked.clerk, asked.path, asked.body, asked.key)
+            if status == 200 or status in REFUSALS:
+                if status != 200:
+                    self._tally.refused[body["code"]] += 1
+                    if body["code"] in ("key-of-another-change", "plan-applied-before"):
+                        self.errors.append(f"{asked.path} {asked.body}: {body['code']}")
+                asked.answers.append((status, body))
+                return
+            if status not in (*PASSING, 202, 0):
+                self.errors.append(f"{asked.path} {asked.body}: {status} {body}")
+                asked.answers.append((status, body))
+                return
+            threading.Event().wait(PAUSE)
+        self.errors.append(f"{asked.path} {asked.body}: never answered, {status} {body}")
+        asked.answers.append((status, body))
+
+    def _request(
+        self, method: str, clerk: Clerk, path: str, body: dict[str, Any] | None = None, key: str | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Return a response's status and body; 0 if the service has died."""
+        self._tally.asked += 1
+        headers = bearer(clerk.token) | ({"Idempotency-Key": key} if key else {})
+        try:
+            answer = requests.request(
+                method, f"{self._next_address()}{API}/{path}", json=body, headers=headers, timeout=60
+            )
+            found = answer.json()
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, ValueError):
+            self._tally.put_off["no answer"] += 1
+            return 0, {}
+        if answer.status_code in PASSING:
+            self._tally.put_off[found["code"]] += 1
+            if "Retry-After" not in answer.headers and answer.status_code == 503:
+                self.errors.append(f"{path}: 503 without Retry-After")
+        return answer.status_code, found
+
+
+def _inconsistent(asked: Asked) -> Iterator[str]:
+    """Return contradictions between the responses to a key."""
+    last_status, last = asked.answers[-1]
+    numbers = {body["id"] for status, body in asked.answers if status == 200}
+    if len(numbers) > 1:
+        yield f"key {asked.key} had several changes: {numbers}"
+    if numbers and last_status != 200:
+        yield f"the outcome under key {asked.key} was lost: {last_status} {last}"
+    for status, body in asked.answers:
+        if status != 200 or last_status != 200:
+            continue
+        for former, now in zip(body["steps"], last["steps"], strict=True):
+            if former["state"] in ("done", "unchanged", "failed", "not done") and former != now:
+                yield f"under key {asked.key} it was {former}, and is {now}"
+
+
+def _not_its_opposite(undo: dict[str, Any], undone: dict[str, Any] | None) -> Iterator[str]:
+    """Return what an undo did beyond reversing the change."""
+    if undone is None:
+        yield f"undo {undo['id']} is of a change that nobody knows"
+        return
+    opposites = {(step["patron"], step["field"], step["value"], step["before"]) for step in undone["steps"]}
+    for step in undo["steps"]:
+        if (step["patron"], step["field"], step["before"], step["after"]) not in opposites:
+            yield f"undo {undo['id']} takes back what {undone['id']} didn't do: {step}"
+
 
 FAMILIES = 3
 """Families per sequence; no other sequence touches them."""

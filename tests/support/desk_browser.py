@@ -18,7 +18,6 @@ from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
-from support import page_time
 from support.web_caller import served, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
@@ -26,6 +25,42 @@ from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import close, create_app
 
 TIMEOUT = 60
+REREAD, LOST, GIVEN_UP = 800, 4_000, 15_000
+"""Milliseconds until the client's figures are at rest, until the group's page is late, and until a request times out.
+"""
+
+# Runs in each new document: some timers of the panel and the tab fire only on a test's command. On a slow machine, a
+# page may take longer than a clerk would wait, and refreshes would interrupt other steps.
+_TIME = """
+window.underWay = { waits: new Map(), held: new Set(HELD), questions: 0 };
+{
+  const { waits, held } = underWay;
+  const [wait, stop, ask] = [setTimeout, clearTimeout, fetch.bind(window)];
+  let last = 0;
+  window.setTimeout = (work, ms, ...rest) => {
+    if (!KNOWN.includes(ms)) return wait(work, ms, ...rest);
+    const id = --last;
+    const end = () => waits.delete(id) && work(...rest);
+    waits.set(id, { ms, end });
+    if (!held.has(ms)) wait(end, ms);
+    return id;
+  };
+  window.clearTimeout = (id) => waits.delete(id) || stop(id);
+  window.fetch = async (place, ...more) => {
+    if (!String(place).endsWith("/summary")) return ask(place, ...more);
+    underWay.questions += 1;
+    try {
+      const response = await ask(place, ...more);
+      return new Response(await response.text(), response);
+    } finally {
+      underWay.questions -= 1;
+    }
+  };
+}
+""".replace("HELD", json.dumps([LOST, GIVEN_UP])).replace("KNOWN", json.dumps([REREAD, LOST, GIVEN_UP]))
+_HOLD = "underWay.held.add(arguments[0])"
+_PASS = "for (const { ms, end } of [...underWay.waits.values()]) if (ms === arguments[0]) end()"
+_AT_REST = f"return !underWay.questions && ![...underWay.waits.values()].some(({{ ms }}) => ms === {REREAD})"
 _ANGULAR, _ANGULARJS = "/eg2/en-US/staff/circ/patron", "/eg/staff/circ/patron"
 CLIENTS = {"Angular": _ANGULAR, "AngularJS": _ANGULARJS, "Angular 3.11": _ANGULAR, "AngularJS 3.11": _ANGULARJS}
 """The path of patrons' pages in each staff client, newest and oldest."""
@@ -145,7 +180,7 @@ class Desk:
         self.gate = gate
         self._service_url = service_url
         self._release: str | None = None
-        self.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": page_time.SCRIPT})
+        self.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _TIME})
         self.service_up()
 
     def begin(self) -> None:
@@ -292,16 +327,16 @@ class Desk:
 
     def _is_at_rest(self) -> bool:
         """Twice, because the changes of a frame may cause another look."""
-        return all(self.framed() or self.run(page_time.AT_REST) for _ in range(2))
+        return all(self.framed() or self.run(_AT_REST) for _ in range(2))
 
     def hold(self, wait: int) -> None:
         """From now on, keep timers of so many milliseconds from firing on this page, except by :meth:`let_pass`."""
-        self.run(page_time.HOLD, wait)
+        self.run(_HOLD, wait)
 
     def let_pass(self, wait: int) -> None:
         """Fire the timers of so many milliseconds that start before the next frame."""
         self.framed()
-        self.run(page_time.PASS, wait)
+        self.run(_PASS, wait)
 
     def click(self, selector: str) -> None:
         self.run("document.querySelector(arguments[0]).click()", selector)

@@ -21,11 +21,9 @@ from support.fault_proxy import Call, Fault, FaultProxy, HeldCalls
 from support.gateway_time import GatewayTime
 from support.web_caller import API, Clock, MakeApp, bearer, client_of, cookie, end_session, served, session, settings_of
 
-from evergreen_groups.changes import Changer, JournalStep, StepState
-from evergreen_groups.changes.journal import Journal
+from evergreen_groups.changes import Changer
 from evergreen_groups.changes.reasons import TIMED_OUT, UNREADABLE
 from evergreen_groups.errors import StateUnavailableError
-from evergreen_groups.render.desk.outcome import explain_open_step, explain_step
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.settings.sections import DeskSettings
@@ -603,19 +601,6 @@ def test_a_service_that_ends_finishes_the_step_at_hand(
     assert followed(restarted, rest).body["done"]
 
 
-def test_a_session_that_ends_in_the_middle(desk: DeskCaller, sandbox: Sandbox, gate: HeldCalls) -> None:
-    token = desk.headers["Authorization"].split()[1]
-    id = desk.apply(desk.planned("move", *MANY, target=1007)).body["id"]
-    gate.wait_for()
-    end_session(sandbox.url, token)
-    gate.let_go()
-    desk.headers["Authorization"] = f"Bearer {session(sandbox.url, username='consortium_staff')}"
-    ended = followed(desk, id)
-    assert ended.states[:2] == ["done"] * 2
-    assert set(ended.states[3:]) <= {"planned", "not done"}
-    assert not ended.body["done"]
-
-
 def test_an_unexpected_error_is_logged(desk: DeskCaller, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     """An error in a change that no request waits for is logged, but only by its type."""
     runs = app.extensions["evergreen-groups"].change_runs
@@ -643,22 +628,13 @@ class TestTheTimeForARequest:
     def late(self, proxy: FaultProxy, method: str) -> None:
         proxy.decide = lambda call: Fault.LATE_ANSWER if call.method == method else Fault.NONE
 
-    def journaled(self, app: Flask) -> JournalStep:
-        """Return the first step of the only change."""
-        (entry,) = Journal(app.extensions["evergreen-groups"].state.database).entries()
-        return entry.steps[0]
-
     def test_before_anything_is_sent(self, desk: DeskCaller, app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> None:
         plan = desk.planned("move", 1052, target=1007)
         self.late(proxy, self.READ)
         answer = desk.apply(plan)
         assert (answer.status, answer.states) == (200, ["not done"]), answer.body
         assert answer.body["steps"][0]["reason"] == str(TIMED_OUT)
-        step = self.journaled(app)
-        assert (step.state, step.reason, step.reason.code) == (StepState.NOT_DONE, TIMED_OUT, "no-time")
-        why = explain_step(step, {}, approved=False)
-        assert why.text == "Evergreen didn't answer in time"
-        assert "Try again" in why.advice
+        assert answer.body["steps"][0]["code"] == "no-time"
         assert UPDATE not in proxy.seen
         proxy.decide = lambda call: Fault.NONE
         assert desk.apply(desk.planned("move", 1052, target=1007)).body["done"]
@@ -669,9 +645,7 @@ class TestTheTimeForARequest:
         answer = desk.apply(plan, "k")
         assert (answer.status, answer.states) == (200, ["sending", "planned"]), answer.body
         assert answer.body["steps"][0]["reason"] == str(UNREADABLE)
-        step = self.journaled(app)
-        assert (step.state, step.reason, step.reason.code) == (StepState.SENDING, UNREADABLE, "not-certain")
-        assert explain_open_step(step).advice == "Don't repeat it: the result will be checked automatically."
+        assert answer.body["steps"][0]["code"] == "not-certain"
         assert group_of(sandbox, 1052) == 1002, "the ILS has done it"
         proxy.decide = lambda call: Fault.NONE
         looked_at = desk.change(answer.body["id"])

@@ -6,7 +6,6 @@ import io
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,17 +17,13 @@ from support.report_samples import sample_report
 from support.web_caller import MakeApp, bearer, client_of, cookie, session, settings_of
 
 from evergreen_groups.client import Client
-from evergreen_groups.nightly import named_job
-from evergreen_groups.nightly.mailing import messages
 from evergreen_groups.nightly.output import Readers, publish
-from evergreen_groups.policy import Limit
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.pages import ANGULAR
 from evergreen_groups.render.report import render, write_file
 from evergreen_groups.report import Criteria
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
-from evergreen_groups.settings import reading as load
 from evergreen_groups.settings.sections import ClientSettings, DeskSettings, LanguageSettings
 from evergreen_groups.state import RunOutcome, RunStatus, State, write_run_status
 from evergreen_groups.web import PREFIX
@@ -427,40 +422,6 @@ class TestNamedReports:
         there, elsewhere = (caller.get(f"{self.ADDRESS}/{name}/latest") for name in ("high", "nothing"))
         assert (there.status_code, there.data) == (elsewhere.status_code, elsewhere.data)
         assert there.status_code == 401
-
-    def test_the_button_of_the_mail_leads_there(
-        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client
-    ) -> None:
-        origin = "https://ils.example.org"
-        config = tmp_path / "config.toml"
-        config.write_text(
-            f"""
-[gateway]
-url = "{sandbox.url}"
-username = "consortium_staff"
-[mail]
-sender = "groups@library.example"
-[[reports]]
-name = "high"
-min_total = 40
-output = "{tmp_path / "high"}"
-split = "library"
-recipients = {{"HARBOR" = ["desk@library.example"]}}
-link = "{origin}{self.ADDRESS}/high/latest/{{library}}"
-"""
-        )
-        settings = load.load(config, {})
-        job = named_job(settings.reports[0], settings, limit=None, mails=True)
-        assert job.mail is not None
-        report = client.report(replace(job.criteria, limit=Limit()))
-        publish(report, tmp_path / "high")
-        (letter,) = messages(report, job.mail)
-        page = letter.get_body(("html",))
-        assert page is not None
-        (address,) = set(re.findall(rf'href="{origin}([^"]+)"', page.get_content()))
-        headers = {**cookie(session(sandbox.url, username="harbor_desk")), **NAVIGATION}
-        answer = client_of(make_app(settings)).get(address, headers=headers)
-        assert answer.text == (tmp_path / "high" / "latest" / "HARBOR.html").read_text("utf-8")
 
 
 class TestAfterARunThatFailed:

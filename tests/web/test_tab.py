@@ -14,8 +14,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from selenium.webdriver.common.keys import Keys
-from support.desk_browser import CLIENTS, TIMEOUT, Desk, kind, look
-from support.page_time import LOST
+from support.desk_browser import CLIENTS, LOST, TIMEOUT, Desk, kind, look
 
 from evergreen_groups.settings.sections import DeskSettings
 
@@ -182,10 +181,6 @@ def test_it_goes_with_the_tab_and_comes_back_with_it(tab: Tab) -> None:
     assert len(tab.page.asked) == 2
     tab.desk.run("history.back()")
     tab.shows(1017)
-
-
-def test_from_one_patrons_group_to_anothers(tab: Tab) -> None:
-    tab.open()
     tab.desk.go(tab.client, 1007, "group")
     tab.shows(1007)
     tab.desk.run("history.back()")
@@ -281,15 +276,9 @@ def test_a_scanner_types_into_the_page(tab: Tab) -> None:
     tab.desk.until(lambda: tab.inside("page.querySelector('#said')?.innerText") == "Scanned: 20000000001007")
     tab.shows(1017)
     tab.has_the_focus()
+    tab.loses_the_focus()
     tab.desk.press("5", Keys.ENTER)
     tab.desk.until(lambda: tab.inside("page.querySelector('#said')?.innerText") == "Scanned: 5")
-
-
-def test_a_scan_while_nothing_has_the_focus(tab: Tab) -> None:
-    tab.open()
-    tab.loses_the_focus()
-    tab.desk.press("20000000001007", Keys.ENTER)
-    tab.desk.until(lambda: tab.inside("page.querySelector('#said')?.innerText") == "Scanned: 20000000001007")
 
 
 def test_whoever_is_typing_elsewhere_goes_on(tab: Tab) -> None:
@@ -326,30 +315,31 @@ def test_the_clients_shortcuts_work_in_the_frame(tab: Tab) -> None:
     assert pressed == [["F3", 114, False], ["k", 75, True]]
 
 
-@pytest.mark.parametrize(("link", "place"), [("checkout", "1015/checkout"), ("bills", "1015/bills")])
-def test_links_navigate_the_client_without_reloading_it(tab: Tab, link: str, place: str) -> None:
+@pytest.mark.parametrize(
+    ("link", "place", "reloads"),
+    [
+        ("checkout", "1015/checkout", False),
+        ("bills", "1015/bills", False),
+        ("other", "1007/group", False),
+        ("clone", "register/clone/1015", True),
+    ],
+)
+def test_links_navigate_the_client_and_reload_it_only_for_its_other_pages(
+    tab: Tab, link: str, place: str, reloads: bool
+) -> None:
     tab.open()
     tab.desk.run("window.sameClient = true")
     tab.inside(f"page.getElementById('{link}').click()")
-    tab.desk.until(lambda: tab.desk.browser.current_url.endswith(f"{CLIENTS[tab.client]}/{place}"))
-    tab.desk.panel_of(1015)
+    tab.desk.until(lambda: tab.desk.browser.current_url.endswith(f"/staff/circ/patron/{place}"))
+    if reloads:
+        return
+    if link == "other":
+        tab.shows(1007)
+    else:
+        tab.desk.panel_of(1015)
+        assert tab.state is None
+    assert tab.desk.browser.current_url.endswith(f"{CLIENTS[tab.client]}/{place}")
     assert tab.desk.run("return window.sameClient")
-    assert tab.state is None
-
-
-def test_another_patrons_group_opens_in_that_patrons_tab(tab: Tab) -> None:
-    tab.open()
-    tab.desk.run("window.sameClient = true")
-    tab.inside("page.getElementById('other').click()")
-    tab.shows(1007)
-    assert tab.desk.browser.current_url.endswith(f"{CLIENTS[tab.client]}/1007/group")
-    assert tab.desk.run("return window.sameClient")
-
-
-def test_other_pages_of_the_client_are_loaded_in_the_frames_place(tab: Tab) -> None:
-    tab.open()
-    tab.inside("page.getElementById('clone').click()")
-    tab.desk.until(lambda: tab.desk.browser.current_url.endswith("/staff/circ/patron/register/clone/1015"))
 
 
 def test_the_frame_is_as_high_as_its_page(tab: Tab) -> None:
