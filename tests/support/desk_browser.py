@@ -73,7 +73,7 @@ BETWEEN = (
 
 def kind(client: str) -> str:
     """Return ``Angular`` or ``AngularJS``, for any release or a path."""
-    return "Angular" if client.startswith("/eg2/") else client.partition(" ")[0]
+    return {"/eg2": "Angular", "/eg/": "AngularJS"}.get(client[:4], client.partition(" ")[0])
 
 
 # What is visible of the panel; the patron is the one whose figures it shows.

@@ -63,6 +63,11 @@ def a_member_unfolded(page: PageDesk) -> None:
 
 
 @state
+def a_members_page(page: PageDesk) -> None:
+    opened(page, "/members/1016", "h1")
+
+
+@state
 def a_plan_with_warnings(page: PageDesk) -> None:
     scanned(page, card(WHITFIELD), "#warnings")
 

@@ -11,7 +11,7 @@ from flask import Flask
 from support.change_ids import number_of
 from support.circulators import change_rows, take_away
 from support.desk_caller import caller_of, group_of, leads
-from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, agreed, as_text, card, scanned, selected
+from support.desk_page import GROUP, ClerkNamed, DeskClerk, agreed, as_text, card, scanned, selected
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.web_caller import PASSWORD, MakeApp, client_of, settings_of
 
@@ -29,14 +29,6 @@ NGUYEN, LAN, WHITFIELD, THOMAS, RUTH, HALLORAN = 1017, 1018, 1036, 1037, 1038, 1
 NEEDS_APPROVAL = "Changes to this group need a supervisor's approval."
 HIDDEN = "The patron may belong to a library whose patrons your login can't see."
 OLD_CARD, ITS_OWNER = "20000000901049", 1049
-
-
-def words_of(page: DeskPage) -> int:
-    """Count the words of a plan that a clerk sees before unfolding anything, without names, barcodes and amounts."""
-    shown = [page.tree.find(".//h1"), page.tree.get_element_by_id("main")]
-    for node in page.tree.xpath("//details/*[not(self::summary)] | //*[contains(@class, 'spoken')] | //bdi"):
-        node.drop_tree()
-    return len([word for node in shown for word in re.findall(r"[^\W\d]+", as_text(node))])
 
 
 class TestMovingSomebodyIn:
@@ -70,7 +62,6 @@ class TestMovingSomebodyIn:
         assert plan.default == "enter"
         assert "press Enter to move" in plan.text
         assert plan.send("/change", ("do", "look")).heading == plan.heading, "Look up without a card"
-        assert words_of(plan) <= 60
 
     def test_several_cards_make_one_change(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         first = scanned(clerk.open(NGUYEN), card(THOMAS))
@@ -369,13 +360,6 @@ class TestUndo:
         assert group_of(sandbox, RUTH) == 1009
         entries = clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")
         assert [bool(entry.xpath(".//form")) for entry in entries] == [True, False, False]
-
-    def test_from_the_recent_changes(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
-        recent = clerk.open(NGUYEN, "/history")
-        assert "Whitfield, Ruth: from Whitfield, Grace's group (1009) to this group" in recent.text
-        assert "Undone" in recent.send("/undo").outcome
-        assert group_of(sandbox, RUTH) == 1009
 
     def test_changes_that_move_no_one_belong_to_the_group(self, clerk: DeskClerk) -> None:
         agreed(selected(clerk.open(WHITFIELD), "lead", THOMAS))

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from support.bills_and_items import ELM, bill
 from support.circulators import change_rows, take_away
-from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, agreed, card, scanned, selected
+from support.desk_page import GROUP, DeskClerk, DeskPage, agreed, card, scanned, selected
 from support.fault_proxy import Fault, FaultProxy
 from support.recorded_nights import record_nights
 from support.web_caller import MakeApp, client_of, settings_of
@@ -79,13 +79,6 @@ class TestTheList:
         sandbox._store.insert("ausp", {"usr": LAN, "org_unit": 1, "standing_penalty": 25, "staff": 2})
         for patron in (MINH, WHITFIELD, 1039, 1001, 1013, 1049):
             is_translated(clerk.open(patron))
-
-    def test_beside_hidden_members(self, clerk_named: ClerkNamed, is_translated: Check, sandbox: Sandbox) -> None:
-        change_rows(sandbox, "UPDATE au SET home_ou = ? WHERE id = ?", ELM, LAN)
-        clerk = clerk_named("harbor_desk")
-        clerk.headers["Accept-Language"] = "ar-XB"
-        is_translated(clerk.open(MINH))
-        is_translated(selected(clerk.open(MINH), "remove", MINH))
 
     def test_searched_and_found_empty(self, clerk: DeskClerk, is_translated: Check, sandbox: Sandbox) -> None:
         change_rows(sandbox, "UPDATE au SET usrgroup = 1004 WHERE id BETWEEN 1001 AND 1015")
@@ -175,11 +168,6 @@ class TestWhatGoesWrong:
     def test_the_session_has_ended(self, clerk: DeskClerk, is_translated: Check) -> None:
         clerk.headers.pop("Cookie", None)
         is_translated(clerk.open(MINH))
-
-    def test_the_ils_is_gone(self, clerk: DeskClerk, is_translated: Check, proxy: FaultProxy) -> None:
-        plan = scanned(clerk.open(MINH), card(RUTH))
-        proxy.decide = lambda call: Fault.DROP_REQUEST
-        is_translated(agreed(plan))
 
     def test_a_form_of_another_session(self, clerk: DeskClerk, is_translated: Check) -> None:
         is_translated(clerk.post(f"{GROUP.format(MINH)}/plan", [("form", "no"), ("action", "join")]))
