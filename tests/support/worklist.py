@@ -106,6 +106,11 @@ class Worklist:
         self.until(self.is_closed)
         self.desk.framed()
 
+    def add_entry(self, group: int, outcome: str, note: str = "") -> None:
+        self.follow_up(group)
+        self.type("note", note)
+        self.save_entry(outcome)
+
     def row(self, group: int) -> str:
         """Return what the list says was agreed with a group."""
         button = f".follow-up button[value='{group}']"

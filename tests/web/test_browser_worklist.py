@@ -107,8 +107,7 @@ def test_two_keys_save_an_entry_and_the_focus_returns_to_the_list(page: Worklist
     assert ", by phone · Not reached" in page.row(first)
     page.choose("to-do")
     for group in page.listed():
-        page.follow_up(group)
-        page.save_entry("closed")
+        page.add_entry(group, "closed")
     assert page.text("#shown") == "Nothing to do here. Waiting and closed groups are under “All follow-ups”."
 
 
@@ -127,9 +126,7 @@ def test_several_groups_get_the_same_entry(page: Worklist) -> None:
 
 def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
     group = page.listed()[0]
-    page.follow_up(group)
-    page.type("note", "typo")
-    page.save_entry("contacted phone")
+    page.add_entry(group, "contacted phone", "typo")
     page.choose("waiting")
     page.follow_up(group)
     page.desk.click("dialog .entries button")
@@ -160,9 +157,7 @@ def test_the_second_of_two_people_sees_the_first_ones_entry_before_saving(page: 
     ours = page.browser.current_window_handle
     page.browser.switch_to.new_window("tab")
     page.open()
-    page.follow_up(group)
-    page.type("note", "theirs")
-    page.save_entry("promised email")
+    page.add_entry(group, "promised email", "theirs")
     page.browser.close()
     page.browser.switch_to.window(ours)
     page.save("no-answer phone")
@@ -312,9 +307,7 @@ def test_closed_before_the_answer_came_nothing_typed_is_lost(page: Worklist) -> 
 @pytest.mark.parametrize("width", [1280, 1000, 390])
 def test_axe_finds_nothing_and_nothing_sticks_out(page: Worklist, width: int) -> None:
     group = page.listed()[0]
-    page.follow_up(group)
-    page.type("note", "x" * 300)
-    page.save_entry("promised phone")
+    page.add_entry(group, "promised phone", "x" * 300)
     for scheme in ("light", "dark"):
         look(page.browser, width, scheme, mobile=width < 500)
         page.open()
@@ -352,8 +345,7 @@ def is_shown(page: Worklist, selector: str) -> bool:
 
 def test_on_paper_there_is_what_was_agreed_and_no_controls(page: Worklist) -> None:
     group = page.listed()[0]
-    page.follow_up(group)
-    page.save_entry("promised phone")
+    page.add_entry(group, "promised phone")
     page.choose("")
     look(page.browser, 1280, medium="print")
     assert is_shown(page, ".agreed")
@@ -414,8 +406,7 @@ class TestLetters:
 
     def test_groups_that_the_filters_hide_get_no_letter(self, page: Worklist) -> None:
         first, second, *_ = page.listed()
-        page.follow_up(first)
-        page.save_entry("contacted phone")
+        page.add_entry(first, "contacted phone")
         page.choose("")
         page.select(first, second)
         page.choose("to-do")

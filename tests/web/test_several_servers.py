@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 import requests
 from flask import Flask
 from support.command import Command
-from support.desk_caller import NEW_GROUP, caller_of, plan_body
+from support.desk_caller import NEW_GROUP, Answer, DeskCaller, caller_of
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.follow_ups import record_report
 from support.postgresql import Cluster, own_cluster, shared_cluster
@@ -54,6 +54,17 @@ class Servers:
         return requests.post(address, json=event, headers={SECRET_HEADER: SECRET}, timeout=60)
 
 
+@contextmanager
+def started(directory: Path, proxy: FaultProxy, config: str, **environ: str) -> Iterator[str]:
+    """Yield the address of a service in a process of its own."""
+    directory.mkdir()
+    command = Command(directory, proxy.url)
+    command.environ |= {"STATE_DIRECTORY": str(directory / "state"), **environ}
+    command.config.write_text(config)
+    with serving(command, "serve", "--port", "0") as (_, _, address):
+        yield address
+
+
 @pytest.fixture
 def servers(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> Iterator[Servers]:
     with ExitStack() as stack:
@@ -63,13 +74,7 @@ def servers(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> Iterator[Ser
         secret = tmp_path / "secret"
         secret.write_text(SECRET)
         secret.chmod(0o600)
-        addresses = []
-        for machine in ("one", "two", "three"):
-            (tmp_path / machine).mkdir()
-            command = Command(tmp_path / machine, proxy.url)
-            command.environ["STATE_DIRECTORY"] = str(tmp_path / machine / "state")
-            command.config.write_text(
-                f"""
+        config = f"""
 [state]
 database = "{cluster.url(name)}"
 [redis]
@@ -81,9 +86,7 @@ secret_file = "{secret}"
 recalculate = true
 deadline = 120
 """
-            )
-            _, _, address = stack.enter_context(serving(command, "serve", "--port", "0"))
-            addresses.append(address)
+        addresses = [stack.enter_context(started(tmp_path / one, proxy, config)) for one in ("one", "two", "three")]
         yield Servers(addresses, cluster, cluster.url(name))
 
 
@@ -235,67 +238,51 @@ class TestASilentDatabase:
 AHEAD, BEHIND = 3 * 24 * 3600, -20 * 60
 
 
-class Desk:
-    """A desk that can send each request to either server."""
+class RemoteCaller(DeskCaller):
+    """Calls the API of a service in another process."""
 
-    def __init__(self, ahead: str, behind: str, token: str) -> None:
-        self.ahead, self.behind, self._headers = ahead, behind, bearer(token)
+    def __init__(self, url: str, token: str) -> None:
+        self._url, self.headers = url, bearer(token)
 
-    def plan(self, server: str, action: str, *patrons: int) -> str:
-        return str(self._send(server, "plans", plan_body(action, *patrons))["id"])
-
-    def apply(self, server: str, plan: str) -> dict[str, Any]:
-        return self._send(server, "changes", {"plan": plan}, plan)
-
-    def states(self, server: str, change: int) -> list[str]:
-        answer = requests.get(f"{server}{API}/changes/{change}", headers=self._headers, timeout=60)
-        return [step["state"] for step in answer.json()["steps"]]
-
-    def _send(self, server: str, path: str, body: object, key: str = "") -> dict[str, Any]:
-        headers = {**self._headers, "Idempotency-Key": key}
-        answer = requests.post(f"{server}{API}/{path}", json=body, headers=headers, timeout=60)
-        assert answer.ok, answer.text
-        return dict(answer.json())
+    def send(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
+        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        answer = requests.request(method, f"{self._url}{API}/{path}", json=body, headers=sent, timeout=60)
+        return Answer(answer.status_code, answer.json(), answer.headers)
 
 
 @pytest.fixture
-def desk(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> Iterator[Desk]:
-    cluster = shared_cluster()
+def desks(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> Iterator[list[RemoteCaller]]:
+    """One session at a server that is ahead, and at one that is behind."""
+    cluster, token = shared_cluster(), session(sandbox.url, username="consortium_staff")
     with cluster.database() as name, ExitStack() as stack:
-        servers = []
-        for seconds in (AHEAD, BEHIND):
-            directory = tmp_path / str(seconds)
-            directory.mkdir()
-            command = Command(directory, proxy.url)
-            command.config.write_text(f'[state]\ndatabase = "{cluster.url(name)}"\n')
-            command.environ |= {"STATE_DIRECTORY": str(directory / "state"), **clock_ahead(seconds)}
-            _, _, address = stack.enter_context(serving(command, "serve", "--port", "0"))
-            servers.append(address)
-        yield Desk(*servers, session(sandbox.url, username="consortium_staff"))
+        config = f'[state]\ndatabase = "{cluster.url(name)}"\n'
+        servers = [started(tmp_path / f"{by}", proxy, config, **clock_ahead(by)) for by in (AHEAD, BEHIND)]
+        yield [RemoteCaller(stack.enter_context(server), token) for server in servers]
 
 
-@pytest.mark.parametrize("sender", ["ahead", "behind"])
-def test_a_removal_that_comes_in_late_is_not_sent_twice(desk: Desk, proxy: FaultProxy, sender: str) -> None:
-    first, second = (desk.ahead, desk.behind) if sender == "ahead" else (desk.behind, desk.ahead)
+@pytest.mark.parametrize("ahead_first", [True, False])
+def test_a_removal_that_comes_in_late_is_not_sent_twice(
+    desks: list[RemoteCaller], proxy: FaultProxy, ahead_first: bool
+) -> None:
+    first, second = desks if ahead_first else desks[::-1]
     proxy.decide = lambda call: Fault.HELD_REQUEST if call.method == NEW_GROUP else Fault.NONE
-    change = desk.apply(first, desk.plan(first, "remove", 1052))
+    change = first.apply(first.planned("remove", 1052)).body["id"]
     proxy.decide = lambda call: Fault.NONE
-    assert desk.states(second, change["id"])[0] == "sending"
-    again = desk.apply(second, desk.plan(second, "remove", 1052))
-    assert again["steps"][0]["state"] == "not done"
+    assert second.change(change).states[0] == "sending"
+    assert second.apply(second.planned("remove", 1052)).states[0] == "not done"
     proxy.let_go()
-    assert desk.states(second, change["id"])[0] == "done"
-    assert desk.states(first, change["id"])[0] == "done"
+    assert second.change(change).states[0] == first.change(change).states[0] == "done"
     assert proxy.seen.count(NEW_GROUP) == 1
 
 
-def test_a_sender_that_is_behind_knows_its_own_change(desk: Desk, proxy: FaultProxy) -> None:
+def test_a_sender_that_is_behind_knows_its_own_change(desks: list[RemoteCaller], proxy: FaultProxy) -> None:
+    _, behind = desks
     proxy.decide = lambda call: Fault.DROP_ANSWER if call.method == NEW_GROUP else Fault.NONE
-    change = desk.apply(desk.behind, desk.plan(desk.behind, "remove", 1052))
-    assert change["steps"][0]["state"] == "done"
+    assert behind.apply(behind.planned("remove", 1052)).states[0] == "done"
 
 
-def test_plans_outlive_a_plan_of_a_server_that_is_ahead(desk: Desk) -> None:
-    plan = desk.plan(desk.behind, "lead", 1052)
-    desk.plan(desk.ahead, "lead", 1002)
-    assert desk.apply(desk.ahead, plan)["done"]
+def test_plans_outlive_a_plan_of_a_server_that_is_ahead(desks: list[RemoteCaller]) -> None:
+    ahead, behind = desks
+    plan = behind.planned("lead", 1052)
+    ahead.planned("lead", 1002)
+    assert ahead.apply(plan).body["done"]
