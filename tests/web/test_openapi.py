@@ -164,8 +164,3 @@ def test_what_is_refused_as_an_event_is_none_by_it(caller: FlaskClient, change: 
     event = {"event": 1, "hook": "au.updated", "patron": 1001, **change}
     assert not validator({"$ref": "#/components/schemas/EventBody"}).is_valid(event)
     assert caller.post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET}).status_code == 400
-
-
-def test_the_state_of_the_service_keeps_to_it(caller: FlaskClient) -> None:
-    for path in ("/healthz", "/readyz"):
-        check_answer("GET", path, 200, caller.get(f"{PREFIX}{path}").get_json())

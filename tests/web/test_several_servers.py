@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from flask import Flask
+from support.clerk_runs import town
 from support.command import Command
 from support.desk_caller import NEW_GROUP, Answer, DeskCaller, caller_of
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.follow_ups import record_report
-from support.postgresql import Cluster, own_cluster, shared_cluster
+from support.postgresql import Cluster, shared_cluster
 from support.recalculations import recalculates
 from support.redis_server import RedisServer
 from support.service_process import serving
@@ -39,8 +39,7 @@ RATE_LIMIT = 1  # per minute: higher limits have windows of seconds, too short f
 class Servers:
     """The addresses of three services, used in turn, and of their ``database``."""
 
-    def __init__(self, addresses: list[str], cluster: Cluster, database: str) -> None:
-        self.cluster = cluster
+    def __init__(self, addresses: list[str], database: str) -> None:
         self.database = database
         self.addresses = addresses
         self._next = cycle(addresses)
@@ -68,7 +67,7 @@ def started(directory: Path, proxy: FaultProxy, config: str, **environ: str) -> 
 @pytest.fixture
 def servers(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> Iterator[Servers]:
     with ExitStack() as stack:
-        cluster = stack.enter_context(own_cluster())
+        cluster = shared_cluster()
         name = stack.enter_context(cluster.database())
         counters = stack.enter_context(RedisServer(tmp_path))
         secret = tmp_path / "secret"
@@ -87,7 +86,7 @@ recalculate = true
 deadline = 120
 """
         addresses = [stack.enter_context(started(tmp_path / one, proxy, config)) for one in ("one", "two", "three")]
-        yield Servers(addresses, cluster, cluster.url(name))
+        yield Servers(addresses, cluster.url(name))
 
 
 def test_each_event_is_taken_once(servers: Servers, sandbox: Sandbox, proxy: FaultProxy) -> None:
@@ -149,23 +148,6 @@ def test_of_entries_saved_at_once_one_is_first_at_all_servers(
     read = [servers.get(path, token).json() for token in tokens[18:]]
     assert read[0] == read[1] == read[2]
     assert read[0]["counts"]["waiting"] == 2
-
-
-def test_without_the_database_the_desks_go_on_and_events_are_told_to_come_back(
-    servers: Servers, sandbox: Sandbox
-) -> None:
-    token = bearer(session(sandbox.url, username="harbor_desk"))
-    assert servers.event(51).status_code == 200
-    servers.cluster.stop("immediate")
-    assert servers.get(f"{API}/patrons/1001/summary", token).status_code == 200
-    for _ in range(3):
-        failed = servers.event(52)
-        assert failed.status_code >= 500
-        document = json.loads(failed.text)
-        assert "PostgreSQL" in document["detail"] or "database" in document["detail"]
-    servers.cluster.run_server()
-    answers = [servers.event(number) for number in (51, 52, 52)]
-    assert [answer.json()["replayed"] for answer in answers] == [True, False, True]
 
 
 NGUYEN, WHITFIELD = 1017, 1036
@@ -286,3 +268,25 @@ def test_plans_outlive_a_plan_of_a_server_that_is_ahead(desks: list[RemoteCaller
     plan = behind.planned("lead", 1052)
     ahead.planned("lead", 1002)
     assert ahead.apply(plan).body["done"]
+
+
+SEQUENCES = 24
+
+
+def test_three_services_that_are_killed() -> None:
+    with town(3, SEQUENCES, database="postgresql") as place:
+        errors = list(chain.from_iterable(place.sequence(number, kill=0.5, outage=0.05) for number in range(SEQUENCES)))
+        assert errors == []
+        assert place.kills > 0
+        assert place.tally.changes > SEQUENCES
+        assert place.tally.undone > 0
+        assert place.tally.faults.total() > 0
+        assert "a bug:" not in place.servers.errors
+
+
+def test_one_service_with_faults() -> None:
+    with town(1, SEQUENCES, database="sqlite") as place:
+        errors = list(chain.from_iterable(place.sequence(number, kill=0.1) for number in range(SEQUENCES)))
+        assert errors == []
+        assert place.tally.changes > SEQUENCES
+        assert "a bug:" not in place.servers.errors
