@@ -16,14 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fault_proxy import FaultProxy
 from support.redis_server import RedisServer
-from support.web_caller import Clock, end_session, session
+from support.web_caller import API, Clock, MakeApp, bearer, client_of, end_session, session, settings_of
 
 import evergreen_groups.state.shared_counters as shared_counters
 from evergreen_groups.errors import ConfigurationError, NoSessionError, UnexpectedAnswerError, UnreachableError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, ReferenceData
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import PolicySettings
+from evergreen_groups.settings import PolicySettings, ServeSettings
+from evergreen_groups.settings.sections import RedisSettings
 from evergreen_groups.state import counter_store
 from evergreen_groups.web import admission
 from evergreen_groups.web.admission import (
@@ -388,6 +389,23 @@ class TestTogether:
             refusal = refused(limit, "together")
             assert 0 < (refusal.retry_after or 0) <= 60
             limit.take(f"apart {limits.index(limit)}")
+
+    def test_services_share_their_limits(
+        self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+    ) -> None:
+        with RedisServer(tmp_path) as own:
+            # Higher limits have windows of seconds, too short for a busy machine.
+            settings = settings_of(proxy.url, serve=ServeSettings(rate_limit=1), redis=RedisSettings(url=own.url))
+            services = [client_of(make_app(settings)) for _ in range(3)]
+            known, new = (bearer(session(sandbox.url, username=name)) for name in ("harbor_desk", "admin"))
+            address = f"{API}/patrons/1001/block"
+            for headers, first in ((known, 200), (bearer("0" * 32), 401)):
+                assert [one.get(address, headers=headers).status_code for one in services * 2] == [first] + [429] * 5
+            before = len(proxy.seen)
+            answers = [one.get(address, headers=new) for one in services]
+            assert [answer.status_code for answer in answers] == [429] * 3, "a stranger was there a moment ago"
+            assert all("Retry-After" in answer.headers for answer in answers)
+            assert len(proxy.seen) == before, "the ILS isn't asked"
 
     def test_a_wait_imposed_by_one_server_counts_on_the_next(self, server: RedisServer) -> None:
         first, second = (RetryTimes(Counters(counter_store(server.url, PASSWORD))) for _ in range(2))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -93,41 +92,6 @@ def test_it_keeps_to_its_description(
         case.validate_response(response, checks=CHECKS)
 
     try_it()
-
-
-def test_entries_of_listed_groups_keep_to_their_description(schema: BaseSchema, sandbox: Sandbox, state: State) -> None:
-    """Most entries that Schemathesis makes up are refused, so what they refer to, and often more, is set."""
-    record_report(state, sandbox.url)
-    path = "/api/v1/follow-ups"
-    reading, saving = schema[path]["GET"], schema[path]["POST"]
-    headers = bearer(session(sandbox.url, username="consortium_staff"))
-    statuses: Counter[int] = Counter()
-
-    def call(case: Any) -> Any:
-        response = case.call(headers=headers)
-        case.validate_response(response, checks=CHECKS)
-        return response
-
-    @EVERY_TIME
-    @given(data=st.data())
-    def try_it(data: st.DataObject) -> None:
-        groups = call(reading.Case(query={})).json()["groups"]
-        case: Any = data.draw(saving.as_strategy(generation_mode=GenerationMode.POSITIVE))
-        case.body["report"], case.headers["Idempotency-Key"] = "", f"{statuses.total()}"
-        del case.body["entries"][len(groups) :]
-        # Numbers to choose by, because what is there differs if an example is repeated.
-        first, mended = data.draw(st.integers(0, 99)), data.draw(st.integers(0, 3)) > 0
-        for group, entry in zip(groups[first % len(groups) :] + groups, case.body["entries"], strict=False):
-            earlier = [None, *(one["id"] for one in group["entries"] if not one["deleted"])]
-            entry |= {"group": group["group"], "seen": group["seen"], "corrects": earlier[first % len(earlier)]}
-            entry["deletes"] = data.draw(st.booleans()) and entry["corrects"] is not None
-            if mended:
-                entry |= {"how": "phone", "date": None, "remind_on": None, "note": "x"}
-        statuses[call(case).status_code] += 1
-
-    try_it()
-    assert statuses[200] > 10
-    assert statuses[400] > 10
 
 
 NAME = "generated_evergreen_groups"

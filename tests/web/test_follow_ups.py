@@ -140,19 +140,6 @@ def test_a_key_saves_once(desk: DeskCaller, number: int) -> None:
     assert desk.send("POST", PATH, {"entries": [{"group": number, "note": "x"}]}).code == "key-missing"
 
 
-def test_a_correction_and_a_deletion_are_on_record(desk: DeskCaller, number: int) -> None:
-    [entry] = save(desk, {"group": number, **PROMISED}).body["entries"]
-    fixed = save(desk, {"group": number, "seen": entry["revision"], "corrects": entry["id"], "note": "fixed"})
-    [corrected] = fixed.body["entries"]
-    assert corrected["id"] == entry["id"] != corrected["revision"]
-    [found] = group(desk, number)["entries"]
-    assert (found["note"], [one["note"] for one in found["earlier"]]) == ("fixed", ["SECRET by Friday"])
-    save(desk, {"group": number, "seen": corrected["revision"], "corrects": entry["id"], "deletes": True})
-    assert (group(desk, number)["status"], group(desk, number)["entries"][0]["deleted"]) == ("to-do", True)
-    gone = save(desk, {"group": number, "seen": group(desk, number)["seen"], "corrects": entry["id"], "note": "x"})
-    assert (gone.status, gone.code) == (404, "no-such-follow-up-entry")
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -179,6 +166,7 @@ def test_refused_as_a_whole(desk: DeskCaller, number: int) -> None:
     assert save(desk, entry, entry).code == "group-named-twice"
     assert save(desk, entry, {"group": 999_999, "note": "x"}).code == "group-not-listed"
     assert save(desk, entry, report="nowhere").status == 404
+    assert save(desk, {**entry, "corrects": 999}).code == "no-such-follow-up-entry"
     assert group(desk, number)["entries"] == []
 
 
