@@ -156,3 +156,11 @@ def test_a_secret_in_another_alphabet(make_app: MakeApp, sandbox: Sandbox, tmp_p
 def test_none_are_taken_without_a_secret(make_app: MakeApp, sandbox: Sandbox) -> None:
     caller = client_of(make_app(settings_of(sandbox.url)))
     assert caller.post(ADDRESS, json=EVENT, headers={SECRET_HEADER: ""}).status_code == 404
+
+
+def test_over_a_real_connection(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Send an event as Evergreen's reactor does on loopback, and as Apache would forward it for an outside client."""
+    with served(make_app(settings_of(sandbox.url, events=events_settings(tmp_path)))) as url:
+        assert requests.post(url + ADDRESS, json=EVENT, headers=HEADERS, timeout=30).status_code == 200
+        forwarded = {**HEADERS, "X-Forwarded-For": "203.0.113.5"}
+        assert requests.post(url + ADDRESS, json=EVENT, headers=forwarded, timeout=30).status_code == 403

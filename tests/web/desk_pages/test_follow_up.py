@@ -122,6 +122,9 @@ def test_it_stays_with_the_family(clerk: DeskClerk, saved: Saved, recorded: Reco
     assert (line(clerk.open(MINH)), past(clerk)) == ("", [])
     change_rows(sandbox, "UPDATE au SET usrgroup = 5004 WHERE id IN (?, ?)", HUONG, WHITFIELD)
     assert "Promised" in line(clerk.open(WHITFIELD))
+    change_rows(sandbox, "DELETE FROM mbts WHERE usr IN (SELECT id FROM au WHERE usrgroup = 5004)")
+    recorded()
+    assert "Promised" in line(clerk.open(WHITFIELD)), "although the report no longer lists the group"
 
 
 def test_a_merged_group_has_both(clerk: DeskClerk, saved: Saved, sandbox: Sandbox) -> None:
