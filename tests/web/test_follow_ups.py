@@ -46,9 +46,9 @@ def recorded(state: State, sandbox: Sandbox, proxy: FaultProxy) -> dict[int, int
 
 
 @pytest.fixture
-def number(number: int) -> int:
+def number(recorded: dict[int, int]) -> int:
     """A listed group."""
-    return number
+    return next(iter(recorded))
 
 
 @pytest.fixture
