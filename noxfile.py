@@ -52,7 +52,7 @@ OLDER_RELEASES = ("--release", "3.11", "--release", "3.14")
 ROOMS_ON_OLDER_RELEASES = ("gateway", "groups", "changes")
 NIGHT = ("long", "releases", "rust", "replicas", "postgresql", "dependencies")
 """What takes too long for ``.ci/run``, and runs once a day and before a release."""
-AT_THE_DATABASE = ("tests/state", "tests/nightly/test_several_servers.py", "tests/web/test_wrong_clocks.py")
+AT_THE_DATABASE = ("tests/state", "tests/nightly/test_several_servers.py", "tests/web/test_several_servers.py")
 """What is tried on each version of PostgreSQL."""
 LOCK = "requirements.lock"
 """The versions of all development dependencies, with hashes, that a release is built with."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,7 +18,6 @@ from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
-from support import page_time
 from support.web_caller import served, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
@@ -26,6 +25,42 @@ from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import close, create_app
 
 TIMEOUT = 60
+REREAD, LOST, GIVEN_UP = 800, 4_000, 15_000
+"""Milliseconds until the client's figures are at rest, until the group's page is late, and until a request times out.
+"""
+
+# Runs in each new document: some timers of the panel and the tab fire only on a test's command. On a slow machine, a
+# page may take longer than a clerk would wait, and refreshes would interrupt other steps.
+_TIME = """
+window.underWay = { waits: new Map(), held: new Set(HELD), questions: 0 };
+{
+  const { waits, held } = underWay;
+  const [wait, stop, ask] = [setTimeout, clearTimeout, fetch.bind(window)];
+  let last = 0;
+  window.setTimeout = (work, ms, ...rest) => {
+    if (!KNOWN.includes(ms)) return wait(work, ms, ...rest);
+    const id = --last;
+    const end = () => waits.delete(id) && work(...rest);
+    waits.set(id, { ms, end });
+    if (!held.has(ms)) wait(end, ms);
+    return id;
+  };
+  window.clearTimeout = (id) => waits.delete(id) || stop(id);
+  window.fetch = async (place, ...more) => {
+    if (!String(place).endsWith("/summary")) return ask(place, ...more);
+    underWay.questions += 1;
+    try {
+      const response = await ask(place, ...more);
+      return new Response(await response.text(), response);
+    } finally {
+      underWay.questions -= 1;
+    }
+  };
+}
+""".replace("HELD", json.dumps([LOST, GIVEN_UP])).replace("KNOWN", json.dumps([REREAD, LOST, GIVEN_UP]))
+_HOLD = "underWay.held.add(arguments[0])"
+_PASS = "for (const { ms, end } of [...underWay.waits.values()]) if (ms === arguments[0]) end()"
+_AT_REST = f"return !underWay.questions && ![...underWay.waits.values()].some(({{ ms }}) => ms === {REREAD})"
 _ANGULAR, _ANGULARJS = "/eg2/en-US/staff/circ/patron", "/eg/staff/circ/patron"
 CLIENTS = {"Angular": _ANGULAR, "AngularJS": _ANGULARJS, "Angular 3.11": _ANGULAR, "AngularJS 3.11": _ANGULARJS}
 """The path of patrons' pages in each staff client, newest and oldest."""
@@ -37,8 +72,8 @@ BETWEEN = (
 
 
 def kind(client: str) -> str:
-    """Return ``Angular`` or ``AngularJS``, for any release."""
-    return client.partition(" ")[0]
+    """Return ``Angular`` or ``AngularJS``, for any release or a path."""
+    return {"/eg2": "Angular", "/eg/": "AngularJS"}.get(client[:4], client.partition(" ")[0])
 
 
 # What is visible of the panel; the patron is the one whose figures it shows.
@@ -79,6 +114,16 @@ const look = () => {
   requestAnimationFrame(look);
 };
 look();
+"""
+_FLAWS = """
+const [rules, done] = arguments;
+const options = { iframes: false, ...(rules.length ? { runOnly: rules } : {}) };
+const { scrollWidth, clientWidth } = document.documentElement;
+Promise.all(document.getAnimations().map((one) => one.finished)).then(() => axe.run(document, options))
+  .then(({ violations }) => done([
+    ...violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html.slice(0, 200))]),
+    ...(scrollWidth > clientWidth ? ["sticks out"] : []),
+  ]));
 """
 UNFOLDED = "evergreen-groups.members"
 """The key under which the browser remembers that members are unfolded."""
@@ -135,16 +180,29 @@ class Desk:
         self.gate = gate
         self._service_url = service_url
         self._release: str | None = None
-        self.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": page_time.SCRIPT})
+        self.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _TIME})
         self.service_up()
 
-    def begin(self, username: str = "consortium_staff") -> None:
-        """Restore the initial state, with a user logged in."""
+    def begin(self) -> None:
+        """Restore the initial state, in one window, with a user logged in."""
         self.sandbox.reset()
         self.gate.page = None
         self._release = None
         self.service_up()
-        self.log_in(session(self.sandbox.url, username=username))
+        first, *others = self.browser.window_handles
+        for other in others:
+            self.browser.switch_to.window(other)
+            self.browser.close()
+        self.browser.switch_to.window(first)
+        self.run_scripts()
+        self.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+        self.log_in_as("consortium_staff")
+        self.browser.delete_cookie("eg_locale")
+
+    def run_scripts(self, *, run: bool = True) -> None:
+        """Run pages' scripts, or from now on run none."""
+        self.browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not run})
 
     def service_up(self) -> None:
         self.gate.down = False
@@ -172,6 +230,12 @@ class Desk:
             close(self.gate.app)
             self.gate.app = usual
 
+    def log_in_as(self, username: str) -> str:
+        """Begin a session, and return its token."""
+        token = session(self.sandbox.url, username=username)
+        self.log_in(token)
+        return token
+
     def log_in(self, token: str) -> None:
         """Set the staff client's cookie, and reset its choices."""
         self.browser.get(f"{self.sandbox.url}/sandbox/desk/desk.css")
@@ -182,6 +246,19 @@ class Desk:
 
     def have_cookie(self, token: str) -> None:
         self.browser.add_cookie({"name": "eg.auth.token", "value": quote(json.dumps(token), safe=""), "path": "/"})
+
+    def speak(self, language: str) -> None:
+        """Choose a language (tag) for the clients' pages and ours."""
+        self.browser.add_cookie({"name": "eg_locale", "value": language, "path": "/"})
+
+    @contextmanager
+    def in_new_pages(self, script: str) -> Iterator[None]:
+        """Run a script in each new page, before the page's own."""
+        added = self.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        try:
+            yield
+        finally:
+            self.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
     def open(self, client: str, place: str) -> None:
         """Open a page of a client, for example ``1001/checkout``; ``client`` is a name or a path."""
@@ -226,10 +303,6 @@ class Desk:
         """Wait until the client itself has loaded the patron's amounts."""
         self.until(lambda: self.owed() == owed)
 
-    def answered(self, patron: int) -> None:
-        """Wait until the page has the service's response about a patron, and has drawn a frame with it."""
-        self.answered_with(f"/patrons/{patron}/summary")
-
     def answered_with(self, ending: str) -> None:
         """Wait for a response from any URL with this ending, and for a frame."""
         script = (
@@ -254,16 +327,16 @@ class Desk:
 
     def _is_at_rest(self) -> bool:
         """Twice, because the changes of a frame may cause another look."""
-        return all(self.framed() or self.run(page_time.AT_REST) for _ in range(2))
+        return all(self.framed() or self.run(_AT_REST) for _ in range(2))
 
     def hold(self, wait: int) -> None:
         """From now on, keep timers of so many milliseconds from firing on this page, except by :meth:`let_pass`."""
-        self.run(page_time.HOLD, wait)
+        self.run(_HOLD, wait)
 
     def let_pass(self, wait: int) -> None:
         """Fire the timers of so many milliseconds that start before the next frame."""
         self.framed()
-        self.run(page_time.PASS, wait)
+        self.run(_PASS, wait)
 
     def click(self, selector: str) -> None:
         self.run("document.querySelector(arguments[0]).click()", selector)
@@ -316,27 +389,49 @@ class Desk:
         """Set the color scheme of pages opened from now on."""
         self.run("localStorage.setItem('eg.ui.general.colormode', arguments[0])", json.dumps(mode))
 
-    def axe(self) -> Any:
+    def flaws(self, *rules: str) -> list[object]:
+        """Return what axe finds on the page by all or some rules, and whether anything sticks out on the right."""
         self.run(resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8"))
-        return self.browser.execute_async_script("const done = arguments[0]; axe.run().then(done)")
+        return list(self.browser.execute_async_script(_FLAWS, list(rules)))
+
+    def tab_state(self) -> str | None:
+        """Return the state of the group's page in the client's tab, or None if it isn't there."""
+        found = self.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state ?? null")
+        return None if found is None else str(found)
+
+    def tab_shown(self) -> None:
+        """Wait until the client's tab shows the group's page."""
+        self.until(lambda: self.tab_state() == "shown")
+
+    def enter_tab(self) -> None:
+        """Wait for the group's page in the client's tab, and switch to its frame."""
+        self.tab_shown()
+        self.browser.switch_to.frame(self.element(".evergreen-groups-tab iframe"))
+
+    def text(self, selector: str) -> str:
+        return str(self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector)).strip()
 
     def element(self, selector: str) -> Any:
         return self.browser.find_element(By.CSS_SELECTOR, selector)
 
 
 @contextmanager
-def desk_browser(
-    directory: Path,
-    dataset: Path | None = None,
-    environ: Mapping[str, str] | None = None,
-    release: str | None = None,
-) -> Iterator[Desk]:
-    """Yield a browser at a new desk; its service keeps files in ``directory``, or where ``environ`` says."""
-    with Sandbox(dataset, release=release) as sandbox, chromium() as browser:
-        home = {"XDG_STATE_HOME": str(directory / "state"), "XDG_CACHE_HOME": str(directory / "cache")}
-        gate = Gate(create_app(settings_of(sandbox.url), home if environ is None else environ))
+def desk_browser(directory: Path, release: str | None = None) -> Iterator[Desk]:
+    """Yield a browser at a new desk, whose service keeps files in ``directory``."""
+    with chromium() as browser, desk_of(browser, directory, release) as desk:
+        yield desk
+
+
+@contextmanager
+def desk_of(browser: Chrome, directory: Path, release: str | None = None) -> Iterator[Desk]:
+    """Yield the demo desk of a new sandbox, with a user logged in."""
+    home = {"XDG_STATE_HOME": str(directory / "state"), "XDG_CACHE_HOME": str(directory / "cache")}
+    with Sandbox(release=release) as sandbox:
+        gate = Gate(create_app(settings_of(sandbox.url), home))
         with served(gate) as url:
-            yield Desk(browser, sandbox, gate, url)
+            desk = Desk(browser, sandbox, gate, url)
+            desk.begin()
+            yield desk
         close(gate.app)
 
 

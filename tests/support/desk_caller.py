@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from flask import Flask
 from flask.testing import FlaskClient
-from support.web_caller import API, bearer
+from support.web_caller import API, bearer, client_of, session
 
 from evergreen_groups.sandbox import Sandbox
 
@@ -64,6 +65,11 @@ class DeskCaller:
 
     def undo(self, id: str, key: str | None = None) -> Answer:
         return self.send("POST", f"changes/{id}/undo", Idempotency_Key=key or new_key())
+
+
+def caller_of(app: Flask, sandbox: Sandbox, account: str = "consortium_staff", **login: Any) -> DeskCaller:
+    """Return a caller with a new session."""
+    return DeskCaller(client_of(app), session(sandbox.url, username=account, **login))
 
 
 def plan_body(action: str, *patrons: int | str, target: int | str | None = None, **more: object) -> dict[str, object]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+from support.gateways import gateway_of
 from support.report_samples import GATEWAY
 
 from evergreen_groups.follow_up import DraftEntry, FollowUps, How, What, Written, digest_of, note_listed
-from evergreen_groups.report import History, Report, Run
+from evergreen_groups.report import Criteria, History, Report, Run, build_report
 from evergreen_groups.state import State
 
 STAFF = (5, 6)
@@ -24,6 +25,14 @@ def note_run(state: State, *reports: Report, all_reports: bool = True) -> None:
             History(state.database, report.gateway, report.name).record(report, connection)
         runs = [Run.of(report) for report in reports]
         note_listed(connection, reports[0].gateway, runs, all_reports=all_reports)
+
+
+def record_report(state: State, url: str, **criteria: Any) -> Report:
+    """Record a run of the report, and return the report."""
+    with gateway_of(url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria(**criteria))
+    note_run(state, report)
+    return report
 
 
 def draft(group: int, what: What = What.CONTACTED, **fields: Any) -> DraftEntry:

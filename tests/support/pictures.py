@@ -21,7 +21,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -35,11 +35,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.wait import WebDriverWait
-from support.desk_browser import CLIENTS, Desk, Gate, chromium, look
+from support.desk_browser import CLIENTS, Desk, chromium, desk_of, look
 from support.gateways import gateway_of
 from support.report_samples import member, report_of
 from support.repository import REPOSITORY
-from support.web_caller import served, session, settings_of
 
 from evergreen_groups.groups import Group
 from evergreen_groups.render import StaffClient
@@ -47,7 +46,6 @@ from evergreen_groups.render.report import LetterOptions, html_letter, render
 from evergreen_groups.report import Criteria, History, Report, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
-from evergreen_groups.web import close, create_app
 
 PICTURES = REPOSITORY / "docs" / "pictures"
 RECORD = "inputs.json"
@@ -153,18 +151,6 @@ def pages(browser: Chrome, files: Path, target: Path) -> None:
             take(browser, target / f"{name}-{shown}.png")
 
 
-@contextmanager
-def desk_of(browser: Chrome, home: str) -> Iterator[Desk]:
-    """Yield the demo desk of a new sandbox, with a user logged in."""
-    with Sandbox() as sandbox:
-        gate = Gate(create_app(settings_of(sandbox.url), {"XDG_STATE_HOME": home, "XDG_CACHE_HOME": home}))
-        with served(gate) as url:
-            desk = Desk(browser, sandbox, gate, url)
-            desk.log_in(session(sandbox.url, username="consortium_staff"))
-            yield desk
-        close(gate.app)
-
-
 def open_patron(desk: Desk, client: str) -> None:
     desk.open(client, f"{PATRON}/checkout")
     desk.panel_of(PATRON)
@@ -174,7 +160,7 @@ def open_patron(desk: Desk, client: str) -> None:
 def desks(browser: Chrome, files: Path, target: Path) -> None:
     """Take the panel in the patron summary of both clients, and the page of a group."""
     loading = "return document.querySelector('.evergreen-groups-tab')?.dataset.state === 'loading'"
-    with desk_of(browser, str(files)) as desk:
+    with desk_of(browser, files) as desk:
         for client in CLIENTS:
             open_patron(desk, client)
             take(browser, target / f"desk-{client.lower()}.png")
@@ -289,9 +275,9 @@ def main(directory: str = str(PICTURES)) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as home, chromium() as browser:
         browser.set_window_size(WIDTH, HEIGHT)
-        with desk_of(browser, home) as desk:
+        with desk_of(browser, Path(home)) as desk:
             take_move(desk, target)
-        with desk_of(browser, home) as desk:
+        with desk_of(browser, Path(home)) as desk:
             take_panel(desk, target)
         take_report(browser, home, target)
     digests = {picture: digest(picture) for picture in MADE_FROM}

@@ -35,8 +35,9 @@ class Clock:
 
 
 def settings_of(url: str, *, serve: ServeSettings | None = None, **sections: Any) -> Settings:
+    """Return settings of a service on a free port, without a rate limit."""
     gateway = GatewaySettings(url=url, username="consortium_staff")
-    return Settings(gateway=gateway, serve=serve or ServeSettings(port=0), **sections)
+    return Settings(gateway=gateway, serve=serve or ServeSettings(port=0, rate_limit=1_000_000), **sections)
 
 
 def events_settings(directory: Path, **options: Any) -> EventsSettings:

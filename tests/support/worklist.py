@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
 from support.command import Command
 from support.desk_browser import Desk
-from support.web_caller import session, settings_of
+from support.web_caller import settings_of
 
 from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.settings.sections import LanguageSettings
@@ -27,9 +28,8 @@ class Worklist:
     """
 
     def __init__(self, desk: Desk, directory: Path, cache: Path, *, contact: bool = False) -> None:
-        self.desk = desk
-        self.browser: Chrome = desk.browser
-        self.run, self.until, self.press = desk.run, desk.until, desk.press
+        self.desk, self.browser = desk, desk.browser
+        self.run, self.until, self.press, self.text = desk.run, desk.until, desk.press, desk.text
         self._environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(cache)}
         self._page = directory / "report.html"
         self._command = Command(directory, desk.sandbox.url)
@@ -58,11 +58,6 @@ class Worklist:
         self.make_report()
         self.serve(language=LanguageSettings(default=language, timezone="UTC"))
 
-    def log_in(self, username: str = "consortium_staff") -> str:
-        token = session(self.desk.sandbox.url, username=username)
-        self.desk.log_in(token)
-        return token
-
     def open(self) -> None:
         self.browser.get(f"{self.desk.sandbox.url}{REPORT}")
         self.until(lambda: self.run("return document.readyState === 'complete'"))
@@ -88,9 +83,6 @@ class Worklist:
         self.run("document.querySelector(`.follow-up button[value='${arguments[0]}']`).click()", group)
         self.until(lambda: self.text("dialog[open] .follow-up-page, body > main .follow-up-page"))
 
-    def text(self, selector: str) -> str:
-        return str(self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector)).strip()
-
     def type(self, name: str, value: str) -> None:
         self.run(
             "const field = document.querySelector(`.entry-form [name=${arguments[0]}]:not([type=radio])`)"
@@ -114,6 +106,11 @@ class Worklist:
         self.until(self.is_closed)
         self.desk.framed()
 
+    def add_entry(self, group: int, outcome: str, note: str = "") -> None:
+        self.follow_up(group)
+        self.type("note", note)
+        self.save_entry(outcome)
+
     def row(self, group: int) -> str:
         """Return what the list says was agreed with a group."""
         button = f".follow-up button[value='{group}']"
@@ -124,11 +121,18 @@ class Worklist:
             )
         )
 
+    def find(self, selector: str) -> list[WebElement]:
+        """Return elements, also of a page without scripts."""
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def select(self, *groups: int) -> None:
+        for group in groups:
+            self.run("document.querySelector(`input[name=group][value='${arguments[0]}']`).click()", group)
+
     @contextmanager
     def without_script(self) -> Iterator[None]:
-        command = "Emulation.setScriptExecutionDisabled"
-        self.browser.execute_cdp_cmd(command, {"value": True})
+        self.desk.run_scripts(run=False)
         try:
             yield
         finally:
-            self.browser.execute_cdp_cmd(command, {"value": False})
+            self.desk.run_scripts()

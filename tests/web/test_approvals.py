@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from support.circulators import take_away
-from support.desk_caller import UPDATE, Answer, DeskCaller, group_of
+from support.desk_caller import UPDATE, Answer, DeskCaller, caller_of, group_of
 from support.fault_proxy import Fault, FaultProxy, alter_payloads
-from support.web_caller import Clock, MakeApp, client_of, session, settings_of
+from support.web_caller import Clock
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
@@ -37,14 +37,9 @@ def logins(proxy: FaultProxy) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def app(make_app: MakeApp, proxy: FaultProxy) -> Flask:
-    return make_app(settings_of(proxy.url, serve=ServeSettings(port=0, rate_limit=1_000_000)))
-
-
-@pytest.fixture
 def clerk(app: Flask, sandbox: Sandbox) -> DeskCaller:
     """A clerk at a workstation who sees the patrons of Harbor Street and may not change any."""
-    return DeskCaller(client_of(app), session(sandbox.url, username="harbor_desk", workstation="HARBOR-desk1"))
+    return caller_of(app, sandbox, "harbor_desk", workstation="HARBOR-desk1")
 
 
 @pytest.fixture
@@ -67,8 +62,14 @@ def refused(answer: Answer, sandbox: Sandbox) -> str:
 
 
 def test_what_the_clerk_may_not_the_supervisor_does(
-    clerk: DeskCaller, sandbox: Sandbox, sessions: Callable[[], int], logins: list[dict[str, Any]]
+    clerk: DeskCaller,
+    sandbox: Sandbox,
+    sessions: Callable[[], int],
+    logins: list[dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     without = clerk.apply(planned(clerk))
     assert (without.states, without.body["steps"][0]["org_unit"]) == (["failed"], 11)
     plan = planned(clerk)
@@ -83,12 +84,18 @@ def test_what_the_clerk_may_not_the_supervisor_does(
     assert len(logins) == 1, "what was made takes no supervisor again"
     (listed, *_) = clerk.send("GET", "changes").body["changes"]
     assert listed == done.body
+    assert "north_manager" not in caplog.text + json.dumps(done.body)
+    assert b"north_manager" not in kept_in(tmp_path)
+
+
+def kept_in(directory: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in directory.rglob("*") if file.is_file())
 
 
 def test_a_clerk_without_a_workstation(
     app: Flask, sandbox: Sandbox, logins: list[dict[str, Any]], sessions: Callable[[], int]
 ) -> None:
-    clerk = DeskCaller(client_of(app), session(sandbox.url, username="harbor_desk"))
+    clerk = caller_of(app, sandbox, "harbor_desk")
     done = clerk.apply(planned(clerk), approval=SUPERVISOR)
     assert (done.body["done"], done.body["workstation"]) == (True, None)
     assert "workstation" not in logins[0]
@@ -111,7 +118,7 @@ def test_refused(
     proxy: FaultProxy,
     sessions: Callable[[], int],
     caplog: pytest.LogCaptureFixture,
-    tmp_path: Any,
+    tmp_path: Path,
     approval: dict[str, str],
     code: str,
 ) -> None:
@@ -121,11 +128,10 @@ def test_refused(
     assert refused(answer, sandbox) == code
     assert UPDATE not in proxy.seen
     assert sessions() == 0
-    kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     for secret in (approval["username"], PASSWORD):
         assert secret not in caplog.text
         assert secret not in json.dumps(answer.body)
-        assert secret.encode() not in kept
+        assert secret.encode() not in kept_in(tmp_path)
     assert clerk.apply(plan, "k").states == ["failed"], "the plan can still be applied"
 
 
@@ -143,18 +149,6 @@ def test_a_second_factor(clerk: DeskCaller, sandbox: Sandbox, proxy: FaultProxy)
     alter_payloads(proxy, LOGIN, lambda event: {**event, "payload": {**event["payload"], "provisional": 1}})
     assert refused(clerk.apply(planned(clerk), approval=SUPERVISOR), sandbox) == "approval-second-factor"
     assert UPDATE not in proxy.seen
-
-
-def test_nothing_of_a_supervisor_is_logged_or_kept(
-    clerk: DeskCaller, sessions: Callable[[], int], sandbox: Sandbox, caplog: pytest.LogCaptureFixture, tmp_path: Any
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    done = clerk.apply(planned(clerk), approval=SUPERVISOR)
-    assert done.body["done"]
-    kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
-    assert b"north_manager" not in kept
-    assert "north_manager" not in caplog.text
-    assert "north_manager" not in json.dumps(done.body)
 
 
 def test_the_session_ends_where_the_change_fails(
@@ -199,7 +193,7 @@ def test_a_supervisor_who_may_not_see_the_patron(
 def test_another_s_plan_is_no_reason_to_log_in(
     clerk: DeskCaller, app: Flask, sandbox: Sandbox, logins: list[dict[str, Any]]
 ) -> None:
-    admin = DeskCaller(client_of(app), session(sandbox.url, username="admin"))
+    admin = caller_of(app, sandbox, "admin")
     assert clerk.apply(planned(admin), approval=SUPERVISOR).status == 404
     assert logins == []
 
@@ -223,7 +217,7 @@ def test_mistakes_are_limited_for_each_supervisor_at_each_desk(
         assert (answer.status, answer.code) == (429, "too-many-requests")
         assert int(answer.headers["Retry-After"]) >= 1
     assert len(logins) == 2
-    other = DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
+    other = caller_of(app, sandbox, "consortium_staff")
     assert other.apply(planned(other), approval=SUPERVISOR).body["done"], "at another desk nobody waits"
     sandbox._store.update("au", 1052, {"usrgroup": 1015})
     admin = {"username": "admin", "password": "sandbox"}
@@ -234,8 +228,8 @@ def test_mistakes_are_limited_for_each_supervisor_at_each_desk(
 
 
 def test_guessing_at_many_desks_is_limited_for_each_supervisor(app: Flask, sandbox: Sandbox) -> None:
-    places = ({"username": "harbor_desk", "workstation": "HARBOR-desk1"}, *({"username": it} for it in STAFF))
-    desks = [DeskCaller(client_of(app), session(sandbox.url, **place)) for place in places]
+    places = ({"account": "harbor_desk", "workstation": "HARBOR-desk1"}, *({"account": it} for it in STAFF))
+    desks = [caller_of(app, sandbox, **place) for place in places]
     *guessing, last = [(desk, planned(desk)) for desk in desks]
     assert [desk.apply(plan, approval=WRONG).status for desk, plan in guessing * 2] == [403] * 6
     desk, plan = last

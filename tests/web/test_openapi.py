@@ -11,11 +11,11 @@ import pytest
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 from support.change_ids import UNKNOWN
+from support.description import DOCUMENT, check_answer, check_body, resolved, validator
 from support.web_caller import SECRET, MakeApp, bearer, client_of, events_settings, session, settings_of
 
 from evergreen_groups.errors import ConfigurationError, DataError, ServerError, TimedOutError, UnreachableError
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import PREFIX, problems
 from evergreen_groups.web.api import SECRET_HEADER
 
@@ -25,39 +25,18 @@ METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 @pytest.fixture
 def caller(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> FlaskClient:
-    serve = ServeSettings(rate_limit=1_000_000)
-    return client_of(make_app(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path))))
+    return client_of(make_app(settings_of(sandbox.url, events=events_settings(tmp_path))))
 
 
-@pytest.fixture
-def document(caller: FlaskClient) -> dict[str, Any]:
-    return caller.get(f"{PREFIX}/openapi.json").get_json()
-
-
-def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for path, item in document["paths"].items():
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in DOCUMENT["paths"].items():
         for method in METHODS:
             if method in item:
                 yield path, method, item[method]
 
 
-def resolved(document: dict[str, Any], value: dict[str, Any]) -> Any:
-    """Follow references until a value is reached."""
-    while "$ref" in value:
-        place: Any = document
-        for part in value["$ref"].removeprefix("#/").split("/"):
-            place = place[part]
-        value = place
-    return value
-
-
-def validator(document: dict[str, Any], operation: dict[str, Any], status: int) -> Draft202012Validator:
-    """Return a validator for the body of an answer with this status."""
-    (content,) = resolved(document, operation["responses"][str(status)])["content"].values()
-    return Draft202012Validator({**content["schema"], "components": document["components"]})
-
-
-def test_every_route_is_described_and_no_other(caller: FlaskClient, document: dict[str, Any]) -> None:
+def test_every_route_is_described_and_no_other(caller: FlaskClient) -> None:
+    assert caller.get(f"{PREFIX}/openapi.json").get_json() == DOCUMENT
     routes = {
         (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in caller.application.url_map.iter_rules()
@@ -66,39 +45,25 @@ def test_every_route_is_described_and_no_other(caller: FlaskClient, document: di
         )  # for people: see docs/desk.md, docs/report.md, docs/letters.md
         for method in rule.methods - {"HEAD"}
     }
-    assert {(document["servers"][0]["url"] + path, method) for path, method, _ in operations(document)} == routes
+    assert {(DOCUMENT["servers"][0]["url"] + path, method) for path, method, _ in operations()} == routes
 
 
-def test_every_problem_that_a_session_or_an_event_can_get_is_described(document: dict[str, Any]) -> None:
+def test_every_problem_that_a_session_or_an_event_can_get_is_described() -> None:
     common = {str(problems.read_problem(error).status) for error in FAILURES}
     assert common == {str(problems.event_problem(error).status) for error in FAILURES} == {"500", "502", "503", "504"}
-    for path, _, operation in operations(document):
+    for path, _, operation in operations():
         if operation["security"] and key_of(operation) != "metricsToken":  # metrics make no calls to the ILS
             assert common | {"403", "404"} <= operation["responses"].keys(), path
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
-    def follow(value: Any) -> None:
-        if isinstance(value, dict):
-            if "$ref" in value:
-                assert resolved(document, value)
-            for part in value.values():
-                follow(part)
-        elif isinstance(value, list):
-            for part in value:
-                follow(part)
-
-    follow(document)
-
-
-def test_every_schema_is_one(document: dict[str, Any]) -> None:
-    for schema in document["components"]["schemas"].values():
+def test_every_schema_is_one() -> None:
+    for schema in DOCUMENT["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
 
 
-def test_the_parameters_of_a_path_are_described(document: dict[str, Any]) -> None:
-    for path, item in document["paths"].items():
-        named = {resolved(document, parameter)["name"] for parameter in item.get("parameters", [])}
+def test_the_parameters_of_a_path_are_described() -> None:
+    for path, item in DOCUMENT["paths"].items():
+        named = {resolved(parameter)["name"] for parameter in item.get("parameters", [])}
         assert named == set(re.findall(r"{(\w+)}", path))
 
 
@@ -112,8 +77,8 @@ def address(path: str, value: str) -> str:
     return PREFIX + re.sub(r"{\w+}", value, path)
 
 
-def test_what_takes_a_session_and_what_does_not(caller: FlaskClient, document: dict[str, Any]) -> None:
-    for path, method, operation in operations(document):
+def test_what_takes_a_session_and_what_does_not(caller: FlaskClient) -> None:
+    for path, method, operation in operations():
         status = {"bearer": 401, "eventSecret": 403, "metricsToken": 404, None: 200}[key_of(operation)]
         assert caller.open(address(path, "1001"), method=method).status_code == status, path
 
@@ -128,37 +93,30 @@ def test_what_takes_a_session_and_what_does_not(caller: FlaskClient, document: d
         ("/api/v1/groups/{group}", "1001"),
     ],
 )
-def test_answers_and_problems_keep_to_it(
-    caller: FlaskClient, document: dict[str, Any], sandbox: Sandbox, path: str, value: str
-) -> None:
+def test_answers_and_problems_keep_to_it(caller: FlaskClient, sandbox: Sandbox, path: str, value: str) -> None:
     headers = bearer(session(sandbox.url, username="consortium_staff"))
-    operation = document["paths"][path]["get"]
-    answer = caller.get(address(path, value), headers=headers)
-    assert answer.status_code == 200
-    validator(document, operation, 200).validate(answer.get_json())
-    for status, problem in (
+    for status, answer in (
+        (200, caller.get(address(path, value), headers=headers)),
         (400, caller.get(address(path, "%20"), headers=headers)),
         (401, caller.get(address(path, value))),
         (404, caller.get(address(path, "999999999"), headers=headers)),
     ):
-        assert problem.status_code == status
-        assert problem.content_type == "application/problem+json"
-        validator(document, operation, status).validate(problem.get_json(force=True))
+        assert answer.status_code == status
+        assert answer.content_type == ("application/json" if status == 200 else "application/problem+json")
+        check_answer("GET", path, status, answer.get_json(force=True))
 
 
-def test_plans_and_changes_keep_to_it(caller: FlaskClient, document: dict[str, Any], sandbox: Sandbox) -> None:
+def test_plans_and_changes_keep_to_it(caller: FlaskClient, sandbox: Sandbox) -> None:
     headers = bearer(session(sandbox.url, username="consortium_staff"))
 
     def ask(method: str, path: str, status: int, body: object = None, id: str = "", key: str = "") -> dict[str, Any]:
-        operation = document["paths"][path][method]
         where = PREFIX + path.replace("{change}", id)
         more = {} if body is None else {"json": body}
         answer = caller.open(where, method=method, headers={**headers, "Idempotency-Key": key}, **more)
         assert answer.status_code == status, answer.text
-        validator(document, operation, status).validate(answer.get_json(force=True))
+        check_answer(method, path, status, answer.get_json(force=True))
         if body is not None and status < 400:
-            schema = operation["requestBody"]["content"]["application/json"]["schema"]
-            Draft202012Validator({**schema, "components": document["components"]}).validate(body)
+            check_body(method, path, body)
         return dict(answer.get_json(force=True))
 
     plans, changes, change, undo = (f"/api/v1/{path}" for path in PLANNING)
@@ -180,14 +138,11 @@ def test_plans_and_changes_keep_to_it(caller: FlaskClient, document: dict[str, A
 PLANNING = ("plans", "changes", "changes/{change}", "changes/{change}/undo")
 
 
-def test_an_events_outcome_keeps_to_it(caller: FlaskClient, document: dict[str, Any]) -> None:
-    operation = document["paths"]["/events"]["post"]
+def test_an_events_outcome_keeps_to_it(caller: FlaskClient) -> None:
     sent = {"event": 1, "hook": "au.updated", "patron": 1001}
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    Draft202012Validator({**schema, "components": document["components"]}).validate(sent)
+    check_body("POST", "/events", sent)
     answer = caller.post(f"{PREFIX}/events", json=sent, headers={SECRET_HEADER: SECRET})
-    assert answer.status_code == 200
-    validator(document, operation, 200).validate(answer.get_json())
+    check_answer("POST", "/events", answer.status_code, answer.get_json())
 
 
 @pytest.mark.parametrize(
@@ -205,16 +160,7 @@ MANY = {f"more{number}": 1 for number in range(18)}
     "change",
     [MANY, {"patron": 1.5}, {"patron": 0}, {"hook": "礙"}, {"hook": ""}, {"hook": "a\nb"}, {"hook": "a" * 101}],
 )
-def test_what_is_refused_as_an_event_is_none_by_it(
-    caller: FlaskClient, document: dict[str, Any], change: dict[str, Any]
-) -> None:
+def test_what_is_refused_as_an_event_is_none_by_it(caller: FlaskClient, change: dict[str, Any]) -> None:
     event = {"event": 1, "hook": "au.updated", "patron": 1001, **change}
-    schema = {"$ref": "#/components/schemas/EventBody", "components": document["components"]}
-    assert not Draft202012Validator(schema).is_valid(event)
+    assert not validator({"$ref": "#/components/schemas/EventBody"}).is_valid(event)
     assert caller.post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET}).status_code == 400
-
-
-def test_the_state_of_the_service_keeps_to_it(caller: FlaskClient, document: dict[str, Any]) -> None:
-    for path in ("/healthz", "/readyz"):
-        body = caller.get(f"{PREFIX}{path}").get_json()
-        validator(document, document["paths"][path]["get"], 200).validate(body)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
 
 import pytest
 import requests
+from flask import Flask
 from flask.testing import FlaskClient
-from hypothesis import given
-from hypothesis import strategies as st
 from support.fault_proxy import Fault, FaultProxy, HeldCalls
 from support.web_caller import API, Clock, MakeApp, client_of, served, settings_of
 
@@ -115,6 +113,8 @@ def test_an_error_of_another_kind_tells_nothing(error: Exception) -> None:
 def test_a_single_request_finds_out_whether_the_gateway_is_back() -> None:
     clock = Clock()
     breaker = opened(clock)
+    clock.now += PAUSE
+    assert use(breaker, DEAD[0]), "a failure restarts the pause"
     clock.now += PAUSE - 4
     with pytest.raises(ProblemError) as refused, breaker.watching():
         pytest.fail("let through")
@@ -129,25 +129,16 @@ def test_a_single_request_finds_out_whether_the_gateway_is_back() -> None:
     assert use(breaker)
 
 
-def test_a_failed_probe_restarts_the_pause() -> None:
-    clock = Clock()
-    breaker = opened(clock)
-    clock.now += PAUSE
-    assert use(breaker, DEAD[0])
-    clock.now += PAUSE - 0.1
-    assert not use(breaker)
-    clock.now += 0.1
-    assert use(breaker)
-
-
-def test_requests_that_wait_long_keep_others_from_joining_them() -> None:
+@pytest.mark.parametrize("wait", [0.0, 5.0], ids=["at the gateway", "first for something else"])
+def test_requests_that_wait_long_keep_others_from_joining_them(wait: float) -> None:
     clock = Clock()
     breaker = breaker_of(clock)
     with ExitStack() as waiting:
         for _ in range(MOST_WAITING):
-            waiting.enter_context(breaker.watching())
-        assert use(breaker), "they have only begun"
-        clock.now += SLOW_AFTER
+            waiting.enter_context(breaker.watching(wait=wait))
+        clock.now += SLOW_AFTER + wait - 0.1
+        assert use(breaker, ValueError()), "which says nothing of the gateway"
+        clock.now += 0.1
         with pytest.raises(ProblemError) as refused, breaker.watching():
             pytest.fail("let through")
         assert (refused.value.status, refused.value.code) == (503, "too-many-waiting")
@@ -170,39 +161,6 @@ def test_the_last_outcome_and_how_long_ago_it_was() -> None:
     assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
 
 
-def test_who_may_wait_for_something_else_counts_that_much_later() -> None:
-    clock = Clock()
-    breaker = breaker_of(clock)
-    with ExitStack() as waiting:
-        for _ in range(MOST_WAITING):
-            waiting.enter_context(breaker.watching(wait=5.0))
-        clock.now += SLOW_AFTER + 4.9
-        assert use(breaker, ValueError()), "which says nothing of the gateway"
-        clock.now += 0.1
-        assert not use(breaker)
-
-
-@given(st.lists(st.one_of(st.sampled_from([*DEAD, *ANSWERED, *NEITHER]), st.floats(0.0, 15.0)), max_size=40))
-def test_it_refuses_only_within_a_pause_after_enough_failures(events: list[object]) -> None:
-    clock = Clock()
-    breaker = breaker_of(clock)
-    in_a_row, shut_until = 0, 0.0
-    for event in events:
-        if isinstance(event, float):
-            clock.now += event
-            continue
-        error = event if isinstance(event, Exception) else None
-        shut = clock.now < shut_until
-        assert use(breaker, error) is not shut
-        if shut or error in NEITHER:
-            continue
-        in_a_row = in_a_row + 1 if error in DEAD else 0
-        if in_a_row >= FAILURES:
-            shut_until = clock.now + PAUSE
-        elif in_a_row == 0:
-            shut_until = 0.0
-
-
 class TestSlots:
     def test_who_waits_gets_the_slot_that_is_left(self) -> None:
         slots = Slots(1, timeout=60)
@@ -215,23 +173,16 @@ class TestSlots:
         with slots.taken():
             threads = []
             for name in ("first", "second"):
-                threads.append(self.waiting(slots, enter, name))
+                threads.append(threading.Thread(target=enter, args=(name,), daemon=True))
+                threads[-1].start()
+                while len(slots._waiting) < len(threads):
+                    pass
             assert entered == []
         enter("again")
         for thread in threads:
             thread.join(60)
         assert entered == ["first", "second", "again"]
         assert slots._free == 1
-
-    @staticmethod
-    def waiting(slots: Slots, enter: Callable[[str], None], name: str) -> threading.Thread:
-        """Start a thread, and return it once it waits for a slot."""
-        before = len(slots._waiting)
-        thread = threading.Thread(target=enter, args=(name,), daemon=True)
-        thread.start()
-        while len(slots._waiting) == before:
-            pass
-        return thread
 
     def test_who_has_waited_in_vain_is_refused_and_takes_nothing(self) -> None:
         slots = Slots(2, timeout=0.01)
@@ -252,9 +203,8 @@ class TestSlots:
 
 
 @pytest.fixture
-def caller(make_app: MakeApp, proxy: FaultProxy) -> FlaskClient:
-    """A service on a gateway with faults."""
-    return client_of(make_app(settings_of(proxy.url)))
+def caller(app: Flask) -> FlaskClient:
+    return client_of(app)
 
 
 @pytest.mark.long

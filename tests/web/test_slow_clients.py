@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import json
 import resource
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from types import SimpleNamespace
@@ -12,8 +14,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from support.web_caller import Clock, served
+import requests
+from flask import Flask
+from support.desk_caller import plan_body
+from support.web_caller import API, Clock, bearer, served, session
 
+from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import server
 from evergreen_groups.web.requests import LARGEST_PLAN_BODY
@@ -193,6 +199,29 @@ def test_who_is_being_answered_does_not_make_room(monkeypatch: pytest.MonkeyPatc
         received = 1
         while received < 8_000_000:
             received += len(reader.recv(1_000_000))
+
+
+@pytest.mark.parametrize(("token", "status"), [("", 201), ("0" * 32, 401)], ids=["session", "stranger"])
+def test_bodies_that_come_slowly_are_answered_in_the_end(app: Flask, sandbox: Sandbox, token: str, status: int) -> None:
+    own = session(sandbox.url, username="consortium_staff")
+    body = json.dumps(plan_body("move", 1052, target=1001)).encode()
+    lines = [f"POST {API}/plans HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token or own}"]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
+    sent = "\r\n".join(lines).encode() + body[:10]
+    with served(app, ServeSettings(port=0, threads=2)) as url, ExitStack() as stack:
+        slow = [stack.enter_context(client(url, sent)) for _ in range(300)]
+        began = time.monotonic()
+        assert requests.get(f"{url}{API}/patrons/1001/summary", headers=bearer(own), timeout=60).status_code == 200
+        # They are closed after ten seconds without a byte. A busy machine may take more than one for a quick answer.
+        assert time.monotonic() - began < 5
+        for connection in slow[-3:]:
+            connection.sendall(body[10:])
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert response.status == status
+        with client(url, sent) as cut_off:
+            cut_off.shutdown(socket.SHUT_WR)
+            assert cut_off.recv(1) == b""
 
 
 @pytest.mark.parametrize(("files", "most"), [(1024, 256), (20_000, 1000), (resource.RLIM_INFINITY, 1000), (2, 1)])

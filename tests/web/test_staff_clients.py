@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.desk_browser import BETWEEN, CLIENTS, Desk, desk_browser, kind
+from support.desk_browser import BETWEEN, CLIENTS, Desk, desk_browser, kind, look
 
 PATRON, OTHER = 1017, 1007
 
@@ -20,15 +20,9 @@ return [rows[at - 1], rows[at + 1]].map((row) => row && row.innerText.split("\\n
 
 
 @pytest.fixture(scope="module")
-def desk_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with desk_browser(tmp_path_factory.mktemp("desk")) as desk:
+def desk_on_the_release(release: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with desk_browser(tmp_path_factory.mktemp("desk"), release) as desk:
         yield desk
-
-
-@pytest.fixture
-def desk(desk_of_the_module: Desk) -> Desk:
-    desk_of_the_module.begin()
-    return desk_of_the_module
 
 
 def stands_where_it_should(desk: Desk, client: str) -> None:
@@ -53,20 +47,29 @@ def test_the_newest_and_the_oldest_clients(desk: Desk) -> None:
 def test_the_clients_of_the_releases_between(desk: Desk, client: str) -> None:
     stands_where_it_should(desk, client)
     desk.open(client, f"{PATRON}/group")
-    desk.until(lambda: desk.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
+    desk.tab_shown()
+
+
+@pytest.mark.long
+@pytest.mark.older
+@pytest.mark.parametrize("kind", ["Angular", "AngularJS"])
+def test_with_evergreen_of_the_same_release(desk_on_the_release: Desk, release: str, kind: str) -> None:
+    desk, client = desk_on_the_release, f"{kind} {release}"
+    desk.begin()
+    desk.unfold()
+    stands_where_it_should(desk, client)
+    desk.go(client, PATRON)
+    members = desk.panel_of(PATRON)["members"]
+    assert [member["owed"] for member in members] == ["$14.75", "$9.30", "$3.10", "-$1.50"]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("client", [*CLIENTS, *BETWEEN])
 def test_the_demo_desk_fits_a_telephone(desk: Desk, client: str) -> None:
-    screen = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
-    desk.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    try:
-        desk.open(client, f"{PATRON}/checkout")
-        desk.panel_of(PATRON)
-        assert desk.run("return document.documentElement.scrollWidth <= innerWidth")
-    finally:
-        desk.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    look(desk.browser, 390)
+    desk.open(client, f"{PATRON}/checkout")
+    desk.panel_of(PATRON)
+    assert desk.run("return document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.long
@@ -77,7 +80,7 @@ def test_a_summary_that_is_folded_away_leaves_the_tab_its_page(desk: Desk, clien
     desk.panel_of(PATRON)
     desk.click("#summary-toggle")
     desk.until(lambda: desk.panel() is None)
-    desk.until(lambda: desk.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
+    desk.tab_shown()
     desk.click("#summary-toggle")
     assert desk.panel_of(PATRON)["amount"] == "$25.65"
 
@@ -94,15 +97,12 @@ def test_where_there_is_no_place_it_says_so_once_and_does_nothing(desk: Desk, cl
         "new MutationObserver(() => { for (const one of document.querySelectorAll(CHANGED)) one.remove(); })"
         ".observe(document, { childList: true, subtree: true })"
     ).replace("CHANGED", repr(changed[kind(client)]))
-    source = desk.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
-    try:
+    with desk.in_new_pages(script):
         desk.open(client, f"{PATRON}/checkout")
         desk.until(lambda: desk.run("return window.said.some((one) => one.includes('no place for the panel'))"))
         desk.go(client, OTHER)
         desk.until(lambda: desk.run("return document.title && location.pathname").find(f"/{OTHER}/") > 0)
         desk.browser.execute_async_script("setTimeout(arguments[0], 300)")
-    finally:
-        desk.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", source)
     said = [one for one in desk.run("return window.said") if one.startswith("evergreen-groups")]
     assert len(said) == 1
     assert not any(word in said[0] for word in ("Nguy", str(PATRON), "2000000"))

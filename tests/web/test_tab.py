@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 from selenium.webdriver.common.keys import Keys
-from support.desk_browser import CLIENTS, TIMEOUT, Desk, desk_browser, kind
-from support.page_time import LOST
+from support.desk_browser import CLIENTS, LOST, TIMEOUT, Desk, kind, look
 
 from evergreen_groups.settings.sections import DeskSettings
 
@@ -65,13 +64,22 @@ class Tab:
     def __init__(self, desk: Desk, client: str, page: Page) -> None:
         self.desk, self.client, self.page = desk, client, page
 
-    def open(self, patron: int) -> None:
+    def open(self, patron: int = 1017) -> None:
+        """Open the tab of a patron, and wait for the group's page."""
+        self.opens(patron)
+        self.shows(patron)
+
+    def opens_patron(self) -> None:
+        """Open another tab of a patron."""
+        self.desk.open(self.client, "1017/checkout")
+        self.desk.panel_of(1017)
+
+    def opens(self, patron: int = 1017) -> None:
         self.desk.open(self.client, f"{patron}/group")
 
     @property
     def state(self) -> str | None:
-        found = self.desk.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state ?? null")
-        return None if found is None else str(found)
+        return self.desk.tab_state()
 
     @property
     def clients_list_is_visible(self) -> bool:
@@ -128,34 +136,24 @@ class Tab:
         return said
 
 
-@pytest.fixture(scope="module")
-def desk_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with desk_browser(tmp_path_factory.mktemp("desk")) as desk:
-        yield desk
-
-
 @pytest.fixture(params=list(CLIENTS))
-def tab(request: pytest.FixtureRequest, desk_of_the_module: Desk) -> Tab:
-    desk_of_the_module.begin()
-    page = Page()
-    desk_of_the_module.gate.page = page
-    return Tab(desk_of_the_module, request.param, page)
+def tab(request: pytest.FixtureRequest, desk: Desk) -> Tab:
+    desk.gate.page = page = Page()
+    return Tab(desk, request.param, page)
 
 
 def test_the_page_replaces_the_clients_list(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     assert not tab.clients_list_is_visible
     assert tab.page.asked == [("1017", {"in": ["tab"], "client": [CLIENTS[tab.client].split("/staff")[0][1:]]})]
     assert tab.desk.run("return document.querySelectorAll('.evergreen-groups-tab iframe').length") == 1
     assert tab.desk.element("iframe").get_attribute("title") == "Group members"
-    assert tab.desk.axe()["violations"] == []
+    assert tab.desk.flaws() == []
 
 
 def test_below_a_tall_summary_it_is_brought_into_sight(tab: Tab) -> None:
     """Angular's expanded summary is above the tabs and may fill half the window."""
-    tab.open(1017)
-    tab.shows(1017)  # on the first page, the browser's autofocus scrolls there by itself
+    tab.open()  # on the first page, the browser's autofocus scrolls there by itself
     tab.desk.click("[data-tab=bills]")
     tab.desk.until(lambda: tab.state is None)
     tab.desk.run(
@@ -173,8 +171,7 @@ def test_below_a_tall_summary_it_is_brought_into_sight(tab: Tab) -> None:
 
 
 def test_it_goes_with_the_tab_and_comes_back_with_it(tab: Tab) -> None:
-    tab.desk.open(tab.client, "1017/checkout")
-    tab.desk.panel_of(1017)
+    tab.opens_patron()
     assert tab.page.asked == []
     for _ in range(2):
         tab.desk.click("[data-tab=group]")
@@ -184,11 +181,6 @@ def test_it_goes_with_the_tab_and_comes_back_with_it(tab: Tab) -> None:
     assert len(tab.page.asked) == 2
     tab.desk.run("history.back()")
     tab.shows(1017)
-
-
-def test_from_one_patrons_group_to_anothers(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
     tab.desk.go(tab.client, 1007, "group")
     tab.shows(1007)
     tab.desk.run("history.back()")
@@ -196,23 +188,20 @@ def test_from_one_patrons_group_to_anothers(tab: Tab) -> None:
 
 
 def test_one_click_brings_the_clients_list_back_and_that_is_remembered(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     assert tab.choose() == "Show Evergreen's own list"
     tab.is_the_clients()
-    tab.open(1007)
+    tab.opens(1007)
     tab.desk.until(lambda: tab.state == "client")
     tab.is_the_clients()
     assert [patron for patron, _ in tab.page.asked] == ["1017"]
     assert tab.choose() == "Show the group's page"
     tab.shows(1007)
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
 
 
 def test_where_the_service_is_down_the_clients_list_is_simply_there(tab: Tab) -> None:
-    tab.desk.open(tab.client, "1017/checkout")
-    tab.desk.panel_of(1017)
+    tab.opens_patron()
     tab.desk.answered_with("/tab.js")
     tab.desk.service_down()
     tab.desk.click("[data-tab=group]")
@@ -228,7 +217,7 @@ def test_where_the_service_is_down_the_clients_list_is_simply_there(tab: Tab) ->
 
 def test_it_was_down_when_the_client_was_loaded(tab: Tab) -> None:
     tab.desk.service_down_but_for_the_script()
-    tab.open(1017)
+    tab.opens()
     tab.is_the_clients()
     tab.desk.problem("Not available right now.")
     tab.desk.service_up()
@@ -238,14 +227,14 @@ def test_it_was_down_when_the_client_was_loaded(tab: Tab) -> None:
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found", "500 Internal Server Error"])
 def test_an_answer_other_than_200_leaves_the_clients_list(tab: Tab, status: str) -> None:
     tab.page.status = status
-    tab.open(1017)
+    tab.opens()
     tab.desk.until(lambda: tab.state == "down")
     assert tab.clients_list_is_visible
 
 
 def test_a_service_that_hangs_leaves_the_clients_list_after_some_seconds(tab: Tab) -> None:
     tab.page.may_answer.clear()
-    tab.open(1017)
+    tab.opens()
     tab.desk.until(lambda: tab.state == "loading")
     assert not tab.clients_list_is_visible
     tab.desk.let_pass(LOST)
@@ -257,8 +246,7 @@ def test_a_service_that_hangs_leaves_the_clients_list_after_some_seconds(tab: Ta
 
 
 def test_a_page_that_fails_later_is_said_and_can_be_tried_again(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     tab.page.status = "503 Service Unavailable"
     tab.inside("page.forms[0].submit()")
     tab.desk.until(lambda: tab.state == "lost")
@@ -272,8 +260,7 @@ def test_a_page_that_fails_later_is_said_and_can_be_tried_again(tab: Tab) -> Non
 
 def test_a_refusal_of_the_page_itself_stays(tab: Tab) -> None:
     """The page explains the outcome of a change. Replacing it with the client's list would hide that."""
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     tab.page.status = "409 Conflict"
     tab.sends()
     assert len(tab.page.asked) == 2
@@ -281,8 +268,7 @@ def test_a_refusal_of_the_page_itself_stays(tab: Tab) -> None:
 
 
 def test_a_scanner_types_into_the_page(tab: Tab) -> None:
-    tab.desk.open(tab.client, "1017/checkout")
-    tab.desk.panel_of(1017)
+    tab.opens_patron()
     tab.desk.click("[data-tab=group]")
     tab.shows(1017)
     tab.has_the_focus()
@@ -290,21 +276,13 @@ def test_a_scanner_types_into_the_page(tab: Tab) -> None:
     tab.desk.until(lambda: tab.inside("page.querySelector('#said')?.innerText") == "Scanned: 20000000001007")
     tab.shows(1017)
     tab.has_the_focus()
+    tab.loses_the_focus()
     tab.desk.press("5", Keys.ENTER)
     tab.desk.until(lambda: tab.inside("page.querySelector('#said')?.innerText") == "Scanned: 5")
 
 
-def test_a_scan_while_nothing_has_the_focus(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
-    tab.loses_the_focus()
-    tab.desk.press("20000000001007", Keys.ENTER)
-    tab.desk.until(lambda: tab.inside("page.querySelector('#said')?.innerText") == "Scanned: 20000000001007")
-
-
 def test_whoever_is_typing_elsewhere_goes_on(tab: Tab) -> None:
-    tab.desk.open(tab.client, "1017/checkout")
-    tab.desk.panel_of(1017)
+    tab.opens_patron()
     tab.desk.run(
         "const field = document.createElement('input'); field.id = 'elsewhere'; document.body.prepend(field);"
         "field.focus()"
@@ -316,8 +294,7 @@ def test_whoever_is_typing_elsewhere_goes_on(tab: Tab) -> None:
 
 
 def test_the_keyboard_gets_in_and_out(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     tab.has_the_focus()
     tab.desk.press_with(Keys.SHIFT, Keys.TAB)
     assert tab.desk.focused() == "Show Evergreen's own list"
@@ -326,8 +303,7 @@ def test_the_keyboard_gets_in_and_out(tab: Tab) -> None:
 
 
 def test_the_clients_shortcuts_work_in_the_frame(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     tab.desk.run(
         "window.pressed = []; addEventListener('keydown', (event) => {"
         "  pressed.push([event.key, event.keyCode, event.ctrlKey]); event.preventDefault(); })"
@@ -339,38 +315,35 @@ def test_the_clients_shortcuts_work_in_the_frame(tab: Tab) -> None:
     assert pressed == [["F3", 114, False], ["k", 75, True]]
 
 
-@pytest.mark.parametrize(("link", "place"), [("checkout", "1015/checkout"), ("bills", "1015/bills")])
-def test_links_navigate_the_client_without_reloading_it(tab: Tab, link: str, place: str) -> None:
-    tab.open(1017)
-    tab.shows(1017)
+@pytest.mark.parametrize(
+    ("link", "place", "reloads"),
+    [
+        ("checkout", "1015/checkout", False),
+        ("bills", "1015/bills", False),
+        ("other", "1007/group", False),
+        ("clone", "register/clone/1015", True),
+    ],
+)
+def test_links_navigate_the_client_and_reload_it_only_for_its_other_pages(
+    tab: Tab, link: str, place: str, reloads: bool
+) -> None:
+    tab.open()
     tab.desk.run("window.sameClient = true")
     tab.inside(f"page.getElementById('{link}').click()")
-    tab.desk.until(lambda: tab.desk.browser.current_url.endswith(f"{CLIENTS[tab.client]}/{place}"))
-    tab.desk.panel_of(1015)
+    tab.desk.until(lambda: tab.desk.browser.current_url.endswith(f"/staff/circ/patron/{place}"))
+    if reloads:
+        return
+    if link == "other":
+        tab.shows(1007)
+    else:
+        tab.desk.panel_of(1015)
+        assert tab.state is None
+    assert tab.desk.browser.current_url.endswith(f"{CLIENTS[tab.client]}/{place}")
     assert tab.desk.run("return window.sameClient")
-    assert tab.state is None
-
-
-def test_another_patrons_group_opens_in_that_patrons_tab(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
-    tab.desk.run("window.sameClient = true")
-    tab.inside("page.getElementById('other').click()")
-    tab.shows(1007)
-    assert tab.desk.browser.current_url.endswith(f"{CLIENTS[tab.client]}/1007/group")
-    assert tab.desk.run("return window.sameClient")
-
-
-def test_other_pages_of_the_client_are_loaded_in_the_frames_place(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
-    tab.inside("page.getElementById('clone').click()")
-    tab.desk.until(lambda: tab.desk.browser.current_url.endswith("/staff/circ/patron/register/clone/1015"))
 
 
 def test_the_frame_is_as_high_as_its_page(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     heights = "[page.documentElement.getBoundingClientRect().height, page.defaultView.innerHeight]"
     tab.desk.framed()
     whole, frame = tab.inside(heights)
@@ -383,23 +356,17 @@ def test_the_frame_is_as_high_as_its_page(tab: Tab) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_is_as_wide_as_the_tab(tab: Tab, width: int) -> None:
-    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    tab.desk.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    try:
-        tab.open(1017)
-        tab.shows(1017)
-        frame, holder = tab.desk.run(
-            "return ['iframe', '.evergreen-groups-tab'].map((one) => document.querySelector(one).offsetWidth)"
-        )
-        assert frame == holder + 12 > 200  # with room for the focus ring
-    finally:
-        tab.desk.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    look(tab.desk.browser, width)
+    tab.open()
+    frame, holder = tab.desk.run(
+        "return ['iframe', '.evergreen-groups-tab'].map((one) => document.querySelector(one).offsetWidth)"
+    )
+    assert frame == holder + 12 > 200  # with room for the focus ring
 
 
 def test_it_has_the_clients_letters_and_paper(tab: Tab) -> None:
     looks = "['fontSize', 'fontFamily'].map((name) => getComputedStyle({}.body)[name])"
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     assert tab.inside(looks.format("page")) == tab.desk.run("return " + looks.format("document"))
     paper = "page.documentElement.style.getPropertyValue('--paper')"
     light = tab.inside(paper)
@@ -409,26 +376,16 @@ def test_it_has_the_clients_letters_and_paper(tab: Tab) -> None:
     assert tab.inside(paper) == tab.desk.run("return getComputedStyle(document.body).backgroundColor")
 
 
-@pytest.mark.parametrize("client", ["Angular 3.11", "AngularJS 3.11", "Angular", "AngularJS"])
-def test_the_page_is_light_where_the_client_is_whatever_the_system_prefers(
-    desk_of_the_module: Desk, client: str
-) -> None:
-    desk = desk_of_the_module
-    desk.begin()
-    tab = Tab(desk, client, Page())
-    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    desk.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
-    try:
-        tab.open(1017)
-        desk.until(lambda: tab.state == "shown")
-        assert tab.inside("page.defaultView.getComputedStyle(page.documentElement).colorScheme") == "light"
-    finally:
-        desk.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+def test_the_page_is_light_where_the_client_is_whatever_the_system_prefers(tab: Tab) -> None:
+    look(tab.desk.browser, 1280, "dark")
+    tab.desk.gate.page = None  # the real page
+    tab.opens()
+    tab.desk.tab_shown()
+    assert tab.inside("page.defaultView.getComputedStyle(page.documentElement).colorScheme") == "light"
 
 
 def test_logging_out_removes_the_page(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     tab.desk.until(lambda: tab.desk.run("return document.querySelectorAll('.eg-grid-row[data-patron]').length") == 4)
     tab.desk.run("new BroadcastChannel('eg.auth').postMessage({ action: 'logout' })")
     tab.desk.until(lambda: tab.inside("page.title") is None)
@@ -449,8 +406,7 @@ def test_logging_out_removes_the_page(tab: Tab) -> None:
 
 
 def test_nothing_is_done_while_nothing_happens(tab: Tab) -> None:
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     tab.desk.panel_of(1017)
     tab.desk.until(lambda: tab.desk.run("return document.querySelectorAll('.eg-grid-row[data-patron]').length") == 4)
     # On a busy machine the page may still change after the panel appears, so wait for it to settle.
@@ -464,17 +420,16 @@ def test_nothing_is_done_while_nothing_happens(tab: Tab) -> None:
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_axe_finds_nothing_beside_the_clients_own_list(tab: Tab, mode: str) -> None:
     tab.desk.dark(mode)
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     tab.choose()
     tab.is_the_clients()
-    assert tab.desk.axe()["violations"] == []
+    assert tab.desk.flaws() == []
 
 
 @pytest.mark.parametrize("settings", [DeskSettings(tab=False), DeskSettings(page=False)])
 def test_it_can_be_switched_off(tab: Tab, tmp_path: Path, settings: DeskSettings) -> None:
     with tab.desk.with_settings(tmp_path, settings):
-        tab.open(1017)
+        tab.opens()
         tab.desk.panel_of(1017)
         tab.desk.answered_with("/desk.json")
         tab.is_the_clients()
@@ -484,8 +439,7 @@ def test_it_can_be_switched_off(tab: Tab, tmp_path: Path, settings: DeskSettings
 
 def test_a_session_that_ends_by_itself_leaves_the_page(tab: Tab) -> None:
     """The page keeps showing the outcome of the clerk's work. Only an explicit logout removes it."""
-    tab.open(1017)
-    tab.shows(1017)
+    tab.open()
     tab.desk.panel_of(1017)
     tab.desk.have_cookie("0" * 32)
     tab.desk.run("new BroadcastChannel('evergreen-groups').postMessage({ kind: 'changed', patrons: [1017] })")
@@ -494,10 +448,8 @@ def test_a_session_that_ends_by_itself_leaves_the_page(tab: Tab) -> None:
 
 
 @both_clients
-def test_the_seeds_flow_in_the_clients_own_list(desk_of_the_module: Desk, client: str) -> None:
+def test_the_seeds_flow_in_the_clients_own_list(desk: Desk, client: str) -> None:
     """The same with the client's own list, to show that the demo desk behaves like the real client."""
-    desk = desk_of_the_module
-    desk.begin()
     desk.run("sessionStorage.setItem('evergreen-groups.tab', 'client')")
     desk.open(client, "1017/checkout")
     desk.panel_of(1017)

@@ -1,40 +1,55 @@
-"""The desk's pages in a real browser, with input as from a scanner, and without JavaScript."""
+"""The desk's pages in a real browser: input as from a scanner, in the client, without JavaScript, and long lists."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from selenium.webdriver.common.keys import Keys
-from support.desk_page import GROUP, card
-from support.page_desk import NGUYEN, RUTH, THOMAS, WHITFIELD, PageDesk
+from support.desk_browser import CLIENTS
+from support.desk_page import card
+from support.page_desk import ARABIC, HOSTILE, NGUYEN, RUTH, THOMAS, WHITFIELD, PageDesk
 from support.web_caller import PASSWORD, end_session, session
 
 pytestmark = pytest.mark.long  # needs a browser
 
-THIRD = 1042
+LAN, SECOND, THIRD = 1018, 1042, 1049
+"""A member of the family, and two patrons who are moved in besides Ruth."""
+HEAR = "window.heard = []; new BroadcastChannel('evergreen-groups').onmessage = (event) => heard.push(event.data)"
 
 
 class TestTheSeedsFlow:
     """From the list and back to the updated list, using only a scanner and Enter."""
 
-    def test_a_card_and_enter(self, page: PageDesk) -> None:
-        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
+    @pytest.mark.parametrize("client", list(CLIENTS))
+    def test_in_the_clients_own_tab(self, page: PageDesk, client: str) -> None:
+        """From Group Member Details to the updated list, in both clients. The panel is updated too."""
+        with page.desk.in_new_pages(HEAR):
+            page.open_tab(client)
+        page.scan_for("Move Nguyễn, Ruth here?", card(RUTH))
         page.scan(Keys.ENTER)
         assert page.outcome().startswith("Done: Nguyễn, Ruth is now in this group")
         assert "Nguyễn, Ruth" in page.members()
-        page.until(lambda: page.text("#live"))
-        assert page.text("#live").startswith("Done")
+        page.until(lambda: page.text("#live").startswith("Done"))
         assert page.group_of(RUTH) == 1004
+        page.browser.switch_to.default_content()
+        page.until(lambda: "5 members" in page.text(".evergreen-groups"))
+        (message,) = page.run("return window.heard")
+        assert [message[name] for name in ("kind", "patrons", "groups")] == ["changed", [RUTH], [1004, 5001]]
+        page.desk.enter_tab()
+        # The click removes the frame and its scripts, so delay it until the script call has returned.
+        page.run("setTimeout(() => document.querySelector(\"#members a[href*='/1015/checkout']\").click())")
+        page.browser.switch_to.default_content()
+        page.until(lambda: page.browser.current_url.endswith("/1015/checkout"))
 
     def test_the_focus_may_be_anywhere(self, page: PageDesk) -> None:
         page.open_group(NGUYEN)
         page.run("document.activeElement.blur()")
-        page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth here?")
+        page.scan_for("Move Nguyễn, Ruth here?", card(RUTH))
 
     def test_the_next_card_is_added_and_moves_nobody(self, page: PageDesk) -> None:
         page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
-        page.scan(card(THOMAS), Keys.ENTER)
-        page.shows("Move 2 patrons here?")
+        page.scan_for("Move 2 patrons here?", card(THOMAS))
         assert page.group_of(RUTH) == 5001
         assert "shares no surname" in page.text("[aria-labelledby=warnings]")
         page.scan(Keys.ENTER)  # with a warning, Enter alone doesn't confirm
@@ -47,16 +62,12 @@ class TestTheSeedsFlow:
     def test_a_scanners_second_line_end_does_not_confirm(self, page: PageDesk) -> None:
         """The next page ignores keys at first. Here the page's clock is stopped, so that period never ends."""
         page.open_group(NGUYEN)
-        first_moments = {"source": "performance.now = () => 399"}
-        script = page.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", first_moments)
-        try:
+        with page.desk.in_new_pages("performance.now = () => 399"):
             page.scan(card(RUTH), Keys.ENTER, Keys.ENTER)
             page.until(lambda: "Move Nguyễn, Ruth here?" in page.heading)
             page.until(lambda: page.run("return document.readyState === 'complete'"))
             page.run("window.kept = []; addEventListener('keydown', (event) => kept.push(event.defaultPrevented))")
             page.scan(Keys.ENTER)
-        finally:
-            page.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
         assert page.run("return window.kept") == [True]
         assert page.heading == "Move Nguyễn, Ruth here?"
         assert page.group_of(RUTH) == 5001
@@ -80,36 +91,40 @@ class TestTheSeedsFlow:
         page.scan(Keys.ENTER)
         assert "is now in a new group" in page.outcome()
 
+    def test_without_a_script(self, page: PageDesk) -> None:
+        def arrives(text: str) -> None:
+            page.until(lambda: text in page.browser.page_source)
+
+        page.desk.run_scripts(run=False)
+        page.open(NGUYEN)
+        arrives("Group Member Details")
+        assert page.desk.element("button[value=remove]").is_displayed() is False
+        page.scan(card(RUTH), Keys.ENTER)
+        arrives("Move Nguyễn, Ruth here?")
+        page.scan(Keys.ENTER)
+        arrives("Done: Nguyễn, Ruth is now in this group")
+        page.desk.element("form[action*='/undo'] button").click()
+        arrives("Undone: Nguyễn, Ruth")
+        page.desk.element("#members input[value='1018']").click()
+        page.desk.element("button[value=remove]").click()
+        arrives("Remove Nguyễn, Lan from the group?")
+
 
 class TestWhoIsMeant:
     def test_an_unknown_card_is_selected_for_the_next_scan(self, page: PageDesk) -> None:
         page.open_group(NGUYEN)
         page.scan("20000000009999", Keys.ENTER)
-        page.until(lambda: "Card 20000000009999 not found" in page.text("#message"))
-        page.shows("Group Member Details")
-        page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Move Nguyễn, Ruth here?")
-
-    def test_arrow_keys_choose_a_name(self, page: PageDesk) -> None:
-        page.open_group(NGUYEN)
-        page.scan("whitf", Keys.ENTER)
-        page.shows("Move another patron to this group")
-        page.scan(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_UP, Keys.ARROW_DOWN)
-        assert "Whitfield, Thomas" in page.desk.focused()
-        page.scan(Keys.ENTER)
-        page.shows("Move Whitfield, Thomas here")
+        page.arrives("#message", "Card 20000000009999 not found")
+        page.scan_for("Move Nguyễn, Ruth here?", card(RUTH))
 
     def test_scans_and_a_supervisors_approval_in_the_preview(self, page: PageDesk) -> None:
-        page.change("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
-        page.desk.log_in(session(page.sandbox.url, username="consortium_staff"))
+        page.need_approval()
         page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
-        page.scan(card(THOMAS), Keys.ENTER)
-        page.shows("Move 2 patrons here?")
+        page.scan_for("Move 2 patrons here?", card(THOMAS))
         page.run("document.querySelector('#password').focus()")
-        page.scan(card(THIRD), Keys.ENTER)
-        page.shows("Move 3 patrons here?")
+        page.scan_for("Move 3 patrons here?", card(SECOND))
         page.scan("admin", Keys.ENTER, PASSWORD, Keys.ENTER)
-        page.until(lambda: "To confirm, use the" in page.text("#message") and page.loaded())
+        page.arrives("#message", "To confirm, use the")
         page.scan(PASSWORD)
         page.desk.click("#confirm")
         assert page.outcome().startswith("Done: 3 patrons moved")
@@ -122,27 +137,19 @@ class TestOnce:
         page.outcome()
         assert self.entries(page) == 1
 
-    def test_back(self, page: PageDesk) -> None:
-        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
-        page.scan(Keys.ENTER)
-        page.outcome()
-        page.browser.back()
-        # The group is current, and reloading resends no form. The browser may show its cached list first.
-        page.until(lambda: "Group Member Details" in page.heading and "Nguyễn, Ruth" in page.members())
-        assert self.entries(page) == 1
-
-    def test_reload_of_a_plan(self, page: PageDesk) -> None:
+    def test_reload_and_back(self, page: PageDesk) -> None:
         page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
         page.browser.refresh()
         page.shows("Group Member Details")
-        assert page.group_of(RUTH) == 5001
-
-    def test_reload_of_the_outcome(self, page: PageDesk) -> None:
-        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
+        assert page.group_of(RUTH) == 5001, "the plan is gone"
+        page.scan_for("Move Nguyễn, Ruth here?", card(RUTH))
         page.scan(Keys.ENTER)
         page.outcome()
         page.browser.refresh()
         assert "Done: Nguyễn, Ruth" in page.outcome()
+        page.browser.back()
+        # The group is current, and reloading resends no form. The browser may show its cached list first.
+        page.until(lambda: "Group Member Details" in page.heading and "Nguyễn, Ruth" in page.members())
         assert self.entries(page) == 1
 
     @staticmethod
@@ -155,68 +162,254 @@ class TestOnce:
 
 class TestSession:
     def test_it_ends_in_the_middle(self, page: PageDesk) -> None:
-        token = session(page.sandbox.url, username="consortium_staff")
-        page.desk.have_cookie(token)
+        token = page.desk.log_in_as("consortium_staff")
         page.open_group(NGUYEN)
         end_session(page.sandbox.url, token)
-        page.scan(card(RUTH), Keys.ENTER)
-        page.shows("Your session has ended")
+        page.scan_for("Your session has ended", card(RUTH))
         assert page.run("return document.querySelector('a.btn-primary').pathname") == "/eg2/staff/login"
         page.desk.have_cookie(session(page.sandbox.url, username="consortium_staff"))
         page.desk.click("a.btn:not(.btn-primary)")
         page.shows("Group Member Details")
 
-    def test_logout_in_the_client_leaves_no_names(self, page: PageDesk) -> None:
+    @pytest.mark.parametrize(
+        "logout",
+        [
+            "new BroadcastChannel('eg.auth').postMessage({ action: 'logout' })",
+            # The AngularJS client's logout link removes the cookie without a broadcast. An event, because cookieStore
+            # isn't available over plain http.
+            "document.cookie = 'eg.auth.token=; path=/; max-age=0';"
+            "document.dispatchEvent(new Event('visibilitychange'))",
+        ],
+    )
+    def test_logout_in_the_client_leaves_no_names(self, page: PageDesk, logout: str) -> None:
         page.open_group(NGUYEN)
-        page.run("new BroadcastChannel('eg.auth').postMessage({ action: 'logout' })")
+        page.run(logout)
         page.shows("Logged out")
         assert "Nguyễn" not in page.run("return document.documentElement.outerHTML")
 
-    def test_a_logout_that_no_other_tab_is_told_of(self, page: PageDesk) -> None:
-        """The AngularJS client's logout link does this: it removes the cookie without a broadcast."""
-        page.open_group(NGUYEN)
-        page.run("document.cookie = 'eg.auth.token=; path=/; max-age=0'")
-        page.run("document.dispatchEvent(new Event('visibilitychange'))")  # cookieStore isn't available over plain http
-        page.shows("Logged out")
-        assert "Nguyễn" not in page.run("return document.documentElement.outerHTML")
 
-    def test_another_sites_form(self, page: PageDesk) -> None:
-        """A form on another site, sent with the clerk's cookie."""
-        page.open_group(NGUYEN)
-        address = f"{page.sandbox.url}{GROUP.format(NGUYEN)}/plan"
-        foreign = (
-            f"<form method=post action='{address}'><input name=action value=remove><input name=member value={NGUYEN}>"
-            "<button>win</button></form>"
+class TestManyMembers:
+    @pytest.fixture
+    def many(self, page: PageDesk) -> PageDesk:
+        changed = {"id": "6000 + n", "usrname": "'many' || n", "family_name": "'Nguyễn'", "usrgroup": "1004"}
+        changed |= {"first_given_name": "'Member ' || n", "card": "NULL", "master_account": "0"}
+        columns = [row[1] for row in page.sandbox._store.read().execute("PRAGMA table_info(au)")]
+        page.change(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 296)"
+            f" INSERT INTO au ({', '.join(columns)}) SELECT {', '.join(changed.get(one, one) for one in columns)}"
+            " FROM au, numbers WHERE id = 1018"
         )
-        page.browser.get(f"data:text/html,{foreign}")
-        page.desk.click("button")
-        page.until(lambda: "Not allowed" in page.heading or "Your session has ended" in page.heading)
-        assert page.group_of(NGUYEN) == 1004
+        page.open_group(NGUYEN)
+        return page
+
+    def test_a_list_that_can_be_used(self, many: PageDesk) -> None:
+        page = many
+        assert len(page.members()) == 300
+        ticked = "document.querySelectorAll('#members input[name=member]')[150].click();"
+        page.run(f"{ticked} scrollTo(0, document.body.scrollHeight / 2)")
+        top, bottom, height = page.run(
+            "return [document.querySelector('#members thead th:nth-child(2)').getBoundingClientRect().top,"
+            "document.querySelector('.toolbar').getBoundingClientRect().bottom, innerHeight]"
+        )
+        assert abs(top) < 2, "the heading stays"
+        assert abs(bottom - height) < 2, "so do the buttons for the selected"
+        page.run(ticked)
+        page.desk.element("#within").send_keys("member 29")
+        page.until(lambda: len(page.members()) == 10)
+        assert page.text("#within-count") == "10 of 300 shown"
+        page.desk.click("#select-all")
+        assert page.text("#selected-label") == "Selected: 10"
+
+    def test_a_long_change_is_followed(self, many: PageDesk) -> None:
+        page = many
+        page.desk.element("#within").send_keys("member 2")
+        page.until(lambda: len(page.members()) < 200)
+        page.run(
+            "[...document.querySelectorAll('#members tr:not([hidden]) input[name=member]')].slice(0, 25)"
+            ".forEach((box) => box.click())"
+        )
+        page.desk.click("button[value=remove]")
+        page.shows("Remove 25 patrons from the group?")
+        page.desk.click("#confirm")
+        page.until(lambda: "Done: 25 patrons moved" in page.text("#outcome"))
+        page.until(lambda: len(page.members()) == 275)
+        page.desk.click("form[action*='/undo'] button")
+        page.until(lambda: "Undone: 25 patrons moved back" in page.text("#outcome"))
+        page.until(lambda: len(page.members()) == 300)
+
+    def test_where_the_session_ends_meanwhile_that_is_said(self, many: PageDesk) -> None:
+        page = many
+        token = page.desk.log_in_as("consortium_staff")
+        page.open_group(NGUYEN)
+        page.run(
+            "[...document.querySelectorAll('#members input[name=member]')].slice(0, 200).forEach((box) => box.click())"
+        )
+        page.desk.click("button[value=remove]")
+        page.shows("Remove 200 patrons from the group?")
+        page.desk.click("#confirm")
+        page.until(lambda: page.run("return document.querySelector('#outcome')?.dataset.underWay"))
+        end_session(page.sandbox.url, token)
+        page.until(lambda: "Your session has ended" in page.text("body"))
 
 
-class TestWithoutAScript:
-    @pytest.fixture(autouse=True)
-    def no_script(self, page: PageDesk) -> None:
-        page.browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-
-    def test_the_seeds_flow(self, page: PageDesk) -> None:
-        page.open(NGUYEN)
-        self.arrived(page, "Group Member Details")
-        page.scan(card(RUTH), Keys.ENTER)
-        self.arrived(page, "Move Nguyễn, Ruth here?")
-        page.scan(Keys.ENTER)
-        self.arrived(page, "Done: Nguyễn, Ruth is now in this group")
-        page.desk.element("form[action*='/undo'] button").click()
-        self.arrived(page, "Undone: Nguyễn, Ruth")
-
-    def test_select_and_remove(self, page: PageDesk) -> None:
-        page.open(WHITFIELD)
-        self.arrived(page, "Group Member Details")
-        assert not page.desk.element("button[value=remove]").is_displayed()
-        page.desk.element("#members input[value='1037']").click()
-        page.desk.element("button[value=remove]").click()
-        self.arrived(page, "Remove Whitfield, Thomas from the group?")
+class TestNames:
+    @pytest.mark.parametrize("name", [HOSTILE, ARABIC, "W" * 200])
+    def test_they_are_text_wherever_they_stand(self, page: PageDesk, name: str) -> None:
+        page.change("UPDATE au SET family_name = ? WHERE id IN (1036, 1037, 1038)", name)
+        page.change("UPDATE au SET usrgroup = 1009 WHERE id = 1038")
+        self.is_harmless(page, lambda: page.open(WHITFIELD))
+        page.desk.click("#members input[value='1037']")
+        self.is_harmless(page, lambda: page.desk.click("button[value=remove]"))
+        self.is_harmless(page, lambda: page.desk.click("#confirm"))
+        page.outcome()
+        self.is_harmless(page, lambda: page.open(WHITFIELD, "/history"))
+        page.open_group(NGUYEN)
+        self.is_harmless(page, lambda: page.desk.element("#card").send_keys(card(WHITFIELD), Keys.ENTER))
 
     @staticmethod
-    def arrived(page: PageDesk, text: str) -> None:
-        page.until(lambda: text in page.browser.page_source)
+    def is_harmless(page: PageDesk, leads_there: Callable[[], None]) -> None:
+        page.run("document.documentElement.dataset.former = '1'")
+        leads_there()
+        page.until(lambda: page.run("return !document.documentElement.dataset.former") and page.loaded())
+        assert page.run("return document.querySelectorAll('img, main script').length") == 0
+        assert page.run("return window.harmed") is None
+        assert page.run("return document.documentElement.scrollWidth <= innerWidth"), page.heading
+
+    def test_the_direction_of_writing_stays_the_names_own(self, page: PageDesk) -> None:
+        page.change("UPDATE au SET family_name = ? WHERE id = 1036", ARABIC)
+        page.open_group(WHITFIELD)
+        first, last = page.run(
+            "const badge = [...document.querySelectorAll('.badge')].find((one) => one.innerText === 'group lead');"
+            "const name = badge.closest('th').querySelector('bdi');"
+            "return [name.getBoundingClientRect().left, badge.getBoundingClientRect().left]"
+        )
+        assert first <= last or page.run("return innerWidth") < 500
+
+
+class Hands:
+    """A clerk's hands, in the group's page within the client's tab: the clicks and keys of ten jobs are ``done``."""
+
+    def __init__(self, page: PageDesk) -> None:
+        self.page = page
+        self.done: list[str] = []
+
+    def click(self, selector: str) -> None:
+        self.done.append("click")
+        self.page.desk.element(selector).click()
+
+    def press(self, name: str, key: str) -> None:
+        self.done.append(name)
+        self.page.scan(key)
+
+    def enter(self) -> None:
+        self.press("Enter", Keys.ENTER)
+
+    def scan(self, digits: str) -> None:
+        """Scan a card: the scanner ends with Enter."""
+        self.done.append("scan")
+        self.page.scan(digits, Keys.ENTER)
+
+    def type(self, what: str, text: str) -> None:
+        self.done.append(what)
+        self.page.scan(text)
+
+
+@pytest.fixture
+def hands(page: PageDesk) -> Hands:
+    for patron in (SECOND, THIRD):
+        page.change("UPDATE au SET family_name = 'Nguyễn', usrgroup = 5000 + id WHERE id = ?", patron)
+    page.open_tab()
+    return Hands(page)
+
+
+def move_in(hands: Hands) -> None:
+    hands.scan(card(RUTH))
+    hands.page.shows("Move Nguyễn, Ruth here?")
+    hands.enter()
+    assert hands.page.outcome().startswith("Done")
+
+
+def test_move_one_in(hands: Hands) -> None:
+    move_in(hands)
+    assert hands.done == ["scan", "Enter"]
+    assert hands.page.group_of(RUTH) == 1004
+
+
+def test_move_three_in_with_an_unknown_card_among_them(hands: Hands) -> None:
+    hands.scan(card(RUTH))
+    hands.page.shows("Move Nguyễn, Ruth here?")
+    hands.scan(card(SECOND))
+    hands.page.shows("Move 2 patrons here?")
+    hands.scan("20000000009999")
+    hands.page.arrives("#message", "not found")
+    hands.scan(card(THIRD))
+    hands.page.shows("Move 3 patrons here?")
+    hands.enter()
+    assert "Done: 3 patrons moved" in hands.page.outcome()
+    assert hands.done == ["scan"] * 4 + ["Enter"]
+
+
+def test_remove(hands: Hands) -> None:
+    hands.click(f"#members input[value='{LAN}']")
+    hands.click("button[value=remove]")
+    hands.page.shows("Remove Nguyễn, Lan from the group?")
+    hands.enter()
+    assert hands.page.outcome().startswith("Done")
+    assert hands.done == ["click", "click", "Enter"]
+
+
+def test_undo_and_redo(hands: Hands) -> None:
+    move_in(hands)
+    hands.done.clear()
+    hands.click("form[action*='/undo'] button")
+    hands.page.arrives("#outcome", "Undone")
+    assert hands.page.group_of(RUTH) == 5001
+    assert hands.page.text("form[action*='/undo'] button") == "Redo"
+    hands.click("form[action*='/undo'] button")
+    hands.page.arrives("#outcome", "Done: Nguyễn, Ruth")
+    assert hands.page.group_of(RUTH) == 1004
+    assert hands.page.text("form[action*='/undo'] button") == "Undo"
+    assert hands.done == ["click", "click"], "one each"
+
+
+def test_move_in_by_name(hands: Hands) -> None:
+    hands.type("name", "Nguyễn, Ruth")
+    hands.enter()
+    hands.page.arrives("#found")
+    first = hands.page.text("#found tbody bdi")
+    hands.press("arrow", Keys.ARROW_DOWN)
+    assert first in hands.page.desk.focused()
+    hands.page.scan(Keys.ARROW_DOWN, Keys.ARROW_UP)
+    assert first in hands.page.desk.focused(), "as before"
+    hands.enter()
+    hands.page.until(lambda: hands.page.text("h1") != "Move another patron to this group" and hands.page.loaded())
+    assert first in hands.page.heading
+    hands.enter()
+    hands.page.outcome()
+    assert hands.done == ["name", "Enter", "arrow", "Enter", "Enter"]
+
+
+def test_statement_and_history(hands: Hands) -> None:
+    move_in(hands)
+    hands.done.clear()
+    hands.click("nav a[href*='/history']")
+    hands.page.shows("History")
+    assert "Nguyễn, Ruth" in hands.page.text(".entry")
+    hands.page.open_tab()
+    hands.click("nav a[href*='/statement']")
+    hands.page.arrives(".sheet")
+    assert hands.done == ["click", "click"], "one each"
+
+
+def test_move_in_with_approval(hands: Hands) -> None:
+    page = hands.page
+    page.need_approval()
+    page.open_tab()
+    assert "need a supervisor's approval" in page.text("#approval"), "known from the start"
+    hands.scan(card(RUTH))
+    page.shows("Move Nguyễn, Ruth here?")
+    hands.type("user name", f"admin{Keys.ENTER}")  # a key ends the user name, as it ends a scan
+    hands.type("password", PASSWORD)
+    hands.enter()
+    assert page.outcome().startswith("Done")
+    assert hands.done == ["scan", "user name", "password", "Enter"]

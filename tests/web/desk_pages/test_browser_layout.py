@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from selenium.webdriver.common.keys import Keys
+from support.desk_browser import look
 from support.page_desk import NGUYEN, PageDesk
 
 pytestmark = pytest.mark.long  # needs a browser
-
-
-def resize(page: PageDesk, width: int, height: int) -> None:
-    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-
-
-def in_tab(page: PageDesk, client: str) -> None:
-    page.desk.open(client, f"{NGUYEN}/group")
-    page.until(lambda: page.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
 
 
 # The real summary has six more rows than the imitation, and is wider than high otherwise.
@@ -52,117 +45,114 @@ return [...found, ...broken, ...(lines.size > 1 ? [`${lines.size} lines of total
 """
 
 
+def comes(page: PageDesk, seen: str, *visible: str) -> None:
+    """Wait for the next page, and until these parts of it are in view."""
+    page.until(lambda: page.run("return !window.before") and page.text(seen) and page.loaded())
+    page.until(lambda: not page.run(VISIBLE, list(visible)) or page.run("return performance.now() > 3000"))
+    assert page.run(VISIBLE, list(visible)) == "", seen
+
+
+def open_below_the_summary(page: PageDesk, client: str, patron: int, size: tuple[int, int]) -> None:
+    """Open a patron's group in the client's tab, with Angular's summary unfolded."""
+    look(page.browser, size[0], height=size[1])
+    page.desk.open(client, f"{patron}/checkout")
+    page.desk.panel_of(patron)
+    page.run(UNFOLDED)
+    page.desk.click("[data-tab=group]")
+    page.desk.enter_tab()
+
+
+both_sizes = pytest.mark.parametrize("size", [(1280, 720), (1024, 768)])
+
+
 class TestInView:
-    @pytest.mark.parametrize("size", [(1280, 720), (1024, 768)])
+    @both_sizes
     @pytest.mark.parametrize("client", ["Angular", "AngularJS"])
     @pytest.mark.parametrize("at", ["top", "where it was"])
     def test_the_question_and_its_button_after_each_step(
         self, page: PageDesk, client: str, size: tuple[int, int], at: str
     ) -> None:
-        """With Angular's summary unfolded, and wherever the window was scrolled to before the step."""
+        """Wherever the window was scrolled to before the step."""
 
-        def comes(seen: str, *question: str) -> None:
-            page.until(lambda: page.text(seen) and page.loaded())
-            page.until(lambda: not page.run(VISIBLE, list(question)) or page.run("return performance.now() > 3000"))
-            assert page.run(VISIBLE, list(question)) == "", seen
+        def step(act: Callable[[], None]) -> None:
+            page.run("window.before = true")
             if at == "top":
                 page.run("parent.scrollTo(0, 0)")
+            act()
 
-        resize(page, *size)
-        page.desk.open(client, f"{NGUYEN}/checkout")
-        page.until(lambda: "4 members" in page.text(".evergreen-groups"))
-        page.run(UNFOLDED)
-        page.desk.click("[data-tab=group]")
-        page.until(lambda: page.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
-        page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
-        try:
-            comes("#members", "#card", ".card-form .btn")
-            page.scan("20000000009999", Keys.ENTER)
-            comes("#message", "#message", "#card", ".card-form .btn")
-            page.scan("whitf", Keys.ENTER)
-            comes("#found", "h1", "#card", "#found button")
-            page.desk.click("#found button")
-            comes("#warnings", "h1", "#warnings", "#confirm")
-            page.desk.click("#confirm")
-            comes("#outcome", "#outcome-heading", "#outcome button")
-            page.desk.click("#outcome button")
-            comes("#outcome", "#outcome-heading", "#outcome button", "#card")
-            page.desk.click("#members input[value='1018']")
-            page.desk.click("button[value=remove]")
-            comes("#confirm", "h1", "#confirm")
-        finally:
-            page.browser.switch_to.default_content()
+        def click(selector: str) -> None:
+            step(lambda: page.desk.click(selector))
 
-    @pytest.mark.parametrize("size", [(1280, 720), (1024, 768)])
+        def scan(text: str) -> None:
+            step(lambda: page.scan(text, Keys.ENTER))
+
+        open_below_the_summary(page, client, NGUYEN, size)
+        comes(page, "#members", "#card", ".card-form .btn")
+        scan("20000000009999")
+        comes(page, "#message", "#message", "#card", ".card-form .btn")
+        scan("whitf")
+        comes(page, "#found", "h1", "#card", "#found button")
+        click("#found button")
+        comes(page, "#warnings", "h1", "#warnings", "#confirm")
+        click("#confirm")
+        comes(page, "#outcome", "#outcome-heading", "#outcome button")
+        click("#outcome button")
+        comes(page, "#outcome", "#outcome-heading", "#outcome button", "#card")
+        page.desk.click("#members input[value='1018']")
+        click("button[value=remove]")
+        comes(page, "#confirm", "h1", "#confirm")
+
+    @both_sizes
     @pytest.mark.parametrize("client", ["Angular", "AngularJS"])
     def test_three_strangers_an_unknown_card_and_a_selection(
         self, page: PageDesk, client: str, size: tuple[int, int]
     ) -> None:
         """With the panel unfolded, and several warnings above the button."""
-
-        def comes(*seen: str) -> None:
-            page.until(lambda: page.run("return !window.before") and page.text(seen[0]) and page.loaded())
-            page.until(lambda: not page.run(VISIBLE, list(seen)) or page.run("return performance.now() > 3000"))
-            assert page.run(VISIBLE, list(seen)) == ""
-
-        resize(page, *size)
-        in_tab(page, client)
         page.desk.unfold()
-        page.desk.open(client, "1001/checkout")
-        page.desk.panel_of(1001)
-        page.run(UNFOLDED)
-        page.desk.click("[data-tab=group]")
-        page.until(lambda: page.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
-        page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
-        try:
-            comes("h1", "#card")
-            for card in ("20000000001036", "20000000001047", "20000000001012"):
-                page.run("window.before = true")
-                page.scan(card, Keys.ENTER)
-                comes("#warnings", "h1", "#card", "#confirm")
-            assert page.text("[aria-labelledby=warnings]").count("share no surname") == 1, "one line for all three"
+        open_below_the_summary(page, client, 1001, size)
+        comes(page, "h1", "#card")
+        for card in ("20000000001036", "20000000001047", "20000000001012"):
             page.run("window.before = true")
-            page.scan("2000000000108", Keys.ENTER)
-            comes("#message", "h1", "#warnings", "#card", "#confirm")
-            page.run("window.before = true; document.querySelector('a[accesskey=b]').click()")
-            comes("#members", "#card")
-            tops = "return [...document.querySelectorAll('#members tr')].map((row) => row.getBoundingClientRect().top)"
-            before = page.run(tops)
-            page.desk.click("#members input[name=member]")
-            comes(".for-selected", "button[value=move]", "button[value=no-lead]")
-            assert page.run(tops) == before, "the rows stay where they are"
-            page.run("parent.scrollBy(0, 60)")
-            comes(".for-selected", "button[value=move]", "button[value=no-lead]")
-        finally:
-            page.browser.switch_to.default_content()
-            page.run("localStorage.clear()")
+            page.scan(card, Keys.ENTER)
+            comes(page, "#warnings", "h1", "#card", "#confirm")
+        assert page.text("[aria-labelledby=warnings]").count("share no surname") == 1, "one line for all three"
+        page.run("window.before = true")
+        page.scan("2000000000108", Keys.ENTER)
+        comes(page, "#message", "h1", "#warnings", "#card", "#confirm")
+        page.run("window.before = true; document.querySelector('a[accesskey=b]').click()")
+        comes(page, "#members", "#card")
+        tops = "return [...document.querySelectorAll('#members tr')].map((row) => row.getBoundingClientRect().top)"
+        before = page.run(tops)
+        page.desk.click("#members input[name=member]")
+        comes(page, ".for-selected", "button[value=move]", "button[value=no-lead]")
+        assert page.run(tops) == before, "the rows stay where they are"
+        page.run("parent.scrollBy(0, 60)")
+        comes(page, ".for-selected", "button[value=move]", "button[value=no-lead]")
 
     @pytest.mark.parametrize("client", ["Angular", "AngularJS"])
     def test_nothing_jumps_while_somebody_types(self, page: PageDesk, client: str) -> None:
-        resize(page, 1280, 720)
-        in_tab(page, client)
-        page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
+        look(page.browser, 1280, height=720)
+        page.open_tab(client)
         places = (
             "const all = [...document.querySelectorAll('h1, #card, .card-form .btn, .sums, #members tr, #message')];"
             "return [parent.scrollY, frameElement.getBoundingClientRect().top,"
             " ...all.map((one) => one.getBoundingClientRect().top)]"
         )
-        page.shows("Group Member Details")
         before = page.run(places)
         for digit in "20000000009999":
             page.scan(digit)
             assert page.run(places) == before
         page.scan(Keys.ENTER)
-        page.until(lambda: page.text("#message") and page.loaded())
+        page.arrives("#message")
         before = page.run(places)
         for digit in "2000":
             page.scan(digit)
             assert page.run(places) == before
-        page.browser.switch_to.default_content()
 
     def test_the_frame_fits_a_small_screen_that_the_client_does_not(self, page: PageDesk) -> None:
-        resize(page, 390, 800)
-        in_tab(page, "Angular")
+        look(page.browser, 390)
+        page.open_tab()
+        page.browser.switch_to.default_content()
         page.run("document.querySelector('.evergreen-groups-tab').parentElement.style.width = '700px'")
         page.run(
             "document.querySelector('.evergreen-groups-tab iframe').contentWindow.dispatchEvent(new Event('resize'))"
@@ -181,21 +171,17 @@ class TestInView:
     @pytest.mark.parametrize("language", ["en-US", "fr-CA", "es", "cs", "ar-XB"])
     def test_the_table_and_one_line_of_totals_fit_in_each_language(self, page: PageDesk, language: str) -> None:
         """In the widths that both clients leave on screens of 1024 and 1280 px, and at the limits of the style."""
-        page.browser.add_cookie({"name": "eg_locale", "value": language, "path": "/"})
-        try:
-            resize(page, 1400, 800)
-            page.open(NGUYEN)
-            page.until(page.loaded)
-            for width in (720, 774, 905, 959, 960, 988, 1024, 1217):
-                page.run("document.querySelector('main').style.width = arguments[0] + 'px'", width)
-                assert page.run(STICKING_OUT) == "", width
-        finally:
-            page.browser.delete_cookie("eg_locale")
+        page.desk.speak(language)
+        look(page.browser, 1400)
+        page.open_group(NGUYEN)
+        for width in (720, 774, 905, 959, 960, 988, 1024, 1217):
+            page.run("document.querySelector('main').style.width = arguments[0] + 'px'", width)
+            assert page.run(STICKING_OUT) == "", width
 
 
 def test_details_have_what_the_table_has_no_room_for(page: PageDesk) -> None:
     for width, shown in ((1400, ()), (1100, ("Profile Child",)), (390, ("Profile Child", "Expires "))):
-        resize(page, width, 800)
+        look(page.browser, width)
         page.open_group(NGUYEN)
         page.desk.click(f"[data-unfold][href*='/members/{NGUYEN}?']")
         page.until(lambda: page.text(".unfolded"))

@@ -1,38 +1,41 @@
-"""Changes made with the pages' plain forms, and the messages about them."""
+"""Changes made with the pages' plain forms, and what the clerk reads about them."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Flask
+from support.change_ids import number_of
 from support.circulators import change_rows, take_away
-from support.desk_caller import group_of, leads
+from support.desk_caller import caller_of, group_of, leads
 from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, agreed, as_text, card, scanned, selected
-from support.fault_proxy import Call, Fault, FaultProxy
-from support.web_caller import PASSWORD, session, settings_of
+from support.fault_proxy import Call, Fault, FaultProxy, HeldCalls, HttpAnswer
+from support.web_caller import PASSWORD, MakeApp, client_of, settings_of
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings
 from evergreen_groups.settings.sections import DeskSettings
-from evergreen_groups.web import close, create_app
+from evergreen_groups.state import State, back_up, restore
+from evergreen_groups.state.database import FILE_NAME
+from evergreen_groups.web import close
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
-UPDATE = "open-ils.actor.patron.update"
+LOGIN, UPDATE = "open-ils.auth.login", "open-ils.actor.patron.update"
+RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
+NO_SESSION = {"ilsevent": 1001, "textcode": "NO_SESSION", "desc": "ended"}
+Arrange = Callable[[Callable[[], None]], None]
+EndSessions = Callable[[Callable[[Call], bool]], None]
+Asks = Callable[..., DeskPage]
 NGUYEN, LAN, WHITFIELD, THOMAS, RUTH, HALLORAN = 1017, 1018, 1036, 1037, 1038, 1039
 NEEDS_APPROVAL = "Changes to this group need a supervisor's approval."
+HIDDEN = "The patron may belong to a library whose patrons your login can't see."
 OLD_CARD, ITS_OWNER = "20000000901049", 1049
-
-
-def words_of(page: DeskPage) -> int:
-    """Count the words of a plan that a clerk sees before unfolding anything, without names, barcodes and amounts."""
-    shown = [page.tree.find(".//h1"), page.tree.get_element_by_id("main")]
-    for node in page.tree.xpath("//details/*[not(self::summary)] | //*[contains(@class, 'spoken')] | //bdi"):
-        node.drop_tree()
-    return len([word for node in shown for word in re.findall(r"[^\W\d]+", as_text(node))])
 
 
 class TestMovingSomebodyIn:
@@ -66,7 +69,6 @@ class TestMovingSomebodyIn:
         assert plan.default == "enter"
         assert "press Enter to move" in plan.text
         assert plan.send("/change", ("do", "look")).heading == plan.heading, "Look up without a card"
-        assert words_of(plan) <= 60
 
     def test_several_cards_make_one_change(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         first = scanned(clerk.open(NGUYEN), card(THOMAS))
@@ -80,9 +82,20 @@ class TestMovingSomebodyIn:
         assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1004}
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 1
 
-    def test_enter_without_a_card_changes_nothing(self, clerk: DeskClerk) -> None:
-        page = clerk.open(NGUYEN).send("/plan", card="  ")
-        assert page.message == "Scan a card first."
+    @pytest.mark.parametrize(
+        ("account", "text", "message"),
+        [
+            ("consortium_staff", "  ", "Scan a card first."),
+            ("consortium_staff", "Zzyzx, Q", "Zzyzx, Q not found. Check the spelling, or scan the card."),
+            ("harbor_desk", "Whitfield", "Whitfield not found. Check the spelling, or scan the card."),
+            ("harbor_desk", card(1036), f"Card {card(1036)} not found. Scan it again, or type the name."),
+        ],
+    )
+    def test_nobody_is_found(self, clerk_named: ClerkNamed, account: str, text: str, message: str) -> None:
+        page = scanned(clerk_named(account).open(NGUYEN), text)
+        assert page.message.startswith(message)
+        assert (HIDDEN in page.message) is (account == "harbor_desk")
+        assert "Whitfield, Grace" not in page.text, "a hidden patron is nobody"
 
     def test_nobody_has_the_card(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), "20000000009999")
@@ -102,22 +115,12 @@ class TestMovingSomebodyIn:
         assert page.send("/change", ("do", page.default)).message.startswith(known), "Enter looks it up again"
         assert "Done: 2 patrons moved" in agreed(page).outcome, "the button moves the patrons shown"
 
-    def test_a_name_that_nobody_has(self, clerk: DeskClerk) -> None:
-        page = scanned(clerk.open(NGUYEN), "Zzyzx, Q")
-        assert page.message == "Zzyzx, Q not found. Check the spelling, or scan the card."
-
     def test_an_unknown_card_for_the_other_group(self, clerk: DeskClerk) -> None:
         asks = selected(clerk.open(WHITFIELD), "move", THOMAS)
         page = scanned(asks, "20000000009999")
         assert page.message.startswith("Card 20000000009999 not found. Scan it again, or type the name.")
         assert page.tree.get_element_by_id("card").get("value") == "20000000009999"
         assert scanned(page, card(NGUYEN)).heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group (1004)?"
-
-    def test_a_hidden_patron_is_nobody(self, clerk_named: ClerkNamed) -> None:
-        page = scanned(clerk_named("harbor_desk").open(NGUYEN), card(WHITFIELD))
-        assert page.message.startswith(f"Card {card(WHITFIELD)} not found. Scan it again, or type the name.")
-        assert "The patron may belong to a library whose patrons your login can't see." in page.message
-        assert "Whitfield" not in page.text
 
     def test_a_card_that_is_not_active_moves_nobody_unasked(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         page = scanned(clerk.open(NGUYEN), OLD_CARD)
@@ -155,13 +158,6 @@ class TestMovingSomebodyIn:
         assert "age 2" in rows[1]
         assert f"{THOMAS} Elm Street ELM Whitfield, Kim ({THOMAS}) 1 member" in rows[0]
 
-    def test_a_name_finds_only_who_is_visible(self, clerk_named: ClerkNamed) -> None:
-        page = scanned(clerk_named("harbor_desk").open(NGUYEN), "Whitfield")
-        assert page.message == (
-            "Whitfield not found. Check the spelling, or scan the card. "
-            "The patron may belong to a library whose patrons your login can't see."
-        )
-
     def test_several_matches_are_shown_and_none_is_taken(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         """Libraries may allow shortened barcodes, so several patrons can match."""
         two = [{"type": "actor", "id": patron, "barcode": card(patron)} for patron in (THOMAS, RUTH)]
@@ -194,19 +190,14 @@ class TestMovingSomebodyIn:
         assert "already in this group" not in then.text, "said once"
         assert agreed(then).outcome.startswith("Done: 2 patrons moved")
 
-    def test_the_card_of_a_deleted_patron(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        change_rows(sandbox, "UPDATE au SET deleted = 1 WHERE id = ?", RUTH)
-        page = scanned(clerk.open(NGUYEN), card(RUTH))
-        assert page.message.startswith("The patron's record was deleted. If that was a mistake, ask")
-
-    def test_a_patron_who_was_deleted_in_between(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+    def test_a_deleted_patron(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         change_rows(sandbox, "UPDATE au SET deleted = 1 WHERE id = ?", RUTH)
-        page = plan.send("/change", ("do", "look"))
-        assert page.message == (
-            "The patron's record was deleted. "
-            "If that was a mistake, ask your Evergreen administrator to restore the record."
-        )
+        for page in (plan.send("/change", ("do", "look")), scanned(clerk.open(NGUYEN), card(RUTH))):
+            assert page.message == (
+                "The patron's record was deleted. "
+                "If that was a mistake, ask your Evergreen administrator to restore the record."
+            )
 
 
 class TestSelectedMembers:
@@ -274,30 +265,25 @@ class TestSelectedMembers:
         assert {group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)} == {1004}
         assert len(done.members) == 7
 
-    def test_the_only_lead_is_removed_as_lead(self, clerk: DeskClerk) -> None:
-        plan = selected(clerk.open(WHITFIELD), "no-lead", WHITFIELD)
-        assert "This group will be left without a lead: afterwards, make another member its lead." in plan.warnings
-        assert "To go ahead, select Remove as lead" in plan.warnings
-
     def test_strangers_are_told_apart(self, clerk: DeskClerk) -> None:
         plan = scanned(clerk.open(NGUYEN), card(THOMAS)).send("/change", ("do", "look"), card=card(1002))
         assert "Whitfield, Thomas; Okonkwo, Chidi share no surname" in plan.warnings
 
-    @pytest.mark.parametrize(("action", "patron", "after"), [("lead", THOMAS, True), ("no-lead", WHITFIELD, False)])
-    def test_leads(self, clerk: DeskClerk, sandbox: Sandbox, action: str, patron: int, after: bool) -> None:
-        done = agreed(selected(clerk.open(WHITFIELD), action, patron))
-        assert "group lead" in done.outcome
-        assert leads(sandbox, patron) is after
+    def test_leads(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        lead = selected(clerk.open(WHITFIELD), "lead", THOMAS)
+        assert "This group will have several leads: Whitfield, Grace; Whitfield, Thomas." in lead.warnings
+        assert "To go ahead, select Make group lead" in lead.warnings
+        no_lead = selected(clerk.open(NGUYEN), "no-lead", 1015)
+        assert "This group will be left without a lead: afterwards, make another member its lead." in no_lead.warnings
+        assert "To go ahead, select Remove as lead" in no_lead.warnings
+        for plan, patron in ((lead, THOMAS), (no_lead, 1015)):
+            assert "group lead" in agreed(plan).outcome
+            assert leads(sandbox, patron) is (plan is lead)
 
     def test_a_card_of_the_same_group(self, clerk: DeskClerk) -> None:
         page = scanned(selected(clerk.open(WHITFIELD), "merge"), card(RUTH))
         assert "The other patron is in this same group (1009): use a card from another group." in page.text
         assert "Cancel" not in page.text
-
-    def test_several_leads(self, clerk: DeskClerk) -> None:
-        plan = selected(clerk.open(WHITFIELD), "lead", THOMAS)
-        assert "This group will have several leads: Whitfield, Grace; Whitfield, Thomas." in plan.warnings
-        assert "To go ahead, select Make group lead" in plan.warnings
 
     def test_hidden_members_keep_a_group_from_merging(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
         page = scanned(selected(clerk_named("north_manager").open(1026), "merge"), card(1007))
@@ -333,10 +319,10 @@ class TestUndo:
         assert group_of(sandbox, RUTH) == 1009
 
     def test_what_a_supervisor_approved_needs_approval_again(
-        self, app: Flask, clerk: DeskClerk, sandbox: Sandbox
+        self, clerk: DeskClerk, clerk_named: ClerkNamed, sandbox: Sandbox
     ) -> None:
         take_away(sandbox, "UPDATE_USER", user=2)
-        new = DeskClerk(app, session(sandbox.url, username="consortium_staff"), clerk.origin)
+        new = clerk_named("consortium_staff")
         done = agreed(scanned(new.open(NGUYEN), card(WHITFIELD)), username="admin", password=PASSWORD)
         asks = done.send("/undo")
         assert asks.heading == "Undo this change?"
@@ -352,12 +338,18 @@ class TestUndo:
         assert agreed(asks, username="admin", password=PASSWORD).outcome.startswith("Done: Whitfield, Grace")
         assert "refused" not in new.open(NGUYEN, "/history").text
 
-    def test_from_the_recent_changes(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
-        agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
-        recent = clerk.open(NGUYEN, "/history")
-        assert "Whitfield, Ruth: from Whitfield, Grace's group (1009) to this group" in recent.text
-        assert "Undone" in recent.send("/undo").outcome
+    def test_what_could_not_be_undone_can_be_undone_later(
+        self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox
+    ) -> None:
+        done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+        collision = {"ilsevent": 1512, "textcode": "XACT_COLLISION", "desc": "changed"}
+        proxy.answer = lambda call: collision if call.method == UPDATE else None
+        assert "Nothing was changed" in done.send("/undo").outcome
+        proxy.answer = lambda call: None
+        assert "Undone" in clerk.open(NGUYEN, "/history").send("/undo").outcome
         assert group_of(sandbox, RUTH) == 1009
+        entries = clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")
+        assert [bool(entry.xpath(".//form")) for entry in entries] == [True, False, False]
 
     def test_changes_that_move_no_one_belong_to_the_group(self, clerk: DeskClerk) -> None:
         agreed(selected(clerk.open(WHITFIELD), "lead", THOMAS))
@@ -378,19 +370,14 @@ class TestUndo:
         assert "by Whitlock, Constance" in other.open(NGUYEN, "/history").text
         assert not other.open(NGUYEN, "/history").has_form("/undo")
 
-    def test_staff_whom_the_reader_cannot_see_have_no_number(self, clerk: DeskClerk, clerk_named: ClerkNamed) -> None:
+    def test_patrons_and_staff_whom_the_reader_cannot_see(self, clerk: DeskClerk, clerk_named: ClerkNamed) -> None:
         agreed(scanned(clerk.open(1001), card(1052)))
+        agreed(scanned(clerk.open(1001), card(RUTH)))
         past = clerk_named("harbor_desk").open(1001, "/history")
         assert "Desrosiers" in past.text
+        assert "Whitfield" not in past.text
         assert "by a colleague (name hidden from your login)" in past.text
         assert "user 2" not in past.text
-
-    def test_the_past_shows_visible_patrons_alone(self, clerk: DeskClerk, clerk_named: ClerkNamed) -> None:
-        agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
-        agreed(selected(clerk.open(NGUYEN), "remove", RUTH))
-        page = clerk_named("harbor_desk").open(NGUYEN, "/history")
-        assert "Whitfield" not in page.text
-        assert "No changes." in page.text
 
 
 class TestOnce:
@@ -420,13 +407,11 @@ class TestOnce:
         assert clerk.get(redone.address).outcome.startswith("Done")
 
     def test_the_service_is_restarted_in_between(
-        self, clerk: DeskClerk, desk_settings: Settings, environ: dict[str, str]
+        self, clerk: DeskClerk, desk_settings: Settings, make_app: MakeApp
     ) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
-        other = create_app(desk_settings, environ)
-        clerk._client = other.test_client(use_cookies=False)
+        clerk._client = client_of(make_app(desk_settings))
         assert "Done: Whitfield, Ruth" in agreed(plan).outcome
-        close(other)
 
     def test_another_user_moved_the_patron_in_between(
         self, clerk: DeskClerk, clerk_named: ClerkNamed, sandbox: Sandbox
@@ -452,14 +437,15 @@ class TestWhatGoesWrong:
         assert "Your login isn't allowed to make this change. A supervisor can approve it here." in asks.text
         done = agreed(asks, username="admin", password=PASSWORD)
         assert "Done: Whitfield, Ruth is now in this group" in done.outcome
+        assert agreed(asks).address == done.address, "without another login"
         assert "approved by Administrator, Ada" in clerk.open(NGUYEN, "/history").text
 
     def test_it_is_known_before_that_a_permission_is_missing(
-        self, app: Flask, clerk: DeskClerk, sandbox: Sandbox
+        self, clerk: DeskClerk, clerk_named: ClerkNamed, sandbox: Sandbox
     ) -> None:
         assert NEEDS_APPROVAL not in clerk.open(NGUYEN).text
         take_away(sandbox, "UPDATE_USER", user=2)
-        new = DeskClerk(app, session(sandbox.url, username="consortium_staff"), clerk.origin)
+        new = clerk_named("consortium_staff")
         page = new.open(NGUYEN)
         assert NEEDS_APPROVAL in page.text
         plan = scanned(page, card(RUTH))
@@ -495,22 +481,24 @@ class TestWhatGoesWrong:
 
     @pytest.mark.parametrize(("profile", "needed"), [(12, True), (3, False)])
     def test_a_profiles_permission_counts(
-        self, app: Flask, clerk: DeskClerk, sandbox: Sandbox, profile: int, *, needed: bool
+        self, clerk: DeskClerk, clerk_named: ClerkNamed, sandbox: Sandbox, profile: int, *, needed: bool
     ) -> None:
         """Evergreen requires the permission of the profile, or of the nearest profile above that has one."""
         sandbox._store.update("au", RUTH, {"profile": profile})
         take_away(sandbox, "group_application.user.patron", user=2)
         change_rows(sandbox, "INSERT INTO grants VALUES (2, 'group_application.user.staff', 0)")
-        page = DeskClerk(app, session(sandbox.url, username="consortium_staff"), clerk.origin).open(NGUYEN)
+        page = clerk_named("consortium_staff").open(NGUYEN)
         assert NEEDS_APPROVAL in page.text, "all members have a patron's profile"
         assert ("Supervisor approval" in scanned(page, card(RUTH)).text) is needed
 
     def test_a_supervisors_login_is_refused(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(RUTH))
-        wrong = agreed(asks, username="admin", password="not-this-one")
+        wrong = agreed(asks, username='admin "<b>', password="not-this-one")
         assert wrong.message == "The supervisor couldn't log in. Check the user name and password. Nothing was changed."
         assert "not-this-one" not in wrong.response.text
-        again = agreed(wrong, username="admin", password="not-this-one")
+        assert wrong.tree.get_element_by_id("username").get("value") == 'admin "<b>'
+        for _ in range(2):
+            again = agreed(wrong, username="admin", password="not-this-one")
         at_once = agreed(again, username="admin", password=PASSWORD)
         assert at_once.message == "Too many attempts. Try again in a moment."
         assert agreed(wrong, username="admin", password="").message == "Type the supervisor's user name and password."
@@ -531,13 +519,18 @@ class TestWhatGoesWrong:
     def test_the_ils_is_gone_before_anything_is_sent(
         self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox
     ) -> None:
-        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        """The page sends the form again, without the supervisor's login."""
+        asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(RUTH))
         proxy.decide = lambda call: Fault.DROP_REQUEST
-        gone = agreed(plan)
+        gone = agreed(asks, username="a-supervisor", password="a-password")
         assert gone.status in (502, 503, 504)
         assert "nothing is done twice" in gone.text
+        assert not re.search("a-supervisor|a-password", gone.response.text)
         proxy.decide = lambda call: Fault.NONE
-        assert "Done" in gone.send("/change").outcome
+        again = gone.send("/change")
+        assert again.message == "Type the supervisor's user name and password."
+        assert again.tree.xpath("//input[@name='password' and not(@value)]")
+        assert "Done" in agreed(again, username="admin", password=PASSWORD).outcome
         assert group_of(sandbox, RUTH) == 1004
 
     @pytest.mark.parametrize("patron", ["0", "abc", "9" * 20, "1017 "])
@@ -558,31 +551,28 @@ class TestWhatGoesWrong:
 class TestUndoingWhatOthersDid:
     @pytest.fixture
     def desk_settings(self, proxy: FaultProxy) -> Settings:
-        return replace(settings_of(proxy.url), desk=DeskSettings(undo_others="MERGE_USERS"))
+        return settings_of(proxy.url, desk=DeskSettings(undo_others="MERGE_USERS"))
 
-    def test_by_who_has_the_permission(self, clerk: DeskClerk, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
-        done = agreed(scanned(clerk.open(NGUYEN), card(1002)))
-        assert not clerk_named("harbor_desk").get(done.address).has_form("/undo")
-        assert "Undone" in clerk_named("admin").open(NGUYEN, "/history").send("/undo").outcome
-        assert group_of(sandbox, 1002) == 1001
-
-    def test_the_permission_is_asked_for_once(
-        self, clerk: DeskClerk, clerk_named: ClerkNamed, proxy: FaultProxy
+    def test_by_who_has_the_permission_asked_for_once(
+        self, clerk: DeskClerk, clerk_named: ClerkNamed, proxy: FaultProxy, sandbox: Sandbox
     ) -> None:
-        for patron in (1002, RUTH, THOMAS):
-            agreed(scanned(clerk.open(NGUYEN), card(patron)))
+        for patron in (THOMAS, RUTH, 1002):
+            done = agreed(scanned(clerk.open(NGUYEN), card(patron)))
+        assert not clerk_named("harbor_desk").get(done.address).has_form("/undo")
         other = clerk_named("admin")
         other.open(NGUYEN)
         before = len(proxy.seen)
         page = other.open(NGUYEN, "/history")
         assert len(page.tree.xpath("//form[contains(@action, '/undo')]")) == 3
         assert proxy.seen[before:].count("open-ils.actor.user.perm.check") == 1
+        assert "Undone" in page.send("/undo").outcome
+        assert group_of(sandbox, 1002) == 1001
 
 
 class TestWithoutChanges:
     @pytest.fixture
     def desk_settings(self, proxy: FaultProxy) -> Settings:
-        return replace(settings_of(proxy.url), desk=DeskSettings(changes=False))
+        return settings_of(proxy.url, desk=DeskSettings(changes=False))
 
     def test_a_list_to_look_at(self, clerk: DeskClerk, app: Flask) -> None:
         page = clerk.open(NGUYEN)
@@ -592,3 +582,209 @@ class TestWithoutChanges:
         answer = clerk.post(f"{GROUP.format(NGUYEN)}/plan", [("form", "x"), ("action", "remove"), ("member", "1017")])
         assert answer.status == 403
         assert "Your library has turned changes off" in answer.text
+
+
+def test_a_page_from_before_a_backup_was_restored_undoes_nothing(
+    clerk: DeskClerk, app: Flask, desk_settings: Settings, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """A later change may have the same number."""
+    agreed(scanned(clerk.open(NGUYEN), card(1052)))
+    with State(tmp_path / "state") as state:
+        back_up(state.database, tmp_path / "backup")
+    page = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+    old = page.form("/undo").fields["entry"]
+    close(app)
+    for file in (tmp_path / "state").glob(f"{FILE_NAME}*"):
+        file.unlink()
+    with State(tmp_path / "state") as state:
+        restore(state.database, tmp_path / "backup")
+    restored = make_app(desk_settings)
+    clerk._client = client_of(restored)
+    made = agreed(scanned(clerk.open(NGUYEN), card(THOMAS)))
+    assert number_of(made.form("/undo").fields["entry"]) == number_of(old)
+    group = group_of(sandbox, THOMAS)
+    assert f"here is no change {old}" in page.send("/undo").message
+    caller = caller_of(restored, sandbox)
+    for answer in (caller.undo(old), caller.change(old), caller.plan("undo", change=old)):
+        assert answer.status == 404, answer.body
+    assert group_of(sandbox, THOMAS) == group
+    assert "Undone" in made.send("/undo").outcome
+    assert group_of(sandbox, THOMAS) != group
+
+
+@pytest.fixture
+def once_under_way(proxy: FaultProxy) -> Arrange:
+    """Let ``happen`` run after a plan has been found to fit, just before its first patron is read."""
+
+    def arrange(happen: Callable[[], None]) -> None:
+        left = [happen]
+
+        def decide(call: Call) -> Fault:
+            if call.method == RETRIEVE and left:
+                left.pop()()
+            return Fault.NONE
+
+        proxy.decide = decide
+
+    return arrange
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"deleted": "t"}, "not changed: the patron's record was deleted. If that was a mistake, ask your Evergreen"),
+        (
+            {"usrgroup": 1002},
+            "not changed: another user moved the patron to group 1002. "
+            "Check the group, then make the change if it's still needed.",
+        ),
+        ({"usrgroup": 1004}, "already done. Nothing is left to do."),
+    ],
+    ids=["deleted", "moved", "moved here"],
+)
+def test_others_change_the_patron_between_the_check_and_the_step(
+    clerk: DeskClerk, sandbox: Sandbox, once_under_way: Arrange, values: dict[str, object], text: str
+) -> None:
+    plan = scanned(clerk.open(NGUYEN), card(RUTH))
+    once_under_way(lambda: sandbox._store.update("au", RUTH, values))
+    assert text in agreed(plan).outcome
+
+
+class TestTheIls:
+    def test_it_cant_be_reached_in_the_middle(self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox) -> None:
+        plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
+        proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == RETRIEVE else Fault.NONE
+        page = agreed(plan)
+        assert "not changed: Evergreen can't be reached. Try again" in page.outcome
+        assert "Not started. Check the group, then make the change if it's still needed." in page.outcome
+        assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1009}
+
+    def test_it_changes_more_than_was_asked(self, clerk: DeskClerk, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+
+        def alter(call: Call, answer: HttpAnswer) -> None:
+            if call.method == UPDATE:
+                sandbox._store.update("au", RUTH, {"day_phone": "555-0100"})
+
+        proxy.carried_out = alter
+        done = agreed(plan)
+        assert done.outcome.startswith("Done: Whitfield, Ruth is now in this group")
+        assert "Check the record: Evergreen also changed day_phone." in done.outcome
+
+    def test_programs_get_the_case_by_its_code(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        proxy.answer = lambda call: NO_SESSION if call.method == UPDATE else None
+        page = agreed(plan)
+        id = parse_qs(urlsplit(page.address).query)["change"][0]
+        answer = clerk._client.get(f"/evergreen-groups/api/v1/changes/{id}", headers=clerk.headers)
+        (step,) = answer.get_json()["steps"]
+        assert (step["code"], step["values"], step["reason"]) == (
+            "session-ended",
+            {},
+            "the session ended before this change",
+        )
+
+
+class TestSessionsThatEnd:
+    @pytest.fixture
+    def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> Asks:
+        """The page that asks for a supervisor's approval to remove members of the Whitfields."""
+        take_away(sandbox, "UPDATE_USER", user=2)
+        return lambda *members: selected(clerk.open(WHITFIELD), "remove", *members, approve="1")
+
+    @pytest.fixture
+    def end_supervisors(self, proxy: FaultProxy) -> EndSessions:
+        """End each supervisor's session at the first call that meets a condition."""
+
+        def arrange(begins: Callable[[Call], bool]) -> None:
+            tokens: list[str] = []
+            over: list[bool] = []
+
+            def alter(call: Call, answer: HttpAnswer) -> None:
+                if call.method == LOGIN:
+                    tokens.append(json.loads(answer.body)["payload"][0]["payload"]["authtoken"])
+
+            def is_over(call: Call) -> bool:
+                if not call.parameters or call.parameters[0] not in tokens or "session" in call.method:
+                    return False
+                over.extend([True] if begins(call) else [])
+                return bool(over)
+
+            proxy.carried_out = alter
+            proxy.refuse = lambda call: (401, "session") if "pcrud" in call.method and is_over(call) else None
+            proxy.answer = lambda call: NO_SESSION if "pcrud" not in call.method and is_over(call) else None
+
+        return arrange
+
+    def test_the_supervisors_before_anything_is_sent(
+        self, clerk: DeskClerk, sandbox: Sandbox, asks: Asks, end_supervisors: EndSessions
+    ) -> None:
+        page = asks(THOMAS, RUTH)
+        end_supervisors(lambda call: True)
+        said = agreed(page, username="admin", password=PASSWORD)
+        assert said.status == 200, "the clerk's own session goes on"
+        assert "The supervisor's session ended before this change. Have it approved again." in said.message
+        assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1009}
+
+    def test_the_supervisors_in_the_middle(
+        self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox, asks: Asks, end_supervisors: EndSessions
+    ) -> None:
+        page = asks(THOMAS, RUTH)
+        end_supervisors(lambda call: call.method == RETRIEVE and call.parameters[1] == RUTH)
+        said = agreed(page, username="admin", password=PASSWORD)
+        assert said.status == 200
+        assert "1 of 2 done" in said.outcome
+        assert "Whitfield, Thomas is now in a new group" in said.outcome
+        assert "not changed: the supervisor's session ended before this change." in said.outcome
+        assert group_of(sandbox, THOMAS) != group_of(sandbox, RUTH) == 1009
+        proxy.refuse = proxy.answer = lambda call: None
+        again = agreed(said.send("/plan", id="approve"), username="admin", password=PASSWORD)
+        assert "Done: Whitfield, Ruth" in again.outcome
+
+    def test_the_clerks_own(self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox) -> None:
+        plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
+        proxy.answer = lambda call: NO_SESSION if call.method == RETRIEVE and call.parameters[1] == RUTH else None
+        page = agreed(plan)
+        assert "not changed: the session ended before this change." in page.outcome
+        assert "Log in to the staff client, then make the changes that are still missing." in page.outcome
+        assert not page.has_form("/plan") or page.tree.get_element_by_id("approve", None) is None
+
+
+def test_what_the_supervisors_login_lacks_is_said(clerk: DeskClerk, sandbox: Sandbox) -> None:
+    """The supervisor sees only patrons of another library. The page shows the plan and asks again."""
+    take_away(sandbox, "UPDATE_USER", user=2)
+    asks = selected(clerk.open(WHITFIELD), "remove", THOMAS, approve="1")
+    said = agreed(asks, username="north_manager", password=PASSWORD)
+    assert said.status == 200
+    assert "The supervisor's login lacks the permission VIEW_USER at ELM." in said.message
+    assert agreed(said, username="admin", password=PASSWORD).outcome.startswith("Done")
+
+
+class TestALongChangeWithoutAScript:
+    """The change has too many steps to wait for. The page reloads by itself until the change has ended."""
+
+    MANY = (1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1017, 1018, 1051, 1052, 1053)
+
+    def refresh(self, page: DeskPage) -> list[str]:
+        return [str(content) for content in page.tree.xpath("//noscript/meta[@http-equiv='refresh']/@content")]
+
+    def test_it_is_asked_after_until_it_is_over(self, clerk: DeskClerk, proxy: FaultProxy, sandbox: Sandbox) -> None:
+        plan = scanned(clerk.open(1039), card(self.MANY[0]))
+        for patron in self.MANY[1:]:
+            plan = plan.send("/change", ("do", "add"), card=card(patron))
+        held = HeldCalls(proxy, lambda call: call.method == RETRIEVE and call.parameters[1] == 1003)
+        begun = agreed(plan)
+        held.wait_for()
+        under_way = clerk.get(begun.address)
+        assert "In progress" in under_way.outcome
+        assert "2 of 13 done. You can leave this page; the changes continue." in under_way.outcome
+        assert self.refresh(under_way) == ["3"], "after three seconds, to the same address"
+        assert not under_way.has_form("/undo")
+        held.let_go()
+        page = under_way
+        while self.refresh(page):
+            page = clerk.get(page.address)
+        assert page.status == 200
+        assert "Done: 13 patrons moved" in page.outcome
+        assert page.has_form("/undo")
+        assert {group_of(sandbox, patron) for patron in self.MANY} == {group_of(sandbox, 1039)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -11,10 +10,12 @@ import pytest
 from flask import Flask
 from support.bills_and_items import ELM, bill, lend
 from support.circulators import change_rows, take_away
+from support.desk_caller import caller_of
 from support.desk_page import GROUP, ClerkNamed, DeskClerk
 from support.documents import schema
+from support.fault_proxy import FaultProxy
 from support.recorded_nights import record_nights
-from support.web_caller import API, bearer, client_of, session, settings_of
+from support.web_caller import MakeApp, client_of, settings_of
 
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
@@ -22,7 +23,6 @@ from evergreen_groups.desk import Titles
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings, StatementSettings
 from evergreen_groups.settings.sections import DeskSettings
-from evergreen_groups.web import close, create_app
 
 HUONG, DUC, MINH, LAN, WHITFIELD = 1015, 1016, 1017, 1018, 1036
 TITLE = "The owl who read at night"
@@ -84,12 +84,8 @@ class TestAMember:
 
 class TestTitles:
     @pytest.fixture
-    def desk_settings(self, sandbox: Sandbox) -> Settings:
-        return settings_of(sandbox.url, desk=DeskSettings(titles="juveniles"))
-
-    @pytest.fixture
-    def clerk(self, app: Flask, sandbox: Sandbox) -> DeskClerk:
-        return DeskClerk(app, session(sandbox.url, username="consortium_staff"), sandbox.url)
+    def desk_settings(self, proxy: FaultProxy) -> Settings:
+        return settings_of(proxy.url, desk=DeskSettings(titles="juveniles"))
 
     def test_of_juveniles_alone_and_each_look_logged(
         self, clerk: DeskClerk, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
@@ -106,9 +102,9 @@ class TestTitles:
         assert TITLE not in caplog.text
 
     @pytest.mark.long
-    def test_a_bill_whose_item_is_hidden(self, app: Flask, sandbox: Sandbox) -> None:
+    def test_a_bill_whose_item_is_hidden(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
         lend(sandbox, MINH, "2026-07-02", copy=9001, returned=True, billed="0.80", library=ELM)
-        desk = DeskClerk(app, session(sandbox.url, username="harbor_desk"), sandbox.url)
+        desk = clerk_named("harbor_desk")
         assert "overdue materials – not visible to your login 1 Sept 2026 ELM $0.80" in (
             member_page(desk, MINH).text.replace("–not", "– not")
         )
@@ -176,34 +172,24 @@ class TestStatement:
         assert "You can pay at" not in page.text
 
     @pytest.mark.long
-    def test_what_the_library_sets(self, sandbox: Sandbox, environ: dict[str, str]) -> None:
-        settings = replace(
-            settings_of(sandbox.url),
-            statement=StatementSettings(
-                library="Our <Library>", text="Line one.\nLine two.", how_to_pay="Online.", adults=True, titles="all"
-            ),
+    def test_what_the_library_sets(self, clerk: DeskClerk, make_app: MakeApp) -> None:
+        said = StatementSettings(
+            library="Our <Library>", text="Line one.\nLine two.", how_to_pay="Online.", adults=True, titles="all"
         )
-        with_text = create_app(settings, environ)
-        clerk = DeskClerk(with_text, session(sandbox.url, username="consortium_staff"), sandbox.url)
+        clerk._client = client_of(make_app(settings_of(clerk.origin, statement=said)))
         page = statement(clerk, HUONG)
         assert page.heading == "Our <Library>"
         for text in ("Line one.", "Line two.", "Online.", "Nguyễn, Văn Đức", f"{TITLE}: 1 item was due", "$25.65"):
             assert text in page.text
-        close(with_text)
-        without = create_app(replace(settings, statement=StatementSettings(page=False)), environ)
-        clerk = DeskClerk(without, session(sandbox.url, username="consortium_staff"), sandbox.url)
+        clerk._client = client_of(make_app(settings_of(clerk.origin, statement=StatementSettings(page=False))))
         assert statement(clerk, HUONG).status == 404
         assert "Statement" not in clerk.open(HUONG).text
-        close(without)
 
 
 class TestPrograms:
     def test_the_json(self, app: Flask, sandbox: Sandbox, client: Client) -> None:
         lend(sandbox, MINH, "2026-07-02", copy=9001, returned=True, billed="0.80", paid="0.30")
-        token = session(sandbox.url, username="consortium_staff")
-        answer = client_of(app).get(f"{API}/patrons/{MINH}/group/bills", headers=bearer(token))
-        assert answer.status_code == 200
-        document = answer.get_json()
+        document = caller_of(app, sandbox).send("GET", f"patrons/{MINH}/group/bills").body
         jsonschema.validate(document, schema("group-bills"))
         assert [member["id"] for member in document["members"]] == [HUONG, LAN, MINH, DUC]
         minh = document["members"][2]
@@ -221,8 +207,7 @@ class TestPrograms:
     def test_what_is_hidden_is_null(self, app: Flask, sandbox: Sandbox) -> None:
         change_rows(sandbox, "DELETE FROM grants WHERE usr = 4 AND permission LIKE 'VIEW_%TRANSACTIONS'")
         take_away(sandbox, "VIEW_CIRCULATIONS", user=4)
-        token = session(sandbox.url, username="harbor_desk")
-        document = client_of(app).get(f"{API}/patrons/{MINH}/group/bills", headers=bearer(token)).get_json()
+        document = caller_of(app, sandbox, "harbor_desk").send("GET", f"patrons/{MINH}/group/bills").body
         jsonschema.validate(document, schema("group-bills"))
         assert [(one["bills"], one["items"], one["all_items"]) for one in document["members"]] == [
             (None, [], False)

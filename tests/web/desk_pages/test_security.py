@@ -8,7 +8,7 @@ import re
 import pytest
 from flask import Flask
 from support.circulators import take_away
-from support.desk_page import GROUP, ClerkNamed, DeskClerk
+from support.desk_page import GROUP, ClerkNamed, DeskClerk, card
 from support.fault_proxy import FaultProxy
 from support.web_caller import client_of, cookie, end_session, session
 
@@ -31,10 +31,6 @@ FROM_ELSEWHERE = [
     {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
     {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
 ]
-
-
-def card(patron: int) -> str:
-    return f"2000000000{patron}"
 
 
 def test_every_address_is_here(app: Flask) -> None:
@@ -173,6 +169,9 @@ def test_odd_forms(clerk: DeskClerk) -> None:
         [("action", "remove"), *(("member", str(id)) for id in range(1, 1003))],
     ):
         assert clerk.post(WRITTEN[0], [("form", form), *fields]).status == 400, fields[:2]
+    for plan in ("", "a\0b", "a b", "x" * 65):  # PostgreSQL rejects NUL characters, which would look like an outage
+        fields = [("form", form), ("action", "join"), ("patron", str(RUTH)), ("do", "apply"), ("plan", plan)]
+        assert clerk.post(WRITTEN[1], fields).status == 400, plan
     assert clerk.post(WRITTEN[2], [("form", form), ("entry", "1"), ("key", "short")]).status == 400
     assert clerk.post(WRITTEN[0], [("form", form), ("card", "x" * LARGEST_FORM)]).status == 413
     own = {"Origin": clerk.origin, "Sec-Fetch-Site": "same-origin", **clerk.headers}

@@ -1,7 +1,8 @@
-"""The report as a worklist in a browser: from the call to the payment, and whatever may come between."""
+"""The report as a worklist in a browser: from the call to the payment, letters, and whatever may come between."""
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,36 +11,26 @@ from pathlib import Path
 
 import pytest
 from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from support.circulators import take_away
 from support.debts import owe
-from support.desk_browser import Desk, desk_browser, look
+from support.desk_browser import Desk, look
+from support.letters import FAMILY, IN_COLLECTIONS, LEAD, change, penalize
+from support.printed_pages import sheets_of
 from support.web_caller import end_session, session
 from support.worklist import Worklist
 
-from evergreen_groups.settings.sections import DeskSettings
+from evergreen_groups.settings import ReportSettings
 from evergreen_groups.state.database import Database
 
 pytestmark = pytest.mark.long  # needs a browser
 
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with desk_browser(tmp_path_factory.mktemp("desk")) as desk:
-        yield desk
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+WITH_CONTACT = ReportSettings(contact=True)
 
 
 @pytest.fixture
-def page(desk: Desk, tmp_path: Path, cache: Path) -> Worklist:
+def page(desk: Desk, tmp_path: Path, cache_directory: Path) -> Worklist:
     """The report of last night, opened."""
-    desk.begin()
-    page = Worklist(desk, tmp_path, cache)
+    page = Worklist(desk, tmp_path, cache_directory)
     page.make_report()
     page.serve()
     page.open()
@@ -116,16 +107,14 @@ def test_two_keys_save_an_entry_and_the_focus_returns_to_the_list(page: Worklist
     assert ", by phone · Not reached" in page.row(first)
     page.choose("to-do")
     for group in page.listed():
-        page.follow_up(group)
-        page.save_entry("closed")
+        page.add_entry(group, "closed")
     assert page.text("#shown") == "Nothing to do here. Waiting and closed groups are under “All follow-ups”."
 
 
 def test_several_groups_get_the_same_entry(page: Worklist) -> None:
     first, _second, third, *_ = page.listed()
     assert not is_shown(page, ".selected")
-    for group in (first, third):
-        page.run("document.querySelector(`input[name=group][value='${arguments[0]}']`).click()", group)
+    page.select(first, third)
     assert page.text(".selected") == "Follow up selected (2)"
     page.desk.click(".selected button")
     page.until(lambda: page.text("dialog .follow-up-page"))
@@ -137,9 +126,7 @@ def test_several_groups_get_the_same_entry(page: Worklist) -> None:
 
 def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
     group = page.listed()[0]
-    page.follow_up(group)
-    page.type("note", "typo")
-    page.save_entry("contacted phone")
+    page.add_entry(group, "contacted phone", "typo")
     page.choose("waiting")
     page.follow_up(group)
     page.desk.click("dialog .entries button")
@@ -170,9 +157,7 @@ def test_the_second_of_two_people_sees_the_first_ones_entry_before_saving(page: 
     ours = page.browser.current_window_handle
     page.browser.switch_to.new_window("tab")
     page.open()
-    page.follow_up(group)
-    page.type("note", "theirs")
-    page.save_entry("promised email")
+    page.add_entry(group, "promised email", "theirs")
     page.browser.close()
     page.browser.switch_to.window(ours)
     page.save("no-answer phone")
@@ -184,44 +169,33 @@ def test_the_second_of_two_people_sees_the_first_ones_entry_before_saving(page: 
     assert ", by phone · Not reached" in page.row(group)
 
 
-@pytest.mark.parametrize("has_script", [True, False])
-def test_an_ended_session_keeps_what_was_typed(page: Worklist, has_script: bool) -> None:
-    token = page.log_in()
+def test_an_ended_session_keeps_what_was_typed(page: Worklist) -> None:
+    token = page.desk.log_in_as("consortium_staff")
     page.open()
     group = page.listed()[0]
-    if has_script:
-        page.follow_up(group)
-    else:
-        page.browser.get(f"{page.browser.current_url.rpartition('/')[0]}/follow-up?group={group}&language=en")
-    typed = "what she said"
-    page.browser.find_element(By.ID, "note").send_keys(typed)
+    page.follow_up(group)
+    page.type("note", "what she said")
     end_session(page.desk.sandbox.url, token)
-    press(page, "contacted phone")
-    page.until(lambda: "You aren't logged in" in text(page, "[role=alert]"))
-    login = page.browser.find_element(By.CSS_SELECTOR, "[role=alert] a")
+    page.save("contacted phone")
+    page.until(lambda: "You aren't logged in" in page.text("dialog [role=alert]"))
+    (login,) = page.find("dialog [role=alert] a")
     assert "/staff/login" in (login.get_attribute("href") or "")
     assert login.get_attribute("target") == "_blank"
-    assert page.browser.find_element(By.ID, "note").get_attribute("value") == typed
     page.desk.have_cookie(session(page.desk.sandbox.url, username="consortium_staff"))
-    press(page, "contacted phone")
-    if not has_script:
-        page.until(lambda: "You have logged in again" in text(page, "[role=alert]"))
-        press(page, "contacted phone")
-        page.until(lambda: page.run("return Boolean(document.getElementById('groups'))"))
-    page.until(page.is_closed)
+    page.save_entry("contacted phone")
     page.choose("waiting")
     assert page.listed() == [group]
     page.follow_up(group)
-    assert typed in page.text("dialog .entries")
+    assert "what she said" in page.text("dialog .entries")
 
 
-def press(page: Worklist, outcome: str) -> None:
-    page.browser.find_element(By.CSS_SELECTOR, f".entry-form button[value='{outcome}']").click()
+def press(page: Worklist, button: str) -> None:
+    page.find(button)[0].click()
 
 
 def text(page: Worklist, selector: str) -> str:
     try:
-        return "".join(one.text for one in page.browser.find_elements(By.CSS_SELECTOR, selector))
+        return "".join(one.text for one in page.find(selector))
     except StaleElementReferenceException:  # the page is being replaced
         return ""
 
@@ -231,64 +205,59 @@ def test_without_a_script(page: Worklist) -> None:
     with page.without_script():
         page.open()
         assert text(page, "#status") == ""
-        page.browser.find_element(By.CSS_SELECTOR, f".follow-up button[value='{group}']").click()
+        press(page, f".follow-up button[value='{group}']")
         page.until(lambda: "No entries yet." in text(page, "main"))
-        page.browser.find_element(By.ID, "note").send_keys("by hand")
-        press(page, "promised in-person")
+        page.find("#note")[0].send_keys("by hand")
+        press(page, "button[value='promised in-person']")
         page.until(lambda: ", in person · Promised to pay" in text(page, ".agreed"))
-        for box in page.browser.find_elements(By.CSS_SELECTOR, "input[name=group]")[:2]:
+        for box in page.find("input[name=group]")[:2]:
             box.click()
-        page.browser.find_element(By.CSS_SELECTOR, ".selected button").click()
-        page.until(lambda: len(page.browser.find_elements(By.CSS_SELECTOR, ".follow-up-page h2")) == 2)
-        press(page, "closed")
+        press(page, ".selected button")
+        page.until(lambda: len(page.find(".follow-up-page h2")) == 2)
+        press(page, "button[value=closed]")
         page.until(lambda: text(page, ".agreed").count("Closed") >= 2)
 
 
-def test_an_answer_that_is_lost_is_asked_for_again_and_saved_once(page: Worklist) -> None:
-    group = page.listed()[0]
-    page.follow_up(group)
-    app, lost = page.desk.gate.app, []
-
-    def losing(environ, start_response):  # type: ignore[no-untyped-def]
-        answer = app(environ, start_response if lost or environ["REQUEST_METHOD"] != "POST" else lambda *_: None)
-        if environ["REQUEST_METHOD"] == "POST" and not lost:
-            lost.append(b"".join(answer))
-            start_response("504 Gateway Timeout", [("Content-Type", "text/html")])
-            return [b"<h1>Gateway Timeout</h1>"]
-        return answer
-
-    page.desk.gate.app = losing  # type: ignore[assignment]
-    try:
-        page.save_entry("no-answer phone")
-    finally:
-        page.desk.gate.app = app
-    assert lost
-    page.choose("waiting")
-    page.follow_up(group)
-    assert page.run("return document.querySelectorAll('dialog .entries li').length") == 1
-
-
 @contextmanager
-def held(page: Worklist, method: str, part: str = "", status: str = "") -> Iterator[threading.Event]:
-    """Hold the first request, and then let it through; with a ``status``, answer all of them with that."""
+def intercepted(
+    page: Worklist, method: str, part: str = "", status: str = "", *, arrives: bool = False
+) -> Iterator[threading.Event]:
+    """Hold the first request until the event, and then let it through.
+
+    With a ``status``, answer all requests with that instead, or only the first if that ``arrives`` at the service.
+    """
     app, release, first = page.desk.gate.app, threading.Event(), threading.Lock()
 
-    def slow(environ, start_response):  # type: ignore[no-untyped-def]
+    def between(environ, start_response):  # type: ignore[no-untyped-def]
         if environ["REQUEST_METHOD"] != method or part not in environ["QUERY_STRING"]:
             return app(environ, start_response)
-        if first.acquire(blocking=False):
+        is_first = first.acquire(blocking=False)
+        if is_first:
             assert release.wait(20)
-        if not status:
+        if not status or (arrives and not is_first):
             return app(environ, start_response)
+        if arrives:
+            b"".join(app(environ, lambda *_: None))
         start_response(status, [("Content-Type", "text/plain")])
         return [b""]
 
-    page.desk.gate.app = slow  # type: ignore[assignment]
+    page.desk.gate.app = between  # type: ignore[assignment]
     try:
         yield release
     finally:
         release.set()
         page.desk.gate.app = app
+
+
+def test_an_answer_that_is_lost_is_asked_for_again_and_saved_once(page: Worklist) -> None:
+    group = page.listed()[0]
+    page.follow_up(group)
+    with intercepted(page, "POST", status="504 Gateway Timeout", arrives=True) as release:
+        release.set()
+        page.save_entry("no-answer phone")
+    page.choose("waiting")
+    page.follow_up(group)
+    assert page.run("return document.querySelectorAll('dialog .entries li').length") == 1
 
 
 def asked(page: Worklist) -> int:
@@ -303,7 +272,7 @@ def click(page: Worklist, group: int) -> None:
 
 def test_a_follow_up_that_arrives_late_replaces_no_other(page: Worklist) -> None:
     slow, quick = page.listed()[:2]
-    with held(page, "GET", f"group={slow}") as release:
+    with intercepted(page, "GET", f"group={slow}") as release:
         click(page, slow)
         page.follow_up(quick)
         page.type("note", "of the second")
@@ -321,7 +290,7 @@ def test_closed_before_the_answer_came_nothing_typed_is_lost(page: Worklist) -> 
     group, other = page.listed()[:2]
     page.follow_up(group)
     page.type("note", "typed")
-    with held(page, "POST", status="504 Gateway Timeout") as release:
+    with intercepted(page, "POST", status="504 Gateway Timeout") as release:
         page.save("promised phone")
         page.press(Keys.ESCAPE)
         page.until(page.is_closed)
@@ -335,71 +304,38 @@ def test_closed_before_the_answer_came_nothing_typed_is_lost(page: Worklist) -> 
     assert page.listed() == [group]
 
 
-@pytest.mark.parametrize("why", ["changes = false", "no permission"])
-def test_who_may_not_save_reads_and_is_told_why(page: Worklist, why: str) -> None:
-    group = page.listed()[0]
-    page.follow_up(group)
-    page.save_entry("closed")
-    if why == "changes = false":
-        page.serve(desk=DeskSettings(changes=False))
-    else:
-        take_away(page.desk.sandbox, "UPDATE_USER")
-        page.serve()
-    page.open()
-    page.choose("closed")
-    assert page.listed() == [group]
-    assert not page.browser.find_elements(By.CSS_SELECTOR, "#groups input[type=checkbox]")
-    page.follow_up(group)
-    assert "Closed" in page.text("dialog .entries")
-    assert ("[desk]" if why == "changes = false" else "UPDATE_USER at") in page.text("dialog .refusal")
-    assert not page.browser.find_elements(By.CSS_SELECTOR, ".entry-form")
-    # Authors may correct their entries without the permission, but not where nothing is changed.
-    assert bool(page.browser.find_elements(By.CSS_SELECTOR, ".entries button")) is (why == "no permission")
-
-
 @pytest.mark.parametrize("width", [1280, 1000, 390])
 def test_axe_finds_nothing_and_nothing_sticks_out(page: Worklist, width: int) -> None:
     group = page.listed()[0]
-    page.follow_up(group)
-    page.type("note", "x" * 300)
-    page.save_entry("promised phone")
+    page.add_entry(group, "promised phone", "x" * 300)
     for scheme in ("light", "dark"):
         look(page.browser, width, scheme, mobile=width < 500)
         page.open()
         top = page.run("return document.querySelector('#groups > tbody:not([hidden])').getBoundingClientRect().top")
         assert top < (420 if width > 390 else 700)
         page.choose("")
-        assert checked(page) == []
+        assert page.desk.flaws() == []
         page.follow_up(group)
-        assert checked(page) == []
+        assert page.desk.flaws() == []
         page.browser.get(f"{page.browser.current_url}".replace("/latest", f"/follow-up?group={group}"))
-        assert checked(page) == []
-    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-@pytest.mark.parametrize("language", ["fr-CA", "es", "cs"])
-def test_axe_finds_nothing_in_other_languages(page: Worklist, language: str) -> None:
-    page.write_in(language)
-    for width in (1280, 390):
-        look(page.browser, width, mobile=width < 500)
-        page.open()
-        assert page.run("return document.documentElement.lang") == language
-        assert checked(page) == []
-        page.follow_up(page.listed()[0])
-        assert checked(page) == []
-    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        assert page.desk.flaws() == []
 
 
 @pytest.mark.parametrize("language", ["en", "fr-CA", "es", "cs"])
-def test_the_forms_buttons_are_on_a_phones_screen(page: Worklist, language: str) -> None:
-    look(page.browser, 390, height=844, mobile=True)
-    page.open()
-    page.run("document.querySelector('#follow-up [name=language]').value = arguments[0]", language)
-    page.follow_up(page.listed()[0])
+def test_axe_finds_nothing_in_any_language_and_the_buttons_are_on_a_phones_screen(
+    page: Worklist, language: str
+) -> None:
+    page.write_in(language)
+    for width in (1280, 390):
+        look(page.browser, width, height=844, mobile=width < 500)
+        page.open()
+        assert page.run("return document.documentElement.lang") == language
+        assert page.desk.flaws() == []
+        page.follow_up(page.listed()[0])
+        assert page.desk.flaws() == []
     buttons = "[...document.querySelectorAll('dialog .outcomes button')].map((one) => one.getBoundingClientRect())"
     assert page.run(f"return Math.max(...{buttons}.map((one) => one.bottom))") < 844
     assert page.run(f"return Math.max(...{buttons}.map((one) => one.right))") < 390
-    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def is_shown(page: Worklist, selector: str) -> bool:
@@ -407,18 +343,92 @@ def is_shown(page: Worklist, selector: str) -> bool:
     return bool(page.run(script, selector))
 
 
-def checked(page: Worklist) -> list[object]:
-    sticks_out = "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
-    found = [(one["id"], one["nodes"][0]["html"][:200]) for one in page.desk.axe()["violations"]]
-    return [*found, *(["sticks out"] if page.run(sticks_out) else [])]
-
-
 def test_on_paper_there_is_what_was_agreed_and_no_controls(page: Worklist) -> None:
     group = page.listed()[0]
-    page.follow_up(group)
-    page.save_entry("promised phone")
+    page.add_entry(group, "promised phone")
     page.choose("")
     look(page.browser, 1280, medium="print")
     assert is_shown(page, ".agreed")
     assert not is_shown(page, ".act, .selected, .tools")
-    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+class TestLetters:
+    """Selected, printed, marked as sent."""
+
+    @pytest.fixture
+    def page(self, desk: Desk, tmp_path: Path, cache_directory: Path) -> Worklist:
+        """The report of last night, opened."""
+        for row in desk.sandbox._store.rows("au"):
+            change(desk.sandbox, row["id"], mailing_address=1001)
+        page = Worklist(desk, tmp_path, cache_directory, contact=True)
+        page.make_report()
+        page.serve(report=WITH_CONTACT)
+        page.open()
+        return page
+
+    def open_letters(self, page: Worklist) -> None:
+        """Select *Letters*, and go to the tab that it opens."""
+        before = set(page.browser.window_handles)
+        page.find(".selected button[formaction]")[0].click()
+        page.until(lambda: set(page.browser.window_handles) - before)
+        (tab,) = set(page.browser.window_handles) - before
+        page.browser.switch_to.window(tab)
+        page.until(lambda: page.find(".bar, [role=alert]"))
+
+    def sheets(self, page: Worklist) -> int:
+        return len(page.find("article"))
+
+    def test_selected_printed_and_marked_as_sent(self, page: Worklist) -> None:
+        groups = page.listed()[:3]
+        page.select(*groups)
+        assert page.text(".selected").endswith("Letters")
+        self.open_letters(page)
+        assert self.sheets(page) == 3
+        printed = page.browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+        assert sheets_of(base64.b64decode(printed["data"])) == 3, "the bar isn't printed"
+        page.find(".bar button[name=do]")[0].click()
+        page.until(lambda: page.find("#groups"))
+        page.until(lambda: page.run("return document.readyState === 'complete'"))
+        assert page.statuses()[1] == f"Waiting ({len(groups)})"
+        page.choose("waiting")
+        assert page.listed() == groups
+        assert all(", by letter · Contacted" in page.row(group) for group in groups)
+
+    def test_the_button_prints(self, page: Worklist) -> None:
+        page.select(*page.listed()[:1])
+        self.open_letters(page)
+        page.run("window.print = () => { document.title = 'printed' }")
+        page.find("#print")[0].click()
+        assert page.browser.title == "printed"
+        with page.without_script():
+            page.browser.refresh()
+            assert not page.find("#print")[0].is_displayed()
+
+    def test_groups_that_the_filters_hide_get_no_letter(self, page: Worklist) -> None:
+        first, second, *_ = page.listed()
+        page.add_entry(first, "contacted phone")
+        page.choose("")
+        page.select(first, second)
+        page.choose("to-do")
+        self.open_letters(page)
+        assert self.sheets(page) == 1
+
+    def test_without_contact_data_there_is_no_button(self, page: Worklist) -> None:
+        page.serve()
+        page.open()
+        assert page.find(".selected button")
+        assert not page.find(".selected button[formaction]")
+
+    @pytest.mark.parametrize("width", [1280, 390])
+    def test_axe_finds_nothing_and_nothing_sticks_out(self, page: Worklist, width: int) -> None:
+        groups = [FAMILY, *page.listed()]
+        penalize(page.desk.sandbox, LEAD, IN_COLLECTIONS)
+        for scheme in ("light", "dark"):
+            look(page.browser, width, scheme, mobile=width < 500)
+            page.open()
+            page.select(*groups[:3])
+            assert page.desk.flaws() == []
+            query = "&".join(f"group={group}" for group in groups[:3])
+            page.browser.get(f"{page.browser.current_url}".replace("/latest", f"/letters?{query}"))
+            assert "in collections" in page.text(".bar li")
+            assert page.desk.flaws() == []
