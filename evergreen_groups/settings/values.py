@@ -292,7 +292,7 @@ def _read_tables(
 
 
 def _limit_rules(value: object) -> tuple[LimitRule, ...]:
-    kinds = {"profile": TEXT, "library": TEXT, "limit": LIMIT, "comparison": COMPARISON}
+    kinds: dict[str, Kind[Any]] = {"profile": TEXT, "library": TEXT, "limit": LIMIT, "comparison": COMPARISON}
     rules: dict[object, LimitRule] = {}
     tables = _read_tables(value, "policy.limits", kinds, ({"limit"}, {"profile", "library"}), _LIMIT_KEYS)
     for number, table in enumerate(tables, 1):
