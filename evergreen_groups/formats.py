@@ -71,7 +71,7 @@ OUTPUT_FORMATS = (
         ending="csv",
         media_type="text/csv",
         report=f"{_REPORT}.csv:CsvWriter",
-        audit=f"{_AUDIT}.csv:write_rows",
+        audit=f"{_AUDIT}.data:write_rows",
         options=("details", "bom", "dialect"),
         for_programs=True,
     ),
@@ -80,7 +80,7 @@ OUTPUT_FORMATS = (
         ending="json",
         media_type="application/json",
         report=f"{_REPORT}.json:JsonWriter",
-        audit=f"{_AUDIT}.json:write_document",
+        audit=f"{_AUDIT}.data:write_document",
         for_programs=True,
     ),
     OutputFormat(
@@ -105,7 +105,7 @@ OUTPUT_FORMATS = (
         ending="jsonl",
         media_type="application/jsonl",
         report=f"{_REPORT}.json:JsonLinesWriter",
-        audit=f"{_AUDIT}.json:write_lines",
+        audit=f"{_AUDIT}.data:write_lines",
         for_programs=True,
     ),
 )

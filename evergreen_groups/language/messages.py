@@ -24,7 +24,6 @@ from evergreen_groups.language.numbers import (
     minute,
     number,
     price,
-    signed_price,
 )
 from evergreen_groups.message import Message
 from evergreen_groups.values import Total
@@ -106,8 +105,9 @@ def describe_total(total: Total[int] | Total[Decimal] | Decimal | None, *, short
 
 
 def describe_difference(difference: Decimal | None) -> str:
-    """Format a difference between amounts that may be unknown: ``+$12.50``."""
-    return describe_total(None) if difference is None else signed_price(difference)
+    """Format a difference between amounts that may be unknown: ``+$12.50``, ``-$3.25``, ``$0.00``."""
+    written = describe_total(difference)
+    return f"+{written}" if difference is not None and difference > 0 else written
 
 
 def describe_error(error: EvergreenGroupsError) -> str:

@@ -66,11 +66,6 @@ def price(value: Decimal) -> str:
     return _price_writer(language.number_locale, language.currency)(value)
 
 
-def signed_price(value: Decimal) -> str:
-    """Format a difference between amounts: ``+$1,234.50``, ``-$3.25``, ``$0.00``."""
-    return f"+{price(value)}" if value > 0 else price(value)
-
-
 def number(value: int) -> str:
     """Format a count: ``1,200``."""
     return _number_writer(current_language().number_locale)(value)

@@ -9,51 +9,20 @@ import pytest
 from evergreen_groups.language import Language, name_key, use_language
 
 ORDERS = {
-    "en": [
-        "Ænn",
-        "Af",
-        "Čech",
-        "Cz",
-        "Đa",
-        "Dz",
-        "Łukasz",
-        "María",
-        "Ñandú",
-        "Nz",
-        "O'Brien",
-        "O’Brien",
-        "Oakley",
-        "Øb",
-    ],
-    "fr-CA": ["Čech", "chyba", "Cz", "Hz", "Ñandú", "Nz", "Raghunathan", "Šimek", "Sz", "Žák"],
-    "es": ["Čech", "Chyba", "Cz", "Nz", "Ñandú", "Oa", "Raghunathan", "Řez", "Rz"],
-    "es-MX": ["Nz", "ñandú", "Oa"],
-    "cs": [
-        "Cz",
-        "Čech",
-        "Da",
-        "Hz",
-        "Chyba",
-        "chýba",
-        "Ia",
-        "Nandu",
-        "Ñandú",
-        "Nz",
-        "Rz",
-        "Řez",
-        "Sz",
-        "Šimek",
-        "Zz",
-        "Žák",
-    ],
+    "en": "Ænn Af Čech Cz Đa Dz Łukasz María Ñandú Nz O'Brien O’Brien Oakley Øb",
+    "fr-CA": "Čech chyba Cz Hz Ñandú Nz Raghunathan Šimek Sz Žák",
+    "es": "Čech Chyba Cz Nz Ñandú Oa Raghunathan Řez Rz",
+    "es-MX": "Nz ñandú Oa",
+    "cs": "Cz Čech Da Hz Chyba chýba Ia Nandu Ñandú Nz Rz Řez Sz Šimek Zz Žák",
 }
 
 
 @pytest.mark.parametrize("tag", ORDERS)
 def test_names_are_sorted_as_people_who_read_the_language_do(tag: str) -> None:
-    shuffled = Random(1).sample(ORDERS[tag], len(ORDERS[tag]))
+    names = ORDERS[tag].split()
+    shuffled = Random(1).sample(names, len(names))
     with use_language(Language(tag)):
-        assert sorted(shuffled, key=name_key) == ORDERS[tag]
+        assert sorted(shuffled, key=name_key) == names
 
 
 def test_accents_count_before_case_and_both_after_the_letters() -> None:

@@ -11,9 +11,8 @@ from babel.numbers import format_currency, format_decimal, get_currency_symbol
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evergreen_groups.language import Language, number, price, use_language
+from evergreen_groups.language import Language, describe_difference, number, price, use_language
 from evergreen_groups.language.language import PSEUDO
-from evergreen_groups.language.numbers import signed_price
 
 AMOUNTS = st.decimals(min_value=-(10**13), max_value=10**13, places=2)
 # Locales of Evergreen's translations, and some that group digits or place signs differently.
@@ -68,7 +67,7 @@ def test_a_library_has_one_form_per_language(tags: str, currency: str, written: 
 
 
 def test_a_difference_has_its_sign() -> None:
-    assert [signed_price(Decimal(value)) for value in ("1.5", "-1.5", "0", "-0.0")] == [
+    assert [describe_difference(Decimal(value)) for value in ("1.5", "-1.5", "0", "-0.0")] == [
         "+$1.50",
         "-$1.50",
         "$0.00",

@@ -6,6 +6,7 @@ A new column needs an entry in one of the tuples. CSV has it after all others, s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.language import gettext
@@ -154,12 +155,11 @@ def _split_json(row: GroupFindingRow) -> dict[str, Any] | None:
     return None if split is None else {"stay": list(split.stay), "leave": [list(family) for family in split.leave]}
 
 
-def _of_member(name: str) -> Column[Any]:
-    return Column(f"member_{name}", lambda row: getattr(row.member, name), for_json=False)
-
-
 _KIND: Column[Any] = Column("kind", lambda row: row.finding.kind.value)
-_MEMBER = tuple(map(_of_member, ("id", "barcode", "name", "library", "own_fines")))
+_MEMBER: tuple[Column[Any], ...] = tuple(
+    Column(f"member_{name}", attrgetter(f"member.{name}"), for_json=False)
+    for name in ("id", "barcode", "name", "library", "own_fines")
+)
 _SPLIT: Column[Any] = Column("split", _split, json=_split_json)
 OF_MEMBER = (*_MEMBER, _SPLIT)
 """The columns that differ between the members of a group."""

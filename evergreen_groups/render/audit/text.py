@@ -7,7 +7,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.changes import PlanOutcome, StepOutcome, StepState, StoredStep
-from evergreen_groups.formats import AUDIT_FORMATS, output_format
+from evergreen_groups.formats import output_format
 from evergreen_groups.language import gettext, ngettext, number, time_with_zone
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
@@ -148,8 +148,6 @@ def render_audit(audit: Audit, format: str, stream: TextIO, *, client: StaffClie
     Open a stream for CSV with ``newline=""``.
 
     Raises:
-        ValueError: the format is unknown.
+        ValueError: the format is unknown, or audits can't be written in it.
     """
-    if format not in AUDIT_FORMATS:
-        raise ValueError(f"unknown format {format!r}")
     resolve_name(output_format(format).audit or "")(audit, stream, client=client)

@@ -271,12 +271,6 @@ class DeskLinks:
         asked = f"{urlencode(query, safe='/')}&" if query else ""
         return f"{self.root}/patrons/{self.patron}/group{part}?{asked}{_client_query(self.client, in_tab=self.in_tab)}"
 
-    def of(self, patron: int) -> DeskLinks:
-        return replace(self, patron=patron)
-
-    def outside_tab(self) -> DeskLinks:
-        return replace(self, in_tab=False)
-
     def patron_page(self, patron: int, tab: str = "checkout") -> str:
         return StaffClient(self.client).patron_page(patron, tab)
 
@@ -289,9 +283,8 @@ class DeskLinks:
     def login(self) -> str:
         """The client's login page, which leads back to this page, or in Angular to the client's own group tab."""
         own_tab = f"/staff/circ/patron/{self.patron}/group"
-        return StaffClient(self.client).login_page(
-            self.outside_tab().address() if self.client == ANGULARJS else own_tab
-        )
+        here = replace(self, in_tab=False).address() if self.client == ANGULARJS else own_tab
+        return StaffClient(self.client).login_page(here)
 
 
 @lru_cache(64)  # the dozens of addresses on a page share the same parameters

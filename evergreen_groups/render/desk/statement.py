@@ -159,7 +159,6 @@ class StatementPage:
     members: tuple[StatementMember, ...]
     owed: Decimal
     kinds: tuple[OwedAmount, ...]
-    with_bills: bool
     with_items: bool
     next_due: date | None
     all_items: bool
@@ -181,7 +180,6 @@ def statement_page(statement: Statement, settings: StatementSettings) -> Stateme
         members=members,
         owed=statement.owed,
         kinds=_sums(line for member in members for line in member.owed_for),
-        with_bills=settings.bills,
         with_items=settings.items,
         next_due=min(to_come, default=None),
         all_items=all(member.all_items for member in members),

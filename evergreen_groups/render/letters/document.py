@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.language import current_language, first_available, gettext, use_language
@@ -172,14 +173,6 @@ def describe_left_out(left_out: Sequence[LeftOut]) -> Iterator[str]:
         )
 
 
-def _part(name: str, one: Debtor) -> str:
-    return str(getattr(one.addressee.address, name))
-
-
-def _way(name: str, one: Debtor) -> str:
-    return str(getattr(one.addressee.contact, name))
-
-
 _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
     "group": lambda one: one.group,
     "library": lambda one: one.member.library,
@@ -193,8 +186,8 @@ _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
     "contact": lambda one: one.addressee.patron,
     "contact_role": lambda one: one.addressee.contact.role,
     "contact_name": lambda one: one.addressee.name,
-    **{name: partial(_part, name) for name in PostalAddress._fields},
-    **{name: partial(_way, name) for name in WAYS if name != "address"},
+    **{name: attrgetter(f"addressee.address.{name}") for name in PostalAddress._fields},
+    **{name: attrgetter(f"addressee.contact.{name}") for name in WAYS if name != "address"},
     "locale": lambda one: one.addressee.locale,
 }
 """A stable interface (docs/letters.md): new columns come after all others."""

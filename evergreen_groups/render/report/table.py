@@ -73,8 +73,6 @@ if TYPE_CHECKING:
 WIDE = 116
 """The width (in terminal cells) from which each value has its own column."""
 
-COMBINED_FINES = Message("Group Fines")
-
 NO_LEAD_MARK = "*"
 """Follows the name of a lead who isn't marked as group lead, on a terminal too narrow for remarks."""
 
@@ -131,7 +129,7 @@ def table_columns(report: Report, width: int) -> list[TableColumn]:
         least=7,
     )
     fines = TableColumn(
-        gettext(COMBINED_FINES),
+        gettext("Group Fines"),
         lambda group: Cell(describe_total(group.combined_fines), BOLD),
         sums=lambda totals: Cell(describe_total(totals.combined_fines), BOLD),
         right=True,
@@ -261,7 +259,6 @@ def _over_count(group: Group) -> Cell:
 
 _LESS = Style(color="green")
 _STYLES = {ChangeKind.NEW: BOLD, ChangeKind.WORSE: BOLD, ChangeKind.BETTER: _LESS, ChangeKind.UNCHANGED: FAINT}
-_UNSURE = "?"
 
 
 def _change_column(changes: Changes) -> TableColumn:
@@ -271,7 +268,7 @@ def _change_column(changes: Changes) -> TableColumn:
             return EMPTY
         is_new = change.kind is ChangeKind.NEW
         words = gettext(KINDS[change.kind]) if is_new else describe_difference(change.difference)
-        return Cell(words + _UNSURE if is_new and not change.certain else words, _STYLES[change.kind])
+        return Cell(f"{words}?" if is_new and not change.certain else words, _STYLES[change.kind])
 
     def sums(_totals: Totals) -> Cell:
         return Cell(describe_difference(changes.listed_difference), BOLD)
