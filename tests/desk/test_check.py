@@ -74,6 +74,7 @@ def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, ad
     assert found[1002] == [
         "Blocked in Evergreen, but own fines are within the limit: PATRON_EXCEEDS_FINES at LAKELAND."
     ]
+    assert differences(Checker(admin, ILS).of_user(1002)) == {1002: found[1002]}
     assert found[1003] == ["Blocked in Evergreen: STAFF_CHR at HARBOR, set by staff."]
     assert found[1004] == []  # a note doesn't block
     assert [penalty.kind.name for penalty in check.penalties[1004]] == ["ALERT_NOTE"]

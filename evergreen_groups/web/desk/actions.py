@@ -48,16 +48,11 @@ class PatronNames:
         self._asked = {*known, *asked}
         self.known = dict(known)
 
-    def read(self, ids: Collection[int]) -> None:
-        """Query the names of ids not queried before, including deleted patrons, in one call or none."""
-        new = set(ids) - self._asked
-        if new:
+    def visible(self, ids: Collection[int]) -> set[int]:
+        """Return those ids whose patrons are visible, deleted or not. Makes one call for new ids, or none."""
+        if new := set(ids) - self._asked:
             self.known |= self._client.patrons.names(new)
             self._asked |= new
-
-    def visible(self, ids: Collection[int]) -> set[int]:
-        """Return those ids whose patrons are visible. Makes at most one call, like :meth:`read`."""
-        self.read(ids)
         return {id for id in ids if id in self.known}
 
 
@@ -234,7 +229,7 @@ def outcome(desk: DeskRequest, made: JournalEntry, details: GroupDetails) -> pag
     """
     client, may_change = desk.client, desk.service.settings.desk.changes
     known = {**details.names, **{member.id: member.name for member in details.group.members}}
-    names = PatronNames(client, known, asked=patrons_of([made]))
+    names = PatronNames(client, known, asked={step.patron for step in made.steps})
     try:
         change = client.changes.change(made.id, names.visible)
     except NotFoundError:
@@ -296,7 +291,7 @@ def history(
     authors = [entry.original.staff for entry in follow_up]
     operators = [change.entry.operator for change in changes]
     staff = {one.staff for one in operators} | {one.approved_by for one in operators} | {*authors} - {user}
-    names.read({id for id in staff if id is not None})
+    names.visible({id for id in staff if id is not None})  # reads them
     undone = _undone_changes([*changes, *others])
     known = {change.entry.id: change.entry for change in [*changes, *others]}
     groups = _group_names(client, group, {number for entry in known.values() for number in pages.groups_of(entry)})
@@ -357,11 +352,6 @@ def _by(name: str | None) -> str:
 
 def _shown(name: str | None) -> str:
     return isolated(name) if name else gettext("a colleague (name hidden from your login)")
-
-
-def patrons_of(entries: Iterable[JournalEntry]) -> set[int]:
-    """Return the ids of the patrons in these changes."""
-    return {step.patron for entry in entries for step in entry.steps}
 
 
 def number_of(draft: Draft, patron: int) -> int | None:

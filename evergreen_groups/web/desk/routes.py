@@ -154,7 +154,7 @@ def list_page(
 ) -> Response:
     """Render the member list, filtered by ``within`` if given."""
     entry = None if change is None else actions.entry(clerk.client, change)
-    changed = actions.patrons_of([entry] if entry else [])
+    changed = {step.patron for step in entry.steps} if entry else set()
     details = clerk.client.details.of_user(clerk.patron, names_of=changed, exact=False)
     sort = _sort()
     rows = pages.member_rows(details, sort)
