@@ -20,11 +20,7 @@ from evergreen_groups.groups.models import (
     make_members,
     make_patrons,
 )
-from evergreen_groups.ils import (
-    Limits,
-    OrgUnits,
-    read_own_fines,
-)
+from evergreen_groups.ils import Limits, OrgUnits, read_own_fines
 from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.values import ZERO
@@ -122,8 +118,7 @@ class GroupReader:
         by_id = {row.id: row for row in rows}
         # Read lists concurrently. Fleshed cards would take the ILS a query per row.
         own_fines, barcodes = self._gateway.in_parallel(
-            lambda: self._own_fines(by_id),
-            lambda: self._barcodes(by_id.values()) if cards else {},
+            lambda: self._own_fines(by_id), lambda: self._barcodes(by_id.values()) if cards else {}
         )
         # Reuse equal Decimals (see __init__).
         own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}
