@@ -17,9 +17,17 @@ REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "evergreen_groups"
 PAGE = REPOSITORY / "docs" / "errors.md"
 
+_DETAIL = "code=_0, values={'detail': _1}"
 MAKERS = {
     "not_visible": "NotFoundError(_0)",
-    "unreadable": "DataError(\"Evergreen's answer can't be read: {detail}\", code=_0, values={'detail': _1})",
+    "unreadable": f"DataError(\"Evergreen's answer can't be read: {{detail}}\", {_DETAIL})",
+    "_invalid_address": f'ConfigurationError("the gateway\'s address is invalid: {{detail}}", {_DETAIL}, '
+    "advice='write it as https://host')",
+    "_bad_bundle": 'ConfigurationError("ca_bundle {path} can\'t be used: {reason}", '
+    "values={'path': _0, 'reason': _1}, "
+    "advice='set ca_bundle in [gateway] to a file with certificates (PEM), or remove it')",
+    "_not_json": f'NotJSONError("the answer isn\'t from an OpenSRF gateway: {{detail}}", {_DETAIL}, '
+    "advice='check the address, and any proxy in between')",
     "_no_connection": "UnreachableError('no connection to {address}: {reason}', values={'address': _0, 'reason': _1})",
 }
 """Functions that make an error, and how they do it with their arguments; they pass named ones on."""
