@@ -220,8 +220,7 @@ def build_audit(
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
     reader = GroupReader(gateway, org_units, access, progress=progress)
     penalty_kinds, profiles = gateway.in_parallel(
-        lambda: PenaltyKinds.read(gateway, org_units),
-        lambda: Profiles.read(gateway),
+        lambda: PenaltyKinds.read(gateway, org_units), lambda: Profiles.read(gateway)
     )
     thresholds = Thresholds.read(gateway, org_units, profiles, penalty_kinds.fines_penalties)
     limits = Limits(settings, org_units, profiles, thresholds)

@@ -91,9 +91,7 @@ def _not_the_patron() -> DataError:
 def not_replicated_yet() -> DataError:
     """Make the error for a patron whom the primary database has and the replica doesn't have yet."""
     return DataError(
-        "the database replica doesn't have this patron yet",
-        advice="try again in a few seconds",
-        code="not-copied-yet",
+        "the database replica doesn't have this patron yet", advice="try again in a few seconds", code="not-copied-yet"
     )
 
 
@@ -468,10 +466,7 @@ def _correct_from_primary(
 
 
 def _apply_moves(
-    gateway: Gateway,
-    people: Mapping[int, Record],
-    records: Mapping[int, Record],
-    members: Mapping[int, frozenset[int]],
+    gateway: Gateway, people: Mapping[int, Record], records: Mapping[int, Record], members: Mapping[int, frozenset[int]]
 ) -> dict[int, Record]:
     """Apply recent moves: drop members who left, add those who joined."""
     everybody = frozenset[int]().union(*members.values())

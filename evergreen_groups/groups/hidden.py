@@ -276,10 +276,7 @@ def _all_and_visible(
 
 
 def _hidden_of(
-    gateway: Gateway,
-    groups: Sequence[int],
-    visible: Mapping[int, Set[int]],
-    org_units: Callable[[], Collection[int]],
+    gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]], org_units: Callable[[], Collection[int]]
 ) -> dict[int, HiddenMembers]:
     for _ in range(_MAX_ROUNDS):
         everybody, known = _all_and_visible(gateway, groups, visible)
@@ -729,8 +726,7 @@ def read_group_balances(
     for _ in range(_MAX_READINGS):
         options = {"primary": primary, "own_connection": former is not None}
         balances, everybody = gateway.in_parallel(
-            partial(read_balances, gateway, [group], **options),
-            partial(read_member_ids, gateway, [group], **options),
+            partial(read_balances, gateway, [group], **options), partial(read_member_ids, gateway, [group], **options)
         )
         hidden = everybody - visible
         # A patron was moved between the two reads, or the balances belong to other patrons. Read again.

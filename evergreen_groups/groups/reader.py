@@ -121,8 +121,7 @@ class GroupReader:
         by_id = {row.id: row for row in rows}
         # Read lists concurrently. Fleshed cards would take the ILS a query per row.
         own_fines, barcodes = self._gateway.in_parallel(
-            lambda: self._own_fines(by_id),
-            lambda: self._barcodes(by_id.values()) if cards else {},
+            lambda: self._own_fines(by_id), lambda: self._barcodes(by_id.values()) if cards else {}
         )
         # Reuse equal Decimals (see __init__).
         own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}

@@ -490,9 +490,7 @@ class GroupSearch:
             # On a busy day records change all the time. Ignore the latest changes: no patron is counted twice.
             return list(chain.from_iterable(found))
         raise DataError(
-            "patrons kept moving between groups while they were read",
-            advice="try again later",
-            code="groups-unsteady",
+            "patrons kept moving between groups while they were read", advice="try again later", code="groups-unsteady"
         )
 
     def read(self, numbers: Collection[int], build: BuildResults[Result]) -> list[Result]:

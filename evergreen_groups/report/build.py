@@ -9,13 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.groups import (
-    GroupReader,
-    GroupSearch,
-    HighFines,
-    PatronState,
-    gc_paused,
-)
+from evergreen_groups.groups import GroupReader, GroupSearch, HighFines, PatronState, gc_paused
 from evergreen_groups.ils import VIEW_USER, Access, Limits, OrgUnits, PenaltyKinds, permissions, rows_in_force
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message, Progress, silent

@@ -311,8 +311,7 @@ class DetailReader:
         named = self._org_units.subtree_roots(missing) or [unit for unit in self._org_units if unit.id in missing]
         libraries = ", ".join(unit.shortname for unit in named)
         return Message(
-            "the account lacks {permission} at {libraries}",
-            values={"permission": permission, "libraries": libraries},
+            "the account lacks {permission} at {libraries}", values={"permission": permission, "libraries": libraries}
         )
 
 

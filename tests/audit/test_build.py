@@ -48,11 +48,7 @@ def test_the_families_as_they_come(staff: Gateway) -> None:
         FindingKind.NOT_OVER: [1042],
         FindingKind.BORROWED_ADDRESS: [1044],
     }
-    assert reasons(audit) == {
-        1006: ("2 leads",),
-        1007: ("no lead",),
-        1016: (f"Petrov, Omar{STRANGER}",),
-    }
+    assert reasons(audit) == {1006: ("2 leads",), 1007: ("no lead",), 1016: (f"Petrov, Omar{STRANGER}",)}
     assert audit.complete
     assert audit.notes == ()
     (stale,) = audit.of_kind(FindingKind.NOT_OVER)

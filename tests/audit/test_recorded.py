@@ -18,15 +18,7 @@ from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
 from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery, GroupsOfAdults, LimitBounds
 from evergreen_groups.audit.store import FindingStore
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import (
-    ACCOUNT_FIELDS,
-    PATRON_FIELDS,
-    AdultRule,
-    GroupReader,
-    GroupSearch,
-    IdRange,
-    Query,
-)
+from evergreen_groups.groups import ACCOUNT_FIELDS, PATRON_FIELDS, AdultRule, GroupReader, GroupSearch, IdRange, Query
 from evergreen_groups.ils import Access, OrgUnits
 from evergreen_groups.message import silent
 from evergreen_groups.policy import Comparison, Limit
@@ -58,8 +50,7 @@ def context(gateway: Gateway, org_units: OrgUnits, homes: Collection[int] = ()) 
 
 
 @pytest.mark.parametrize(
-    ("exchange_id", "limit"),
-    [("audit-005", Limit(Decimal(5))), ("audit-008", Limit(Decimal(10), Comparison.REACHES))],
+    ("exchange_id", "limit"), [("audit-005", Limit(Decimal(5))), ("audit-008", Limit(Decimal(10), Comparison.REACHES))]
 )
 def test_debtors_over_a_limit_are_found_by_the_query_that_was_measured(exchange_id, limit):
     _token, measured, _options = params(exchange_id)

@@ -38,13 +38,7 @@ from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.groups import AdultRule, IdRange
 from evergreen_groups.message import silent
 from evergreen_groups.render import StaffClient
-from evergreen_groups.render.audit import (
-    HEADINGS,
-    describe_confidence,
-    describe_split,
-    group_link,
-    render_audit,
-)
+from evergreen_groups.render.audit import HEADINGS, describe_confidence, describe_split, group_link, render_audit
 from evergreen_groups.sandbox import Sandbox
 
 SCHOOL, LEADERLESS, TWO_LEADS = 1016, 1007, 1006
@@ -292,10 +286,7 @@ def test_addresses_borrowed_from_outside_the_group(sandbox: Sandbox, staff: Gate
     }
     assert set(borrowed(staff, "HARBOR")) == {1039, 1052}
     with gateway_of(sandbox.url, "north_manager") as gateway:
-        assert borrowed(gateway) == {
-            1039: ("borrowed-address-of-hidden", None),
-            1052: ("borrowed-address", 1001),
-        }
+        assert borrowed(gateway) == {1039: ("borrowed-address-of-hidden", None), 1052: ("borrowed-address", 1001)}
 
 
 def test_no_birth_date_is_in_any_format(sandbox: Sandbox, staff: Gateway) -> None:

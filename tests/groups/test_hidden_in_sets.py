@@ -17,13 +17,7 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import HiddenMembers, find_hidden
 from evergreen_groups.groups import hidden as hidden_in_sets
-from evergreen_groups.groups.hidden import (
-    MIN_MARKERS,
-    GroupSum,
-    MemberCount,
-    MemberFines,
-    read_sums,
-)
+from evergreen_groups.groups.hidden import MIN_MARKERS, GroupSum, MemberCount, MemberFines, read_sums
 from evergreen_groups.sandbox import Sandbox
 
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"

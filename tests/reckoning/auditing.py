@@ -151,10 +151,7 @@ def _borrowed(library: Library, patron: Row) -> Iterable[Document]:
             whose = f"{name(owner)}, {library.shortname(owner['home_ou'])}, group {owner['usrgroup']}"
             yield {**finding, "reason": f"uses an address of {whose}"}
     if hidden:
-        yield {
-            **finding,
-            "reason": "uses an address of a patron hidden from this account",
-        }
+        yield {**finding, "reason": "uses an address of a patron hidden from this account"}
 
 
 def _block(library: Library, row: Row) -> Document:

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, settings
 from reckoning.auditing import audit, explanation, in_order
 from reckoning.changes import changes
 from reckoning.desk import check, decision, details, summary
@@ -86,6 +87,17 @@ class Product:
         if self._made is None:
             self._made = client.report(_criteria(client, content))
         return self._made
+
+
+def over_random_consortia(count: int) -> settings:
+    """Return hypothesis's settings for a test of so many seeds, the same each time."""
+    return settings(
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],  # a seed can't be shrunk; the bench shrinks the population itself
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
 
 
 @contextmanager

@@ -8,11 +8,11 @@ from random import Random
 
 import lxml.html
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reckoning.library import NOTHING, Content, Library, Row
 from reckoning.populations import population
-from reckoning.product import REFUSALS, Product
+from reckoning.product import REFUSALS, Product, over_random_consortia
 
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.letters import Selection, read_debtors, read_letters
@@ -91,13 +91,7 @@ def test_letters_are_found_and_right(asked: Product) -> None:
 
 
 @pytest.mark.long
-@settings(
-    max_examples=150,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@over_random_consortia(150)
 @given(seed=st.integers(1, 2**32))
 def test_no_letter_says_anything_about_other_adults(seed: int, asked: Product) -> None:
     check(asked, with_addresses(Random(seed)))

@@ -11,25 +11,17 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reckoning import auditing, changes, desk, family, library, populations, reckoning
 from reckoning.populations import population
-from reckoning.product import JOBS, Product, content_of
+from reckoning.product import JOBS, Product, content_of, over_random_consortia
 from support.gateways import gateway_of
 
 from evergreen_groups.sandbox import Sandbox
 
 INDEPENDENT = (library, reckoning, family, auditing, desk, changes, populations)
 """The modules that compute, and generate what is computed from."""
-
-over_made_up_consortia = settings(
-    max_examples=200,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],  # a seed can't be shrunk; the bench shrinks the population itself
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 def test_the_reckoning_does_not_import_the_product() -> None:
@@ -46,7 +38,7 @@ def test_the_reckoning_does_not_import_the_product() -> None:
 
 
 @pytest.mark.long
-@over_made_up_consortia
+@over_random_consortia(200)
 @given(seed=st.integers(1, 2**32))
 @example(seed=177)  # a bill and its refund at different libraries, of which a threshold may count one only
 @example(seed=4340)  # a group that the report has lost, next to one with the number 0

@@ -15,10 +15,10 @@ from random import Random
 from typing import IO, Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reckoning.populations import PASSWORD, Content, population
-from reckoning.product import Product, audit_criteria, product
+from reckoning.product import Product, audit_criteria, over_random_consortia, product
 from support.releases import LATEST, differences_of
 
 from evergreen_groups import hooks
@@ -125,14 +125,6 @@ def _without_the_run(value: Any) -> Any:
 
 ProductOn = Callable[[str], Product]
 
-over_made_up_consortia = settings(
-    max_examples=25,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],  # a seed can't be shrunk
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
 
 @pytest.fixture(scope="module")
 def product_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProductOn]:
@@ -142,7 +134,7 @@ def product_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProductOn]:
 
 @pytest.mark.long
 @pytest.mark.older(latest=False)
-@over_made_up_consortia
+@over_random_consortia(25)
 @given(seed=st.integers(1, 2**32), account=st.sampled_from(ACCOUNTS))
 def test_nothing_depends_on_the_release(seed: int, account: str, release: str, product_on: ProductOn) -> None:
     content = asked_by(population(Random(seed)), account)

@@ -288,10 +288,7 @@ def test_at_most_four_more_calls_and_none_without_contact_data(proxy: FaultProxy
         methods.append([call.method for call in proxy.calls[before:]])
     without, with_contacts = methods
     added = Counter(with_contacts) - Counter(without)
-    assert added == {
-        "open-ils.actor.settings.value_for_all_orgs.atomic": 1,
-        "open-ils.pcrud.search.aua.atomic": 1,
-    }
+    assert added == {"open-ils.actor.settings.value_for_all_orgs.atomic": 1, "open-ils.pcrud.search.aua.atomic": 1}
     assert not Counter(without) - Counter(with_contacts)
     assert not [name for name in without if ".aua." in name]
 
