@@ -138,11 +138,8 @@ class Typed:
 
 
 def _content(path: Path) -> str:
-    if path.suffix == ".xlsx":
-        sheets = openpyxl.load_workbook(path).worksheets
-        return "\n".join(f"{sheet.title} {cell.coordinate} {cell.value}" for sheet in sheets for cell in _cells(sheet))
-    return path.read_text(encoding="utf-8-sig")
-
-
-def _cells(sheet: object) -> Iterator[object]:
-    yield from (cell for row in sheet.iter_rows() for cell in row if cell.value is not None)  # type: ignore[attr-defined]
+    if path.suffix != ".xlsx":
+        return path.read_text(encoding="utf-8-sig")
+    sheets = openpyxl.load_workbook(path).worksheets
+    cells = ((sheet, cell) for sheet in sheets for row in sheet.iter_rows() for cell in row if cell.value is not None)
+    return "\n".join(f"{sheet.title} {cell.coordinate} {cell.value}" for sheet, cell in cells)

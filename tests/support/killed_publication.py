@@ -48,21 +48,18 @@ def publish_and_die(report: Report, directory: Path, step: int) -> bool:
 
 
 def edition(path: Path) -> str:
-    """Return which edition a reader finds: "old", "new", "none", or "broken"."""
+    """Return which edition a reader finds in full, and no other files: "old" or "new"; else "none", or "broken"."""
     if not path.is_dir():
         return "none"
-    return next((name for name, report in (("old", OLD), ("new", NEW)) if is_whole(report, path)), "broken")
-
-
-def is_whole(report: Report, path: Path) -> bool:
-    """Return whether the directory has all files of ``report`` in full, and no others."""
-    libraries = {member.library for group in report.groups for member in group.members}
-    if {file.name for file in path.iterdir()} != {"index.html", *(f"{library}.json" for library in libraries)}:
-        return False
-    documents = [json.loads((path / f"{library}.json").read_text(encoding="utf-8")) for library in libraries]
-    found = {group["group"] for document in documents for group in document["groups"]}
-    index = (path / "index.html").read_text(encoding="utf-8")
-    return found == {group.number for group in report.groups} and index.endswith("</html>\n")
+    files = {file.name: file.read_text(encoding="utf-8") for file in path.iterdir()}
+    if not files.pop("index.html", "").endswith("</html>\n"):
+        return "broken"
+    listed = {name: {group["group"] for group in json.loads(text)["groups"]} for name, text in files.items()}
+    for name, report in (("old", OLD), ("new", NEW)):
+        libraries = {f"{member.library}.json" for group in report.groups for member in group.members}
+        if listed.keys() == libraries and set().union(*listed.values()) == {group.number for group in report.groups}:
+            return name
+    return "broken"
 
 
 def kill_each_step(directory: Path, first: Report) -> dict[str, object]:
