@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from support.postgresql import own_cluster  # noqa: E402
-from support.report_samples import GATEWAY, large_report, report_of  # noqa: E402
+from support.report_samples import GATEWAY, large_report, owing_more, report_of  # noqa: E402
 
 from evergreen_groups.groups import Group  # noqa: E402
 from evergreen_groups.ils import OrgUnit  # noqa: E402
@@ -45,7 +45,7 @@ def nights(count: int, group_count: int, libraries: int) -> Iterator[Report]:
     latest = max(group.number for group in groups)
     for night in range(count + 1):
         for index in chance.sample(range(group_count), group_count // 50):
-            groups[index] = _owing_more(groups[index], Decimal(chance.randint(-300, 500)) / 100)
+            groups[index] = owing_more(groups[index], Decimal(chance.randint(-300, 500)) / 100)
         for index in chance.sample(range(group_count), group_count // 200):
             latest += 1
             groups[index] = replace(groups[index], number=latest)
@@ -57,11 +57,6 @@ def nights(count: int, group_count: int, libraries: int) -> Iterator[Report]:
 def _at(group: Group, library: OrgUnit) -> Group:
     members = (replace(member, patron=replace(member.patron, home_library=library)) for member in group.members)
     return replace(group, members=tuple(members))
-
-
-def _owing_more(group: Group, fines: Decimal) -> Group:
-    first, *others = group.members
-    return replace(group, members=(replace(first, own_fines=first.own_fines + fines), *others))
 
 
 def measure(state: State, options: argparse.Namespace, clean_up: Callable[[], None]) -> None:

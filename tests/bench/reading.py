@@ -73,18 +73,9 @@ def report(site: Site, account: Account, runs: int, *options: str, what: str = "
     products, floors = by_turns(ours, floor, runs)
     _agreed(what, account, [*products, *floors])
     one, other = (_middle(found) for found in (products, floors))
-    row = Row(
-        what=what,
-        account=account.name,
-        size=f"{one['groups']:,} groups, {one['members']:,} members, {one['fines']}",
-        ours=Spread(tuple(each["seconds"] for each in products)),
-        floor=Spread(tuple(each["seconds"] for each in floors)),
-        cpu=(median(each["cpu_seconds"] for each in products), median(each["cpu_seconds"] for each in floors)),
-        calls=(one["calls"], other["calls"]),
-        bytes=(one["bytes"], other["bytes"]),
-        peak_mb=max(each["peak_mb"] for each in products),
-        more={"ours": one, "floor": other},
-    )
+    size = f"{one['groups']:,} groups, {one['members']:,} members, {one['fines']}"
+    cpu = (median(each["cpu_seconds"] for each in products), median(each["cpu_seconds"] for each in floors))
+    row = replace(_row(what, account, size, products, floors), cpu=cpu, more={"ours": one, "floor": other})
     return _judged(row, account, other["groups_asked"])
 
 
@@ -98,6 +89,22 @@ def _agreed(what: str, account: Account, said: Sequence[dict[str, Any]]) -> None
 
 def _middle(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return sorted(found, key=lambda one: one["seconds"])[len(found) // 2]
+
+
+def _row(
+    what: str, account: Account, size: str, products: Sequence[dict[str, Any]], floors: Sequence[dict[str, Any]]
+) -> Row:
+    one, other = _middle(products), _middle(floors)
+    return Row(
+        what,
+        account.name,
+        size,
+        ours=Spread(tuple(each["seconds"] for each in products)),
+        floor=Spread(tuple(each["seconds"] for each in floors)),
+        calls=(one["calls"], other["calls"]),
+        bytes=(one["bytes"], other["bytes"]),
+        peak_mb=max(each["peak_mb"] for each in products),
+    )
 
 
 def _judged(row: Row, account: Account, groups_asked: int) -> Row:
@@ -123,20 +130,11 @@ def audit(site: Site, account: Account, runs: int, output_format: str) -> Row:
         lambda: figures("audit.py", given, environ),
         runs,
     )
-    peak = max(one["peak_mb"] for one in products)
-    row = Row(
-        what=f"audit, {output_format}",
-        account=account.name,
-        size=f"{products[-1]['findings']:,} findings",
-        ours=Spread(tuple(one["seconds"] for one in products)),
-        floor=Spread(tuple(one["seconds"] for one in floors)),
-        calls=(products[-1]["calls"], floors[-1]["calls"]),
-        bytes=(products[-1]["bytes"], floors[-1]["bytes"]),
-        peak_mb=peak,
-        goal=f"{AUDIT_TIMES} × floor; {AUDIT_MB} MB",
-    )
+    row = _row(f"audit, {output_format}", account, f"{products[-1]['findings']:,} findings", products, floors)
     assert row.ratio is not None
-    return replace(row, met=row.ratio <= AUDIT_TIMES and peak <= AUDIT_MB)
+    assert row.peak_mb is not None
+    met = row.ratio <= AUDIT_TIMES and row.peak_mb <= AUDIT_MB
+    return replace(row, goal=f"{AUDIT_TIMES} × floor; {AUDIT_MB} MB", met=met)
 
 
 def start_up(site: Site, account: Account, runs: int) -> Iterator[Row]:

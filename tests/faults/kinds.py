@@ -336,23 +336,11 @@ def _event(name: str, *, inside: bool = False) -> Kind:
 
 
 SHAPES: dict[str, object] = {
-    "null": None,
-    "{}": {},
-    '""': "",
-    "[]": [],
-    "0": 0,
-    "7": 7,
-    "-1": -1,
-    "text": "x",
-    "true": True,
-    "false": False,
-    "[null]": [None],
-    "[[]]": [[]],
+    **{"null": None, "{}": {}, '""': "", "[]": [], "0": 0, "7": 7, "-1": -1, "text": "x", "true": True, "false": False},
+    **{"[null]": [None], "[[]]": [[]], "NaN": float("nan"), "Infinity": float("inf")},
     "a record of nothing": {"__c": "au", "__p": []},
     "a record of no class": {"__c": None, "__p": None},
     "a record of an unknown class": {"__c": "zzz", "__p": [1, 2]},
-    "NaN": float("nan"),
-    "Infinity": float("inf"),
 }
 
 
@@ -405,18 +393,16 @@ def _amount(name: str, value: object) -> Kind:
 
 
 AMOUNTS: dict[str, object] = {
-    "NaN": "NaN",
-    "NaN unquoted": float("nan"),
-    "Infinity": "Infinity",
-    "-Infinity unquoted": float("-inf"),
-    "empty": "",
-    "text": "a lot",
-    "null": None,
-    "true": True,
-    "list": ["4.50"],
-    "hash": {},
-    "of 400 digits": "9" * 400,
-    "1e400": "1e400",
+    **{
+        "NaN": "NaN",
+        "Infinity": "Infinity",
+        "empty": "",
+        "text": "a lot",
+        "1e400": "1e400",
+        "of 400 digits": "9" * 400,
+    },
+    **{"NaN unquoted": float("nan"), "-Infinity unquoted": float("-inf")},
+    **{"null": None, "true": True, "list": ["4.50"], "hash": {}},
 }
 
 

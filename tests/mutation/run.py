@@ -16,7 +16,6 @@ import random
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import tomllib
@@ -28,10 +27,10 @@ from tempfile import TemporaryDirectory
 
 from operators import mutants_of
 
-REPOSITORY = Path(__file__).parents[2]
-sys.path.append(str(REPOSITORY / "tests"))
+sys.path.append(str(Path(__file__).parents[1]))  # like pytest (pythonpath)
 
-from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory  # noqa: E402 - where tests have it
+from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
+from support.repository import REPOSITORY, tracked
 
 RESULTS = REPOSITORY / "build" / "mutants"
 SHORTEST_TIMEOUT = 30.0
@@ -94,16 +93,11 @@ def chosen(files: Sequence[str], sample: int, seed: int, only: str) -> tuple[int
 
 @contextlib.contextmanager
 def copied() -> Iterator[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, check=True, capture_output=True, text=True,
-    )  # fmt: skip
     with TemporaryDirectory(prefix="evergreen-groups-mutants-") as directory:
         copy = Path(directory)
-        for name in filter(None, listed.stdout.split("\0")):
-            if (REPOSITORY / name).is_file():
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(REPOSITORY / name, copy / name)
+        for name in tracked():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, copy / name)
         yield copy
 
 

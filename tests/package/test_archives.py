@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.repository import REPOSITORY, build
+from support.repository import REPOSITORY, build, tracked
 
 from evergreen_groups import __version__
 from evergreen_groups.cli.manual import PLACES, contexts
@@ -20,18 +19,6 @@ pytestmark = pytest.mark.long
 
 MADE = (".mo", "scripts.json")
 """Extensions of files compiled from the catalogues."""
-
-
-def tracked() -> list[str]:
-    """Return the existing files of the repository."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [name for name in listed.stdout.splitlines() if (REPOSITORY / name).is_file()]
 
 
 def copy_of_the_source(target: Path, when: float, mode: int) -> Path:

@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
+from support.gateway_server import Server, http, raw
 
 from evergreen_groups.sandbox import Sandbox
 
 PATRON_PAGES = ("/eg2/en-US/staff/circ/patron/1001/{}", "/eg/staff/circ/patron/1001/{}")
 
 
-class Echo(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        asked = {
-            "command": self.command,
-            "path": self.path,
-            "headers": {name.lower(): value for name, value in self.headers.items()},
-            "body": self.rfile.read(length).decode(),
-        }
-        body = json.dumps(asked).encode()
-        self.send_response(418)
-        self.send_header("Content-Type", "application/problem+json")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Retry-After", "7")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET  # noqa: N815 - name of the base class
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A web service that answers everything in the same way."""
+    headers = {"Retry-After": "7", "X-Content-Type-Options": "nosniff"}
+    answer = http("{}", status=418, content_type="application/problem+json", headers=headers)
+    with Server(otherwise=raw(answer)) as server:
+        yield server
 
 
 @pytest.fixture
-def service() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def service(server: Server) -> str:
+    return server.url
 
 
 @pytest.fixture
@@ -133,18 +110,18 @@ def test_no_desk_unless_enabled(sandbox: Sandbox) -> None:
         assert fetch(sandbox.url, path)[0] == 404
 
 
-def test_requests_are_proxied(desk: Sandbox) -> None:
+def test_requests_are_proxied(desk: Sandbox, server: Server) -> None:
     path = "/evergreen-groups/api/v1/patrons/1001/summary?a=%20b"
     sent = {"Cookie": "eg.auth.token=x", "Authorization": "Bearer y", "X_Forwarded_For": "192.0.2.1", "TE": "trailers"}
-    status, headers, body = fetch(desk.url, path, "POST", "event=1", **sent)
-    asked = json.loads(body)
+    status, headers, _body = fetch(desk.url, path, "POST", "event=1", **sent)
     assert (status, headers["content-type"], headers["retry-after"]) == (418, "application/problem+json", "7")
     assert headers["x-content-type-options"] == "nosniff"
-    assert (asked["command"], asked["path"], asked["body"]) == ("POST", path, "event=1")
-    assert asked["headers"]["x-forwarded-for"] == "192.0.2.1, 127.0.0.1"
-    assert asked["headers"]["x-forwarded-host"] == urlsplit(desk.url).netloc
-    assert (asked["headers"]["cookie"], asked["headers"]["authorization"]) == ("eg.auth.token=x", "Bearer y")
-    assert "te" not in asked["headers"]
+    (asked,) = server.requests
+    assert (asked.method, asked.path, asked.body) == ("POST", path.replace("%20", " "), b"event=1")
+    assert asked.headers["x-forwarded-for"] == "192.0.2.1, 127.0.0.1"
+    assert asked.headers["x-forwarded-host"] == urlsplit(desk.url).netloc
+    assert (asked.headers["cookie"], asked.headers["authorization"]) == ("eg.auth.token=x", "Bearer y")
+    assert "te" not in asked.headers
 
 
 def test_a_service_that_is_down_gives_503(desk: Sandbox) -> None:

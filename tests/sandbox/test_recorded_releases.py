@@ -10,11 +10,21 @@ from pathlib import Path
 
 import pytest
 from support.conversation import Conversation, Exchange, can_be_sent_again
-from support.recorded import BETWEEN, CURRENT, DATASET, ON_FAMILIES, RECORDED, RELEASES, files, is_scenario, read
+from support.recorded import (
+    BETWEEN,
+    CURRENT,
+    DATASET,
+    FAMILIES,
+    ON_FAMILIES,
+    RECORDED,
+    RELEASES,
+    files,
+    is_scenario,
+    read,
+)
 
 from evergreen_groups.sandbox import Sandbox
 
-ACCOUNTS = json.loads(DATASET.read_text(encoding="utf-8"))["staff_permissions"]
 ELSEWHERE = {*ON_FAMILIES, "desk", "members"}
 """Files recorded with other people."""
 
@@ -30,13 +40,14 @@ def kept_whole(file: Path) -> list[Exchange]:
     return [one for one in read(file) if whole or "seq" not in one]
 
 
-def differences(release: str, chosen: list[Path]) -> dict[str, str]:
+def differences(release: str, chosen: list[Path], dataset: Path = DATASET) -> dict[str, str]:
     """Return the responses of a release's sandbox that differ from the files, by the exchange's id."""
     found = {}
     bus = "redis" if release in BETWEEN else None  # as recorded, with any bus
+    accounts = json.loads(dataset.read_text(encoding="utf-8"))["staff_permissions"]
     with (
-        Sandbox(dataset=DATASET, release=release, bus=bus) as sandbox,
-        Conversation(sandbox.url, ACCOUNTS) as conversation,
+        Sandbox(dataset=dataset, release=release, bus=bus) as sandbox,
+        Conversation(sandbox.url, accounts) as conversation,
     ):
         for file in chosen:
             conversation.reset()
@@ -59,6 +70,10 @@ def test_everything(release: str) -> None:
     found = [file for file in files(release) if file.stem not in ELSEWHERE]
     assert any(map(is_scenario, found))
     assert differences(release, found) == {}
+
+
+def test_exchanges_with_other_families() -> None:
+    assert differences(CURRENT, [RECORDED / CURRENT / f"{topic}.jsonl" for topic in ON_FAMILIES], FAMILIES) == {}
 
 
 def test_a_different_answer_is_noticed() -> None:

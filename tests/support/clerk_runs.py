@@ -180,12 +180,9 @@ class Sequence:
 
     def _seen(self, clerk: Clerk, id: str) -> dict[str, Any]:
         """Return a change's current state, after everything that can be resolved has been."""
-        for _ in range(TRIES):
-            status, body = self._request("GET", clerk, f"changes/{id}")
-            if status == 200:
-                return body
-            threading.Event().wait(PAUSE)
-        raise AssertionError(f"change {id} can't be read: {status} {body}")
+        status, body = self._answer({*PASSING, 0}, "GET", clerk, f"changes/{id}")
+        assert status == 200, f"change {id} can't be read: {status} {body}"
+        return body
 
     def _untrue(self, changes: dict[str, dict[str, Any]], log: WriteLog) -> Iterator[str]:
         """Return writes without a step, and done steps without a write."""
@@ -244,16 +241,11 @@ class Sequence:
             body["action"] = "merge"
         elif kind == "lead":
             body = {"action": "lead", "patrons": some[:1], "off": chance.random() < 0.5}
-        for _ in range(TRIES):
-            status, answer = self._request("POST", clerk, "plans", body)
-            if status == 201:
-                return str(answer["id"])
-            if status not in (*PASSING, 0):
-                if status not in PLAN_REFUSALS:
-                    self.errors.append(f"plan {body}: {status} {answer}")
-                return None
-            threading.Event().wait(PAUSE)
-        self.errors.append(f"plan {body}: never answered, {status} {answer}")
+        status, answer = self._answer({*PASSING, 0}, "POST", clerk, "plans", body)
+        if status == 201:
+            return str(answer["id"])
+        if status not in PLAN_REFUSALS:
+            self.errors.append(f"plan {body}: {status} {answer}")
         return None
 
     def _new(self, clerk: Clerk, path: str, body: dict[str, Any] | None, chance: random.Random) -> Asked:
@@ -263,23 +255,21 @@ class Sequence:
         return asked
 
     def _ask(self, asked: Asked) -> None:
-        """Send a request to any running service until there is a response."""
-        for _ in range(TRIES):
-            status, body = self._request("POST", asked.clerk, asked.path, asked.body, asked.key)
-            if status == 200 or status in REFUSALS:
-                if status != 200:
-                    self._tally.refused[body["code"]] += 1
-                    if body["code"] in ("key-of-another-change", "plan-applied-before"):
-                        self.errors.append(f"{asked.path} {asked.body}: {body['code']}")
-                asked.answers.append((status, body))
-                return
-            if status not in (*PASSING, 202, 0):
-                self.errors.append(f"{asked.path} {asked.body}: {status} {body}")
-                asked.answers.append((status, body))
-                return
-            threading.Event().wait(PAUSE)
-        self.errors.append(f"{asked.path} {asked.body}: never answered, {status} {body}")
+        status, body = self._answer({*PASSING, 202, 0}, "POST", asked.clerk, asked.path, asked.body, asked.key)
         asked.answers.append((status, body))
+        if status in REFUSALS:
+            self._tally.refused[body["code"]] += 1
+        if status not in {200, *REFUSALS} or body.get("code") in ("key-of-another-change", "plan-applied-before"):
+            self.errors.append(f"{asked.path} {asked.body}: {status} {body}")
+
+    def _answer(self, passing: set[int], *request: Any) -> tuple[int, dict[str, Any]]:
+        """Send a request to any running service until there is a response that isn't just a delay."""
+        for _ in range(TRIES):
+            status, body = self._request(*request)
+            if status not in passing:
+                break
+            threading.Event().wait(PAUSE)
+        return status, body
 
     def _request(
         self, method: str, clerk: Clerk, path: str, body: dict[str, Any] | None = None, key: str | None = None

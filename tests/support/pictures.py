@@ -37,7 +37,7 @@ from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.wait import WebDriverWait
 from support.desk_browser import CLIENTS, Desk, chromium, desk_of, look
 from support.gateways import gateway_of
-from support.report_samples import member, report_of
+from support.report_samples import member, owing_more, report_of
 from support.repository import REPOSITORY
 
 from evergreen_groups.groups import Group
@@ -230,17 +230,13 @@ def compared_report(sandbox: Sandbox, home: str) -> Report:
 def _earlier(report: Report, nights: int) -> Report:
     first, new, worse, better, *others = report.groups
     paid = Group(1999, (member(1990, "Abara, Chidi", "21.50", group_lead=True), member(1991, "Abara, Eze", "9.00")))
-    groups = [first, _owing(worse, "-4.00"), _owing(better, "6.50"), *others[: 2 + (NIGHTS - nights) // 3], paid]
+    changed = owing_more(worse, Decimal(-4)), owing_more(better, Decimal("6.50"))
+    groups = [first, *changed, *others[: 2 + (NIGHTS - nights) // 3], paid]
     if nights > NIGHTS // 2:
-        groups.append(_owing(new, "-3.00"))
+        groups.append(owing_more(new, Decimal(-3)))
     at = report.generated_at - timedelta(days=nights)
     totals = report_of(groups).totals
     return replace(report, groups=tuple(groups), totals=totals, generated_at=at, details=None)
-
-
-def _owing(group: Group, more: str) -> Group:
-    first = group.members[0]
-    return replace(group, members=(replace(first, own_fines=first.own_fines + Decimal(more)), *group.members[1:]))
 
 
 def take_report(browser: Chrome, home: str, target: Path) -> None:

@@ -74,6 +74,12 @@ def report_of(
     return Report(GENERATED_AT, GATEWAY, criteria, groups, Totals.of(groups), tuple(notes), left_out_count)
 
 
+def owing_more(group: Group, amount: Decimal) -> Group:
+    """Return a group whose first member owes that much more."""
+    first, *others = group.members
+    return replace(group, members=(replace(first, own_fines=first.own_fines + amount), *others))
+
+
 FAMILIES = (
     Group(
         1187,

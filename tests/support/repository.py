@@ -9,6 +9,13 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 
 
+def tracked() -> list[str]:
+    """Return the existing files of the repository, new ones included."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    return [name for name in listed.split("\0") if (REPOSITORY / name).is_file()]
+
+
 def build(
     source: Path, target: Path, kind: str = "wheel", environ: Mapping[str, str] | None = None, umask: int = -1
 ) -> Path:

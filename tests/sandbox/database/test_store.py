@@ -27,31 +27,12 @@ def store() -> Iterator[Store]:
     opened.close()
 
 
-def test_rows_have_wire_types(store: Store) -> None:
-    row = store.row("mbts", store.rows("mbts")[0]["id"])
-    assert row is not None
-    assert row["balance_owed"] == "4.90"
-    assert row["xact_start"].endswith("+0000")
-    patron = store.row("au", 1001)
-    assert patron is not None
-    assert (patron["master_account"], patron["usrgroup"], patron["barred"]) == ("t", 1001, "f")
-    assert store.row("au", 999_999) is None
-
-
 def test_updated_rows_come_last(store: Store) -> None:
     store.update("au", 1002, {"usrgroup": "1002"})
     store.update("au", 1001, {"usrgroup": 1002})
     assert [row["id"] for row in store.rows("au", {"usrgroup": 1002})][-2:] == [1002, 1001]
     with pytest.raises(BadValueError):
         store.update("au", 1002, {"usrgroup": "abc"})
-
-
-def test_inserted_rows_get_ids_from_a_shared_sequence(store: Store) -> None:
-    penalty = store.insert("ausp", {"usr": 1001, "standing_penalty": 20, "org_unit": 1})
-    message = store.insert("aum", {"usr": 1001, "message": "x", "sending_lib": 11})
-    assert message == penalty + 1
-    store.delete("ausp", penalty)
-    assert store.row("ausp", penalty) is None
 
 
 def test_a_failed_transaction_only_leaves_gaps_in_sequences(store: Store) -> None:

@@ -37,12 +37,6 @@ def send(caller: Caller, service: str, method: str, *values: object) -> tuple[in
     return status, answer["payload"]
 
 
-def test_results_are_the_same(caller: Caller) -> None:
-    assert send(caller, ACTOR, ECHO, 1, None, "Ñ +") == (200, [1, None, "Ñ +"])
-    (orgs,) = send(caller, PCRUD, ORGS, caller.token("admin"), {"id": 1})[1]
-    assert orgs[0]["__c"] == "aou"
-
-
 @pytest.mark.parametrize(
     "form",
     [

@@ -1,7 +1,11 @@
-"""The sandbox as an older release: the differences, their evidence, and the releases that have them."""
+"""The sandbox as an older release, and with a replica: the differences, their evidence, and who has them.
+
+Recorded exchanges show the differences that have one as evidence.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,13 +20,12 @@ from support.releases import sandboxes
 from support.sandbox_caller import Caller, actor
 
 from evergreen_groups.errors import ConfigurationError, GatewayError, LoginRefusedError
-from evergreen_groups.gateway import RetryPolicy
+from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.data import dataset
 from evergreen_groups.sandbox.database import IdlClasses, idl_classes
 from evergreen_groups.sandbox.http.server import fm_idl
 from evergreen_groups.sandbox.services import Difference, releases
-from evergreen_groups.sandbox.services import releases as release_numbers
 
 SOURCE = re.compile(r"[\w./-]+\.(?:xml|c|pm|sql|adoc) of (3\.\d+\.\d+)")
 TABLE = {difference.name: difference for difference in releases.TABLE}
@@ -108,16 +111,11 @@ def test_an_unknown_release_is_an_error_of_one_line(release: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_latest_is_the_default() -> None:
-    assert releases.differences("3.17", ()) == releases.differences(None, ()) == frozenset()
-    assert classes("3.17") == idl_classes()
-
-
 @pytest.mark.parametrize(
     ("release", "version"), [(None, "HEAD"), ("3.17", "HEAD"), ("3.12", "3-12-10"), ("3.14.3", "3-14-3")]
 )
 def test_a_release_reports_its_version(release: str | None, version: str) -> None:
-    assert release_numbers.ils_version(release) == version
+    assert releases.ils_version(release) == version
 
 
 def test_the_bus_depends_on_the_release_by_default() -> None:
@@ -144,16 +142,6 @@ def test_fields_were_added_release_by_release() -> None:
     latest = [len(idl_classes()[name].fields) for name in ("au", "pgt", "acp")]
     steps = [[-1, -4, -2], [-1, -2, -2], [-1, -2, -1], [0, 0, 0]]
     assert [[one - of for one, of in zip(found, latest, strict=True)] for found in counts.values()] == steps
-
-
-def test_newer_fields_are_not_requested(caller_of: CallerOf) -> None:
-    caller = caller_of("3.12")
-    assert caller.refused("admin", "au", {"guardian_email": None})
-    assert not caller_of("3.17").refused("admin", "au", {"guardian_email": None})
-    text = caller.send("GET", "/reports/fm_IDL.xml?class=au")[2]
-    names = [field.get("name") for field in etree.fromstring(text).iter("{*}field")]
-    assert "guardian" in names
-    assert "guardian_email" not in names
 
 
 def test_the_database_applies_limit_and_offset_before_3_14(caller_of: CallerOf) -> None:
@@ -213,13 +201,6 @@ def test_a_second_factor_required_of_staff() -> None:
         with gateway_of(sandbox.url, "north_manager") as gateway, pytest.raises(LoginRefusedError) as caught:
             gateway.pcrud.id_list("au", {"id": 1013})
         assert caught.value.code == "second-factor"
-
-
-def test_there_are_no_api_logins(caller_of: CallerOf) -> None:
-    login = {"username": "admin", "password": "sandbox", "type": "api"}
-    for release in ("3.14", "3.15"):
-        (event,) = caller_of(release).body("open-ils.auth", LOGIN, login)["payload"]
-        assert event["textcode"] == "LOGIN_FAILED"
 
 
 def test_a_card_marked_as_deleted_stays(older: Caller) -> None:
@@ -311,3 +292,47 @@ def test_some_patches_always_sorted_by_penalties() -> None:
             orders.append(searched(caller, everybody))
             by_penalties = searched(caller, everybody, ["penalties", "family_name ASC"])
     assert orders[0] == orders[2] != orders[1] == by_penalties
+
+
+def test_an_unknown_difference_is_rejected() -> None:
+    with pytest.raises(ConfigurationError, match="unknown difference: fax; allowed: hidden-rows-count"):
+        releases.differences(None, ["fax"])
+
+
+def renamed(gateway: Gateway) -> None:
+    record = gateway.call("open-ils.actor", "open-ils.actor.user.retrieve.authoritative", TOKEN, 1052).value
+    changed = gateway.decode(record).replace(first_given_name="Renée", passwd=None).to_wire(changed=True)
+    gateway.call("open-ils.actor", "open-ils.actor.patron.update", TOKEN, changed, write=True)
+
+
+def names(gateway: Gateway) -> tuple[str, str, str]:
+    """Return a patron's name: by pcrud, by a plain read, and by an authoritative read."""
+    (by_pcrud,) = gateway.pcrud.search("au", {"id": 1052})
+    reads = (
+        gateway.decode(gateway.call("open-ils.actor", f"open-ils.actor.user.retrieve{form}", TOKEN, 1052).value)
+        for form in ("", ".authoritative")
+    )
+    plain, original = (record.first_given_name for record in reads)
+    return by_pcrud.first_given_name, plain, original
+
+
+def test_plain_reads_lag_behind_with_a_replica() -> None:
+    with (
+        Sandbox(differences=["replica"], replica_delay=math.inf) as sandbox,
+        gateway_of(sandbox.url, "admin") as gateway,
+    ):
+        assert gateway.call("open-ils.actor", "opensrf.open-ils.system.use_authoritative").value == "1"
+        (before, _, _) = names(gateway)
+        renamed(gateway)
+        assert before != "Renée"
+        assert names(gateway) == (before, before, "Renée")
+        sandbox.catch_up()
+        assert names(gateway) == ("Renée",) * 3
+        sandbox.reset()
+        assert names(gateway) == (before,) * 3
+
+
+def test_a_replica_catches_up_by_itself() -> None:
+    with Sandbox(differences=["replica"], replica_delay=0.0) as sandbox, gateway_of(sandbox.url, "admin") as gateway:
+        renamed(gateway)
+        assert names(gateway) == ("Renée",) * 3

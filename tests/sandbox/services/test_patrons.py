@@ -1,4 +1,4 @@
-"""Patrons in the sandbox: reading, finding and writing them."""
+"""Patrons and groups in the sandbox: reading, finding and writing them."""
 
 from __future__ import annotations
 
@@ -208,3 +208,29 @@ def test_a_barcode_is_unique(caller: Caller) -> None:
     refused = updated(caller, 1008, cards=[taken], usrgroup=1003)
     assert refused["textcode"] == "DATABASE_UPDATE_FAILED"
     assert stored(caller, 1008)["usrgroup"] == 1002
+
+
+@pytest.mark.parametrize(
+    ("group", "members"),
+    [
+        ("1003", [1012, 1013, 1014]),
+        ([1003, 1011], [1012, 1013, 1014, 1040, 1041, 1042]),
+        ({"in": [1011]}, [1040, 1041, 1042]),
+        (1011.5, []),
+        (987_654, []),
+        (None, []),
+        ("abc", None),
+        ([], None),
+    ],
+)
+def test_odd_group_numbers(caller: Caller, group: Any, members: list[int] | None) -> None:
+    assert actor(caller, "admin", "usergroup.members.retrieve", group) == members
+    assert actor(caller, "admin", "usergroup.members.overdue_count", group) == "0"
+
+
+@pytest.mark.parametrize(
+    ("leader", "lead"), [(False, "f"), (0, "f"), ("0", "f"), ("", "f"), (None, "f"), ("f", "t"), ([], "t"), (1, "t")]
+)
+def test_any_true_leader_makes_a_lead(caller: Caller, leader: Any, lead: str) -> None:
+    actor(caller, "admin", "usergroup.new", 1005, leader)
+    assert stored(caller, 1005)["master_account"] == lead

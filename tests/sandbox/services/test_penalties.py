@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from decimal import Decimal
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,26 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.sandbox_caller import Caller, closed
 
-from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.data import Contents
 from evergreen_groups.sandbox.database import Store, idl_classes
 from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.sandbox.services.actor.penalties import calculate, open_circulations
 
 OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
-ORGS = (1, 2, 3, 11, 12, 21, 22, 23)
-PROFILES = (1, 2, 11, 12)
-UPWARDS = {
-    1: [1],
-    2: [2, 1],
-    3: [3, 1],
-    11: [11, 2, 1],
-    12: [12, 2, 1],
-    21: [21, 3, 1],
-    22: [22, 3, 1],
-    23: [23, 21, 3, 1],
+ORGS = {
+    **{1: [1], 2: [2, 1], 3: [3, 1], 11: [11, 2, 1], 12: [12, 2, 1]},
+    **{21: [21, 3, 1], 22: [22, 3, 1], 23: [23, 21, 3, 1]},
 }
-PROFILES_UPWARDS = {1: [1], 2: [2, 1], 11: [11, 2, 1], 12: [12, 2, 1]}
+PROFILES = {1: [1], 2: [2, 1], 11: [11, 2, 1], 12: [12, 2, 1]}
+"""Org units and profiles, each with those above it."""
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +37,8 @@ def set_up(store: Store, profile: int, fines: dict[int, int], thresholds: dict[t
     store.reset()
     store.update("au", 1001, {"profile": profile})
     with store.transaction() as connection:
-        connection.execute("DELETE FROM pgpt")
-        connection.execute("DELETE FROM ausp")
-        connection.execute("DELETE FROM mg WHERE usr = 1001")
-        connection.execute("DELETE FROM mbts WHERE usr = 1001")
+        for deleted in ("pgpt", "ausp", "mg WHERE usr = 1001", "mbts WHERE usr = 1001"):
+            connection.execute(f"DELETE FROM {deleted}")
     for (org_unit, group), cents in thresholds.items():
         values = {"grp": group, "org_unit": org_unit, "penalty": 1, "threshold": str(Decimal(cents) / 100)}
         store.insert("pgpt", values)
@@ -67,12 +54,10 @@ def expected(
     profile: int, fines: dict[int, int], thresholds: dict[tuple[int, int], int], context: int
 ) -> list[tuple[int, int]]:
     """Apply the rule simply: the nearest threshold, the fines above and below its org unit; reaching it is enough."""
-    for org_unit in UPWARDS[context]:
-        for group in PROFILES_UPWARDS[profile]:
+    for org_unit in ORGS[context]:
+        for group in PROFILES[profile]:
             if (org_unit, group) in thresholds:
-                near = [
-                    cents for place, cents in fines.items() if place in UPWARDS[org_unit] or org_unit in UPWARDS[place]
-                ]
+                near = [cents for place, cents in fines.items() if place in ORGS[org_unit] or org_unit in ORGS[place]]
                 reached = bool(near) and sum(near) >= thresholds[org_unit, group]
                 return [(org_unit, 1)] if reached else []
     return []
@@ -82,12 +67,12 @@ def expected(
     max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
 )
 @given(
-    profile=st.sampled_from(PROFILES),
-    fines=st.dictionaries(st.sampled_from(ORGS), st.integers(-300, 900), max_size=4),
+    profile=st.sampled_from([*PROFILES]),
+    fines=st.dictionaries(st.sampled_from([*ORGS]), st.integers(-300, 900), max_size=4),
     thresholds=st.dictionaries(
-        st.tuples(st.sampled_from(ORGS), st.sampled_from(PROFILES)), st.integers(0, 1200), max_size=5
+        st.tuples(st.sampled_from([*ORGS]), st.sampled_from([*PROFILES])), st.integers(0, 1200), max_size=5
     ),
-    context=st.sampled_from(ORGS),
+    context=st.sampled_from([*ORGS]),
 )
 def test_the_nearest_threshold_decides(
     store: Store, profile: int, fines: dict[int, int], thresholds: dict[tuple[int, int], int], context: int
@@ -161,21 +146,6 @@ def summary(caller: Caller, transaction: str) -> dict[str, Any]:
     return {item.name: value for item, value in zip(idl_classes()["mbts"].fields, row["__p"], strict=False)}
 
 
-def test_a_bill_reopens_the_transaction_and_sets_the_penalty(caller: Caller) -> None:
-    grocery = closed("mg", usr=1002, billing_location=12, note="wet book")
-    transaction = call(caller, "admin", "open-ils.circ.money.grocery.create", grocery)
-    assert summary(caller, transaction)["xact_finish"] is not None
-    bill = closed("mb", xact=transaction, amount="$6.50", billing_type="Misc", btype=101, note="wet")
-    assert call(caller, "admin", "open-ils.circ.money.billing.create", bill).isdecimal()
-    now = summary(caller, transaction)
-    assert (now["balance_owed"], now["total_owed"], now["xact_finish"]) == ("6.50", "6.50", None)
-    assert (now["last_billing_type"], now["last_billing_note"]) == ("Misc", "wet")
-    assert caller.pcrud("admin", "count.ausp", {"usr": 1002, "standing_penalty": 1})["payload"] == [1]
-    call(caller, "admin", "open-ils.circ.money.billing.create", {**bill, "__p": ["-6.50", *bill["__p"][1:]]})
-    assert summary(caller, transaction)["xact_finish"] is not None
-    assert caller.pcrud("admin", "count.ausp", {"usr": 1002, "standing_penalty": 1})["payload"] == [0]
-
-
 @pytest.mark.parametrize(
     ("changes", "textcode"),
     [
@@ -191,19 +161,3 @@ def test_rejected_bills(caller: Caller, changes: dict[str, Any], textcode: str) 
     before = summary(caller, "70001")
     assert call(caller, "admin", "open-ils.circ.money.billing.create", bill)["textcode"] == textcode
     assert summary(caller, "70001") == before
-
-
-def test_a_dataset_with_loans_shows_them_in_the_counts(tmp_path: Path) -> None:
-    families = json.loads(resources.files("evergreen_groups.sandbox.data").joinpath("families.json").read_text("utf-8"))
-    families["circ"] = [{"id": 80001, **loan(due_date="2026-01-01T23:59:59+0000")}]
-    file = tmp_path / "families.json"
-    file.write_text(json.dumps(families), encoding="utf-8")
-    with Sandbox(file) as sandbox:
-        caller = Caller(sandbox.url)
-        counts = call(caller, "admin", "open-ils.actor.user.checked_out.count", 1001)
-        assert (counts["overdue"], counts["total"], counts["out"]) == (1, 1, 0)
-        assert call(caller, "admin", "open-ils.actor.user.checked_out", 1001)["overdue"] == ["80001"]
-        assert call(caller, "admin", "open-ils.actor.usergroup.members.overdue_count", 1001) == "1"
-        assert call(caller, "admin", "open-ils.actor.user.opac.vital_stats", 1001)["checkouts"]["group"] == {
-            "overdue": 1
-        }

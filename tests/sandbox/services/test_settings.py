@@ -41,14 +41,6 @@ def test_parts_of_the_tree_have_text_values(caller: Caller) -> None:
     assert actor(caller, None, "org_unit.retrieve", None, 999)["textcode"] == "ACTOR_ORG_UNIT_NOT_FOUND"
 
 
-def test_thresholds_stream_and_an_event_is_an_item(caller: Caller) -> None:
-    name = "open-ils.actor.grp_penalty_threshold.ranged.retrieve"
-    streamed = caller.body("open-ils.actor", name, caller.token("harbor_desk"), 11)["payload"]
-    assert [opened(row)["id"] for row in streamed] == [1, 2, 3]
-    ((denied,),) = caller.body("open-ils.actor", f"{name}.atomic", caller.token("harbor_desk"), 22)["payload"]
-    assert (denied["ilsperm"], denied["ilspermloc"]) == ("VIEW_GROUP_PENALTY_THRESHOLD", "22")
-
-
 def test_missing_permissions(caller: Caller) -> None:
     token = caller.token("harbor_desk")
     wanted = ["VIEW_USER", "UPDATE_USER", "STAFF_LOGIN", "NO_SUCH_PERMISSION"]
