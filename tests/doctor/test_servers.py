@@ -215,13 +215,14 @@ def test_one_line_says_what_the_server_is(
     assert (found.verdict, found.found, found.advice) == (OK, line, "")
 
 
+@pytest.fixture(scope="module")
+def rust() -> Iterator[Sandbox]:
+    with Sandbox(gateway="rust") as sandbox:
+        yield sandbox
+
+
 class TestRust:
     """The gateway that is written in Rust, which says of no method whether it is there."""
-
-    @pytest.fixture(scope="class")
-    def rust(self) -> Iterator[Sandbox]:
-        with Sandbox(gateway="rust") as sandbox:
-            yield sandbox
 
     @pytest.fixture
     def proxy(self, rust: Sandbox) -> Iterator[FaultProxy]:
