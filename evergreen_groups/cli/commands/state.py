@@ -20,6 +20,14 @@ def state_command() -> None:
     """Manage the database: journal, history, follow-ups, events and queued mails."""
 
 
+def _report(kind: str, text: str, *, as_json: bool, **values: object) -> None:
+    """Say what was done: in a sentence, or as JSON."""
+    if as_json:
+        cli.write_json({"version": 1, "kind": f"state-{kind}", **values})
+    else:
+        click.echo(text)
+
+
 @state_command.command("upgrade")
 @click.option("--sql", "dialect", type=click.Choice(["postgresql", "sqlite"]), help="Only print the SQL.")
 @cli.json_option
@@ -38,10 +46,7 @@ def upgrade_command(invocation: cli.Invocation, dialect: str | None, as_json: bo
         with state.database.reading():
             pass
         where = state.database.where
-    if as_json:
-        cli.write_json({"version": 1, "kind": "state-upgrade", "where": where})
-    else:
-        click.echo(gettext("The database {where} is up to date.", where=where))
+    _report("upgrade", gettext("The database {where} is up to date.", where=where), as_json=as_json, where=where)
 
 
 @state_command.command("check")
@@ -79,10 +84,8 @@ def backup_command(invocation: cli.Invocation, file: Path, as_json: bool) -> Non
         raise cli.usage_error(Message("a backup is an SQLite file: use the extension .sqlite3 or .backup"))
     with invocation.state() as state:
         rows = back_up(state.database, file)
-    if as_json:
-        cli.write_json({"version": 1, "kind": "state-backup", "file": str(file), "rows": rows})
-    else:
-        click.echo(ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=file))
+    text = ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=file)
+    _report("backup", text, as_json=as_json, file=str(file), rows=rows)
 
 
 @state_command.command("restore")
@@ -98,10 +101,8 @@ def restore_command(invocation: cli.Invocation, file: Path, as_json: bool) -> No
 
     with invocation.state() as state:
         rows, where = restore(state.database, file), state.database.where
-    if as_json:
-        cli.write_json({"version": 1, "kind": "state-restore", "where": where, "rows": rows})
-    else:
-        click.echo(ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=where))
+    text = ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=where)
+    _report("restore", text, as_json=as_json, where=where, rows=rows)
 
 
 @state_command.command("export")
@@ -134,20 +135,14 @@ def forget_command(invocation: cli.Invocation, patron: int, as_json: bool) -> No
     with invocation.state() as state:
         gone = forget(state.database, patron)
         log_emptied = state.database.empty_log()
-    if as_json:
-        counts = {"steps": gone.steps, "events": gone.events, "groups": gone.groups, "entries": gone.entries}
-        cli.write_json({"version": 1, "kind": "state-forget", "removed": counts, "log_emptied": log_emptied})
-        return
+    counts = {"steps": gone.steps, "events": gone.events, "groups": gone.groups, "entries": gone.entries}
     text = gettext(
         "Removed steps of changes: {steps:,}; events: {events:,}; listed groups: {groups:,}; follow-up entries: "
         "{entries:,}.",
-        steps=gone.steps,
-        events=gone.events,
-        groups=gone.groups,
-        entries=gone.entries,
+        **counts,
     )
-    click.echo(text)
-    if not log_emptied:
+    _report("forget", text, as_json=as_json, removed=counts, log_emptied=log_emptied)
+    if not (log_emptied or as_json):
         text = gettext(
             "Another process is reading the database, so its write-ahead log still has the removed rows. Run this "
             "command again."
