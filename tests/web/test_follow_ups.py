@@ -172,7 +172,7 @@ def test_where_nothing_is_changed_it_can_only_be_read(
     desk = caller_of(app, sandbox)
     assert {one["may_write"] for one in read(desk)["groups"]} == {False}
     assert save(desk, {"group": number, "note": "x"}).code == "changes-off"
-    page = lxml.html.document_fromstring(FormCaller(app, desk, sandbox.url).get(number).text)
+    page = lxml.html.document_fromstring(FormCaller(app, desk, settings.gateway.url or "").get(number).text)
     assert "[desk]" in page.find_class("refusal")[0].text_content()
     assert "Closed" in page.find_class("entries")[0].text_content()
     assert page.xpath("//*[@class='entry-form'] | //*[@class='entries']//button") == []

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask
 from support.description import check_answer
 from support.desk_caller import Answer, DeskCaller, caller_of
+from support.fault_proxy import FaultProxy
 from support.follow_ups import note_run
 from support.gateways import gateway_of
 
@@ -21,8 +22,8 @@ from evergreen_groups.state import State
 
 
 @pytest.fixture
-def report(sandbox: Sandbox) -> Report:
-    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+def report(proxy: FaultProxy) -> Report:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
         return build_report(gateway, Criteria(limit=Limit(), details=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def test_every_route_is_described_and_no_other(caller: FlaskClient) -> None:
-    assert caller.get(f"{PREFIX}/openapi.json").get_json() == DOCUMENT
+    assert caller.get(f"{PREFIX}/openapi.json").get_json() == json.loads(json.dumps(DOCUMENT))
     routes = {
         (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in caller.application.url_map.iter_rules()
