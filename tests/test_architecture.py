@@ -196,6 +196,30 @@ def test_modules_import_each_other_in_no_circle() -> None:
         visit(module, ())
 
 
+def test_folders_of_a_room_import_each_other_in_no_circle() -> None:
+    """A lazy face hides which of its modules an import loads, so look at folders as a whole.
+
+    The sandbox is a program of its own: its services and its database know each other, as Evergreen's do. ``web.app``
+    puts the service together, from the desk's pages as well, and nothing imports it but the commands.
+    """
+    arrows = defaultdict(set)
+    for module in (one for one in modules() if room(one) != "sandbox" and one != "evergreen_groups.web.app"):
+        here = module if is_room(module) else module.rpartition(".")[0]
+        for other, name in imports(module, at_start=True):
+            found = source(other, name)
+            there = found if is_room(found) else found.rpartition(".")[0]
+            if there not in (here, "evergreen_groups"):
+                arrows[here].add((there, f"{module} imports {other}.{name}"))
+    circles = {
+        frozenset((why, back))
+        for here, others in list(arrows.items())
+        for there, why in others
+        for again, back in arrows.get(there, ())
+        if again == here
+    }
+    assert not circles, "\n".join(sorted(" / ".join(sorted(one)) for one in circles))
+
+
 def test_rooms_are_entered_by_their_faces() -> None:
     """Import another room's names from its face, and names of the same room from their modules.
 
