@@ -146,6 +146,7 @@ class GroupReader:
 
     def read_groups(self, numbers: Iterable[int]) -> dict[int, Group]:
         """Read the groups with these numbers, by number. Leave out groups without a visible member."""
+        # Deleted patrons keep their group's number (pcrud-009). Send "f", because JSON's false matches nothing.
         rows = self._gateway.pcrud.columns_by_values(
             "au", PATRON_FIELDS, "usrgroup", sorted(set(numbers)), where={"deleted": "f"}
         )
