@@ -678,7 +678,7 @@ def _count_matches(counts: Collection[int], hidden: Query) -> Query:
 
 
 def _sum_matches(fines: Collection[Decimal], hidden: Query) -> Query:
-    """Return the condition that hidden patrons owe this much (``hidden-numbers-005``; false in ``hidden-numbers-006``)."""
+    """Return the condition that hidden patrons owe this much: ``hidden-numbers-005``, unlike ``hidden-numbers-006``."""
     total = sum(fines, ZERO)
     # Without any transaction SQL's sum is NULL, which equals no amount, so zero is checked the other way around: no sum
     # other than zero.
