@@ -77,9 +77,14 @@
   };
   const groups = tables.flatMap((table) => [...table.tBodies]);
   // The rest of a long list is text in the page, which browsers without scripts show.
-  const rest = document.getElementById("rest")?.textContent.split(/(?=<tbody class|<tfoot)/).slice(1) ?? [];
+  const text = document.getElementById("rest");
+  let rest = text ? null : []; // splitting it takes long enough to wait until the page is open
   /** Make elements of the next part of the rest, or of all. */
-  const addRest = (count = rest.length) => {
+  const addRest = (count = Infinity) => {
+    if (!rest) {
+      const [bodies, foot] = text.textContent.split("<tfoot");
+      rest = [...bodies.split("<tbody class").slice(1).map((part) => `<tbody class${part}`), `<tfoot${foot}`];
+    }
     if (!rest.length) return;
     const [table] = tables;
     const parts = rest.splice(0, count).map((part) => part.split("<details>"));
@@ -93,10 +98,10 @@
     table.dispatchEvent(new Event("added"));
   };
   const addSoon = () => {
-    addRest(250);
+    addRest(100); // few, so that the page answers in between
     if (rest.length) setTimeout(addSoon);
   };
-  requestAnimationFrame(() => setTimeout(addSoon));
+  if (text) addEventListener("load", () => setTimeout(addSoon, 100)); // what is there first has to be painted
   addEventListener("beforeprint", () => addRest());
 
   for (const table of tables) {
