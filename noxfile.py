@@ -38,7 +38,6 @@ DOCUMENT_TESTS = (
     "tests/test_doctests.py",
     "tests/test_errors.py",
     "tests/test_exit_status.py",
-    "tests/hooks/test_docs.py",
     "tests/settings/test_declaration.py",
     "tests/web/test_docs.py",
 )
