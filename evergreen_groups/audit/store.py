@@ -199,7 +199,7 @@ class FindingStore:
 
 
 class StoredFindings(Sequence[Listed]):
-    """The findings of some kinds in a store, in order, up to ``top`` of each (None: all). Made anew by each reading."""
+    """The findings of some kinds in a store, in order, up to ``top`` of each (None: all). Rebuilt on each pass."""
 
     def __init__(self, store: FindingStore, counts: Mapping[FindingKind, int], top: int | None = None) -> None:
         """``counts`` has the number of findings of each kind, listed or not."""

@@ -70,7 +70,7 @@ class Member:
 
     @property
     def decided(self) -> Decision:
-        """The decision about this member. Raises ValueError if there is none: nobody asked."""
+        """The decision about this member. Raises ValueError if no decision was requested."""
         if self.decision is None:
             raise ValueError("nothing was decided about this member")
         return self.decision

@@ -102,7 +102,8 @@
     if (rest.length) setTimeout(addSoon);
   };
   if (text) addEventListener("load", () => setTimeout(addSoon, 100)); // what is there first has to be painted
-  addEventListener("beforeprint", () => addRest());
+  // A follow-up that is saved updates the counts of all groups.
+  for (const act of ["beforeprint", "submit"]) addEventListener(act, () => addRest(), true);
 
   for (const table of tables) {
     makeSortable(table);

@@ -43,6 +43,7 @@ _NUMBERS_SHOWN = _NUMBERS.replace("tbody", "tbody:not([hidden])")
 _ACTS = {
     "": "",
     "beforeprint": "dispatchEvent(new Event('beforeprint'))",
+    "submit": "document.body.dispatchEvent(new Event('submit'))",
     "input": "document.getElementById('find').dispatchEvent(new Event('input'))",
     "unfold": "document.getElementById('unfold').click()",
     "sort": "document.querySelector('#groups > thead button').click()",
@@ -296,7 +297,7 @@ def test_a_long_lists_first_groups_are_there_at_once_and_the_rest_soon(browser: 
         assert groups[200].location["x"] == groups[0].location["x"], "the second table continues the first"
 
 
-@pytest.mark.parametrize("act", ["", "beforeprint", "input", "unfold", "sort"])
+@pytest.mark.parametrize("act", ["", "beforeprint", "submit", "input", "unfold", "sort"])
 def test_who_does_not_wait_for_the_rest_of_a_long_list_gets_it_too(browser: Chrome, files: Path, act: str) -> None:
     never = "window.setTimeout = () => 0"
     added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": never})
