@@ -7,17 +7,13 @@ from .manual import SHELLS as SHELLS
 from .manual import completion_script as completion_script
 from .options import ENTRY_ID as ENTRY_ID
 from .options import CheckedType as CheckedType
-from .options import conflicting_options as conflicting_options
 from .options import expected as expected
 from .options import given_settings as given_settings
 from .options import json_option as json_option
-from .options import needs_option as needs_option
-from .options import one_required as one_required
 from .options import output_options as output_options
 from .options import requested_format as requested_format
 from .options import setting_options as setting_options
 from .options import shared_limit as shared_limit
-from .options import usage_error as usage_error
 from .options import with_command_line as with_command_line
 from .output import UnansweredError as UnansweredError
 from .output import confirmed as confirmed
@@ -27,3 +23,7 @@ from .output import terminal_width as terminal_width
 from .output import write_json as write_json
 from .patrons import choose_patron as choose_patron
 from .patrons import explain_unknown_barcodes as explain_unknown_barcodes
+from .usage import conflicting_options as conflicting_options
+from .usage import needs_option as needs_option
+from .usage import one_required as one_required
+from .usage import usage_error as usage_error

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -16,11 +15,8 @@ from typing import Any, NoReturn
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import logs
-from evergreen_groups.cli.options import accept_global_options, global_options, rewrite_sandbox_option, show_usage_error
-from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.language import ENGLISH, Language, describe_error, terminal_language, use_language
-from evergreen_groups.message import Message, system_reason
+from evergreen_groups.cli.usage import accept_global_options, global_options, rewrite_sandbox_option
+from evergreen_groups.language import ENGLISH, Language, terminal_language, use_language
 
 
 def repair_standard_streams() -> None:
@@ -42,14 +38,6 @@ def repair_standard_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-
-
-def discard_standard_output() -> None:
-    """Discard what is still buffered for standard output, so that flushing at exit doesn't fail again."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 COMPLETION_VARIABLE = "_EVERGREEN_GROUPS_COMPLETE"
@@ -130,6 +118,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
+            from evergreen_groups.cli import logs
+
             if logs.as_json():
                 raise click.Abort from None
             raise
@@ -193,31 +183,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     _replace_broken_timezone()
     # Use the terminal's language at first. If the terminal has none, reading the settings sets the configured one.
     with use_language(Language(terminal_language(os.environ) or ENGLISH.tag)):
-        status: object
         try:
             _refuse_broken_completion()
-            status = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
+            status: object = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
             sys.stdout.flush()
-        except click.ClickException as problem:
-            if logs.as_json():
-                logs.emit(str(problem.format_message()), error=True)
-            else:
-                show_usage_error(problem)
-            status = problem.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            logs.emit(exit_status.MEANINGS[exit_status.INTERRUPTED], error=True)
-            status = exit_status.INTERRUPTED
-        except EvergreenGroupsError as error:
-            logs.emit(str(error) if logs.as_json() else describe_error(error), error=True, code=error.code)
-            status = exit_status.for_error(error)
-        except BrokenPipeError:
-            discard_standard_output()  # the reader has exited (`| head`)
-            status = exit_status.FAILED
-        except OSError as error:
-            discard_standard_output()  # the rest of the buffer would fail again at exit
-            logs.emit(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}), error=True)
-            status = exit_status.FAILED
-        except Exception as error:  # a bug. Don't show a traceback, and don't log the text, which may be about patrons.
-            logs.report_bug(error)
-            status = exit_status.FAILED
+        except BaseException as error:
+            from evergreen_groups.cli.failure import report_failure
+
+            status = report_failure(error)
         return status if isinstance(status, int) else exit_status.DONE

@@ -15,8 +15,8 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import logs
-from evergreen_groups.cli.options import usage_error
 from evergreen_groups.cli.output import terminal_width
+from evergreen_groups.cli.usage import usage_error
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.language import describe_error, gettext
 from evergreen_groups.message import Message

@@ -20,7 +20,7 @@ from evergreen_groups import exit_status
 from evergreen_groups.cli import application, invocation
 from evergreen_groups.cli.application import cli
 from evergreen_groups.cli.commands import sandbox
-from evergreen_groups.cli.options import rewrite_sandbox_option
+from evergreen_groups.cli.usage import rewrite_sandbox_option
 from evergreen_groups.state import hold
 
 MOVE = ("move", "20000000001014", "--to", "20000000001001", "--yes")

@@ -15,8 +15,9 @@ from support.command import Command
 
 from evergreen_groups import __version__, exit_status
 from evergreen_groups.cli.application import COMMANDS, cli, run
+from evergreen_groups.cli.failure import describe_usage_error
 from evergreen_groups.cli.manual import contexts
-from evergreen_groups.cli.options import describe_usage_error, global_options
+from evergreen_groups.cli.usage import global_options
 from evergreen_groups.language import ENGLISH, Language, use_language
 from evergreen_groups.language.language import PSEUDO
 
