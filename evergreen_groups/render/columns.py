@@ -10,12 +10,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, chop_cells
-from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAIN = Style()
 GAP = 2
@@ -198,6 +200,8 @@ def _plain(segments: Iterable[Segment]) -> list[str]:
 
 def console_for(stream: IO[str], *, color: bool, width: int | None = None) -> Console:
     """Return a console that prints text as is, without markup, emoji codes or highlighting."""
+    from rich.console import Console  # slow to import, and only tables need it
+
     return Console(
         file=stream,
         width=width,
