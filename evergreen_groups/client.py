@@ -30,10 +30,9 @@ from evergreen_groups.changes import (
     PlanRequest,
     RecentlyChanged,
     Step,
+    journal,
     plan_batch,
     read_batch,
-    recently_changed,
-    recently_changed_or_unknown,
 )
 from evergreen_groups.desk import (
     BillsReader,
@@ -472,7 +471,7 @@ class Client:
     def summaries(self) -> SummaryReader:
         """Reads patrons with their groups, as the desk's panel shows them."""
         return SummaryReader(
-            self.gateway, self._reference, lambda: recently_changed_or_unknown(self.gateway, self.state)
+            self.gateway, self._reference, lambda: journal.recently_changed_or_unknown(self.gateway, self.state)
         )
 
     @property
@@ -521,7 +520,7 @@ class Client:
         return GroupsToKeep(database, self.gateway.url)
 
     def _recently_changed(self) -> RecentlyChanged:
-        return recently_changed(self.gateway, self.state)
+        return journal.recently_changed(self.gateway, self.state)
 
     @property
     def explanations(self) -> BlockExplainer:

@@ -16,7 +16,7 @@ from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
 from evergreen_groups.audit.queries import LimitBounds, id_ranges
 from evergreen_groups.audit.store import FindingStore, GroupDraft, Ranked, StoredFindings
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.groups import GroupReader, GroupSearch, Member, PatronRow, gc_paused
+from evergreen_groups.groups import GroupReader, GroupSearch, Member, PatronRow, search
 from evergreen_groups.ils import (
     VIEW_USER,
     Access,
@@ -255,7 +255,7 @@ def build_audit(
         found=FindingStore(),
         top=criteria.top,
     )
-    with gc_paused():
+    with search.gc_paused():
         for name in dict.fromkeys(kind.search for kind in FindingKind):  # one may find several kinds
             resolve_name(name)(context)
     counts = context.found.counts()

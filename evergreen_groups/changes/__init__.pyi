@@ -1,3 +1,4 @@
+from . import journal as journal
 from .apply import recover_by_reading as recover_by_reading
 from .batch import plan_batch as plan_batch
 from .batch import read_batch as read_batch
@@ -18,8 +19,6 @@ from .journal import StepState as StepState
 from .journal import StoredStep as StoredStep
 from .journal import TerminalUser as TerminalUser
 from .journal import is_change_id as is_change_id
-from .journal import recently_changed as recently_changed
-from .journal import recently_changed_or_unknown as recently_changed_or_unknown
 from .penalties import PenaltyReader as PenaltyReader
 from .plans import MOST_PATRONS as MOST_PATRONS
 from .plans import Action as Action
@@ -31,5 +30,4 @@ from .plans import PlanWarning as PlanWarning
 from .plans import ProposedPlan as ProposedPlan
 from .plans import Step as Step
 from .plans import StepOutcome as StepOutcome
-from .plans import StoredPlan as StoredPlan
 from .reasons import StepReason as StepReason

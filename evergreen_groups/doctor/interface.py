@@ -20,7 +20,7 @@ from evergreen_groups.errors import (
     UnexplainedError,
 )
 from evergreen_groups.gateway import NO_TOKEN, GatewayKind, Pcrud
-from evergreen_groups.groups import ACCOUNT_FIELDS, PATRON_FIELDS, GroupSearch, HighFines, IdRange, contacts
+from evergreen_groups.groups import ACCOUNT_FIELDS, PATRON_FIELDS, GroupSearch, IdRange, contacts, search
 from evergreen_groups.ils import permissions
 from evergreen_groups.message import Message
 
@@ -241,7 +241,7 @@ def pushdown(subject: Subject) -> Iterator[Finding]:
     """Evergreen's database can add up groups' fines, which the report and the audit depend on."""
     gateway = subject.gateway
     everywhere = len(subject.visible_orgs) == sum(1 for _unit in subject.org_units)
-    fines = HighFines(
+    fines = search.HighFines(
         min_total=subject.settings.report.min_total,
         more_than_one=True,
         visible_orgs=() if everywhere else subject.visible_orgs,

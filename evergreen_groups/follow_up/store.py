@@ -19,7 +19,7 @@ from sqlalchemy import insert, or_, select, true, update
 
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, What
-from evergreen_groups.report import GroupMatching, Listing, group_by_patron, listed_by, reports_with
+from evergreen_groups.report import GroupMatching, Listing, group_by_patron, history
 from evergreen_groups.state import schema
 from evergreen_groups.values import ZERO
 
@@ -80,7 +80,7 @@ class FollowUps:
         if not self._transactions.is_there:
             return None
         with self._transactions.reading() as connection:
-            run = listed_by(connection, self._url, name)
+            run = history.listed_by(connection, self._url, name)
             if run is None:
                 return None
             found = _follow_ups(connection, _stored(connection, self._url), run.listings)
@@ -112,7 +112,7 @@ class FollowUps:
             stored = _stored(connection, self._url, or_(_FOLLOW_UPS.number == number, *named))
             listing = Listing(number, ZERO, True, len(ids), ids, "", frozenset())
             found = _follow_ups(connection, stored, {number: listing})[number]
-            return found.entries, reports_with(connection, self._url, number, ids)
+            return found.entries, history.reports_with(connection, self._url, number, ids)
 
     def saved(self, staff: int, key: str, request: str) -> tuple[Entry, ...]:
         """Return what a staff user (``au.id``) has saved under an idempotency key, nothing if the key is new.

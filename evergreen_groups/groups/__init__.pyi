@@ -36,6 +36,4 @@ from .models import StandingDifference as StandingDifference
 from .models import StandingTotals as StandingTotals
 from .reader import GroupReader as GroupReader
 from .search import GroupSearch as GroupSearch
-from .search import HighFines as HighFines
 from .search import IdRange as IdRange
-from .search import gc_paused as gc_paused

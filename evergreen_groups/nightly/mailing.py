@@ -21,7 +21,7 @@ from evergreen_groups.render.report import (
     render_bytes,
     subject_line,
 )
-from evergreen_groups.report import for_libraries
+from evergreen_groups.report import libraries
 from evergreen_groups.state import private_file, temporary_directory, write_errors
 
 if TYPE_CHECKING:
@@ -105,19 +105,19 @@ def messages(
     org_units = OrgUnits(report.org_units)
     run = f"{report.gateway} {report.generated_at.isoformat()}" + (f" {report.name}" if report.name else "")
     all_libraries = tuple(org_units.find(name).shortname for name in report.criteria.orgs)
-    for libraries, addresses in addresses_by_libraries(settings.recipients, org_units, report.criteria.orgs).items():
-        part = for_libraries(report, libraries) if libraries else report
+    for names, addresses in addresses_by_libraries(settings.recipients, org_units, report.criteria.orgs).items():
+        part = libraries.for_libraries(report, names) if names else report
         cleared = part.changes is not None and part.changes.cleared
         if not part.groups and not cleared and not settings.send_empty:
             continue
         # A mail without names must contain nothing else about patrons either, not even an id in a link.
         letter_options = LetterOptions(
             names=settings.names_in_mail,
-            places=libraries or all_libraries,
-            links=_links(part, settings.link, libraries or all_libraries or (org_units.root.shortname,)),
+            places=names or all_libraries,
+            links=_links(part, settings.link, names or all_libraries or (org_units.root.shortname,)),
             client=options.get("client") if settings.names_in_mail else None,
         )
-        with use_language(readers.of_libraries(libraries) if readers else current_language()):
+        with use_language(readers.of_libraries(names) if readers else current_language()):
             subject = subject_line(settings.subject, part, letter_options.places)
             if with_name and report.name:
                 subject = gettext("{label}: {value}", label=report.name, value=subject)

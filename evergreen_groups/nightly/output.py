@@ -22,7 +22,7 @@ from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import ENGLISH, current_language, describe_advice, describe_problem, use_language
 from evergreen_groups.message import Message, Progress, silent
 from evergreen_groups.render.report import WritingOptions, render, render_parts, write_file
-from evergreen_groups.report import Report, by_library, reported_libraries
+from evergreen_groups.report import Report, libraries
 from evergreen_groups.state import LATEST, new_edition
 
 if TYPE_CHECKING:
@@ -208,11 +208,11 @@ def publish(
     require(formats)
     options["index"] = INDEX
     day = report_date(report)
-    parts = by_library(report)
+    parts = libraries.by_library(report)
     names = library_file_names(parts)
     entries: list[IndexedLibrary] = []
     writing = Message("writing files")
-    for library in reported_libraries(report):
+    for library in libraries.reported_libraries(report):
         language = readers.of_library(library.shortname) if readers else current_language()
         files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
         entries.append(IndexedLibrary(library, parts[library.shortname], files, language))

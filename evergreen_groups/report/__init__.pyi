@@ -1,4 +1,5 @@
 from . import history as history
+from . import libraries as libraries
 from .build import build_report as build_report
 from .build import read_reports as read_reports
 from .contact import ADULT as ADULT
@@ -14,16 +15,8 @@ from .details import MemberDetails as MemberDetails
 from .details import ReportDetails as ReportDetails
 from .details import SummedDetails as SummedDetails
 from .history import History as History
-from .history import ListedGroup as ListedGroup
-from .history import ListedGroups as ListedGroups
 from .history import Run as Run
-from .history import listed_by as listed_by
 from .history import look_up_cleared as look_up_cleared
-from .history import reports_with as reports_with
-from .libraries import ReportedLibrary as ReportedLibrary
-from .libraries import by_library as by_library
-from .libraries import for_libraries as for_libraries
-from .libraries import reported_libraries as reported_libraries
 from .listings import GroupMatching as GroupMatching
 from .listings import GroupNight as GroupNight
 from .listings import GroupNights as GroupNights

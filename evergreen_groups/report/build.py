@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.groups import GroupReader, GroupSearch, HighFines, PatronState, gc_paused
+from evergreen_groups.groups import GroupReader, GroupSearch, PatronState, search
 from evergreen_groups.ils import VIEW_USER, Access, Limits, OrgUnits, PenaltyKinds, permissions, rows_in_force
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message, Progress, silent
@@ -133,7 +133,7 @@ def build_report(
     return read_reports(gateway, (criteria,), progress, policy=policy, now=now, groups=groups)[0]
 
 
-@gc_paused()
+@search.gc_paused()
 def read_reports(
     gateway: Gateway,
     wanted: Sequence[Criteria],
@@ -171,7 +171,7 @@ def read_reports(
     if criteria.choice.profiles:
         details_future.result()  # reports a wrong name before reading everything
     reader = GroupReader(gateway, org_units, access, progress=progress)
-    high_fines = HighFines(
+    high_fines = search.HighFines(
         min_total=criteria.min_total,
         # The query can only tell one member from several. with_enough_fines applies the exact minimum.
         more_than_one=criteria.min_members > 1,
@@ -207,7 +207,7 @@ def read_reports(
         if criteria.contact:
             contacts.add_person(patron, state.juvenile, values[of_state:])
 
-    search = GroupSearch(
+    group_search = GroupSearch(
         gateway,
         high_fines,
         progress,
@@ -215,9 +215,9 @@ def read_reports(
         take=take,
     )
     candidates = (
-        search.run(build_batch, lambda found, gone: [group for group in found if group.number not in gone])
+        group_search.run(build_batch, lambda found, gone: [group for group in found if group.number not in gone])
         if groups is None
-        else search.read(groups, build_batch)
+        else group_search.read(groups, build_batch)
     )
     blocks, details = FinesBlocks(penalties, kinds_future.result()), details_future.result()
     limits_future.result()  # report invalid limits even if no group was found

@@ -22,7 +22,7 @@ from evergreen_groups.ils import VIEW_USER
 from evergreen_groups.language import money_form, texts_for_scripts, use_language
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE
 from evergreen_groups.render import total_document
-from evergreen_groups.report import ListedGroup, ListedGroups
+from evergreen_groups.report import history
 from evergreen_groups.values import plain_amount
 from evergreen_groups.web import bodies, problems, requests
 from evergreen_groups.web.changes import apply_plan, undo_change
@@ -78,7 +78,7 @@ _serve("/api/v1/patrons/by-barcode/<barcode>/block", requests.barcode, hooks.blo
 _serve("/api/v1/groups/<group>", requests.record_id, hooks.group_summary)
 
 
-_ORDERS: dict[str, Callable[[ListedGroup], Any]] = {
+_ORDERS: dict[str, Callable[[history.ListedGroup], Any]] = {
     "combined_fines": lambda one: -one.listing.combined_fines,
     "over_limit_count": lambda one: -one.over_limit_count.at_least,
     "member_count": lambda one: -one.listing.member_count,
@@ -98,7 +98,7 @@ def groups() -> Response:
         if query.library:
             seen_at &= _below(units, query.library)
         report = name_of_report(running, query.report)
-        found = ListedGroups.read(running.state.database, gateway.url, report)
+        found = history.ListedGroups.read(running.state.database, gateway.url, report)
     if found is None:
         raise ProblemError(
             404, "This report hasn't run yet.", advice="`evergreen-groups status` shows the runs.", code="no-run"
@@ -138,7 +138,9 @@ def _below(units: OrgUnits, shortname: str) -> set[int]:
         ) from None
 
 
-def _selected(found: ListedGroups, query: bodies.GroupsQuery, libraries: set[str]) -> Iterator[ListedGroup]:
+def _selected(
+    found: history.ListedGroups, query: bodies.GroupsQuery, libraries: set[str]
+) -> Iterator[history.ListedGroup]:
     """Yield the groups with a member at one of ``libraries`` that meet the query."""
     least = Decimal(query.min_total)
     for one in found.groups:
@@ -154,7 +156,7 @@ def _selected(found: ListedGroups, query: bodies.GroupsQuery, libraries: set[str
             yield one
 
 
-def _document(one: ListedGroup) -> dict[str, Any]:
+def _document(one: history.ListedGroup) -> dict[str, Any]:
     listing = one.listing
     return {
         "group": listing.group,

@@ -10,7 +10,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.gateway import LARGEST_LIST, LIMIT_FACTOR
-from evergreen_groups.groups import GroupSearch, HighFines, IdRange
+from evergreen_groups.groups import GroupSearch, IdRange, search
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.values import ZERO
 
@@ -64,7 +64,7 @@ def test_where_nothing_is_seen_at_the_beginning_and_the_end(sandbox: Sandbox) ->
                 assert found
             assert list(gateway.pcrud.pages("au", {"home_ou": MILL}, page_size=50)) == []
             assert list(gateway.pcrud.pages("au", {"home_ou": 777}, page_size=50)) == []
-            query = HighFines(ZERO, visible_orgs=[11])
+            query = search.HighFines(ZERO, visible_orgs=[11])
             assert GroupSearch(gateway, query).highest_group() > 0
     finally:
         with sandbox._store.transaction() as connection:

@@ -18,7 +18,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, TimedOutError
 from evergreen_groups.gateway import Gateway, RetryPolicy
-from evergreen_groups.groups import GroupSearch, HighFines, IdRange, PatronRow, gc_paused, search
+from evergreen_groups.groups import GroupSearch, IdRange, PatronRow, search
 from evergreen_groups.groups.search import (
     MAX_BATCH,
     ChangedPatrons,
@@ -34,14 +34,14 @@ from evergreen_groups.sandbox import Sandbox
 
 SLOW = 408, "Timeout Error : Request Timeout"
 ONCE = RetryPolicy(tries=1)
-QUERY = HighFines(Decimal("5.00"))
+QUERY = search.HighFines(Decimal("5.00"))
 
 
 def test_what_was_read_is_not_gone_through_again() -> None:
     """A collection of 50,000 new records takes a tenth of the time of a report."""
     gc.unfreeze()
     try:
-        with gc_paused():
+        with search.gc_paused():
             records = [[number] for number in range(50_000)]
             assert gc.get_count()[0] >= len(records)
         assert gc.isenabled()
@@ -205,7 +205,7 @@ def test_the_highest_group(sandbox: Sandbox, staff: Gateway, orgs: tuple[int, ..
     change_rows(sandbox, "UPDATE au SET usrgroup = 1001")
     sandbox._store.update("au", 1012, {"usrgroup": 5_000, "home_ou": 21})
     sandbox._store.update("au", 1013, {"usrgroup": 6_000, "home_ou": 21, "deleted": True})
-    finder = GroupSearch(staff, HighFines(Decimal("5.00"), visible_orgs=orgs))
+    finder = GroupSearch(staff, search.HighFines(Decimal("5.00"), visible_orgs=orgs))
     assert finder.highest_group() == highest
 
 
@@ -266,7 +266,7 @@ class TestMoved:
 
         proxy.before_answer = watch
         with gateway_of(proxy.url, "harbor_desk") as gateway:
-            GroupSearch(gateway, HighFines(Decimal("0.00"), visible_orgs={11})).run(list)
+            GroupSearch(gateway, search.HighFines(Decimal("0.00"), visible_orgs={11})).run(list)
         assert asked == [[11]]
 
     def test_a_busy_day_is_no_error(self, staff: Gateway, changes: list[dict[int, int]]) -> None:

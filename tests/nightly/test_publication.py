@@ -32,7 +32,7 @@ from evergreen_groups.ils import OrgUnit
 from evergreen_groups.message import own_pip
 from evergreen_groups.nightly import library_file_names
 from evergreen_groups.nightly.output import publish, report_date
-from evergreen_groups.report import Criteria, Report, by_library
+from evergreen_groups.report import Criteria, Report, libraries
 from evergreen_groups.state import new_edition
 from evergreen_groups.state.lock import hold
 
@@ -68,7 +68,7 @@ def test_every_library_has_its_files(tmp_path: Path) -> None:
     assert (published.path / DAY).readlink().parent == Path(".editions")  # so that the directory can be moved
     assert {path.name for path in (published.path / "latest").iterdir()} == expected | {"index.html"}
     assert (published.library_count, published.file_count) == (5, 21)
-    for name, part in by_library(report()).items():
+    for name, part in libraries.by_library(report()).items():
         document = json.loads((published.path / "latest" / f"{name}.json").read_text("utf-8"))
         assert [group["group"] for group in document["groups"]] == [group.number for group in part.groups]
         assert document["criteria"]["orgs"] == [name]
@@ -87,7 +87,7 @@ def test_details_and_byte_order_mark_are_for_every_library(tmp_path: Path) -> No
     for name in LIBRARIES:
         content = (published.path / "latest" / f"{name}.csv").read_bytes()
         assert content.startswith(b"\xef\xbb\xbfgroup,")
-        assert content.count(b"\r\n") == 1 + len(by_library(report())[name].groups)
+        assert content.count(b"\r\n") == 1 + len(libraries.by_library(report())[name].groups)
 
 
 def test_a_page_says_which_library_it_is_of(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.groups import Group, IdRange
 from evergreen_groups.language import Language, name_key, use_language
 from evergreen_groups.policy import Comparison, Limit
-from evergreen_groups.report import Choice, Criteria, History, Report, build_report, by_library
+from evergreen_groups.report import Choice, Criteria, History, Report, build_report, libraries
 from evergreen_groups.report.build import apply_criteria
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
@@ -120,7 +120,7 @@ def test_blocks_for_fines_of_the_members_listed(staff: Gateway, sandbox: Sandbox
     totals = report.block_totals
     assert totals is not None
     assert (totals.blocked, totals.not_yet_blocked, totals.now_within_limit) == (Total(2), Total(over - 1), Total(1))
-    part = by_library(report)["HARBOR"]
+    part = libraries.by_library(report)["HARBOR"]
     assert part.block_totals is not None
     assert (part.block_totals.blocked, part.block_totals.now_within_limit) == (Total(1), Total(1))
     listed = build_report(staff, Criteria(top=1)).blocks

@@ -20,12 +20,9 @@ from evergreen_groups.report import (
     Criteria,
     GroupChange,
     Report,
-    ReportedLibrary,
     RunTotals,
     build_report,
-    by_library,
-    for_libraries,
-    reported_libraries,
+    libraries,
 )
 from evergreen_groups.report.libraries import HIDDEN_PATRONS
 from evergreen_groups.sandbox import Sandbox
@@ -52,46 +49,46 @@ def numbers(report: Report) -> list[int]:
 
 
 def test_libraries_stand_in_the_order_of_the_tree() -> None:
-    shown = " ".join(f"{library.shortname}:{library.depth}" for library in reported_libraries(sample()))
+    shown = " ".join(f"{library.shortname}:{library.depth}" for library in libraries.reported_libraries(sample()))
     assert shown == "CONS:0 SYS1:1 BR1:2 BR2:2 SYS2:1 BM1:2 BR3:2 SL1:3"
 
 
 def test_libraries_that_were_not_asked_for_get_no_part() -> None:
-    assert list(by_library(sample(orgs=("br3", "SYS1")))) == ["SYS1", "BR1", "BR2", "BR3", "SL1"]
-    assert [library.depth for library in reported_libraries(sample(orgs=("br3", "SYS1")))] == [0, 1, 1, 0, 1]
+    assert list(libraries.by_library(sample(orgs=("br3", "SYS1")))) == ["SYS1", "BR1", "BR2", "BR3", "SL1"]
+    assert [library.depth for library in libraries.reported_libraries(sample(orgs=("br3", "SYS1")))] == [0, 1, 1, 0, 1]
 
 
 def test_a_library_that_was_added_after_the_tree_was_read_is_not_lost() -> None:
     report = replace(report_of([Group(1, (member(1, "A", "30.00", library="#77"),))]), org_units=TREE)
-    assert reported_libraries(report)[-1] == ReportedLibrary("#77", "", 0)
-    assert numbers(by_library(report)["#77"]) == [1]
+    assert libraries.reported_libraries(report)[-1] == libraries.ReportedLibrary("#77", "", 0)
+    assert numbers(libraries.by_library(report)["#77"]) == [1]
 
 
 def test_without_a_tree_home_libraries_stand_alone() -> None:
-    parts = by_library(replace(sample_report(), criteria=Criteria()))
+    parts = libraries.by_library(replace(sample_report(), criteria=Criteria()))
     assert {name: numbers(part) for name, part in parts.items()}["BR3"] == [902]
     assert list(parts) == ["BM1", "BR1", "BR2", "BR3", "SL1"]
 
 
 def test_several_libraries_together_have_each_group_once() -> None:
-    part = for_libraries(sample(), ("sys1", "BM1"))
+    part = libraries.for_libraries(sample(), ("sys1", "BM1"))
     assert numbers(part) == [1187, 902, 2240, 85]
     assert part.totals == report_of(part.groups).totals
     assert part.criteria.orgs == ("sys1", "BM1")
-    assert numbers(for_libraries(sample(), ("NOWHERE",))) == []
+    assert numbers(libraries.for_libraries(sample(), ("NOWHERE",))) == []
 
 
 def test_notes_are_kept_and_say_that_they_are_about_the_whole_report() -> None:
-    parts = by_library(sample())
+    parts = libraries.by_library(sample())
     assert parts["CONS"].notes == sample().notes
     assert parts["BR1"].notes == tuple(f"Overall: {note}" for note in sample().notes)
     hidden = HIDDEN_PATRONS.with_values({"permission": "VIEW_USER", "libraries": "BR3"})
-    assert by_library(replace(sample(), notes=(hidden,)))["BR1"].notes == (hidden,)
+    assert libraries.by_library(replace(sample(), notes=(hidden,)))["BR1"].notes == (hidden,)
 
 
 def test_groups_that_top_left_out_are_counted_where_they_belong() -> None:
     report = replace(sample(), left_out=FAMILIES[:2], groups=FAMILIES[2:], left_out_count=2)
-    parts = by_library(report)
+    parts = libraries.by_library(report)
     assert [parts[name].left_out_count for name in ("CONS", "BR1", "SYS2", "SL1")] == [2, 1, 1, 0]
     assert parts["BR1"].left_out == FAMILIES[:1]
 
@@ -117,7 +114,7 @@ def changes() -> Changes:
 
 
 def test_changes_are_those_of_the_part() -> None:
-    parts = by_library(replace(sample(), changes=changes()))
+    parts = libraries.by_library(replace(sample(), changes=changes()))
 
     def of(shortname: str) -> Changes:
         found = parts[shortname].changes
@@ -131,7 +128,7 @@ def test_changes_are_those_of_the_part() -> None:
     assert of("BR1").difference == Decimal("89.35") - 26
     assert of("BR1").trend == changes().library_trends["BR1"]
     assert of("BM1").trend == ()
-    together = for_libraries(replace(sample(), changes=changes()), ("BR1", "BR3")).changes
+    together = libraries.for_libraries(replace(sample(), changes=changes()), ("BR1", "BR3")).changes
     assert together
     assert together.trend == ()
     assert [one.group for one in together.cleared] == [7, 8]
@@ -175,7 +172,7 @@ def is_at_or_below(report: Report, home: str, shortname: str) -> bool:
 
 @given(reports_with_trees())
 def test_parts_are_what_their_definition_says(report: Report) -> None:
-    parts = by_library(report)
+    parts = libraries.by_library(report)
     assert set(parts) == {unit.shortname for unit in report.org_units}
     for shortname, part in parts.items():
         expected = [
@@ -184,7 +181,7 @@ def test_parts_are_what_their_definition_says(report: Report) -> None:
             if any(is_at_or_below(report, one.library, shortname) for one in group.members)
         ]
         assert numbers(part) == expected
-        assert part == for_libraries(report, (shortname,))
+        assert part == libraries.for_libraries(report, (shortname,))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +193,7 @@ def test_parts_are_what_their_definition_says(report: Report) -> None:
 )
 def test_a_part_is_the_report_for_that_library(sandbox: Sandbox, account: str, shortnames: tuple[str, ...]) -> None:
     with gateway_of(sandbox.url, account) as gateway:
-        parts = by_library(build_report(gateway, Criteria()))
+        parts = libraries.by_library(build_report(gateway, Criteria()))
         for shortname in shortnames:
             alone = build_report(gateway, Criteria(orgs=(shortname,)))
             assert parts[shortname].criteria == alone.criteria
@@ -205,6 +202,6 @@ def test_a_part_is_the_report_for_that_library(sandbox: Sandbox, account: str, s
 
 def test_a_hidden_library_has_a_part_that_says_so(sandbox: Sandbox) -> None:
     with gateway_of(sandbox.url, "north_manager") as gateway:
-        part = by_library(build_report(gateway, Criteria()))["MILL"]
+        part = libraries.by_library(build_report(gateway, Criteria()))["MILL"]
     assert part.groups == ()
     assert "VIEW_USER at VALLEY" in part.notes[-1]

@@ -25,7 +25,7 @@ from support.report_samples import member
 from evergreen_groups.groups import Group, PatronState
 from evergreen_groups.ils import Profiles
 from evergreen_groups.nightly.mailing import messages
-from evergreen_groups.report import ADULT, GUARDIAN, LEAD, Contact, Criteria, Report, Run, build_report, for_libraries
+from evergreen_groups.report import ADULT, GUARDIAN, LEAD, Contact, Criteria, Report, Run, build_report, libraries
 from evergreen_groups.report.build import read_reports
 from evergreen_groups.report.contact import ContactReader, contact_person
 from evergreen_groups.report.details import MemberDetails, ReportDetails
@@ -227,7 +227,7 @@ def test_a_guardian_s_name_is_for_the_juvenile_s_library(family: Sandbox) -> Non
         change(family, patron, juvenile="t", guardian="Ada Okonkwo", guardian_email="ada@example.org", home_ou=12)
     change(family, CHILDREN[0], home_ou=HARBOR)
     report = read(family)
-    found = for_libraries(report, ("HARBOR",)).contacts
+    found = libraries.for_libraries(report, ("HARBOR",)).contacts
     assert found is not None
     assert (found[FAMILY].role, found[FAMILY].name, found[FAMILY].email) == (GUARDIAN, "", "")
     assert Run.of(report).listings[FAMILY].contact == LEAD_ID
@@ -262,11 +262,11 @@ def test_it_is_in_page_spreadsheet_csv_and_json_and_never_in_mail(family: Sandbo
 
 def test_readers_of_a_library_see_how_to_reach_its_own_patrons_only(family: Sandbox) -> None:
     report = read(family)
-    at_home = for_libraries(report, ("HARBOR",)).contacts
+    at_home = libraries.for_libraries(report, ("HARBOR",)).contacts
     assert at_home is not None
     assert at_home[FAMILY].day_phone == "555-0100"
     change(family, LEAD_ID, home_ou=12)
-    elsewhere = for_libraries(read(family), ("HARBOR",))
+    elsewhere = libraries.for_libraries(read(family), ("HARBOR",))
     assert elsewhere.contacts is not None
     found = elsewhere.contacts[FAMILY]
     assert (found.name, found.withheld, found.day_phone, found.email, found.address) == (

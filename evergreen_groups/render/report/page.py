@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from evergreen_groups.ils import BillKind
     from evergreen_groups.language import Language
     from evergreen_groups.render import StaffClient
-    from evergreen_groups.report import AgeBand, Changes, Report, ReportedLibrary, RunTotals
+    from evergreen_groups.report import AgeBand, Changes, Report, RunTotals, libraries
 
 _CACHE_SIZE = 4096
 """Cache this many formatted values of each kind."""
@@ -511,7 +511,7 @@ _KINDS = (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.CLEARE
 class IndexedLibrary:
     """A library, its part of the report, its file names by format, and the language of the files."""
 
-    library: ReportedLibrary
+    library: libraries.ReportedLibrary
     part: Report
     files: Mapping[str, str]
     language: Language = ENGLISH

@@ -25,7 +25,7 @@ from evergreen_groups.ils import Profiles, UnreturnedItems
 from evergreen_groups.language import price
 from evergreen_groups.nightly.output import publish
 from evergreen_groups.render.report.wording import describe_group_details, describe_member_details
-from evergreen_groups.report import AgeSum, Criteria, MemberDetails, Report, ReportDetails, by_library
+from evergreen_groups.report import AgeSum, Criteria, MemberDetails, Report, ReportDetails, libraries
 from evergreen_groups.report.build import apply_criteria
 from evergreen_groups.report.details import SummedBills
 
@@ -156,7 +156,7 @@ def test_the_sums_of_a_librarys_bands_are_its_total(drawn: list[list[tuple[str, 
         org_units=ORG_UNITS,
         details=ReportDetails(details, Profiles([]), (30, 60, 90), GENERATED_AT),
     )
-    for part in by_library(report).values():
+    for part in libraries.by_library(report).values():
         sums = AgeSum.of(part)
         aged = [group for group in part.groups if any(details[one.id].owing_since for one in group.members)]
         assert sum(one.group_count for one in sums) == len(aged)

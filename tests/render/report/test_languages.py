@@ -29,7 +29,7 @@ from evergreen_groups.render.report import (
     subject_line,
     write_index,
 )
-from evergreen_groups.report import Choice, Criteria, Report, by_library, reported_libraries
+from evergreen_groups.report import Choice, Criteria, Report, libraries
 from evergreen_groups.report.libraries import HIDDEN_PATRONS
 from evergreen_groups.settings import MailSettings
 from evergreen_groups.state import RunOutcome, RunStatus
@@ -125,7 +125,7 @@ def test_everything_is_right_to_left_and_titles_are_in_the_catalogue() -> None:
 @pytest.mark.usefixtures("pseudo")
 def test_every_text_of_the_index_is_in_the_catalogue() -> None:
     report = replace(changed_report(), criteria=Criteria(), org_units=ORG_UNITS, hidden_libraries=frozenset({"BR1"}))
-    parts = by_library(report)
+    parts = libraries.by_library(report)
     entries = [
         IndexedLibrary(
             one,
@@ -133,11 +133,11 @@ def test_every_text_of_the_index_is_in_the_catalogue() -> None:
             {"html": f"{one.shortname}.html", "csv": f"{one.shortname}.csv"},
             Language("fr-CA"),
         )
-        for one in reported_libraries(report)
+        for one in libraries.reported_libraries(report)
     ]
     stream = io.BytesIO()
     write_index(report, entries, stream)
-    names = [text for one in reported_libraries(report) for text in (one.shortname, one.name)]
+    names = [text for one in libraries.reported_libraries(report) for text in (one.shortname, one.name)]
     page = stream.getvalue().decode()
     assert not latin_words(texts_of_page(page), [*data(report), *names, "CSV"])
     assert set(lxml.html.document_fromstring(page).xpath("//th/a/@hreflang")) == {"fr-CA"}

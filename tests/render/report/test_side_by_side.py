@@ -15,7 +15,7 @@ from support.report_samples import ORG_UNITS, changed_report
 
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import render_parts
-from evergreen_groups.report import Criteria, Report, by_library
+from evergreen_groups.report import Criteria, Report, libraries
 
 CLIENT = StaffClient("eg2", "https://ils.example")
 
@@ -33,8 +33,8 @@ def cells(sheet: Any) -> list[list[tuple[object, ...]]]:
 
 
 def side_by_side(whole: Report, format: str) -> dict[str, bytes]:
-    streams = {name: io.BytesIO() for name in by_library(whole)}
-    parts = [(part, streams[name]) for name, part in by_library(whole).items()]
+    streams = {name: io.BytesIO() for name in libraries.by_library(whole)}
+    parts = [(part, streams[name]) for name, part in libraries.by_library(whole).items()]
     render_parts(whole, format, parts, client=CLIENT)
     return {name: stream.getvalue() for name, stream in streams.items()}
 
@@ -42,7 +42,7 @@ def side_by_side(whole: Report, format: str) -> dict[str, bytes]:
 @pytest.mark.parametrize("format", ["csv", "json", "jsonl"])
 @pytest.mark.parametrize("whole", [report(), replace(changed_report(), org_units=ORG_UNITS, criteria=Criteria())])
 def test_for_programs(whole: Report, format: str) -> None:
-    parts = by_library(whole)
+    parts = libraries.by_library(whole)
     assert side_by_side(whole, format) == {name: alone(part, format) for name, part in parts.items()}
     assert len({part.groups for part in parts.values()}) > 1
 
@@ -51,7 +51,7 @@ def test_pages() -> None:
     """Of each part's groups alone: only what the kinds of bills are numbered by is the whole report's."""
     whole = report()
     found = side_by_side(whole, "html")
-    for name, part in by_library(whole).items():
+    for name, part in libraries.by_library(whole).items():
         page = found[name].decode()
         assert page.count('<tbody class="group"') == len(part.groups)
         if len(part.groups) == len(whole.groups):
@@ -62,7 +62,7 @@ def test_pages() -> None:
 @pytest.mark.parametrize("whole", [report(), replace(changed_report(), org_units=ORG_UNITS, criteria=Criteria())])
 def test_spreadsheets(whole: Report) -> None:
     found = side_by_side(whole, "xlsx")
-    for name, part in by_library(whole).items():
+    for name, part in libraries.by_library(whole).items():
         book, expected = (openpyxl.load_workbook(io.BytesIO(one)) for one in (found[name], alone(part, "xlsx")))
         assert book.sheetnames == expected.sheetnames
         for sheet, other in zip(book, expected, strict=True):
