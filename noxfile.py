@@ -267,7 +267,7 @@ def night(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What things cost, and whether figures are right (-- table, service, history, reckoning, paths, …)."""
+    """What things cost, and whether figures are right (-- table, service, history, reckoning, …)."""
     small = {
         "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
         "output": ["--members", "1000"],
@@ -278,7 +278,6 @@ def benches(session: nox.Session) -> None:
         "history": ["--nights", "100"],
         "command_lines": ["--lines", "300", "--damaged", "200"],
         "clerks": ["--sequences", "100"],
-        "paths": [],
     }
     names = [name for name in session.posargs if name in small] or ["table", "service", "reckoning"]
     options = [one for one in session.posargs if one not in names]
