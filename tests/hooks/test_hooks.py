@@ -9,13 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.circulators import change_rows, make_stock_circulator, take_away
-from support.debts import owe
+from support.debts import AT_THRESHOLD, owe, put_at_thresholds
 from support.documents import document
 from support.fault_proxy import Call, FaultProxy, alter_payloads
 from support.gateways import client_of, gateway_of
 from support.gateways import logged_in as desk
 from support.releases import LATEST
-from support.thresholds import AT_THRESHOLD, put_at_thresholds
 from support.web_caller import Clock
 
 from evergreen_groups import hooks
