@@ -170,11 +170,7 @@ def over(within: Sequence[Query]) -> Query:
     owing: Query = {"xact_finish": None, "balance_owed": {"<>": 0}, "-and": [{"usr": end} for end in within]}
     debtor: Query = {"deleted": "f", "-and": [{"id": end} for end in within]}
     source = {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}}
-    return {
-        "select": {"d": ["id"]},
-        "from": source,
-        "where": {"+mbts": owing, "+d": debtor, "-exists": own_fines},
-    }
+    return {"select": {"d": ["id"]}, "from": source, "where": {"+mbts": owing, "+d": debtor, "-exists": own_fines}}
 
 
 def listed(operator: str, query: Query) -> Query:
@@ -215,11 +211,7 @@ def accidental(low: int, high: int, at_home: list[Query]) -> Query:
         source = {"aou": {"o": {"class": "au", "fkey": "id", "field": "home_ou"}}}
         return {"-exists": {"select": {"o": ["id"]}, "from": source, "where": {"+o": of_group}, **beside}}
 
-    stranger = {
-        "juvenile": "f",
-        "home_ou": {"<>": {"+d": "home_ou"}},
-        "family_name": {"<>": {"+d": "family_name"}},
-    }
+    stranger = {"juvenile": "f", "home_ou": {"<>": {"+d": "home_ou"}}, "family_name": {"<>": {"+d": "family_name"}}}
     ten = {
         "select": {"o": [{"column": "id", "transform": "count", "aggregate": True}]},
         "having": {"+o": {"id": {">=": {"transform": "count", "value": 10}}}},

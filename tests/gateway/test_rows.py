@@ -12,16 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.gateway_server import says
 from support.pcrud_table import Table, one_answer, patrons
-from support.recorded import (
-    gateway_of,
-    idl_of,
-    is_call,
-    method,
-    named_exchanges,
-    params,
-    payload,
-    release_of,
-)
+from support.recorded import gateway_of, idl_of, is_call, method, named_exchanges, params, payload, release_of
 
 from evergreen_groups.errors import DataError, ServerError
 from evergreen_groups.gateway.call import dumps

@@ -11,16 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from evergreen_groups.groups import Group, Member, Patron, PatronState
-from evergreen_groups.ils import (
-    Bill,
-    BillKind,
-    OrgUnit,
-    Penalty,
-    PenaltyKind,
-    PenaltyKinds,
-    Profiles,
-    UnreturnedItems,
-)
+from evergreen_groups.ils import Bill, BillKind, OrgUnit, Penalty, PenaltyKind, PenaltyKinds, Profiles, UnreturnedItems
 from evergreen_groups.policy import Comparison, Limit, decide
 from evergreen_groups.report import (
     ADULT,
@@ -74,11 +65,7 @@ def member(
 
 
 def report_of(
-    groups: Iterable[Group],
-    *,
-    criteria: Criteria | None = None,
-    notes: Sequence[str] = (),
-    left_out_count: int = 0,
+    groups: Iterable[Group], *, criteria: Criteria | None = None, notes: Sequence[str] = (), left_out_count: int = 0
 ) -> Report:
     """Return a report of these groups with matching sums."""
     groups = tuple(groups)

@@ -146,8 +146,7 @@ def test_odd_groups_are_parsed_like_in_c(caller: Caller, sent: Any, kept: int | 
 
 
 @pytest.mark.parametrize(
-    "sent",
-    [None, "au", 5, [], {}, {"__c": "zzz", "__p": []}, closed("au", {"id": 4_999_999}), closed("ac", {"id": 1})],
+    "sent", [None, "au", 5, [], {}, {"__c": "zzz", "__p": []}, closed("au", {"id": 4_999_999}), closed("ac", {"id": 1})]
 )
 def test_an_invalid_patron_makes_the_call_fail(caller: Caller, sent: Any) -> None:
     answer = answer_of(caller, "admin", "patron.update", sent)
