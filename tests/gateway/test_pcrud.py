@@ -56,10 +56,6 @@ class TestSearch:
         assert server.posts == ["open-ils.pcrud.retrieve.ac"]
         assert server.requests[0].params == [TOKEN, 7]
 
-    def test_retrieve_nothing(self, gateways):
-        gateway, _ = gateways(one_answer())
-        assert gateway.pcrud.retrieve("ac", 7) is None
-
     def test_id_list(self, gateways):
         gateway, server = gateways(one_answer([5001, "5002"]))
         assert gateway.pcrud.id_list("au", {"usrgroup": 6001}, order_by="id", limit=10) == [5001, 5002]

@@ -23,6 +23,7 @@ from support.gateway_server import (
     results,
     says,
     session_server,
+    stall,
 )
 
 from evergreen_groups.certificates import relax_verification
@@ -124,10 +125,6 @@ class TestTLS:
             assert call().value == 1
 
     def test_deadlines_hold_as_well(self, certificates):
-        def stall(line, request):
-            line.closing.wait()
-            line.keep = False
-
         with Server(otherwise=stall, tls=tls(certificates, "right")) as server:
             settings = {"timeout": 0.1, "grace": 0.1, "retries": RetryPolicy(tries=1)}
             with (
