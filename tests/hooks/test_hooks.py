@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.circulators import change_rows, make_stock_circulator, take_away
+from support.circulators import change_rows, take_away
 from support.debts import AT_THRESHOLD, owe, put_at_thresholds
 from support.documents import document
 from support.fault_proxy import Call, FaultProxy, alter_payloads
@@ -118,17 +118,6 @@ def test_where_no_penalties_were_read_there_are_none_to_tell_of(client: Client) 
     assert all(member["blocked_in_evergreen"] is member["other_blocks"] is None for member in members)
 
 
-def test_limits_that_the_account_may_not_see_leave_the_rest(sandbox: Sandbox) -> None:
-    sandbox._store.update("au", 1002, {"home_ou": PINE})
-    with desk(sandbox.url, make_stock_circulator(sandbox), policy=POLICIES["ils"]) as client:
-        summary = document(hooks.patron_summary(client, 1002))
-        with pytest.raises(PermissionDeniedError):  # for a decision only
-            hooks.block_decision(client, 1002)
-    assert (summary["over_limit"], summary["limit"]) == (None, None)
-    assert summary["group_fines"] == "28.10"
-    assert [member["over_limit"] for member in summary["members"]].count(None) == 1
-
-
 def test_nothing_to_show_for_a_group_of_one(client: Client, sandbox: Sandbox) -> None:
     join(sandbox, 1001, 777_000)
     summary = document(hooks.patron_summary(client, 1001))
@@ -230,18 +219,6 @@ def test_a_large_group_costs_no_more(sandbox: Sandbox) -> None:
         before = calls(client)
         assert hooks.patron_summary(client, 1040).group.member_count > 50
         assert calls(client) - before == 2
-
-
-def test_hidden_members_are_counted_with_what_they_owe(sandbox: Sandbox) -> None:
-    owe(sandbox, 1012, (MILL, "9.00"))
-    owe(sandbox, 1013)
-    for patron in (1012, 1013):
-        join(sandbox, patron, 1001)
-    with desk(sandbox.url, "harbor_desk") as client:
-        summary = document(hooks.patron_summary(client, 1001))
-    assert summary["hidden_members"] == {"count": 2, "fines": "9.00"}
-    assert summary["group_fines"] == "37.10"
-    assert sorted(member["id"] for member in summary["members"]) == list(OKONKWO)
 
 
 @pytest.mark.parametrize("times", [1, 99])
@@ -357,24 +334,6 @@ def test_what_others_owe_never_changes_a_decision(
     assert checked.checked[0] in together.checked
     assert summary.member.decided.explanation == before.explanation
     assert summary.group.member_count == len(OKONKWO) - len(leaving) + len(joining)
-
-
-@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-@pytest.mark.parametrize("account", ["consortium_staff", "harbor_desk"])
-def test_every_limit_decides_as_check_does(sandbox: Sandbox, account: str, policy: PolicySettings) -> None:
-    if policy.limit == "ils":
-        sandbox._store.insert("pgpt", {"org_unit": HARBOR, "grp": 2, "penalty": 1, "threshold": "4.80"})
-        with sandbox._store.transaction() as connection:
-            for permission in ("VIEW_GROUP_PENALTY_THRESHOLD", "VIEW_USER_TRANSACTIONS"):
-                connection.execute("INSERT OR IGNORE INTO grants VALUES (?, ?, 0)", [HARBOR_DESK, permission])
-    with desk(sandbox.url, account, policy=policy) as client:
-        checked = Checker(client.gateway, policy).of_user(1001, all_members=True)
-        summary = hooks.patron_summary(client, 1001)
-        assert {member.id: member.decision for member in summary.group.members} == {
-            member.id: member.decision for member in checked.checked
-        }
-        decision = hooks.block_decision(client, 1002)
-    assert decision.explanation == next(member.decided for member in checked.checked if member.id == 1002).explanation
 
 
 def test_what_was_read_in_one_request_serves_the_next(sandbox: Sandbox) -> None:
