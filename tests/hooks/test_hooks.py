@@ -24,7 +24,6 @@ from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundErr
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.ils.reference_data import SECONDS
-from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
 
@@ -35,11 +34,7 @@ HARBOR_DESK, NORTH_MANAGER = 4, 3
 BALANCES = "open-ils.actor.usergroup.members.balance_owed"
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 PERMISSION_DENIED = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 11}
-POLICIES = {
-    "one limit": PolicySettings(),
-    "rules": PolicySettings(limits=(LimitRule(None, "HARBOR", Decimal("2.00")), LimitRule("Child", None, None))),
-    "ils": PolicySettings(limit="ils"),
-}
+BY_ILS = PolicySettings(limit="ils")
 
 
 def calls(client: Client) -> int:
@@ -306,7 +301,7 @@ def test_staff_see_their_own_fines_even_where_they_see_nobody_elses(sandbox: San
     leaving=st.sets(st.sampled_from(OKONKWO[1:])),
     joining=st.sets(st.sampled_from((1013, 1032, 1039))),
     own=st.sampled_from(("4.99", "5.00", "5.01", "12.00")),
-    policy=st.sampled_from((POLICIES["one limit"], POLICIES["ils"])),
+    policy=st.sampled_from((PolicySettings(), BY_ILS)),
 )
 def test_what_others_owe_never_changes_a_decision(
     sandbox: Sandbox,
@@ -338,16 +333,15 @@ def test_what_others_owe_never_changes_a_decision(
 
 def test_what_was_read_in_one_request_serves_the_next(sandbox: Sandbox) -> None:
     """The first request's gateway is closed when the second still has to read another library's thresholds."""
-    policy = POLICIES["ils"]
     with sandbox._store.transaction() as connection:
         for permission in ("VIEW_GROUP_PENALTY_THRESHOLD", "VIEW_USER_TRANSACTIONS"):
             connection.execute("INSERT OR IGNORE INTO grants VALUES (?, ?, 1)", [NORTH_MANAGER, permission])
-    reference = ReferenceData(policy)
+    reference = ReferenceData(BY_ILS)
     with gateway_of(sandbox.url, "north_manager") as gateway:
         decisions = []
         for patron in (1001, 1007):  # with different home libraries
             with gateway.acting_as(gateway.token).within(60) as view:
-                client = Client(view, account="north_manager", policy=policy, reference=reference)
+                client = Client(view, account="north_manager", policy=BY_ILS, reference=reference)
                 decisions.append(hooks.block_decision(client, patron).limit.amount)
     assert decisions == [Decimal("5.01"), Decimal("5.01")]
 
