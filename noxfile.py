@@ -267,18 +267,14 @@ def night(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What things cost, and whether figures are right (-- table, service, history, reckoning, paths, …)."""
+    """What things cost, and whether figures are right (-- table, output, service, reckoning, faults, clerks)."""
     small = {
         "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
         "output": ["--members", "1000"],
-        "page": ["--groups", "747"],
         "service": ["--clients", "1", "50", "--pairs", "2"],
         "reckoning": ["--populations", "500"],
         "faults": ["--runs", "1000"],
-        "history": ["--nights", "100"],
-        "command_lines": ["--lines", "300", "--damaged", "200"],
         "clerks": ["--sequences", "100"],
-        "paths": [],
     }
     names = [name for name in session.posargs if name in small] or ["table", "service", "reckoning"]
     options = [one for one in session.posargs if one not in names]

@@ -30,10 +30,7 @@ NOT_TEXTS: list[Any] = [CARD, b"2", 1036, [1036.0], None, {CARD: 1}]
 
 @pytest.mark.parametrize("amount", NOT_MONEY)
 def test_money(amount: Any) -> None:
-    makers: list[Callable[[], object]] = [
-        lambda: Criteria(min_total=amount),
-        lambda: decide(amount, Limit()),
-    ]
+    makers: list[Callable[[], object]] = [lambda: Criteria(min_total=amount), lambda: decide(amount, Limit())]
     if amount is not None:  # which is no limit
         makers += [lambda: Limit(amount), lambda: LimitRule(None, None, amount)]
     for make in makers:

@@ -11,11 +11,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from bench import reading
+from bench import table
 from bench.floor import RANGES, Bare, Reading, log_in, positions_of, start
 from bench.growth import draw
-from bench.rows import Row, Spread, markdown
-from bench.sites import Account, Site
+from bench.table import Account, Row, Site, markdown
 from support.repository import REPOSITORY
 
 from evergreen_groups.gateway import Credentials, Gateway
@@ -48,20 +47,17 @@ def test_a_difference_of_a_cent_ends_it(tmp_path: Path, monkeypatch: pytest.Monk
     def figures(program: str, *_rest: object) -> dict[str, object]:
         return {**said, "visible_fines": "30.00" if program == "floor.py" else "30.01", "hidden_fines": "0.00"}
 
-    monkeypatch.setattr(reading, "figures", figures)
+    monkeypatch.setattr(table, "figures", figures)
     account = Account("admin", "secret", sees_all=True)
-    site = Site("http://127.0.0.1:1", (account,), "", "", tmp_path)
     with pytest.raises(SystemExit, match="differ"):
-        reading.report(site, account, 1)
+        table.report(Site("http://127.0.0.1:1", (account,), tmp_path), account, 1, what="report")
 
 
-def test_a_goal_is_judged_by_the_median_of_the_pairs() -> None:
-    row = Row(
-        "report", "admin", "", Spread((1.0, 2.0, 9.0)), Spread((1.0, 2.0, 3.0)), calls=(20, 17), goal="", met=None
-    )
-    assert (row.ratio, row.ratio_of_medians) == (1.0, 1.0)
-    assert (
-        markdown([row]).splitlines()[-1].startswith("| report | admin |  | 2.00 (1.00–9.00) s | 2.00 (1.00–3.00) s |")
+def test_pairs_are_compared_by_their_median() -> None:
+    ours, floor = ([{"seconds": seconds, "calls": 20} for seconds in times] for times in ((1, 2, 9), (1, 2, 3)))
+    row = Row("report", "admin", "", ours, floor)
+    assert markdown([row]).splitlines()[-1] == (
+        "| report | admin |  | 2.00 (1.00–9.00) | 2.00 (1.00–3.00) | 1.00 |  | 20 / 20 |  |  |"
     )
 
 

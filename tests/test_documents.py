@@ -136,12 +136,7 @@ def test_the_example_of_an_output_format(tmp_path: Path) -> None:
     assert (tmp_path / "libraries" / "latest" / "PINE.md").read_text("utf-8").startswith("- van der Meer")
     assert "markdown" in copy.run("-m", "evergreen_groups.cli.manual")
     copy.command("audit", "--format", "markdown", status=2)
-
-
-@pytest.mark.long
-def test_a_new_output_format_goes_with_a_mail(tmp_path: Path) -> None:
-    copy = Copy(tmp_path)
-    copy.put(section("Example: an output format of the report"))
+    # It goes with a mail, too.
     (tmp_path / "config.toml").write_text(
         '[report]\nformat = "markdown"\nformats = ["markdown"]\n[mail]\nattach = "markdown"\nnames_in_mail = true\n'
         'sender = "ils@example.org"\n[mail.recipients]\n"*" = ["director@example.org"]\n'

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from support.http_reference import page as http_page
-from support.navigation import in_navigation
-from support.pages import GENERATED, PAGES, blocks
+from support.pages import GENERATED, PAGES, blocks, in_navigation
 from support.pictures import MADE_FROM, PICTURES, digest, recorded
 from support.python_reference import names as python_names
 from support.python_reference import page as python_page
@@ -63,7 +62,7 @@ def test_page_doctor_and_sql_name_the_same_permissions() -> None:
 def test_the_navigation_is_short_and_the_index_leads_to_every_page() -> None:
     pages = {page.stem for page in PAGES if page.parent == DOCS} - {"index"}
     listed = in_navigation()
-    assert set(listed) <= pages, "see tests/support/navigation.py"
+    assert set(listed) <= pages, "see tests/support/pages.py"
     assert len(set(listed) - GENERATED) <= MOST_PAGES
     assert pages == set(re.findall(r"\]\(([\w-]+)\.md", text_of("index.md")))
 

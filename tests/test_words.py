@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from babel.messages.pofile import read_po
 from support.message_catalogue import TEMPLATE
 from support.pages import GENERATED, PAGES
-from support.repository import REPOSITORY
+from support.repository import REPOSITORY, tracked
 from support.sources import package
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-READ = ("*.py", "*.pyi", "*.html", "*.txt", "*.js", "*.css", "*.json", "*.md", "*.toml", "*.conf", "*.service", "*.sql")
-PLACES = ("evergreen_groups", "docs", "config", "contrib", "README.md", "CONTRIBUTING.md", "SECURITY.md")
+READ = (".py", ".pyi", ".html", ".txt", ".js", ".css", ".json", ".md", ".toml", ".conf", ".service", ".sql")
+PLACES = ("evergreen_groups/", "docs/", "config/", "contrib/", "README.md", "CONTRIBUTING.md", "SECURITY.md")
 """Without the changelog, where readers look for former names."""
 
 TERMS = {
@@ -62,18 +58,6 @@ MAX_RARE_IN_TEXTS = 8
 """How many 10,000 words of the product's own texts may have, which translators translate."""
 
 
-def texts() -> list[str]:
-    """Return the paths of files that people read, or that produce what people read, relative to the repository."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PLACES],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return [name for name in listed.stdout.split("\n") if any(name.endswith(kind[1:]) for kind in READ)]
-
-
 def test_terms() -> None:
     pattern = r"(?<![A-Za-z])(?:{})(?![A-Za-z])"
     found = [
@@ -81,7 +65,9 @@ def test_terms() -> None:
         for term, instead in TERMS.items()
         if re.search(pattern.format(term), instead, re.IGNORECASE)
     ]
-    for name in texts():
+    for name in tracked():
+        if not name.startswith(PLACES) or not name.endswith(READ):
+            continue
         content = (REPOSITORY / name).read_text(encoding="utf-8")
         # A sentence may continue on the next line of a string, a comment or a page.
         flat = re.sub(r'"?\s*\n[\s#*/]*(f?")?', " ", content)
@@ -118,53 +104,49 @@ def names(tree: ast.Module) -> Iterator[str]:
             yield node.attr
 
 
-@pytest.mark.parametrize("folder", ["evergreen_groups", "tests"])
-def test_prose(folder: str) -> None:
-    """Docstrings and comments are plain American English."""
-    words, found = 0, Counter[str]()
-    for file in sorted((REPOSITORY / folder).rglob("*.py")):
-        text = prose(file)
-        words += len(re.findall(r"[A-Za-z']+", text))
-        found[str(file.relative_to(REPOSITORY))] = len(RARE.findall(text))
-    most = "".join(f"\n{name}: {count}" for name, count in found.most_common(10))
-    rare = found.total()
-    assert rare * 10_000 <= MAX_RARE * words, f"{rare} rare words of {words}, most of them in:{most}"
-
-
-def test_pages() -> None:
-    """Pages are plain American English. Code is left out, and so are "such as" and the pages made from the source."""
-    words, found = 0, []
-    for page in PAGES:
-        if page.stem in GENERATED:
-            continue
-        # Blocks become empty lines, so that the numbers of lines stay.
-        text = re.sub(r"(?ms)^ *```.*?^ *```$", lambda block: "\n" * block[0].count("\n"), page.read_text("utf-8"))
-        for number, line in enumerate(text.splitlines(), 1):
-            words += len(re.findall(r"[A-Za-z']+", line))
-            rare = RARE.findall(re.sub(r"`[^`]*`|\bsuch as\b", "", line))
-            found += [f"{page.relative_to(REPOSITORY)}:{number}: {word}" for word in rare]
-    assert len(found) * 10_000 <= MAX_RARE * words, "\n".join([f"{len(found)} rare words of {words}:", *found])
-
-
-def test_texts() -> None:
-    """The product's texts are plain American English: those in the template for translators."""
-    words, found = 0, []
-    with TEMPLATE.open("rb") as file:
-        catalogue = read_po(file)
-    for message in catalogue:
-        for text in message.id if isinstance(message.id, tuple) else (message.id,):
-            words += len(re.findall(r"[A-Za-z']+", text))
-            rare = RARE.findall(re.sub(r"\bsuch as\b", "", text))
-            found += [f"{word}: {text}" for word in rare]
-    assert len(found) * 10_000 <= MAX_RARE_IN_TEXTS * words, "\n".join([f"{len(found)} rare words of {words}:", *found])
-
-
 # Also strings in several lines, of which those that a statement begins with are docstrings.
 DOCSTRING_OR_COMMENT = re.compile(r'(?ms)(?P<first>^ *)?[rfb]*"""(?P<text>.*?)"""|(?:^| )#(?P<comment>[^\n]*)')
 
 
-def prose(file: Path) -> str:
-    """Return the docstrings and comments of a file as one line, so that a phrase may span lines."""
-    found = DOCSTRING_OR_COMMENT.finditer(file.read_text("utf-8"))
-    texts = [match["comment"] or match["text"] for match in found if match["comment"] or match["first"] is not None]
-    return " ".join(" ".join(texts).split())
+def of_code(folder: str) -> Iterator[tuple[str, str]]:
+    """Yield each module with its docstrings and comments as one line, so that a phrase may span lines."""
+    for file in sorted((REPOSITORY / folder).rglob("*.py")):
+        found = DOCSTRING_OR_COMMENT.finditer(file.read_text("utf-8"))
+        prose = [match["comment"] or match["text"] for match in found if match["comment"] or match["first"] is not None]
+        yield str(file.relative_to(REPOSITORY)), " ".join(" ".join(prose).split())
+
+
+def of_pages() -> Iterator[tuple[str, str]]:
+    """Yield each page without code; the pages made from the source are left out."""
+    for page in PAGES:
+        if page.stem not in GENERATED:
+            yield page.name, re.sub(r"(?ms)^ *```.*?^ *```$|`[^`\n]*`|\bsuch as\b", "", page.read_text("utf-8"))
+
+
+def of_texts() -> Iterator[tuple[str, str]]:
+    """Yield the product's own texts: those in the template for translators."""
+    with TEMPLATE.open("rb") as file:
+        catalogue = read_po(file)
+    for message in catalogue:
+        for text in message.id if isinstance(message.id, tuple) else (message.id,):
+            yield text, re.sub(r"\bsuch as\b", "", text)
+
+
+@pytest.mark.parametrize(
+    ("read", "most"),
+    [
+        (partial(of_code, "evergreen_groups"), MAX_RARE),
+        (partial(of_code, "tests"), MAX_RARE),
+        (of_pages, MAX_RARE),
+        (of_texts, MAX_RARE_IN_TEXTS),
+    ],
+    ids=["package", "tests", "pages", "texts"],
+)
+def test_prose_is_plain(read: Callable[[], Iterator[tuple[str, str]]], most: int) -> None:
+    """What people read is plain American English."""
+    words, found = 0, Counter[str]()
+    for place, text in read():
+        words += len(re.findall(r"[A-Za-z']+", text))
+        found.update(f"{place}: {word}" for word in RARE.findall(text))
+    listed = "".join(f"\n{name}, {count} times" for name, count in found.most_common(30))
+    assert found.total() * 10_000 <= most * words, f"{found.total()} rare words of {words}, most of them:{listed}"

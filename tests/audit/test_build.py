@@ -6,8 +6,8 @@ import sys
 from decimal import Decimal
 
 import pytest
+from support.debts import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
 from support.gateways import gateway_of
-from support.thresholds import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
 
 from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, Reason, build_audit
 from evergreen_groups.errors import ConfigurationError, PermissionDeniedError

@@ -3,10 +3,6 @@
 Each task sends the fewest calls that it needs, in sequence or in parallel as required: a group's members come before
 their balances, because only then their ids are known. Connections are kept alike browsers' connections. Responses are
 checked, so that an error doesn't count as a fast response.
-
-A change sends the calls listed in ``docs/performance.md``, each of which prevents a mistake: the groups' current
-members, the record fresh from the database, the write, and the record again. Without them it would be two calls, and a
-gamble.
 """
 
 from __future__ import annotations
@@ -33,11 +29,6 @@ _PERSON = [
     *("dob", "deleted"),
 ]
 _CONTACT = ("mailing_address", "billing_address", "day_phone", "evening_phone", "other_phone", "email", "create_date")
-_BILL = (
-    *("id", "usr", "xact_type", "last_billing_type", "balance_owed", "total_owed", "total_paid", "xact_start"),
-    *("last_payment_ts", "billing_location"),
-)
-_LOAN = ("id", "usr", "circ_lib", "due_date", "fine_interval", "stop_fines", "checkin_time", "xact_finish")
 
 
 @dataclass(frozen=True)
@@ -56,8 +47,7 @@ def fields_of(url: str, class_id: str) -> dict[str, int]:
     root = ElementTree.fromstring(connection.getresponse().read())
     space = root.tag.partition("}")[0] + "}"
     found = next(each for each in root.iter(f"{space}class") if each.get("id") == class_id)
-    names = [str(each.get("name")) for each in found.iter(f"{space}field")]
-    return {name: index for index, name in enumerate([*names, "isnew", "ischanged", "isdeleted"])}
+    return {str(each.get("name")): index for index, each in enumerate(found.iter(f"{space}field"))}
 
 
 def log_in(url: str, account: str, password: str) -> str:
@@ -74,9 +64,7 @@ def families(url: str, token: str, count: int, *, above: int = 0) -> list[Family
     for _ in range(100):
         rows = desk.members({"id": {">": last}, "deleted": "f"}, 2000)
         last = max((patron for patron, _group in rows), default=last)
-        several = sorted(
-            {group for group, times in Counter(group for _, group in rows).items() if times > 1} - {*found}
-        )
+        several = sorted({group for group, times in Counter(group for _, group in rows).items() if times > 1})
         for start in range(0, len(several), 200):
             # Some members may have much higher ids: a child is registered years after the mother.
             whole: dict[int, list[int]] = {}
@@ -142,72 +130,35 @@ class BareDesk(Desk):
         self._members(family)
         self._owes(family, self.ask(self._owed(family))[0])
 
+    panel = summary
+
     def page(self, family: Family) -> None:
         """Read what the list shows; balances and checkouts are read in parallel."""
         self._members(family)
-        how = {
-            "select": {"circ": ["id", "usr", "stop_fines", "due_date", "fine_interval", "xact_finish"]},
-            "limit": 8004,
-        }
-        out = self.search("circ", {"checkin_time": None, "usr": list(family.members)}, how)
+        fields = ["id", "usr", "stop_fines", "due_date", "fine_interval", "xact_finish"]
+        where = {"checkin_time": None, "usr": list(family.members)}
+        out = self.search("circ", where, {"select": {"circ": fields}, "limit": 8004})
         owed, _circulations = self.ask(self._owed(family), out)
         self._owes(family, owed)
 
-    def unfolded(self, family: Family) -> None:
-        """Read a member's bills and items, and the group's members."""
-        self._members(family)
-        patron = family.members[-1]
-        owed, _bills, _items = self.ask(
-            self._owed(Family(family.group, (patron,))),
-            self.search(
-                "mobts", {"balance_owed": {"<>": 0}, "usr": patron}, {"select": {"mobts": _BILL}, "limit": 8004}
-            ),
-            self.search(
-                "circ",
-                {"-or": [{"checkin_time": None}, {"xact_finish": None}], "usr": patron},
-                {"select": {"circ": [*_LOAN, "target_copy"]}, "limit": 8004},
-            ),
-        )
-        assert len(owed[0]) <= 1
-
     def plan(self, family: Family) -> None:
         """Read what a plan to remove the last member needs: both groups, their members, home libraries and balances."""
-        patron = family.members[-1]
         of_the_group = {"select": {"au": ["id"]}, "from": "au", "where": {"usrgroup": family.group, "deleted": "f"}}
-        where = {"-or": [{"id": patron}, {"id": {"in": of_the_group}}]}
-        how = {
-            "select": {"au": [*_PERSON, *_CONTACT]},
-            "flesh": 1,
-            "flesh_fields": {"au": ["cards"]},
-            "order_by": {"au": "id"},
-        }
-        rows = self.ask(self.search("au", where, how))[0][0]
-        assert len(rows) == len(family.members), f"{len(rows)} of {len(family.members)} members"
-        ids = list(family.members)
+        where = {"-or": [{"id": family.members[-1]}, {"id": {"in": of_the_group}}]}
+        self._found(family, where, {"select": {"au": [*_PERSON, *_CONTACT]}, "order_by": {"au": "id"}}, ["cards"])
         addresses = {"select": {"aua": ["id", "usr", "street1", "post_code"]}, "limit": 1000}
-        owed, *_others = self.ask(
-            self._owed(family), self.search("aua", {"usr": ids}, addresses), self._ids_of(family.group)
-        )
-        self._owes(family, owed)
-
-    def change(self, family: Family, target: Family) -> None:
-        """Plan to move the last member to another group, apply the plan, and undo it."""
-        self.plan(family)
-        patron = family.members[-1]
-        self._is_in(patron, family.group)
-        self.ask(self._ids_of(target.group))
-        self._moved(patron, target.group)
-        # Undo checks the result of the change, and the group to return to.
-        self.ask(self._record(patron))
-        self.ask(self._ids_of(family.group))
-        self._is_in(patron, target.group)
-        self.ask(self._ids_of(family.group))
-        self._moved(patron, family.group)
+        listed = (_ACTOR, f"{_ACTOR}.usergroup.members.retrieve", json.dumps(self.token), json.dumps([family.group]))
+        calls = (self._owed(family), self.search("aua", {"usr": list(family.members)}, addresses), listed)
+        self._owes(family, self.ask(*calls)[0])
 
     def _members(self, family: Family) -> None:
         group = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": family.members[0]}}
-        how = {"select": {"au": _PERSON}, "flesh": 1, "flesh_fields": {"au": ["card", "standing_penalties"]}}
-        rows = self.ask(self.search("au", {"usrgroup": {"in": group}, "deleted": "f"}, how))[0][0]
+        where = {"usrgroup": {"in": group}, "deleted": "f"}
+        self._found(family, where, {"select": {"au": _PERSON}}, ["card", "standing_penalties"])
+
+    def _found(self, family: Family, where: object, how: dict[str, Any], fleshed: list[str]) -> None:
+        search = self.search("au", where, {**how, "flesh": 1, "flesh_fields": {"au": fleshed}})
+        rows = self.ask(search)[0][0]
         assert len(rows) == len(family.members), f"{len(rows)} of {len(family.members)} members"
 
     def _owed(self, family: Family) -> Call:
@@ -216,27 +167,6 @@ class BareDesk(Desk):
     def _owes(self, family: Family, payload: Any) -> None:
         index = fields_of(self.url, "mous")["usr"]
         assert {row["__p"][index] for row in payload[0]} <= set(family.members)
-
-    def _ids_of(self, group: int) -> Call:
-        return (_ACTOR, f"{_ACTOR}.usergroup.members.retrieve", json.dumps(self.token), json.dumps([group]))
-
-    def _record(self, patron: int) -> Call:
-        return (_ACTOR, f"{_ACTOR}.user.retrieve.authoritative", json.dumps(self.token), json.dumps(patron))
-
-    def _is_in(self, patron: int, group: int) -> None:
-        how = {"select": {"au": ["id", "usrgroup", "master_account", "deleted"]}}
-        rows = self.ask(self.search("au", {"id": patron}, how))[0][0]
-        assert rows[0]["__p"][fields_of(self.url, "au")["usrgroup"]] == group
-
-    def _moved(self, patron: int, group: int) -> None:
-        indexes = fields_of(self.url, "au")
-        record = self.ask(self._record(patron))[0][0]
-        values = record["__p"] + [None] * (len(indexes) - len(record["__p"]))
-        values[indexes["usrgroup"]], values[indexes["ischanged"]] = group, 1
-        record["__p"] = values
-        self.ask((_ACTOR, f"{_ACTOR}.patron.update", json.dumps(self.token), json.dumps(record)))
-        after = self.ask(self._record(patron))[0][0]["__p"]
-        assert after[indexes["usrgroup"]] == group, "the move did not land"
 
 
 def _connection(url: str) -> http.client.HTTPConnection:

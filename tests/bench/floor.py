@@ -13,8 +13,7 @@ after everything else, and they don't count toward the time.
 
 Prints JSON: ``seconds`` (with login, without Python's startup), ``cpu_seconds`` of the process, ``calls``, ``bytes``
 (sent and received), ``peak_mb``, and figures that the product must match: ``groups``, ``members`` (including hidden
-ones), and the sums ``visible_fines`` and ``hidden_fines``. ``groups_asked`` are the groups whose hidden members owe
-something.
+ones), and the sums ``visible_fines`` and ``hidden_fines``.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ LIST = 3_000
 LIMIT = 20_000
 GROUPS_OF_A_SET = 700
 MOST_HIDDEN = 7
-CLASSES = ("au", "aou", "mous", "ausp", "ac", "aua", "mobts", "mb", "circ")
-"""The classes in the queries of report and audit."""
+CLASSES = ("au", "aou", "mous", "ausp", "ac", "mobts", "mb", "circ")
+"""The classes in the queries."""
 PATRON = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", "family_name", "first_given_name")
 OTHER_NAMES = ("second_given_name", "suffix", "pref_family_name", "pref_first_given_name", "pref_second_given_name")
 STATE = ("pref_suffix", "juvenile", "barred", "expire_date")
@@ -350,7 +349,6 @@ def main() -> None:
             "members": sum(map(len, reading.members.values())) + reading.hidden_count,
             "visible_fines": f"{sum(reading.fines.values(), Decimal(0)):.2f}",
             "hidden_fines": f"{reading.hidden_fines():.2f}" if options.hidden_fines else None,
-            "groups_asked": len(reading.owing_groups),
         }
     json.dump(result, sys.stdout)
 

@@ -1,4 +1,4 @@
-"""How the report's cost grows with the number of patrons, and with the number of listed groups."""
+"""Draw how the report's cost grows with the number of patrons, and with the number of listed groups."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ import argparse
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
-from .reading import report
-from .rows import Row
-from .sites import Account, Site
-
 MIN_TOTALS = ("400.00", "200.00", "100.00", "50.00", "25.00", "15.00")
-MOST = 1.5
-"""Calls and bytes may grow by this factor over the first size, whatever the number of patrons."""
 PATRONS, LISTED = "report, patrons growing", "report, list growing"
 TEMPLATE = Path(__file__).with_name("growth.svg.j2")
 FIGURES = (
@@ -27,28 +21,6 @@ FIGURES = (
     ("peak_mb", "peak memory (MB)", 1.0),
 )
 """The figures to draw, with titles and scales."""
-
-
-def with_patrons(site: Site, account: Account, patrons: int, runs: int, first: Row | None) -> Row:
-    """Return the report's row for a number of patrons, compared with the first and smallest site (None: this one)."""
-    row = replace(report(site, account, runs, what=PATRONS), goal="", met=None)
-    row.more["patrons"] = patrons
-    return row if first is None else _held_against(first, row)
-
-
-def _held_against(first: Row, row: Row) -> Row:
-    """Return the row with the goal that calls and bytes don't grow with the patrons."""
-    before, now = first.more["ours"], row.more["ours"]
-    times = max(now["calls"] / before["calls"], now["bytes"] / before["bytes"])
-    goal = f"calls and bytes at most {MOST} times those of {first.more['patrons']:,} patrons ({times:.2f})"
-    return replace(row, goal=goal, met=times <= MOST)
-
-
-def with_list(site: Site, account: Account, runs: int) -> Iterator[Row]:
-    """Yield the report's rows for longer and longer lists at one site, with lower and lower minimum totals."""
-    for amount in MIN_TOTALS:
-        row = report(site, account, runs, "--min-total", amount, what=f"{LISTED}: {amount} and more")
-        yield replace(row, goal="", met=None)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
     EVERGREEN_GROUPS_PASSWORD=… python tests/bench/ours.py --url URL --account NAME [--min-total 25.00] [--details]
         [--audit FORMAT]
 
-Prints the same JSON as :mod:`floor`, or as :mod:`audit`. The time starts with the first connection to the gateway:
-imports before it are measured separately, imports after it count. An audit ends with the last byte of a file.
+Prints the same JSON as :mod:`floor`. The time starts with the first connection to the gateway: imports before it are
+measured separately, imports after it count. An audit ends with the last byte of a file.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from support.change_ids import number_of
 from support.command import Command, one_line
-from support.schemas import strict
+from support.documents import strict
 
 from evergreen_groups import exit_status
 

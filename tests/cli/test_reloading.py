@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
-from support.command import Command
-from support.service_process import serving
+from support.command import Command, serving
 from support.waiting import wait_until
 
 from evergreen_groups import exit_status

@@ -23,9 +23,8 @@ from urllib.request import urlopen
 import click
 import pytest
 import requests
-from support.command import Command, one_line
+from support.command import Command, one_line, serving
 from support.fault_proxy import Call, Fault, FaultProxy
-from support.service_process import serving
 from support.web_caller import API, bearer, session
 
 from evergreen_groups import exit_status

@@ -184,11 +184,7 @@ class World:
         differences = ("replica",) if replica else ()
         self.sandbox = self._stack.enter_context(
             Sandbox(
-                release=release,
-                gateway=gateway,
-                worker_requests=1,
-                differences=differences,
-                replica_delay=math.inf,
+                release=release, gateway=gateway, worker_requests=1, differences=differences, replica_delay=math.inf
             )
         )
         self.proxy: FaultProxy = self._stack.enter_context(fault_proxy(self.sandbox.url))
@@ -347,11 +343,7 @@ class World:
         handlers, level = list(root.handlers), root.level
         escaped, status = "", 1
         began = time.monotonic()
-        with (
-            self.environment(directory),
-            contextlib.redirect_stdout(output),
-            contextlib.redirect_stderr(errors),
-        ):
+        with self.environment(directory), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
             try:
                 status = run(list(words))
             except SystemExit as leaving:

@@ -6,16 +6,16 @@ from support.gateway_server import TOKEN, Server, connect
 
 @pytest.fixture
 def gateways():
-    """Open gateways on servers, and close both at the end."""
+    """Open gateways on servers, which they have as ``server``, and close both at the end."""
     opened = []
 
     def start(answers, **settings):
         server = Server(otherwise=answers)
-        gateway = connect(server, token=TOKEN, **settings)
-        opened.append((gateway, server))
-        return gateway, server
+        opened.append(connect(server, token=TOKEN, **settings))
+        opened[-1].server = server
+        return opened[-1]
 
     yield start
-    for gateway, server in opened:
+    for gateway in opened:
         gateway.close()
-        server.__exit__()
+        gateway.server.__exit__()

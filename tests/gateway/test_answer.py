@@ -100,15 +100,6 @@ def test_events_stand_in_for_results_and_in_lists(number, wrap):
     assert (error.textcode, error.number) == ("NO_SESSION", 1001)
 
 
-@pytest.mark.parametrize("place", [5, "5"])
-def test_permission_denied(place):
-    error = refusal(
-        results(event("PERM_FAILURE", "5000", ilsperm="VIEW_USER", ilspermloc=place)), errors.PermissionDeniedError
-    )
-    assert (error.permission, error.org_unit, error.number) == ("VIEW_USER", 5, 5000)
-    assert "VIEW_USER at org unit 5" in str(error)
-
-
 @pytest.mark.parametrize("more", [{}, {"ilspermloc": None}, {"ilspermloc": "", "ilsperm": None}])
 def test_permission_denied_without_particulars(more):
     error = refusal(results(event("PERM_FAILURE", "5000", **more)), errors.PermissionDeniedError)

@@ -12,16 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.gateway_server import says
 from support.pcrud_table import Table, one_answer, patrons
-from support.recorded import (
-    gateway_of,
-    idl_of,
-    is_call,
-    method,
-    named_exchanges,
-    params,
-    payload,
-    release_of,
-)
+from support.recorded import gateway_of, idl_of, is_call, method, named_exchanges, params, payload, release_of
 
 from evergreen_groups.errors import DataError, ServerError
 from evergreen_groups.gateway.call import dumps
@@ -152,15 +143,14 @@ class TestPages:
     @pytest.mark.parametrize("number", [0, 1, 99, 100, 101, 1000])
     def test_every_row_once(self, gateways, number, concurrency):
         table = patrons(range(5000, 5000 + number * 7, 7))
-        gateway, _ = gateways(table)
-        pages = list(gateway.pcrud.pages("au", page_size=100, concurrency=concurrency))
+        pages = list(gateways(table).pcrud.pages("au", page_size=100, concurrency=concurrency))
         assert all(pages)
         ids = [row.id for page in pages for row in page]
         assert (ids if concurrency == 1 else sorted(ids)) == [row["id"] for row in table.rows]
 
     def test_in_key_order_within_each_of_several(self, gateways):
-        gateway, _ = gateways(patrons(range(3000)))
-        pages = [[row.id for row in page] for page in gateway.pcrud.pages("au", page_size=100, concurrency=3)]
+        found = gateways(patrons(range(3000))).pcrud.pages("au", page_size=100, concurrency=3)
+        pages = [[row.id for row in page] for page in found]
         for part in range(3):
             ids = [i for page in pages for i in page if i // 1000 == part]
             assert ids == sorted(ids)
@@ -168,7 +158,7 @@ class TestPages:
 
     def test_bounds_and_condition(self, gateways):
         table = patrons(range(100))
-        gateway, _ = gateways(table)
+        gateway = gateways(table)
         for concurrency in (1, 3):
             pages = gateway.pcrud.pages("au", {"usrgroup": [5, 6, 7]}, low=16, high=22, concurrency=concurrency)
             assert sorted(row.id for page in pages for row in page) == list(range(16, 23))
@@ -178,7 +168,7 @@ class TestPages:
 
     def test_bounds_given_are_not_looked_up(self, gateways):
         table = patrons(range(100))
-        gateway, _ = gateways(table)
+        gateway = gateways(table)
         list(gateway.pcrud.pages("au", low=0, high=99, concurrency=3))
         assert len(table.searches) == 3
         table.searches.clear()
@@ -188,8 +178,7 @@ class TestPages:
     def test_large_rows_make_small_pages(self, gateways):
         """Rows of 20 kB: the first page is as requested, all others are near 1 MB."""
         table = patrons(range(600), padding=20_000)
-        gateway, _ = gateways(table)
-        rows = sum(len(page) for page in gateway.pcrud.pages("au", page_size=90, concurrency=1))
+        rows = sum(len(page) for page in gateways(table).pcrud.pages("au", page_size=90, concurrency=1))
         assert rows == 600
         assert max(table.sizes) < 2_000_000
         assert max(table.sizes[1:]) < 1_100_000
@@ -197,8 +186,7 @@ class TestPages:
     @pytest.mark.long
     def test_small_rows_make_large_pages(self, gateways):
         table = Table("mous", "usr", [{"usr": usr} for usr in range(20_000)])
-        gateway, _ = gateways(table)
-        list(gateway.pcrud.pages("mous", key="usr", page_size=500, concurrency=1))
+        list(gateways(table).pcrud.pages("mous", key="usr", page_size=500, concurrency=1))
         limits = [options["limit"] for _, options in table.searches]
         assert limits[0] == 500
         assert max(limits) == 5000
@@ -207,8 +195,7 @@ class TestPages:
 
     def test_fleshed_rows_begin_with_few(self, gateways):
         table = patrons(range(10))
-        gateway, _ = gateways(table)
-        list(gateway.pcrud.pages("au", low=0, high=9, flesh=1, flesh_fields={"au": ["card"]}, concurrency=1))
+        list(gateways(table).pcrud.pages("au", low=0, high=9, flesh=1, flesh_fields={"au": ["card"]}, concurrency=1))
         assert table.searches[0][1]["limit"] == 100
         assert table.searches[0][1]["flesh_fields"] == {"au": ["card"]}
 
@@ -221,8 +208,7 @@ class TestPages:
                 arrived.wait(60)  # passes only if three requests arrive together
             table(line, request)
 
-        gateway, _ = gateways(answer)
-        assert sum(len(page) for page in gateway.pcrud.pages("au", low=0, high=299, concurrency=3)) == 300
+        assert sum(len(page) for page in gateways(answer).pcrud.pages("au", low=0, high=299, concurrency=3)) == 300
 
     def test_a_failure_is_raised(self, gateways):
         table = patrons(range(1000))
@@ -233,34 +219,30 @@ class TestPages:
             else:
                 table(line, request)
 
-        gateway, _ = gateways(answer)
         with pytest.raises(ServerError):
-            list(gateway.pcrud.pages("au", page_size=50))
+            list(gateways(answer).pcrud.pages("au", page_size=50))
 
     def test_keys_that_are_no_numbers(self, gateways):
-        gateway, _ = gateways(one_answer([{"__c": "ac", "__p": ["t", "2000000000502b", 1, 1]}]))
+        gateway = gateways(one_answer([{"__c": "ac", "__p": ["t", "2000000000502b", 1, 1]}]))
         with pytest.raises(DataError, match="not an integer"):
             list(gateway.pcrud.pages("ac", key="barcode"))
 
     def test_unknown_key(self, gateways):
-        gateway, _ = gateways(patrons([]))
         with pytest.raises(AttributeError, match="nonesuch"):
-            list(gateway.pcrud.pages("au", key="nonesuch", low=1, high=2))
+            list(gateways(patrons([])).pcrud.pages("au", key="nonesuch", low=1, high=2))
 
 
 class TestByValues:
     def test_all_rows(self, gateways):
         table = Table("mous", "usr", [{"usr": usr} for usr in range(5001, 12_000)])
-        gateway, _ = gateways(table)
-        lists = list(gateway.pcrud.by_values("mous", "usr", range(5001, 13_000)))
+        lists = list(gateways(table).pcrud.by_values("mous", "usr", range(5001, 13_000)))
         assert [row.usr for rows in lists for row in rows] == list(range(5001, 12_000))
         assert len(table.searches) == 3
         assert all(len(where["usr"]) <= 3000 for where, _ in table.searches)
 
     def test_condition_selection_and_order(self, gateways):
         table = patrons(range(100))
-        gateway, _ = gateways(table)
-        by_values = gateway.pcrud.by_values
+        by_values = gateways(table).pcrud.by_values
         rows = list(by_values("au", "id", [3, 4, 50], where={"usrgroup": [1]}, select=["id"], order_by=["id"]))
         assert [row.id for row in rows[0]] == [3, 4]
         where, options = table.searches[0]
@@ -270,15 +252,14 @@ class TestByValues:
 
     def test_no_values_no_request(self, gateways):
         table = patrons(range(100))
-        gateway, _ = gateways(table)
-        assert list(gateway.pcrud.by_values("au", "id", [])) == []
+        assert list(gateways(table).pcrud.by_values("au", "id", [])) == []
         assert table.searches == []
 
     def test_long_values_make_short_lists(self, gateways):
         table = Table("mous", "usr", [])
-        gateway, server = gateways(table)
+        gateway = gateways(table)
         assert list(gateway.pcrud.by_values("mous", "usr", ("é%" * 20 + str(n) for n in range(1000)))) == []
-        lengths = [len(request.body) for request in server.requests if request.method == "POST"]
+        lengths = [len(request.body) for request in gateway.server.requests if request.method == "POST"]
         assert len(lengths) > 5
         assert max(lengths) < 32_000
         assert sorted(lengths)[1] > 30_000
@@ -288,7 +269,7 @@ class TestByValues:
         """Offsets would skip a row for each deleted one, so large answers are split by their values."""
         table = patrons(range(30_000))
         table.rows = [{**row, "usrgroup": row["id"] // 30} for row in table.rows]
-        gateway, server = gateways(table)
+        gateway = gateways(table)
         calls = count()
 
         def answer(line, request):
@@ -296,7 +277,7 @@ class TestByValues:
                 table.rows = [row for row in table.rows if row["id"] not in range(3)]
             table(line, request)
 
-        server.otherwise = answer
+        gateway.server.otherwise = answer
         lists = list(gateway.pcrud.by_values("au", "usrgroup", range(1000), select=["id", "usrgroup"]))
         found = [row.id for rows in lists for row in rows]
         assert set(found) >= set(range(3, 30_000))
@@ -307,30 +288,27 @@ class TestByValues:
     def test_one_value_with_more_rows_than_an_answer_takes(self, gateways):
         table = patrons(range(30_000))
         table.rows = [{**row, "usrgroup": 7} for row in table.rows]
-        gateway, _ = gateways(table)
-        lists = list(gateway.pcrud.by_values("au", "usrgroup", [6, 7], select=["usrgroup"]))
+        lists = list(gateways(table).pcrud.by_values("au", "usrgroup", [6, 7], select=["usrgroup"]))
         assert [row.id for rows in lists for row in rows] == list(range(30_000))
 
     def test_more_rows_than_values(self, gateways):
         """Each group has three members, so a full page must be followed by another."""
         table = patrons(range(9000))
-        gateway, _ = gateways(table)
-        lists = list(gateway.pcrud.by_values("au", "usrgroup", range(3000), select=["id", "usrgroup"]))
+        lists = list(gateways(table).pcrud.by_values("au", "usrgroup", range(3000), select=["id", "usrgroup"]))
         assert [row.id for rows in lists for row in rows] == list(range(9000))
         assert max(table.sizes) < 2_400_000
 
     def test_large_rows(self, gateways):
         table = patrons(range(2000), padding=900)
-        gateway, _ = gateways(table)
-        lists = list(gateway.pcrud.by_values("au", "id", range(2000)))
+        lists = list(gateways(table).pcrud.by_values("au", "id", range(2000)))
         assert [row.id for rows in lists for row in rows] == list(range(2000))
         assert max(table.sizes) < 2_000_000
 
     def test_values_are_taken_as_they_are_needed(self, gateways):
-        gateway, _ = gateways(Table("mous", "usr", [{"usr": usr} for usr in range(1000)]))
         taken = count()
         values = (next(taken) for _ in range(100_000))
-        lists = gateway.pcrud.by_values("mous", "usr", values)
+        table = Table("mous", "usr", [{"usr": usr} for usr in range(1000)])
+        lists = gateways(table).pcrud.by_values("mous", "usr", values)
         next(lists)
         assert next(taken) <= 5 * 3000 + 5
         lists.close()

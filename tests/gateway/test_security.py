@@ -2,9 +2,7 @@
 
 import logging
 import os
-import shutil
 import ssl
-import subprocess
 from functools import partial
 
 import pytest
@@ -23,7 +21,9 @@ from support.gateway_server import (
     results,
     says,
     session_server,
+    stall,
 )
+from support.mail_server import context_of
 
 from evergreen_groups.certificates import relax_verification
 from evergreen_groups.errors import ConfigurationError, GatewayError, LoginRefusedError, UnreachableError
@@ -63,30 +63,9 @@ def test_addresses_that_cannot_be(url):
     assert "hidden" not in str(caught.value)
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A CA with one certificate for 127.0.0.1 and one for another host."""
-    openssl = shutil.which("openssl")
-    assert openssl, "these tests need the openssl command"
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def run(*arguments):
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    # Without keyUsage, like most private CAs; Python requires it by default from 3.13 on.
-    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test CA")
-    for name, host in (("right", "IP:127.0.0.1"), ("wrong", "DNS:other.example")):
-        run("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}",
-            "-addext", f"subjectAltName={host}", "-addext", "basicConstraints=critical,CA:FALSE",
-            "-CA", "ca.pem", "-CAkey", "ca.key")  # fmt: skip
-    return folder
-
-
-def tls(folder, name):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
-    return context
+@pytest.fixture
+def certificates(mail_certificates):
+    return mail_certificates
 
 
 class TestTLS:
@@ -100,7 +79,7 @@ class TestTLS:
     @pytest.mark.parametrize("bundle", ["ca.pem", "right.pem"])  # the CA's certificate, or only the server's
     def test_own_ca_bundle(self, certificates, bundle):
         with (
-            Server(otherwise=session_server(results(1)), tls=tls(certificates, "right")) as server,
+            Server(otherwise=session_server(results(1)), tls=context_of(certificates, "right")) as server,
             connect_as_staff(server, ca_bundle=certificates / bundle) as gateway,
         ):
             assert gateway.call("a", "a.b", TOKEN_PLACE).value == 1
@@ -110,7 +89,7 @@ class TestTLS:
         bundle = tmp_path / "bundle.pem"
         bundle.write_bytes((certificates / "ca.pem").read_bytes())
         with (
-            Server(otherwise=results(1), tls=tls(certificates, "right")) as server,
+            Server(otherwise=results(1), tls=context_of(certificates, "right")) as server,
             connect(server, ca_bundle=bundle) as gateway,
         ):
             _context.cache_clear()
@@ -124,11 +103,7 @@ class TestTLS:
             assert call().value == 1
 
     def test_deadlines_hold_as_well(self, certificates):
-        def stall(line, request):
-            line.closing.wait()
-            line.keep = False
-
-        with Server(otherwise=stall, tls=tls(certificates, "right")) as server:
+        with Server(otherwise=stall, tls=context_of(certificates, "right")) as server:
             settings = {"timeout": 0.1, "grace": 0.1, "retries": RetryPolicy(tries=1)}
             with (
                 connect(server, ca_bundle=certificates / "ca.pem", **settings) as gateway,
@@ -143,7 +118,7 @@ class TestTLS:
             line.keep = False
 
         with (
-            Server([break_off, results(1)], tls=tls(certificates, "right")) as server,
+            Server([break_off, results(1)], tls=context_of(certificates, "right")) as server,
             connect(server, ca_bundle=certificates / "ca.pem") as gateway,
         ):
             assert gateway.call("a", "a.b").value == 1
@@ -151,7 +126,7 @@ class TestTLS:
 
     def test_a_later_connection_resumes_the_session(self, certificates):
         """Without the server's signature, which takes it about as long as a simple call."""
-        context = tls(certificates, "right")
+        context = context_of(certificates, "right")
         with (
             Server(otherwise=results(1), tls=context) as server,
             connect(server, ca_bundle=certificates / "ca.pem") as gateway,
@@ -162,7 +137,7 @@ class TestTLS:
             assert context.session_stats()["hits"] == 2
 
     def test_closing_closes_connections_that_an_error_still_holds(self, certificates):
-        with Server(otherwise=results(1), tls=tls(certificates, "right")) as server:
+        with Server(otherwise=results(1), tls=context_of(certificates, "right")) as server:
             with connect(server, ca_bundle=certificates / "ca.pem") as gateway:
                 gateway.call("a", "a.b")
                 held = gateway._sender.transport._adapter._pool  # as kept in a traceback
@@ -173,7 +148,7 @@ class TestTLS:
         [("right", None, "certificate"), ("wrong", "ca.pem", "mismatch|not valid for")],
     )
     def test_a_certificate_that_fails_is_not_tried_again(self, certificates, certificate, bundle, words):
-        with Server(otherwise=results(1), tls=tls(certificates, certificate)) as server:
+        with Server(otherwise=results(1), tls=context_of(certificates, certificate)) as server:
             settings = {"ca_bundle": certificates / bundle} if bundle else {}
             with connect(server, **settings) as gateway:
                 with pytest.raises(UnreachableError, match=words) as caught:
@@ -185,7 +160,7 @@ class TestTLS:
     def test_a_bundle_in_the_environment_does_not_replace_the_own_one(self, certificates, monkeypatch):
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates / "ca.pem"))
         with (
-            Server(otherwise=results(1), tls=tls(certificates, "right")) as server,
+            Server(otherwise=results(1), tls=context_of(certificates, "right")) as server,
             connect(server, ca_bundle=certificates / "wrong.pem") as gateway,
             pytest.raises(UnreachableError),
         ):

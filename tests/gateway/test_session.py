@@ -184,11 +184,6 @@ class TestRenewal:
             assert server.posts.count(LOGIN) == 2
             assert server.posts.count(THING) == 12
 
-    def test_several_threads_cause_one_first_login(self):
-        with Server(otherwise=Sessions()) as server, connect_as_staff(server, concurrency=6) as gateway:
-            assert list(gateway.map(lambda _: call(gateway), range(6))) == ["good"] * 6
-            assert server.posts.count(LOGIN) == 1
-
     def test_that_fails_is_reported_as_such(self):
         sessions = Sessions()
         with Server(otherwise=sessions) as server, connect_as_staff(server) as gateway:

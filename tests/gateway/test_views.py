@@ -35,7 +35,7 @@ from support.recorded import gateway_of
 
 from evergreen_groups import errors
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
-from evergreen_groups.gateway import Gateway, RetryPolicy
+from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.gateway.connection import begin, ordered_map
 from evergreen_groups.sandbox import Sandbox
 
@@ -152,26 +152,6 @@ def test_a_deadline_ends_trying_again(monkeypatch):
         assert len(server.requests) == 2
 
 
-def test_a_deadline_ends_waiting_for_a_connection():
-    busy, let_go = threading.Event(), threading.Event()
-
-    def hold(line, request):
-        busy.set()
-        let_go.wait(40)
-        results("good")(line, request)
-
-    with Server(otherwise=hold) as server, connect(server, token=CALLERS, concurrency=1) as gateway:
-        with ThreadPoolExecutor(1) as threads:
-            held = threads.submit(call, gateway)
-            assert busy.wait(60)
-            with pytest.raises(errors.TimedOutError, match="all connections are busy"):
-                call(gateway.within(0.2))
-            assert not held.done()
-            let_go.set()
-            assert held.result(60) == "good"
-        assert server.posts == [THING]
-
-
 def test_a_write_keeps_to_the_deadline_and_goes_out_once(gateway_time):
     with Server(otherwise=too_late(gateway_time)) as server, connect(server, token=CALLERS) as gateway:
         with pytest.raises(errors.TimedOutError) as late:
@@ -187,6 +167,7 @@ def test_a_view_gets_classes_once_for_all():
         assert len(server.requests) == 1
 
 
+STAFF = {"credentials": Credentials(username="desk", password="pw")}
 ASKED = {"a login": lambda gateway: gateway.login(), "the IDL": lambda gateway: gateway.idl("au")}
 ANSWERS = {"a login": results(logged_in()), "the IDL": raw(http(CLASSES))}
 
@@ -206,21 +187,24 @@ def test_a_deadline_holds_for_what_a_call_needs_first(what, gateway_time):
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("what", ASKED)
-def test_a_deadline_ends_waiting_for_another_thread_that_asks_for_it(what):
+@pytest.mark.parametrize("what", [*ASKED, "a connection"])
+def test_a_deadline_ends_waiting_for_another_thread(what):
+    ask, answer = ASKED.get(what, call), ANSWERS.get(what, results("good"))
+    words = "the deadline has passed" if what in ASKED else "all connections are busy"
+    session = {} if what in ASKED else {"credentials": None, "token": CALLERS}
     busy, let_go = threading.Event(), threading.Event()
 
     def hold(line, request):
         busy.set()
         let_go.wait(40)
-        ANSWERS[what](line, request)
+        answer(line, request)
 
-    with Server(otherwise=hold) as server, connect_as_staff(server) as gateway:
+    with Server(otherwise=hold) as server, connect(server, **{**STAFF, **session}, concurrency=1) as gateway:
         with ThreadPoolExecutor(1) as threads:
-            held = threads.submit(ASKED[what], gateway)
+            held = threads.submit(ask, gateway)
             assert busy.wait(60)
-            with pytest.raises(errors.TimedOutError, match="the deadline has passed"):
-                ASKED[what](gateway.within(0.2))
+            with pytest.raises(errors.TimedOutError, match=words):
+                ask(gateway.within(0.2))
             assert not held.done()
             let_go.set()
             held.result(60)

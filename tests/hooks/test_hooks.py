@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.circulators import change_rows, make_stock_circulator, take_away
-from support.debts import owe
+from support.circulators import change_rows, take_away
+from support.debts import AT_THRESHOLD, owe, put_at_thresholds
 from support.documents import document
 from support.fault_proxy import Call, FaultProxy, alter_payloads
 from support.gateways import client_of, gateway_of
 from support.gateways import logged_in as desk
 from support.releases import LATEST
-from support.thresholds import AT_THRESHOLD, put_at_thresholds
 from support.web_caller import Clock
 
 from evergreen_groups import hooks
@@ -25,7 +24,6 @@ from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundErr
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.ils.reference_data import SECONDS
-from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
 
@@ -36,11 +34,7 @@ HARBOR_DESK, NORTH_MANAGER = 4, 3
 BALANCES = "open-ils.actor.usergroup.members.balance_owed"
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 PERMISSION_DENIED = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 11}
-POLICIES = {
-    "one limit": PolicySettings(),
-    "rules": PolicySettings(limits=(LimitRule(None, "HARBOR", Decimal("2.00")), LimitRule("Child", None, None))),
-    "ils": PolicySettings(limit="ils"),
-}
+BY_ILS = PolicySettings(limit="ils")
 
 
 def calls(client: Client) -> int:
@@ -117,17 +111,6 @@ def test_where_no_penalties_were_read_there_are_none_to_tell_of(client: Client) 
     group = client.details.of_group(1001).group  # without standings
     members = document(group)["members"]
     assert all(member["blocked_in_evergreen"] is member["other_blocks"] is None for member in members)
-
-
-def test_limits_that_the_account_may_not_see_leave_the_rest(sandbox: Sandbox) -> None:
-    sandbox._store.update("au", 1002, {"home_ou": PINE})
-    with desk(sandbox.url, make_stock_circulator(sandbox), policy=POLICIES["ils"]) as client:
-        summary = document(hooks.patron_summary(client, 1002))
-        with pytest.raises(PermissionDeniedError):  # for a decision only
-            hooks.block_decision(client, 1002)
-    assert (summary["over_limit"], summary["limit"]) == (None, None)
-    assert summary["group_fines"] == "28.10"
-    assert [member["over_limit"] for member in summary["members"]].count(None) == 1
 
 
 def test_nothing_to_show_for_a_group_of_one(client: Client, sandbox: Sandbox) -> None:
@@ -233,18 +216,6 @@ def test_a_large_group_costs_no_more(sandbox: Sandbox) -> None:
         assert calls(client) - before == 2
 
 
-def test_hidden_members_are_counted_with_what_they_owe(sandbox: Sandbox) -> None:
-    owe(sandbox, 1012, (MILL, "9.00"))
-    owe(sandbox, 1013)
-    for patron in (1012, 1013):
-        join(sandbox, patron, 1001)
-    with desk(sandbox.url, "harbor_desk") as client:
-        summary = document(hooks.patron_summary(client, 1001))
-    assert summary["hidden_members"] == {"count": 2, "fines": "9.00"}
-    assert summary["group_fines"] == "37.10"
-    assert sorted(member["id"] for member in summary["members"]) == list(OKONKWO)
-
-
 @pytest.mark.parametrize("times", [1, 99])
 @pytest.mark.differs("copies-unsaid", reason="plain reads are taken to come from copies", strict=False)
 def test_balances_that_lack_a_visible_member(sandbox: Sandbox, proxy: FaultProxy, times: int) -> None:
@@ -330,7 +301,7 @@ def test_staff_see_their_own_fines_even_where_they_see_nobody_elses(sandbox: San
     leaving=st.sets(st.sampled_from(OKONKWO[1:])),
     joining=st.sets(st.sampled_from((1013, 1032, 1039))),
     own=st.sampled_from(("4.99", "5.00", "5.01", "12.00")),
-    policy=st.sampled_from((POLICIES["one limit"], POLICIES["ils"])),
+    policy=st.sampled_from((PolicySettings(), BY_ILS)),
 )
 def test_what_others_owe_never_changes_a_decision(
     sandbox: Sandbox,
@@ -360,36 +331,17 @@ def test_what_others_owe_never_changes_a_decision(
     assert summary.group.member_count == len(OKONKWO) - len(leaving) + len(joining)
 
 
-@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-@pytest.mark.parametrize("account", ["consortium_staff", "harbor_desk"])
-def test_every_limit_decides_as_check_does(sandbox: Sandbox, account: str, policy: PolicySettings) -> None:
-    if policy.limit == "ils":
-        sandbox._store.insert("pgpt", {"org_unit": HARBOR, "grp": 2, "penalty": 1, "threshold": "4.80"})
-        with sandbox._store.transaction() as connection:
-            for permission in ("VIEW_GROUP_PENALTY_THRESHOLD", "VIEW_USER_TRANSACTIONS"):
-                connection.execute("INSERT OR IGNORE INTO grants VALUES (?, ?, 0)", [HARBOR_DESK, permission])
-    with desk(sandbox.url, account, policy=policy) as client:
-        checked = Checker(client.gateway, policy).of_user(1001, all_members=True)
-        summary = hooks.patron_summary(client, 1001)
-        assert {member.id: member.decision for member in summary.group.members} == {
-            member.id: member.decision for member in checked.checked
-        }
-        decision = hooks.block_decision(client, 1002)
-    assert decision.explanation == next(member.decided for member in checked.checked if member.id == 1002).explanation
-
-
 def test_what_was_read_in_one_request_serves_the_next(sandbox: Sandbox) -> None:
     """The first request's gateway is closed when the second still has to read another library's thresholds."""
-    policy = POLICIES["ils"]
     with sandbox._store.transaction() as connection:
         for permission in ("VIEW_GROUP_PENALTY_THRESHOLD", "VIEW_USER_TRANSACTIONS"):
             connection.execute("INSERT OR IGNORE INTO grants VALUES (?, ?, 1)", [NORTH_MANAGER, permission])
-    reference = ReferenceData(policy)
+    reference = ReferenceData(BY_ILS)
     with gateway_of(sandbox.url, "north_manager") as gateway:
         decisions = []
         for patron in (1001, 1007):  # with different home libraries
             with gateway.acting_as(gateway.token).within(60) as view:
-                client = Client(view, account="north_manager", policy=policy, reference=reference)
+                client = Client(view, account="north_manager", policy=BY_ILS, reference=reference)
                 decisions.append(hooks.block_decision(client, patron).limit.amount)
     assert decisions == [Decimal("5.01"), Decimal("5.01")]
 

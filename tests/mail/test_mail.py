@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import deadlines
+from support import waiting
 from support.mail_server import SECRET, Post, context_of, free_port, server
 
 from evergreen_groups.errors import ConfigurationError, DeadlineError
@@ -56,7 +56,7 @@ def answer_up_to_the_mail_itself(listener: socket.socket) -> None:
         connection.sendall(b"220 here\r\n")
         for line in lines:
             if line.lower().startswith(b"data"):
-                deadlines.expire_deadline()
+                waiting.expire_deadline()
             elif not line.lower().startswith(b"quit"):
                 connection.sendall(b"250 ok\r\n")
 

@@ -35,18 +35,8 @@ from support.repository import REPOSITORY, tracked
 RESULTS = REPOSITORY / "build" / "mutants"
 SHORTEST_TIMEOUT = 30.0
 PRELOADED = (
-    *(
-        "hypothesis",
-        "hypothesis.strategies",
-        "requests",
-        "urllib3",
-        "flask",
-        "waitress",
-        "lxml.etree",
-        "jinja2",
-        "rich",
-    ),
-    *("click", "pytest", "sqlalchemy", "alembic.command", "psycopg", "limits"),
+    *("hypothesis", "hypothesis.strategies", "requests", "urllib3", "flask", "waitress", "lxml.etree", "jinja2"),
+    *("rich", "click", "pytest", "sqlalchemy", "alembic.command", "psycopg", "limits"),
 )
 """Slow imports of other packages, done once before the processes that run tests are forked."""
 PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"

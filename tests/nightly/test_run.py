@@ -19,14 +19,13 @@ from typing import Any
 
 import pytest
 from support.command import Command, one_line
-from support.deadlines import expire_deadline
 from support.fault_proxy import Call, Fault, fault_proxy
 from support.gateway_server import Action, Server, drip, http, raw
 from support.gateways import PASSWORD
 from support.mail_server import SECRET, Post, mail_section
 from support.mail_server import server as mail_server
 from support.state_files import count_runs, last_run, reporter, reporting
-from support.waiting import wait_until
+from support.waiting import expire_deadline, wait_until
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run

@@ -39,10 +39,8 @@ def check(product: Product, content: Content) -> int:
     gateway = product.client(content).gateway
     made = read_letters(gateway, report)
     stream = io.StringIO()
-    readers, upwards = (
-        Readers(LanguageSettings(timezone="UTC"), report.org_units),
-        OrgUnits.shortnames_upwards(report.org_units),
-    )
+    readers = Readers(LanguageSettings(timezone="UTC"), report.org_units)
+    upwards = OrgUnits.shortnames_upwards(report.org_units)
     write_letters(made, stream, LetterSettings(), readers.of_library, upwards.__getitem__)
     sheets = lxml.html.document_fromstring(stream.getvalue()).xpath("//article")
     numbers = [letter.group for letter in made.letters] + [one.group for one in made.left_out]

@@ -12,9 +12,8 @@ from importlib import resources
 
 import pytest
 from support.desk_browser import chromium
-from support.detailed_reports import detailed
 from support.rendered import workbook, written
-from support.report_samples import blocked_report, changed_report
+from support.report_samples import blocked_report, changed_report, detailed
 
 from evergreen_groups.language import Language, day, enumeration, languages, money_form, number, price, use_language
 from evergreen_groups.render.report import LetterOptions, html_letter, plain_letter

@@ -1,10 +1,12 @@
-"""The command in a separate process."""
+"""The command in a separate process, also as the web service."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from support.gateways import environ_of
@@ -34,3 +36,21 @@ class Command:
 
 def one_line(text: str) -> bool:
     return text.startswith("evergreen-groups: ") and text.count("\n") == 1
+
+
+@contextmanager
+def serving(command: Command, *words: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """Yield the process as it serves, its output, and the base URL of the service."""
+    arguments = command.arguments(*words)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(arguments, env=command.environ, text=True, **pipes) as process:  # type: ignore[call-overload]  # both are pipes
+        try:
+            printed = ""
+            for line in process.stdout:
+                printed += line
+                if line.startswith("Serving at "):
+                    break
+            assert "Serving at " in printed, process.stderr.read()
+            yield process, printed, printed.split()[-1].removesuffix("/evergreen-groups/")
+        finally:
+            process.kill()

@@ -1,4 +1,4 @@
-"""The hooks' JSON documents, validated with their schemas."""
+"""JSON documents, validated with their schemas."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from importlib import resources
 from typing import Any
 
 import jsonschema
-from support.schemas import strict
 
 from evergreen_groups import hooks
+
+
+def strict(schema: Any) -> Any:
+    """Return the schema with every object closed, so that an undocumented key is an error."""
+    if isinstance(schema, list):
+        return [strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: strict(part) for key, part in schema.items()}
+    if schema.get("type") == "object":
+        closed["additionalProperties"] = False
+    return closed
 
 
 def schema(kind: str) -> Any:

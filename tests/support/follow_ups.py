@@ -41,12 +41,7 @@ def draft(group: int, what: What = What.CONTACTED, **fields: Any) -> DraftEntry:
 
 
 def save(
-    state: State,
-    *drafts: DraftEntry,
-    staff: int = STAFF[0],
-    key: str = "",
-    url: str = GATEWAY,
-    report: str = "",
+    state: State, *drafts: DraftEntry, staff: int = STAFF[0], key: str = "", url: str = GATEWAY, report: str = ""
 ) -> Written:
     """Save entries for groups of the report, by default under a new key."""
     store = FollowUps(state.database, url)

@@ -23,16 +23,20 @@ SECRET = "very secret"
 
 
 def make_certificates(folder: Path) -> Path:
-    """Make a self-signed certificate for localhost, and one for another host."""
+    """Make an authority with one certificate for this machine, and one for another host."""
     openssl = shutil.which("openssl")
     assert openssl, "these tests need the openssl command"
-    for name, host in (("right", "localhost"), ("wrong", "other.example")):
-        subprocess.run(
-            [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-             "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={host}",
-             "-addext", f"subjectAltName=DNS:{host}"],
-            cwd=folder, check=True, capture_output=True,
-        )  # fmt: skip
+
+    def make(name: str, *options: str) -> None:
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key")
+        command = [openssl, "req", "-x509", *key, "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}"]
+        subprocess.run([*command, *options], cwd=folder, check=True, capture_output=True)
+
+    # Without keyUsage, like most private ones; Python requires it by default from 3.13 on.
+    make("ca")
+    by_ca = ("-addext", "basicConstraints=critical,CA:FALSE", "-CA", "ca.pem", "-CAkey", "ca.key")
+    make("right", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", *by_ca)
+    make("wrong", "-addext", "subjectAltName=DNS:other.example", *by_ca)
     return folder
 
 

@@ -21,6 +21,20 @@ from pathlib import Path
 
 from support.repository import REPOSITORY
 
+NAVIGATION = {
+    "For everybody": ("try-it", "The rule <rule>", "troubleshooting", "glossary"),
+    "In the library": (
+        *("desk", "For the branch manager <branch-manager>", "The report <report>"),
+        "Letters to families <letters>",
+    ),
+    "In the server room": (
+        *("install", "permissions", "security", "Monitoring <monitoring>", "Data, backup, upgrade <upgrading>"),
+        *("Performance <performance>", "The audit <audit>", "Releases and staff clients <releases>"),
+    ),
+    "For programmers": ("python", "gateway", "http-api", "architecture"),
+    "Reference": ("Commands <cli>", "settings", "errors", "http-reference", "Python reference <python-api>"),
+}
+"""The navigation next to each page: pages by heading, some with a shorter title. The index leads to the other pages."""
 PAGES = tuple(sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]))
 GENERATED = {"cli", "errors", "http-reference", "python-api", "settings"}
 """Pages made from the source, by their names."""
@@ -111,3 +125,8 @@ def commands(block: Block) -> Iterator[str]:
         yield from joined
     elif block.language == "console":
         yield from (line.removeprefix("$ ") for line in joined if line.startswith("$ "))
+
+
+def in_navigation() -> list[str]:
+    """Return the names of the pages in the site's navigation."""
+    return [entry.rpartition("<")[2].rstrip(">") for entries in NAVIGATION.values() for entry in entries]

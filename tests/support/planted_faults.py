@@ -33,12 +33,7 @@ Plant = Callable[[Installation, FaultProxy, Sandbox], None]
 
 
 def configured(
-    lines: str = "",
-    *,
-    url: str = "HERE",
-    username: str = "consortium_staff",
-    without: str = "",
-    changes: bool = False,
+    lines: str = "", *, url: str = "HERE", username: str = "consortium_staff", without: str = "", changes: bool = False
 ) -> Plant:
     """Return a plant of lines in the configuration, of a URL, of an account, or of an account without a permission.
 

@@ -1,4 +1,4 @@
-"""Reports for the tests of the renderers: invented families, as many as a test wants."""
+"""Sample reports: invented families, as many as a test wants, with everything that a page can show."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from evergreen_groups.groups import Group, Member, Patron
-from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind, PenaltyKinds
+from evergreen_groups.groups import Group, Member, Patron, PatronState
+from evergreen_groups.ils import Bill, BillKind, OrgUnit, Penalty, PenaltyKind, PenaltyKinds, Profiles, UnreturnedItems
 from evergreen_groups.policy import Comparison, Limit, decide
 from evergreen_groups.report import (
     ADULT,
@@ -22,11 +22,14 @@ from evergreen_groups.report import (
     Contact,
     Criteria,
     GroupChange,
+    MemberDetails,
     PostalAddress,
     Report,
+    ReportDetails,
     RunTotals,
     Totals,
 )
+from evergreen_groups.report.details import SummedBills
 from evergreen_groups.report.models import FinesBlocks, GroupNow
 
 BLOCKED_SINCE = datetime(2026, 8, 1, 10, tzinfo=UTC)
@@ -62,11 +65,7 @@ def member(
 
 
 def report_of(
-    groups: Iterable[Group],
-    *,
-    criteria: Criteria | None = None,
-    notes: Sequence[str] = (),
-    left_out_count: int = 0,
+    groups: Iterable[Group], *, criteria: Criteria | None = None, notes: Sequence[str] = (), left_out_count: int = 0
 ) -> Report:
     """Return a report of these groups with matching sums."""
     groups = tuple(groups)
@@ -295,3 +294,101 @@ ORG_UNITS = (
     OrgUnit(3, "BR1", "One", 2),
     OrgUnit(4, "BR2", "Two", 2),
 )
+LOST, GROCERY = BillKind("circulation", "Lost Materials"), BillKind("grocery", "=Photocopies")
+MARCH, MAY = datetime(2026, 3, 2, 12, tzinfo=UTC), datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+def bill(patron: int, balance: Decimal, kind: BillKind, since: datetime, payment: datetime | None = None) -> Bill:
+    return Bill(patron, patron, kind, balance, balance, Decimal(0), since, payment, 4)
+
+
+def detailed() -> Report:
+    """The sample report; everything is known about the first group, nothing about the second group's first member."""
+    report = sample_report()
+    found: dict[int, MemberDetails] = {}
+    for place, group in enumerate(report.groups):
+        for number, member in enumerate(group.members):
+            owed = (bill(member.id, member.own_fines, LOST if number else GROCERY, MAY - timedelta(number), MARCH),)
+            bills = owed if member.own_fines else ()
+            items = UnreturnedItems(2, 1) if place == number == 0 else UnreturnedItems()
+            unknown = place == 1 and number == 0
+            state = PatronState(*[number > 0] * 3)
+            found[member.id] = MemberDetails(
+                None if unknown else SummedBills.of(bills), None if unknown else items, state, "Adult"
+            )
+    profiles = Profiles([(1, "Adult", None)])
+    return replace(report, details=ReportDetails(found, profiles, (30, 60, 90), report.generated_at))
+
+
+_OVERDUE = BillKind("circulation", "Overdue Materials")
+_COPIES = BillKind("grocery", "Photocopies")
+_BEGAN = datetime(2025, 11, 26, 12, tzinfo=UTC)
+_KINDS = (ChangeKind.UNCHANGED, ChangeKind.WORSE, ChangeKind.UNCHANGED, ChangeKind.BETTER, ChangeKind.NEW)
+
+
+def full_report(group_count: int, *, contact: bool = False) -> Report:
+    """Return so many families, about eleven members to four, like a night of a real library."""
+    report = large_report(group_count)
+    members = {member.id: _details(member) for group in report.groups for member in group.members}
+    fines, library = PenaltyKind(1, "PATRON_EXCEEDS_FINES", ("CIRC", "HOLD")), OrgUnit(1, "CONS", "", None)
+    penalties = {
+        member.id: (Penalty(member.id, member.id, fines, library, None, _BEGAN + timedelta(member.id % 200)),)
+        for group in report.groups
+        for member in group.members
+        if member.over_limit and member.id % 10
+    }
+    profiles = Profiles([(1, "Patrons", None), (2, "Juvenile", 1)])
+    return replace(
+        report,
+        details=ReportDetails(members, profiles, report.criteria.age_bands, report.generated_at),
+        contacts={group.number: _contact(group) for group in report.groups} if contact else None,
+        blocks=FinesBlocks(penalties, PenaltyKinds([fines], {})),
+        changes=_changes(report),
+    )
+
+
+def _contact(group: Group) -> Contact:
+    lead = group.lead
+    return Contact(
+        patron=lead.id,
+        name=lead.name,
+        role=LEAD,
+        library=lead.library,
+        day_phone=f"(555) 555-{lead.id % 10_000:04d}",
+        email=f"patron.{lead.id}@example.org",
+        postal_address=PostalAddress(f"{lead.id % 200} Harbor Street", "apt. 5", "Lakeland", "MN", "55555", "USA"),
+        invalid=("evening_phone",) if lead.id % 9 == 0 else (),
+        in_collections=group.number % 12 == 0,
+        collections_since=_BEGAN if group.number % 12 == 0 else None,
+    )
+
+
+def _details(member: Member) -> MemberDetails:
+    kinds = (_OVERDUE, LOST, _COPIES)[: 1 + member.id % 3] if member.own_fines > 1 else (_OVERDUE,)
+    share = (member.own_fines / len(kinds)).quantize(Decimal("0.01"))
+    amounts = [member.own_fines - share * (len(kinds) - 1), *[share] * (len(kinds) - 1)]
+    since = _BEGAN + timedelta(member.id % 240)
+    paid = since + timedelta(9) if member.id % 4 == 0 else None
+    owed = tuple(bill(member.id, amount, kind, since, paid) for kind, amount in zip(kinds, amounts, strict=True))
+    child = member.id % 3 == 0 and not member.group_lead
+    state = PatronState(child, member.id % 11 == 0, member.id % 50 == 0)
+    items = UnreturnedItems(member.id % 3, int(LOST in kinds))
+    return MemberDetails(SummedBills.of(owed), items, state, "Juvenile" if child else "Patrons")
+
+
+def _changes(report: Report) -> Changes:
+    def change(place: int, group: Group) -> GroupChange:
+        kind = _KINDS[place % 5]
+        worse = {ChangeKind.WORSE: Decimal("3.25"), ChangeKind.BETTER: Decimal("-4.50")}.get(kind, Decimal("0.00"))
+        before = None if kind is ChangeKind.NEW else group.combined_fines - worse
+        return GroupChange(
+            group.number, kind, before, group.combined_fines, group.library, joined_count=place % 20 == 1
+        )
+
+    by_group = {group.number: change(place, group) for place, group in enumerate(report.groups)}
+    groups, members, fines = (report.totals.group_count, report.totals.member_count, report.totals.combined_fines)
+    trend = (
+        RunTotals(GENERATED_AT - timedelta(days=29 - night), groups - 29 + night, members, fines * (70 + night) / 99)
+        for night in range(30)
+    )
+    return Changes(GENERATED_AT - timedelta(days=1), by_group, (), tuple(trend))

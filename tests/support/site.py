@@ -17,7 +17,7 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from support.navigation import NAVIGATION, in_navigation
+from support.pages import NAVIGATION, in_navigation
 from support.repository import REPOSITORY
 
 DOCS = REPOSITORY / "docs"

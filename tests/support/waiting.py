@@ -1,7 +1,8 @@
-"""Wait for another process, thread or server."""
+"""Wait for another process, thread or server, and let deadlines expire."""
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -20,3 +21,8 @@ def wait_until(look: Callable[[], Found]) -> Found:
         assert time.monotonic() < deadline, f"it has not come true in {SECONDS:g} seconds: {found!r}"
         pause.wait(0.01)
     return found
+
+
+def expire_deadline() -> None:
+    """Let the main thread's deadline expire now, by sending the signal of its timer."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)

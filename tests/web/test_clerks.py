@@ -20,9 +20,9 @@ def test_three_services_that_are_killed() -> None:
         errors = list(chain.from_iterable(place.sequence(number, kill=0.5, outage=0.05) for number in range(SEQUENCES)))
         assert errors == []
         assert place.kills > 0
-        assert place.tally.changes > SEQUENCES
-        assert place.tally.undone > 0
-        assert place.tally.faults.total() > 0
+        assert place.tally["changes"] > SEQUENCES
+        assert place.tally["undone"] > 0
+        assert place.tally["faults"] > 0
         assert "a bug:" not in place.servers.errors
 
 
@@ -30,5 +30,5 @@ def test_one_service_with_faults() -> None:
     with town(1, SEQUENCES, database="sqlite") as place:
         errors = list(chain.from_iterable(place.sequence(number, kill=0.1) for number in range(SEQUENCES)))
         assert errors == []
-        assert place.tally.changes > SEQUENCES
+        assert place.tally["changes"] > SEQUENCES
         assert "a bug:" not in place.servers.errors

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 from support.audit_samples import FINES, LIBRARIES, ROOT, member, penalty, sample_audit
-from support.pseudo import latin_words, texts_of_page
+from support.rendered import latin_words, texts_of_page
 
 from evergreen_groups.audit import (
     Audit,

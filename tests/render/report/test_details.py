@@ -16,11 +16,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.detailed_reports import ADULT, LOST, bill, detailed
 from support.rendered import workbook, written
-from support.report_samples import GENERATED_AT, ORG_UNITS, member, report_of, sample_report
+from support.report_samples import GENERATED_AT, LOST, ORG_UNITS, bill, detailed, member, report_of, sample_report
 
-from evergreen_groups.groups import Group
+from evergreen_groups.groups import Group, PatronState
 from evergreen_groups.ils import Profiles, UnreturnedItems
 from evergreen_groups.language import price
 from evergreen_groups.nightly.output import publish
@@ -148,7 +147,8 @@ def test_the_sums_of_a_librarys_bands_are_its_total(drawn: list[list[tuple[str, 
         for place, (library, days) in enumerate(members, 1):
             one = member(100 * number + place, "n", f"{number + place}.07", library=library)
             owed = () if days is None else (bill(one.id, one.own_fines, LOST, GENERATED_AT - timedelta(days)),)
-            details[one.id] = MemberDetails(SummedBills.of(owed), UnreturnedItems(), ADULT, "Adult")
+            state = PatronState(False, False, False)
+            details[one.id] = MemberDetails(SummedBills.of(owed), UnreturnedItems(), state, "Adult")
             found.append(one)
         groups.append(Group(number, tuple(found)))
     report = replace(

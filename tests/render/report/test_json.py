@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from referencing import Registry, Resource
-from support.detailed_reports import detailed
+from support.documents import strict
 from support.rendered import written
 from support.report_samples import (
     GENERATED_AT,
     blocked_report,
     changed_report,
+    detailed,
     empty_report,
     hostile_reports,
     member,
@@ -25,7 +26,6 @@ from support.report_samples import (
     report_with_limits,
     sample_report,
 )
-from support.schemas import strict
 
 from evergreen_groups.groups import Group
 from evergreen_groups.policy import Limit

@@ -11,10 +11,8 @@ from datetime import UTC, datetime
 
 import lxml.html
 import pytest
-from support.detailed_reports import detailed
-from support.pseudo import latin_words, texts_of_page
-from support.rendered import workbook, written
-from support.report_samples import ORG_UNITS, blocked_report, changed_report, empty_report, report_with_limits
+from support.rendered import latin_words, texts_of_page, workbook, written
+from support.report_samples import ORG_UNITS, blocked_report, changed_report, detailed, empty_report, report_with_limits
 
 from evergreen_groups import exit_status
 from evergreen_groups.language import ENGLISH, Language, timezone_of, use_language

@@ -16,13 +16,13 @@ import lxml.html
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.detailed_reports import detailed
 from support.rendered import written
 from support.report_samples import (
     INCOMPLETE_NOTE,
     TOP_NOTE,
     blocked_report,
     changed_report,
+    detailed,
     empty_report,
     hostile_changed_reports,
     hostile_reports,

@@ -17,11 +17,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 from support.desk_browser import chromium, look
-from support.detailed_reports import detailed
-from support.large_reports import full_report
 from support.printed_pages import sheets_of
-from support.pseudo import latin_words
-from support.report_samples import ORG_UNITS, blocked_report, changed_report, large_report
+from support.rendered import latin_words
+from support.report_samples import ORG_UNITS, blocked_report, changed_report, detailed, full_report, large_report
 
 from evergreen_groups.follow_up import FollowUpState, FollowUpStatus
 from evergreen_groups.language import Language, use_language

@@ -9,9 +9,8 @@ from typing import Any
 
 import openpyxl
 import pytest
-from support.large_reports import full_report
 from support.rendered import written_bytes
-from support.report_samples import ORG_UNITS, changed_report
+from support.report_samples import ORG_UNITS, changed_report, full_report
 
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import render_parts

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from support.detailed_reports import detailed
 from support.rendered import written
 from support.report_samples import (
     INCOMPLETE_NOTE,
     blocked_report,
     changed_report,
+    detailed,
     empty_report,
     hostile_changed_reports,
     hostile_reports,

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import rendered
-from support.large_reports import full_report
 from support.report_samples import (
     FAMILIES,
     blocked_report,
     changed_report,
     empty_report,
+    full_report,
     hostile_reports,
     large_report,
     member,

@@ -85,9 +85,7 @@ def test_there_are_so_many(connection: sqlite3.Connection, statement: str, least
 
 
 @pytest.mark.long
-def test_most_are_alone_others_in_families_of_two_to_eight_or_a_giant_group(
-    connection: sqlite3.Connection,
-) -> None:
+def test_most_are_alone_others_in_families_of_two_to_eight_or_a_giant_group(connection: sqlite3.Connection) -> None:
     sizes = Counter(
         size for (size,) in connection.execute("SELECT count(*) FROM au WHERE id > 100000 GROUP BY usrgroup")
     )
@@ -99,9 +97,7 @@ def test_most_are_alone_others_in_families_of_two_to_eight_or_a_giant_group(
 
 
 @pytest.mark.long
-def test_the_default_number_of_groups_is_listed_and_some_owe_much(
-    connection: sqlite3.Connection,
-) -> None:
+def test_the_default_number_of_groups_is_listed_and_some_owe_much(connection: sqlite3.Connection) -> None:
     totals = [total for _, _, total in connection.execute(LISTED)]
     assert len(totals) == round(PATRONS * 0.02125)
     assert 0.15 < sum(total >= 10_000 for total in totals) / len(totals) < 0.35

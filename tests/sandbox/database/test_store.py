@@ -76,12 +76,7 @@ def test_a_database_file_keeps_the_state_and_is_private(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("{", "not JSON"),
-        ("[]", "no list of rows named"),
-        ({"au": [{"id": "x"}]}, "au"),
-    ],
+    ("content", "words"), [("{", "not JSON"), ("[]", "no list of rows named"), ({"au": [{"id": "x"}]}, "au")]
 )
 def test_an_invalid_dataset_is_an_error_with_a_reason(tmp_path: Path, content: Any, words: str) -> None:
     path = tmp_path / "people.json"

@@ -70,23 +70,6 @@ def test_a_query_string_works_too_for_any_other_method(caller: Caller) -> None:
     assert caller.send("PUT", GATEWAY, form.encode())[0] == 404
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
-        ("POST", GATEWAY, b"service=open-ils.actor"),
-        ("POST", GATEWAY, b""),
-        ("GET", GATEWAY, None),
-        ("GET", "/nowhere", None),
-        ("GET", "/sandbox/reset", None),
-    ],
-)
-def test_html_404_without_service_or_method_or_address(
-    caller: Caller, method: str, path: str, body: bytes | None
-) -> None:
-    status, content_type, _ = caller.send(method, path, body)
-    assert (status, content_type) == (404, "text/html; charset=iso-8859-1")
-
-
 def test_rejections_are_logged_without_parameters(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("DEBUG"):
         caller.body(ACTOR, "open-ils.actor.nosuch", "a secret")

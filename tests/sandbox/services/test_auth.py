@@ -86,12 +86,6 @@ def test_the_older_login_hashes_seed_and_password(caller: Caller) -> None:
     assert auth(caller, "authenticate.complete", wrong)["textcode"] == "LOGIN_FAILED"
 
 
-def test_the_older_login_gives_unknown_users_a_seed(caller: Caller) -> None:
-    assert auth(caller, "authenticate.init", "nobody") == "x"
-    refused = auth(caller, "authenticate.complete", {"username": "nobody", "password": "0", "type": "staff"})
-    assert refused["textcode"] == "LOGIN_FAILED"
-
-
 class Clock:
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 25, 9, tzinfo=UTC)

@@ -1,4 +1,7 @@
-"""Penalties and bills in the sandbox: set by thresholds, by staff, and after billings."""
+"""Penalties and bills in the sandbox: set by thresholds, by staff, and after billings.
+
+tests/reckoning/test_explanations.py compares recalculations of random consortia with a second computation.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from support.sandbox_caller import Caller, closed
 
 from evergreen_groups.sandbox.data import Contents
@@ -17,12 +18,6 @@ from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.sandbox.services.actor.penalties import calculate, open_circulations
 
 OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
-ORGS = {
-    **{1: [1], 2: [2, 1], 3: [3, 1], 11: [11, 2, 1], 12: [12, 2, 1]},
-    **{21: [21, 3, 1], 22: [22, 3, 1], 23: [23, 21, 3, 1]},
-}
-PROFILES = {1: [1], 2: [2, 1], 11: [11, 2, 1], 12: [12, 2, 1]}
-"""Org units and profiles, each with those above it."""
 
 
 @pytest.fixture(scope="module")
@@ -48,42 +43,6 @@ def set_up(store: Store, profile: int, fines: dict[int, int], thresholds: dict[t
         amount = str(Decimal(cents) / 100)
         summary = {"total_owed": amount, "total_paid": "0.00", "balance_owed": amount, "xact_start": started}
         store.insert("mbts", {"id": new_id, "usr": 1001, "xact_type": "grocery", **summary})
-
-
-def expected(
-    profile: int, fines: dict[int, int], thresholds: dict[tuple[int, int], int], context: int
-) -> list[tuple[int, int]]:
-    """Apply the rule simply: the nearest threshold, the fines above and below its org unit; reaching it is enough."""
-    for org_unit in ORGS[context]:
-        for group in PROFILES[profile]:
-            if (org_unit, group) in thresholds:
-                near = [cents for place, cents in fines.items() if place in ORGS[org_unit] or org_unit in ORGS[place]]
-                reached = bool(near) and sum(near) >= thresholds[org_unit, group]
-                return [(org_unit, 1)] if reached else []
-    return []
-
-
-@settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
-)
-@given(
-    profile=st.sampled_from([*PROFILES]),
-    fines=st.dictionaries(st.sampled_from([*ORGS]), st.integers(-300, 900), max_size=4),
-    thresholds=st.dictionaries(
-        st.tuples(st.sampled_from([*ORGS]), st.sampled_from([*PROFILES])), st.integers(0, 1200), max_size=5
-    ),
-    context=st.sampled_from([*ORGS]),
-)
-def test_the_nearest_threshold_decides(
-    store: Store, profile: int, fines: dict[int, int], thresholds: dict[tuple[int, int], int], context: int
-) -> None:
-    set_up(store, profile, fines, thresholds)
-    assert calculate(store, 1001, context)[1] == expected(profile, fines, thresholds, context)
-    recalculate(store, 1001, context)
-    held = [(row["org_unit"], row["standing_penalty"]) for row in store.rows("ausp", {"usr": 1001})]
-    assert held == expected(profile, fines, thresholds, context)
-    recalculate(store, 1001, context)
-    assert len(store.rows("ausp", {"usr": 1001})) == len(held)
 
 
 def test_a_library_may_have_a_custom_penalty(store: Store) -> None:

@@ -11,9 +11,9 @@ from decimal import Decimal
 
 import pytest
 from support.circulators import change_rows, make_stock_circulator, take_away
+from support.debts import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
 from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, as_text
 from support.fault_proxy import FaultProxy
-from support.thresholds import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
 from support.web_caller import settings_of
 
 from evergreen_groups.policy import LimitRule
