@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,8 +17,7 @@ from evergreen_groups.render.audit.columns import GroupFindingRow, PatronFinding
 from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO
 from evergreen_groups.render.json_documents import limit_document, line, text
 from evergreen_groups.render.report import document_of, json_keys
-from evergreen_groups.render.text import escape_formula
-from evergreen_groups.values import plain_amount
+from evergreen_groups.render.text import csv_cell
 
 if TYPE_CHECKING:
     from evergreen_groups.render import StaffClient
@@ -113,10 +111,4 @@ def _for_csv(some: Iterable[Column[Any]]) -> list[Column[Any]]:
 
 
 def _cells(some: Iterable[Column[Any]], row: Any) -> dict[str, object]:
-    return {column.name: _cell(column.value(row)) for column in some}
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, Decimal):
-        return plain_amount(value)
-    return escape_formula(value) if isinstance(value, str) else value
+    return {column.name: csv_cell(column.value(row)) for column in some}

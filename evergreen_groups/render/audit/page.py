@@ -10,20 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.language import gettext
-from evergreen_groups.render.audit import columns
+from evergreen_groups.render.audit import columns, wording
 from evergreen_groups.render.audit.columns import GroupFindingRow, PatronFindingRow
-from evergreen_groups.render.audit.wording import (
-    HEADINGS,
-    LEVELS,
-    MEANINGS,
-    NOTHING_FOUND,
-    TITLE,
-    WHAT_TO_DO,
-    describe_groups_to_keep,
-    describe_scope,
-    describe_unlisted,
-    kinds_found,
-)
 from evergreen_groups.render.pages import write_template
 
 if TYPE_CHECKING:
@@ -63,8 +51,8 @@ def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Sec
         every, rows = columns.PATRON, [PatronFindingRow(finding, client) for finding in audit.of_kind(kind)]
     return Section(
         kind=kind,
-        heading=gettext(HEADINGS[kind]),
-        meaning=gettext(MEANINGS.get(kind, WHAT_TO_DO[kind])),
+        heading=gettext(wording.HEADINGS[kind]),
+        meaning=gettext(wording.MEANINGS.get(kind, wording.WHAT_TO_DO[kind])),
         command=_FIX if kind.recalculable else "",
         columns=[
             # For each cell, Jinja takes far longer to look up attributes than local names.
@@ -74,24 +62,24 @@ def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Sec
         ],
         rows=rows,
         count=audit.count(kind),
-        more=describe_unlisted(audit, kind),
+        more=wording.describe_unlisted(audit, kind),
     )
 
 
 def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
     """Write the page. With a staff ``client``, names link to patrons and groups to their pages."""
-    sections = [_section(audit, kind, client) for kind in kinds_found(audit)]
+    sections = [_section(audit, kind, client) for kind in wording.kinds_found(audit)]
     write_template(
         "audit.html",
         stream,
-        title=gettext(TITLE),
+        title=gettext(wording.TITLE),
         audit=audit,
         sections=sections,
         filters=[(section.kind.value, section.heading) for section in sections] if len(sections) > 1 else (),
         with_members=any(section.kind.about_groups for section in sections),
-        levels=LEVELS,
-        audit_nothing_found=NOTHING_FOUND,
-        describe_scope=describe_scope,
-        groups_to_keep=describe_groups_to_keep(audit),
+        levels=wording.LEVELS,
+        audit_nothing_found=wording.NOTHING_FOUND,
+        describe_scope=wording.describe_scope,
+        groups_to_keep=wording.describe_groups_to_keep(audit),
         client=client,
     )

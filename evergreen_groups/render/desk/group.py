@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from itertools import groupby
@@ -19,8 +19,8 @@ from evergreen_groups.policy import Comparison
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.desk.standing import YOU, Remark, remarks_about
 from evergreen_groups.render.pages import ANGULARJS
-from evergreen_groups.render.text import escape_formula
-from evergreen_groups.values import ZERO, plain_amount
+from evergreen_groups.render.text import csv_cell
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
@@ -173,15 +173,7 @@ def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
     stream.write(BYTE_ORDER_MARK)
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow([column.name for column in columns])
-    writer.writerows([_csv_cell(column.value(row)) for column in columns] for row in rows)
-
-
-def _csv_cell(value: str | int | Decimal | date | None) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Decimal):
-        return plain_amount(value)
-    return escape_formula(value) if isinstance(value, str) else "" if value is None else str(value)
+    writer.writerows([csv_cell(column.value(row)) for column in columns] for row in rows)
 
 
 def may_sort_by(text: str) -> bool:

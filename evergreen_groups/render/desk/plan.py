@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.changes import GROUP
 from evergreen_groups.language import gettext, npgettext, pgettext
@@ -72,10 +72,11 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
         for one in draft.warnings
         if one.code not in expected and action not in ("undo", "redo")  # the group was like that before
     )
+    texts = _TEXTS[action]
     return PlanPage(
-        title=gettext(_CONFIRM[action]),  # without names, because page titles stay in the browser's history
+        title=gettext(texts.confirm),  # without names, because page titles stay in the browser's history
         heading=_heading(draft, action, names),
-        confirm=gettext(_CONFIRM_ANYWAY.get(action, _CONFIRM[action]) if warnings else _CONFIRM[action]),
+        confirm=gettext(texts.anyway if warnings and texts.anyway else texts.confirm),
         note=gettext(_NOTES.get(action, "")) if draft.steps else "",
         people=tuple(Person(step.member, tuple(_facts(step))) for step in draft.steps),
         groups=tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
@@ -85,37 +86,33 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
     )
 
 
-_CONFIRM = {
-    "join": Message("Move", context="a button"),
-    "move": Message("Move", context="a button"),
-    "remove": Message("Remove", context="a button"),
-    "merge": Message("Merge", context="a button"),
-    "lead": Message("Make group lead", context="a button"),
-    "no-lead": Message("Remove as lead", context="a button"),
-    "recalculate": Message("Recalculate", context="a button"),
-    "undo": Message("Undo"),
-    "redo": Message("Redo"),
+class _Texts(NamedTuple):
+    """The question that a plan asks, and its button: ``anyway`` if there are warnings, and if that is another one."""
+
+    question: Message
+    confirm: Message
+    anyway: Message | None = None
+
+
+_TEXTS = {
+    "join": _Texts(Message("Move {who} here?"), Message("Move", context="a button"), Message("Move anyway")),
+    "move": _Texts(Message("Move {who} to {group}?"), Message("Move", context="a button"), Message("Move anyway")),
+    "remove": _Texts(
+        Message("Remove {who} from the group?"), Message("Remove", context="a button"), Message("Remove anyway")
+    ),
+    "merge": _Texts(
+        Message("Merge this group into {group}?"), Message("Merge", context="a button"), Message("Merge anyway")
+    ),
+    "lead": _Texts(Message("Make {who} group lead?"), Message("Make group lead", context="a button")),
+    "no-lead": _Texts(Message("Remove {who} as group lead?"), Message("Remove as lead", context="a button")),
+    "recalculate": _Texts(Message("Recalculate the penalties of {who}?"), Message("Recalculate", context="a button")),
+    "undo": _Texts(Message("Undo this change?"), Message("Undo")),
+    "redo": _Texts(Message("Redo this change?"), Message("Redo")),
 }
-_CONFIRM_ANYWAY = {
-    "join": Message("Move anyway"),
-    "move": Message("Move anyway"),
-    "remove": Message("Remove anyway"),
-    "merge": Message("Merge anyway"),
-}
+"""Texts by the form's name for the change."""
 _NOTES = {
     "remove": Message("Each removed patron gets a separate new group."),
     "recalculate": Message("Evergreen checks the members whose block may be out of date. It may set or lift a block."),
-}
-_HEADINGS = {
-    "join": Message("Move {who} here?"),
-    "move": Message("Move {who} to {group}?"),
-    "remove": Message("Remove {who} from the group?"),
-    "merge": Message("Merge this group into {group}?"),
-    "lead": Message("Make {who} group lead?"),
-    "no-lead": Message("Remove {who} as group lead?"),
-    "recalculate": Message("Recalculate the penalties of {who}?"),
-    "undo": Message("Undo this change?"),
-    "redo": Message("Redo this change?"),
 }
 
 
@@ -134,7 +131,7 @@ def _heading(draft: Draft, action: str, names: GroupNames) -> str:
         who = npgettext("whom a change is about", "{count} patron", "{count} patrons", count)
     elif action == "join" and names.leads.get(step.before) != step.member.name:
         return gettext("Move {who} here from {group}?", who=who, group=names.name(step.before))
-    return gettext(_HEADINGS[action], who=who, group=names.name(step.after or 0))
+    return gettext(_TEXTS[action].question, who=who, group=names.name(step.after or 0))
 
 
 def age_or_juvenile(account: PatronAccount) -> str:

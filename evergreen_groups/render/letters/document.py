@@ -14,10 +14,9 @@ from evergreen_groups.letters import Debtors, NoLetter
 from evergreen_groups.message import Message
 from evergreen_groups.render.desk import HOW_TO_PAY, statement_page
 from evergreen_groups.render.pages import write_template
-from evergreen_groups.render.text import escape_formula
+from evergreen_groups.render.text import csv_cell
 from evergreen_groups.report import GUARDIAN, WAYS, PostalAddress
 from evergreen_groups.settings import StatementSettings
-from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -179,9 +178,9 @@ _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
     "patron": lambda one: one.member.id,
     "barcode": lambda one: one.member.barcode,
     "patron_name": lambda one: one.member.name,
-    "minor": lambda one: "true" if one.minor else "false",
-    "own_fines": lambda one: plain_amount(one.member.own_fines),
-    "owing_since": lambda one: one.owing_since and one.owing_since.date().isoformat(),
+    "minor": lambda one: one.minor,
+    "own_fines": lambda one: one.member.own_fines,
+    "owing_since": lambda one: one.owing_since and one.owing_since.date(),
     "age_band": lambda one: one.age_band and one.age_band.text,
     "contact": lambda one: one.addressee.patron,
     "contact_role": lambda one: one.addressee.contact.role,
@@ -191,17 +190,10 @@ _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
     "locale": lambda one: one.addressee.locale,
 }
 """A stable interface (docs/letters.md): new columns come after all others."""
-_AS_IS = {"own_fines"}
-"""Columns with amounts, which no spreadsheet takes for a formula and which need no apostrophe."""
 
 
 def write_debtors(debtors: Debtors, stream: TextIO) -> None:
     """Write a row for each person (RFC 4180). Texts that a spreadsheet would take for formulas get an apostrophe."""
     rows = csv.writer(stream)
     rows.writerow(_COLUMNS)
-    for one in debtors.people:
-        values = ((name, value_of(one)) for name, value_of in _COLUMNS.items())
-        rows.writerow(
-            value if name in _AS_IS or isinstance(value, int) else escape_formula(str(value or ""))
-            for name, value in values
-        )
+    rows.writerows([csv_cell(value_of(one)) for value_of in _COLUMNS.values()] for one in debtors.people)

@@ -12,17 +12,9 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
+from evergreen_groups import language
 from evergreen_groups.groups import StandingDifference
-from evergreen_groups.language import (
-    current_language,
-    day,
-    describe_total,
-    gettext,
-    ngettext,
-    number,
-    pgettext,
-    time_with_zone,
-)
+from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.columns import aligned
 from evergreen_groups.render.report.wording import KINDS, compared_changes, describe_change_amount, since
@@ -64,10 +56,10 @@ def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
     """
     subject = gettext(
         template,
-        date=day(report.generated_at),
-        groups=number(report.totals.group_count),
-        members=number(report.totals.member_count),
-        total=describe_total(report.totals.combined_fines),
+        date=language.day(report.generated_at),
+        groups=language.number(report.totals.group_count),
+        members=language.number(report.totals.member_count),
+        total=language.describe_total(report.totals.combined_fines),
         libraries=_places(places),
     )
     # No-break spaces would make an ASCII header an encoded one, in which some mail programs show two blanks.
@@ -102,7 +94,7 @@ class _Column:
     @property
     def side(self) -> str:
         """The side that the texts are aligned to."""
-        return "right" if self.is_number is (current_language().direction == "ltr") else "left"
+        return "right" if self.is_number is (language.current_language().direction == "ltr") else "left"
 
 
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
@@ -120,7 +112,7 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "title": gettext(TITLE),
         "heading": gettext("{label}: {value}", label=TITLE, value=_places(options.places)),
         "highest": ngettext("Highest Group Fines: {count} group", "Highest Group Fines: {count} groups", len(rows)),
-        "start": "right" if current_language().direction == "rtl" else "left",
+        "start": "right" if language.current_language().direction == "rtl" else "left",
         "report": report,
         "first_facts": [fact for fact in facts if fact[0] in (changed, *large)],
         "changed": dict(facts).get(changed, ""),
@@ -160,23 +152,23 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     # Readers look for it every morning.
     if (changes := report.changes) is not None:
         yield gettext("What changed"), since(changes) if changes.compared else gettext("nothing to compare with yet")
-    yield gettext("Groups"), number(totals.group_count)
-    yield gettext("Members"), number(totals.member_count)
-    yield gettext("Members who owe"), describe_total(totals.owing_count)
-    yield pgettext("of all groups", "Group Fines"), describe_total(totals.combined_fines)
-    yield gettext("Members over the limit"), describe_total(totals.over_limit_count)
+    yield gettext("Groups"), language.number(totals.group_count)
+    yield gettext("Members"), language.number(totals.member_count)
+    yield gettext("Members who owe"), language.describe_total(totals.owing_count)
+    yield pgettext("of all groups", "Group Fines"), language.describe_total(totals.combined_fines)
+    yield gettext("Members over the limit"), language.describe_total(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
-        yield gettext("Members blocked in Evergreen"), describe_total(blocks.blocked)
+        yield gettext("Members blocked in Evergreen"), language.describe_total(blocks.blocked)
         for difference, count in (
             (StandingDifference.NOW_WITHIN_LIMIT, blocks.now_within_limit),
             (StandingDifference.NOT_YET_BLOCKED, blocks.not_yet_blocked),
         ):
             if count.at_least:
-                yield capitalized(gettext(DIFFERENCES[difference])), describe_total(count)
+                yield capitalized(gettext(DIFFERENCES[difference])), language.describe_total(count)
     if totals.incomplete_group_count:
-        yield gettext("Incomplete groups"), number(totals.incomplete_group_count)
+        yield gettext("Incomplete groups"), language.number(totals.incomplete_group_count)
     yield gettext("Listed"), describe_criteria(report.criteria)
-    yield gettext("Data as of"), time_with_zone(report.generated_at)
+    yield gettext("Data as of"), language.time_with_zone(report.generated_at)
 
 
 def _highest(
@@ -191,8 +183,8 @@ def _highest(
         (
             str(group.number),
             printable(group.library),
-            number(group.member_count),
-            describe_total(group.combined_fines),
+            language.number(group.member_count),
+            language.describe_total(group.combined_fines),
             *(() if changes is None else (_change(changes.by_group.get(group.number)),)),
             *((printable(group.lead.name),) if options.names else ()),
         )
