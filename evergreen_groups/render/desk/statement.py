@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import Bill, CirculationKind
-from evergreen_groups.language import gettext, long_day, ngettext
+from evergreen_groups.language import gettext, long_day
 from evergreen_groups.message import Message
 from evergreen_groups.values import ZERO
 
@@ -56,42 +56,23 @@ class ItemLine:
 
 @dataclass(frozen=True, slots=True)
 class MemberOverview:
-    """A member's bills and checked-out items. ``bills`` is None if unknown; ``with_titles``: titles are shown.
+    """A member with lines for the bills (None if unknown) and the checked-out items.
 
     If some items aren't visible, ``counts`` has the counts of all items, or None if unknown.
     """
 
-    id: int
-    name: str
-    own_fines: Decimal
+    member: MemberBills
     bills: tuple[BillLine, ...] | None
     items: tuple[ItemLine, ...]
-    all_items: bool
     counts: CirculationCounts | None
-    with_titles: bool
-    at: datetime
-
-    @property
-    def owed(self) -> Decimal:
-        """The sum of the bills."""
-        return Bill.balance_of(line.bill for line in self.bills or ())
 
 
 def member_overview(group: GroupBills, member: MemberBills, counts: CirculationCounts | None = None) -> MemberOverview:
     """Return the view of a member. Pass ``counts`` of all items if some aren't visible."""
-    return MemberOverview(
-        id=member.patron.id,
-        name=member.patron.name,
-        own_fines=member.own_fines,
-        bills=None
-        if member.bills is None
-        else tuple(BillLine(bill, group.library(bill.library), _title(member, bill)) for bill in member.bills),
-        items=item_lines(group, member, member.items.out),
-        all_items=member.items.complete,
-        counts=counts,
-        with_titles=member.titles is not None,
-        at=group.at,
-    )
+    bills = None
+    if member.bills is not None:
+        bills = tuple(BillLine(bill, group.library(bill.library), _title(member, bill)) for bill in member.bills)
+    return MemberOverview(member, bills, item_lines(group, member, member.items.out), counts)
 
 
 def item_lines(group: GroupBills, member: MemberBills, items: Iterable[ItemOut]) -> tuple[ItemLine, ...]:
@@ -200,40 +181,37 @@ def _member(statement: Statement, member: MemberBills, settings: StatementSettin
     )
 
 
+_NO_DUE_DATE = Message("{count} item has no due date.", plural="{count} items have no due date.")
+_OVERDUE = Message(
+    "{count} item was due on {day}. Please bring it back.",
+    plural="{count} items were due on {day}. Please bring them back.",
+)
+_ITEMS = {
+    CirculationKind.CLAIMS_RETURNED: Message(
+        "{count} item was reported as returned, but not found.",
+        plural="{count} items were reported as returned, but not found.",
+    ),
+    CirculationKind.LOST: Message(  # possibly before the due date, so not "was due"
+        "{count} item, due on {day}, is considered lost.", plural="{count} items, due on {day}, are considered lost."
+    ),
+    CirculationKind.OVERDUE: _OVERDUE,
+    CirculationKind.LONG_OVERDUE: _OVERDUE,
+    CirculationKind.OUT: Message("{count} item is due on {day}.", plural="{count} items are due on {day}."),
+}
+
+
 def _sentence_of(item: ItemLine, count: int) -> str:
     """Return a sentence about ``count`` equal items, without the title."""
-    if item.kind is CirculationKind.CLAIMS_RETURNED:
-        return ngettext(
-            "{count} item was reported as returned, but not found.",
-            "{count} items were reported as returned, but not found.",
-            count,
-        )
-    if item.due is None:
-        return ngettext("{count} item has no due date.", "{count} items have no due date.", count)
-    day = long_day(item.due)
-    match item.kind:
-        case CirculationKind.LOST:  # possibly before the due date, so not "was due"
-            return ngettext(
-                "{count} item, due on {day}, is considered lost.",
-                "{count} items, due on {day}, are considered lost.",
-                count,
-                day=day,
-            )
-        case CirculationKind.OVERDUE | CirculationKind.LONG_OVERDUE:
-            return ngettext(
-                "{count} item was due on {day}. Please bring it back.",
-                "{count} items were due on {day}. Please bring them back.",
-                count,
-                day=day,
-            )
-    return ngettext("{count} item is due on {day}.", "{count} items are due on {day}.", count, day=day)
+    has_no_day = item.due is None and item.kind is not CirculationKind.CLAIMS_RETURNED
+    text = _NO_DUE_DATE if has_no_day else _ITEMS[item.kind or CirculationKind.OUT]
+    return gettext(text, count=count, day=long_day(item.due) if item.due else "")
 
 
 def _owed_for(member: MemberOverview) -> tuple[OwedAmount, ...]:
     """Return what a member owes by kind and title. The amounts add up to the member's own fines."""
     if member.bills is None:
-        unknown = gettext("other charges")
-        return (OwedAmount(unknown, "", member.own_fines),) if member.own_fines else ()
+        own_fines = member.member.own_fines
+        return (OwedAmount(gettext("other charges"), "", own_fines),) if own_fines else ()
     sums: dict[tuple[str, str], Decimal] = {}
     for line in member.bills:
         key = line.bill.kind.describe(), line.title or ""

@@ -359,10 +359,7 @@ class PageWriter(GroupWriter):
             "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
         }
         cells = [
-            (
-                column,
-                whole.get(column.name) or _in_cell(cell_form, special.get(column.name) or _shown(column)),
-            )
+            (column, whole.get(column.name) or _in_cell(cell_form, special.get(column.name) or _shown(column)))
             for column in (*of_groups[2:], *of_members[1:])
         ]
         self._group_cells = [

@@ -397,12 +397,11 @@ def member(patron: str, member: str) -> Response:
         found = clerk.client.bills.of_user(clerk.patron, member=id, titles=titles)
         theirs = found.member(id)
         counts = None if theirs.items.complete else clerk.client.bills.items_counted(theirs)
-        affairs = pages.member_overview(found, theirs, counts)
         return clerk.page(
             "member.html",
-            title=gettext("{name}: bills and items", name=affairs.name),
+            title=gettext("{name}: bills and items", name=theirs.patron.name),
             group=found.group,
-            member=affairs,
+            overview=pages.member_overview(found, theirs, counts),
             remarks=_remarks(clerk, id),
         )
 
