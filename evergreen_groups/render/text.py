@@ -23,6 +23,7 @@ _INVISIBLE = "\\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069
 _FORMULA = re.compile(f"'*(?:[\t\r\n]|[{_INVISIBLE}]*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+BYTE_ORDER_MARK = "\ufeff"
 
 
 def escape_formula(text: str) -> str:

@@ -19,7 +19,7 @@ from evergreen_groups.policy import Comparison
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.desk.standing import YOU, Remark, remarks_about
 from evergreen_groups.render.pages import ANGULARJS
-from evergreen_groups.render.text import csv_cell
+from evergreen_groups.render.text import BYTE_ORDER_MARK, csv_cell
 from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
@@ -159,8 +159,6 @@ def _header_cells() -> Iterator[list[DeskColumn]]:
 HEADER_CELLS = tuple(_header_cells())
 """The columns of the page's table, those that share a cell together."""
 
-BYTE_ORDER_MARK = "\ufeff"
-
 
 def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
     """Write the list as CSV (RFC 4180): a header, and a row for each member in the order of ``rows``.
@@ -210,24 +208,18 @@ def _row(details: GroupDetails, member: Member, staff: Mapping[int, str]) -> Lis
     )
 
 
-@dataclass(frozen=True, slots=True)
-class GroupSums:
-    """A group's ``totals`` as pairs of label and text. ``items_hidden`` says that some items may not be visible."""
-
-    totals: tuple[tuple[str, str], ...]
-    items_hidden: bool
-
-
-def group_sums(details: GroupDetails) -> GroupSums:
-    """Describe the totals. A total that depends on something the account can't see is a lower bound or unknown."""
-    counts, standings = details.all_circulations, details.standing_totals
+def group_sums(details: GroupDetails) -> list[tuple[str, str]]:
+    """Return label and text of each total: a lower bound or unknown if it depends on what the account can't see."""
     labels = (
         _over_limit_label(details),
         pgettext("members", "Blocked"),
-        *(pgettext("a short label", "Items out"), pgettext("items", "Overdue"), pgettext("items", "Lost")),
+        pgettext("a short label", "Items out"),
+        pgettext("items", "Overdue"),
+        pgettext("items", "Lost"),
     )
-    totals = (standings.over_limit, standings.blocked, *counts.totals)
-    return GroupSums(tuple(zip(labels, map(describe_total, totals), strict=True)), items_hidden=not counts.complete)
+    standings = details.standing_totals
+    totals = (standings.over_limit, standings.blocked, *details.all_circulations.totals)
+    return [*zip(labels, map(describe_total, totals), strict=True)]
 
 
 def _over_limit_label(details: GroupDetails) -> str:

@@ -173,6 +173,7 @@ def list_page(
         heads=pages.HEADER_CELLS,
         sort=sort,
         sums=pages.group_sums(details),
+        items_hidden=not details.all_circulations.complete,
         within=within,
         shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),
         shown_of_all=gettext(_SHOWN_OF_ALL),
