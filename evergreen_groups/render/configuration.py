@@ -16,7 +16,7 @@ from evergreen_groups.doctor import LocatedFinding, Verdict
 from evergreen_groups.language import gettext, number
 from evergreen_groups.render.columns import aligned, console_for
 from evergreen_groups.render.doctor import VERDICTS
-from evergreen_groups.render.json_documents import write_json_document
+from evergreen_groups.render.json_documents import fields, write_json_document
 from evergreen_groups.render.text import printable
 
 if TYPE_CHECKING:
@@ -135,12 +135,9 @@ def write_faults_json(source: Path | None, found: Sequence[LocatedFinding], stre
         "right": not any(one.finding.verdict is Verdict.FAILED for one in found),
         "findings": [
             {
-                "verdict": one.finding.verdict.value,
-                "code": one.finding.code,
-                "setting": one.finding.setting,
+                **fields(one.finding, "verdict", "code", "setting"),
                 "origin": _origin_document(one.origin),
-                "found": one.finding.found,
-                "advice": one.finding.advice,
+                **fields(one.finding, "found", "advice"),
             }
             for one in found
         ],

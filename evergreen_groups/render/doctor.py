@@ -13,7 +13,7 @@ from evergreen_groups.doctor import NOT_CHECKED, STORED, Diagnosis, Finding, Ver
 from evergreen_groups.language import day, decimal, gettext, ngettext, number
 from evergreen_groups.message import Message
 from evergreen_groups.render.columns import aligned, console_for
-from evergreen_groups.render.json_documents import write_json_document
+from evergreen_groups.render.json_documents import fields, write_json_document
 from evergreen_groups.render.text import printable
 
 if TYPE_CHECKING:
@@ -90,21 +90,11 @@ def write_diagnosis_json(diagnosis: Diagnosis, stream: TextIO) -> None:
     """Write a diagnosis as one JSON object."""
     document = {
         "schema": SCHEMA,
-        "at": diagnosis.at.isoformat(timespec="seconds"),
-        "gateway": diagnosis.gateway,
+        **fields(diagnosis, "at", "gateway"),
         "server": None if diagnosis.server is None else _server(diagnosis.server),
         "healthy": diagnosis.healthy,
         "counts": {verdict.value: diagnosis.count(verdict) for verdict in Verdict},
-        "findings": [
-            {
-                "check": finding.check,
-                "title": finding.title,
-                "verdict": finding.verdict.value,
-                "found": finding.found,
-                "advice": finding.advice,
-            }
-            for finding in diagnosis.findings
-        ],
+        "findings": [fields(finding, "check", "title", "verdict", "found", "advice") for finding in diagnosis.findings],
     }
     write_json_document(document, stream)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from evergreen_groups.language import describe_total, gettext
 from evergreen_groups.message import Message
-from evergreen_groups.render.json_documents import limit_document, penalty_document
+from evergreen_groups.render.json_documents import fields, limit_document, penalty_document
 from evergreen_groups.render.report import wording
 from evergreen_groups.render.wording import DIFFERENCES, describe_limit, describe_penalty, penalty_cell
 from evergreen_groups.report import ChangeKind, GroupChange
@@ -106,19 +106,14 @@ def _kinds_shown(of: SummedDetails | MemberDetails) -> str | None:
 
 def _change_document(change: GroupChange) -> dict[str, Any]:
     return {
-        "kind": change.kind.value,
+        **fields(change, "kind"),
         "before": plain_amount_or_none(change.known_before),
-        "difference": plain_amount_or_none(change.difference),
-        "formerly": list(change.formerly),
-        "joined_count": change.joined_count,
-        "left_count": change.left_count,
-        "certain": change.certain,
+        **fields(change, "difference", "formerly", "joined_count", "left_count", "certain"),
     }
 
 
 def _lead_document(group: Group) -> dict[str, Any]:
-    lead = group.lead
-    return {"id": lead.id, "name": lead.name, "barcode": lead.barcode, "group_lead": lead.group_lead}
+    return fields(group.lead, "id", "name", "barcode", "group_lead")
 
 
 GROUP: tuple[Column[Group], ...] = (
