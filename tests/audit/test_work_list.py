@@ -55,6 +55,14 @@ def test_a_profile_of_institutions_must_exist(staff: Gateway) -> None:
         build_audit(staff, AuditCriteria(institution_profiles=("Nowhere",)))
 
 
+def test_of_families_as_large_the_leads_stays(sandbox: Sandbox, staff: Gateway) -> None:
+    for patron in (1054, 1055):
+        update(sandbox, patron, mailing_address=None, billing_address=None)
+    (split,) = (one.split for one in build_audit(staff, AuditCriteria()).groups if one.group.number == SCHOOL)
+    assert split is not None
+    assert (split.stay, split.leaving) == ((1054,), (1055, 1056))
+
+
 def test_what_is_kept_is_not_listed_again_until_its_members_change(
     sandbox: Sandbox, client: Client, staff: Gateway
 ) -> None:
