@@ -22,24 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlanPage:
-    """The values for the template of a plan."""
+    """The values for the template of a plan. The patrons whom it changes have facts to recognize them by."""
 
     title: str
     heading: str
     confirm: str
     note: str
-    people: tuple[Person, ...]
+    people: tuple[tuple[Member, tuple[str, ...]], ...]
     groups: tuple[GroupView, ...]
     warnings: tuple[str, ...]
     unchanged: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """A patron whom a plan changes, with facts to recognize them by."""
-
-    member: Member
-    facts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +70,7 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
         heading=_heading(draft, action, names),
         confirm=gettext(texts.anyway if warnings and texts.anyway else texts.confirm),
         note=gettext(_NOTES.get(action, "")) if draft.steps else "",
-        people=tuple(Person(step.member, tuple(_facts(step))) for step in draft.steps),
+        people=tuple((step.member, tuple(_facts(step))) for step in draft.steps),
         groups=tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
         warnings=warnings,
         # Of patrons who join, a message says who is there already.

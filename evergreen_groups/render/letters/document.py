@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from evergreen_groups.language import Language
     from evergreen_groups.letters import Debtor, FamilyLetter, LeftOut, Letters
-    from evergreen_groups.render.desk import StatementPage
     from evergreen_groups.settings import LetterSettings
 
     LanguageOf = Callable[[str], Language]
@@ -49,20 +48,6 @@ REASONS = {
 _PAPER = {"din": "letters_din.css", "us10": "letters_us10.css"}
 _LONGEST_LINE = 38
 """Address lines with more characters are set smaller."""
-
-
-@dataclass(frozen=True, slots=True)
-class LetterSheet:
-    """A letter as the template shows it."""
-
-    sheet: StatementPage
-    address: tuple[str, ...]
-    small: bool
-    sender_lines: tuple[str, ...]
-    phone: str
-    return_address: bool
-    closing: tuple[str, ...]
-    to_guardian: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +80,7 @@ def write_letters(
     """
     language_of = cache(language_of)
 
-    def in_its_language() -> Iterator[LetterSheet]:
+    def in_its_language() -> Iterator[dict[str, Any]]:
         for letter in letters.letters:
             library = letter.statement.library.shortname
             language = language_of(library)
@@ -111,7 +96,8 @@ def write_letters(
     )
 
 
-def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[str]) -> LetterSheet:
+def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[str]) -> dict[str, Any]:
+    """Return what the template shows of a letter."""
     head, addressee = letter.head, letter.addressee
     # Not the statement's patron, who may be marked a juvenile and an adult by date of birth.
     name = addressee.name or gettext("Parent or guardian of {name}", name=letter.statement.members[0].patron.name)
@@ -126,16 +112,16 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
 
     # The statement has the amounts, so a letter can't say more than a statement would.
     texts = StatementSettings(library=head.name, text=text("opening"), how_to_pay=text("payment"))
-    return LetterSheet(
-        sheet=statement_page(letter.statement, texts),
-        address=tuple(lines),
-        small=max(map(len, lines)) > _LONGEST_LINE,
-        sender_lines=head.address.lines(head.address.country) if head.address else (),
-        phone=head.phone,
-        return_address=settings.envelope == "din",
-        closing=tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
-        to_guardian=addressee.contact.role == GUARDIAN,
-    )
+    return {
+        "sheet": statement_page(letter.statement, texts),
+        "address": lines,
+        "small": max(map(len, lines)) > _LONGEST_LINE,
+        "sender_lines": head.address.lines(head.address.country) if head.address else (),
+        "phone": head.phone,
+        "return_address": settings.envelope == "din",
+        "closing": tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
+        "to_guardian": addressee.contact.role == GUARDIAN,
+    }
 
 
 def letters_document(made: Letters | Debtors) -> dict[str, Any]:
