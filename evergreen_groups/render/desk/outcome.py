@@ -206,14 +206,14 @@ def approval_request(entry: JournalEntry, this_group: int | None) -> ApprovalReq
     patrons = tuple(step.patron for step in same if _wants_approval(entry, step) or step.state is StepState.PLANNED)
     there = next((step.patron for step in same if step.state is StepState.DONE), None)
     if first.field == PENALTIES:
-        return ApprovalRequest("recalculate", patrons, None)
-    if first.field != GROUP:
-        return ApprovalRequest("lead" if first.after else "no-lead", patrons, None)
-    if first.after is None:
-        return ApprovalRequest("remove", patrons, None)
-    if first.after == this_group:
-        return ApprovalRequest("join", patrons, None)
-    return ApprovalRequest("move", patrons, there)
+        action = "recalculate"
+    elif first.field != GROUP:
+        action = "lead" if first.after else "no-lead"
+    elif first.after is None:
+        action = "remove"
+    else:
+        action = "join" if first.after == this_group else "move"
+    return ApprovalRequest(action, patrons, there if action == "move" else None)
 
 
 def _wants_approval(entry: JournalEntry, step: JournalStep) -> bool:
@@ -298,13 +298,12 @@ def _recalculated(reason: StepReason, who: str) -> OutcomeLine:
 
 def _done(step: JournalStep, name: str, groups: GroupNames, *, undone: bool) -> str:
     if step.field != GROUP:
-        if step.after:
-            return gettext("{name} is now group lead", name=name)
-        return gettext("{name} is no longer group lead", name=name)
-    if step.after is None:
-        return gettext("{name} is now in a new group", name=name)
-    text = Message("{name} is back in {group}") if undone else Message("{name} is now in {group}")
-    return gettext(text, name=name, group=groups.name(step.after))
+        text = Message("{name} is now group lead") if step.after else Message("{name} is no longer group lead")
+    elif step.after is None:
+        text = Message("{name} is now in a new group")
+    else:
+        text = Message("{name} is back in {group}") if undone else Message("{name} is now in {group}")
+    return gettext(text, name=name, group=groups.name(step.after or 0))
 
 
 def _can_be_undone(step: JournalStep) -> bool:
@@ -324,23 +323,14 @@ _OTHER = Message("That didn't work")
 
 def describe_failure(status: int, error: EvergreenGroupsError) -> dict[str, object]:
     """Return the values for the template of an error page."""
-    if error.code == "not-found":
-        return {
-            "title": gettext("Patron not found"),
-            "text": gettext("The patron was deleted, or belongs to a library whose patrons your login can't see."),
-            "advice": gettext(
-                "In the second case, ask your administrator for the permission VIEW_USER at that library."
-            ),
-            "log_in": False,
-            "not_found": True,
-        }
-    return {
-        "title": gettext(_PROBLEM_TITLES.get(status, _OTHER)),
-        "text": sentence(describe_problem(error)) if status != 401 else "",  # the title says it
-        "advice": sentence(describe_advice(error) or gettext(_PROBLEM_ADVICE.get(status, ""))),
-        "log_in": status == 401,
-        "not_found": False,
-    }
+    title = gettext(_PROBLEM_TITLES.get(status, _OTHER))
+    text = sentence(describe_problem(error)) if status != 401 else ""  # the title says it
+    advice = sentence(describe_advice(error) or gettext(_PROBLEM_ADVICE.get(status, "")))
+    if not_found := error.code == "not-found":
+        title = gettext("Patron not found")
+        text = gettext("The patron was deleted, or belongs to a library whose patrons your login can't see.")
+        advice = gettext("In the second case, ask your administrator for the permission VIEW_USER at that library.")
+    return {"title": title, "text": text, "advice": advice, "log_in": status == 401, "not_found": not_found}
 
 
 @dataclass(frozen=True, slots=True)

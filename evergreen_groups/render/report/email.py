@@ -5,7 +5,7 @@ Patrons' names are left out unless requested.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -31,8 +31,6 @@ _WIDTH = 72
 _MOST_INDENT = 34
 """The widest label that has its value next to it. Values of wider labels go on the next line."""
 _WITHOUT_NO_BREAK = {0xA0: " ", 0x202F: " "}
-_NUMBERS = (0, 2, 3)
-"""The columns aligned to the right: group, members and fines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +100,12 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     changed = gettext("What changed")
     large = (gettext("Groups"), pgettext("of all groups", "Group Fines"), gettext("Members over the limit"))
     groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))[:_MOST_GROUPS]
-    headings, rows = _highest(groups, report, options)
+    cells = list(_cells(report, options))
+    rows = [[cell_of(group) for _heading, _is_number, cell_of in cells] for group in groups]
     client = options.client if options.names else None
     columns = [
-        _Column(heading, index in _NUMBERS, max(cell_len(row[index]) for row in (headings, *rows)))
-        for index, heading in enumerate(headings)
+        _Column(heading, is_number, max(map(cell_len, (heading, *(row[index] for row in rows)))))
+        for index, (heading, is_number, _cell_of) in enumerate(cells)
     ]
     return {
         "title": gettext(TITLE),
@@ -171,26 +170,16 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield gettext("Data as of"), language.time_with_zone(report.generated_at)
 
 
-def _highest(
-    groups: Sequence[Group], report: Report, options: LetterOptions
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the headings, and a row for each of the groups."""
-    names = (gettext("Name"),) if options.names else ()
-    changes = compared_changes(report)
-    change = (gettext("Change"),) if changes is not None else ()
-    heading = (gettext("Group"), gettext("Library"), gettext("Members"), gettext("Group Fines"), *change, *names)
-    rows = [
-        (
-            str(group.number),
-            printable(group.library),
-            language.number(group.member_count),
-            language.describe_total(group.combined_fines),
-            *(() if changes is None else (_change(changes.by_group.get(group.number)),)),
-            *((printable(group.lead.name),) if options.names else ()),
-        )
-        for group in groups
-    ]
-    return heading, rows
+def _cells(report: Report, options: LetterOptions) -> Iterator[tuple[str, bool, Callable[[Group], str]]]:
+    """Yield the table's columns: heading, whether it has numbers, and a function that returns a group's cell."""
+    yield gettext("Group"), True, lambda group: str(group.number)
+    yield gettext("Library"), False, lambda group: printable(group.library)
+    yield gettext("Members"), True, lambda group: language.number(group.member_count)
+    yield gettext("Group Fines"), True, lambda group: language.describe_total(group.combined_fines)
+    if (changes := compared_changes(report)) is not None:
+        yield gettext("Change"), False, lambda group: _change(changes.by_group.get(group.number))
+    if options.names:
+        yield gettext("Name"), False, lambda group: printable(group.lead.name)
 
 
 def _change(change: GroupChange | None) -> str:
