@@ -1,6 +1,5 @@
 from .group import HEADER_CELLS as HEADER_CELLS
 from .group import DeskLinks as DeskLinks
-from .group import TrendView as TrendView
 from .group import client_from as client_from
 from .group import group_sums as group_sums
 from .group import may_sort_by as may_sort_by
@@ -9,7 +8,6 @@ from .group import search_rows as search_rows
 from .group import trend_view as trend_view
 from .group import write_members as write_members
 from .outcome import OutcomeView as OutcomeView
-from .outcome import PastEntry as PastEntry
 from .outcome import describe_failure as describe_failure
 from .outcome import groups_of as groups_of
 from .outcome import outcome_view as outcome_view

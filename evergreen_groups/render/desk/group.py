@@ -295,37 +295,26 @@ _FEWEST_NIGHTS = 2
 """A trend needs at least this many nights."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrendView:
-    """A group's ``nights``, the latest first, and their line chart.
+def trend_view(nights: Sequence[GroupNight]) -> dict[str, Any] | None:
+    """Return what the template shows of a group's nights, given the earliest first. None if too few can be compared.
 
-    Each of ``lines`` is a list of SVG points; a night without a known amount starts a new line. ``last`` is the point
-    of the latest night, None if its amount isn't known.
+    Each of the chart's ``lines`` is a list of SVG points; a night without a known amount starts a new line. ``last`` is
+    the point of the latest night, None if its amount isn't known.
     """
-
-    nights: tuple[GroupNight, ...]
-    first: GroupNight
-    latest: GroupNight
-    lines: tuple[str, ...]
-    last: tuple[float, float] | None
-    width: int = WIDTH
-    height: int = HEIGHT
-
-
-def trend_view(nights: Sequence[GroupNight]) -> TrendView | None:
-    """Return the view of a group's nights, given the earliest first. None if there are too few to compare."""
     listed = [night for night in nights if _fines(night) is not None]
     if len(listed) < _FEWEST_NIGHTS:
         return None
     points = _points(nights)
     lines = [list(filter(None, line)) for known, line in groupby(points, lambda point: point is not None) if known]
-    return TrendView(
-        nights=tuple(reversed(nights)),
-        first=listed[0],
-        latest=listed[-1],
-        lines=tuple(" ".join(f"{x:.1f},{y:.1f}" for x, y in line) for line in lines if len(line) > 1),
-        last=points[-1],
-    )
+    return {
+        "nights": nights[::-1],
+        "first": listed[0],
+        "latest": listed[-1],
+        "lines": [" ".join(f"{x:.1f},{y:.1f}" for x, y in line) for line in lines if len(line) > 1],
+        "last": points[-1],
+        "width": WIDTH,
+        "height": HEIGHT,
+    }
 
 
 def _points(nights: Sequence[GroupNight]) -> list[tuple[float, float] | None]:

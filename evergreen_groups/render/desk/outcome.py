@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import GROUP, PENALTIES, Action, StepState
@@ -333,21 +332,6 @@ def describe_failure(status: int, error: EvergreenGroupsError) -> dict[str, obje
     return {"title": title, "text": text, "advice": advice, "log_in": status == 401, "not_found": not_found}
 
 
-@dataclass(frozen=True, slots=True)
-class PastEntry:
-    """A journal entry as shown on a page. ``hidden`` counts its changes to patrons who aren't visible."""
-
-    id: str
-    at: datetime
-    what: str
-    by: str
-    lines: tuple[OutcomeLine, ...]
-    hidden: int
-    may_undo: bool
-    undoes: bool
-    key: str
-
-
 _PAST: Mapping[str, Message] = {
     Action.MOVE.value: Message("Moved", context="a change"),
     Action.REMOVE.value: Message("Removed from the group"),
@@ -365,31 +349,33 @@ def past_entry(
     groups: GroupNames,
     *,
     by: str,
-    hidden: int = 0,
-    may_undo: bool = False,
-    undoes: bool = False,
-    key: str = "",
-) -> PastEntry:
-    """Return the view of an entry. ``patrons`` has the names of visible patrons by id; ``hidden`` counts further steps
-    that were left out of ``entry``. ``undoes`` is false for a redo.
+    hidden: int,
+    may_undo: bool,
+    undoes: bool,
+    key: str,
+) -> dict[str, object]:
+    """Return what the template shows of an entry, with the number of changes to patrons who aren't visible.
+
+    ``patrons`` has the names of visible patrons by id; ``hidden`` counts further steps that were left out of ``entry``.
+    ``undoes`` is false for a redo.
     """
     redone = Message("Redone", context="a change")
     action = gettext(redone if entry.undoes and not undoes else _PAST.get(entry.action, entry.action))
     seen = [step for step in entry.steps if step.patron in patrons]
-    return PastEntry(
-        id=entry.id,
-        at=entry.at,
-        what=action,
-        by=by,
-        lines=tuple(
+    return {
+        "id": entry.id,
+        "at": entry.at,
+        "what": action,
+        "by": by,
+        "lines": [
             OutcomeLine(name, _past_change(step, groups.for_patron(name)))
             for name, step in ((patrons[step.patron], step) for step in seen)
-        ),
-        hidden=hidden + len(entry.steps) - len(seen),
-        may_undo=may_undo and any(map(_can_be_undone, entry.steps)),
-        undoes=undoes,
-        key=key,
-    )
+        ],
+        "hidden": hidden + len(entry.steps) - len(seen),
+        "may_undo": may_undo and any(map(_can_be_undone, entry.steps)),
+        "undoes": undoes,
+        "key": key,
+    }
 
 
 def _past_change(step: JournalStep, groups: GroupNames) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.changes import GROUP
 from evergreen_groups.language import gettext, npgettext, pgettext
@@ -17,42 +16,10 @@ from evergreen_groups.values import age_of
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Draft, PlannedGroup, Step
-    from evergreen_groups.groups import Member, PatronAccount
+    from evergreen_groups.groups import PatronAccount
 
 
-@dataclass(frozen=True, slots=True)
-class PlanPage:
-    """The values for the template of a plan. The patrons whom it changes have facts to recognize them by."""
-
-    title: str
-    heading: str
-    confirm: str
-    note: str
-    people: tuple[tuple[Member, tuple[str, ...]], ...]
-    groups: tuple[GroupView, ...]
-    warnings: tuple[str, ...]
-    unchanged: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MemberMark:
-    """A member of an affected group. ``mark`` says whether they join, leave or (if the group shrinks) stay behind."""
-
-    member: Member
-    mark: str
-    joins: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class GroupView:
-    """A group before and after a plan: one line, its members, and how many more are hidden."""
-
-    line: str
-    members: tuple[MemberMark, ...]
-    hidden: int
-
-
-def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
+def plan_page(draft: Draft, action: str, this_group: int | None) -> dict[str, Any]:
     """Return the values for the page of ``this_group`` with a plan. ``action`` is the form's name for the change."""
     expected = _EXPECTED.get(action, _EXPECTED_ANYWHERE)
     # A new group holds only the patron named in the step, so there is nothing more to show.
@@ -65,17 +32,17 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
         if one.code not in expected and action not in ("undo", "redo")  # the group was like that before
     )
     texts = _TEXTS[action]
-    return PlanPage(
-        title=gettext(texts.confirm),  # without names, because page titles stay in the browser's history
-        heading=_heading(draft, action, names),
-        confirm=gettext(texts.anyway if warnings and texts.anyway else texts.confirm),
-        note=gettext(_NOTES.get(action, "")) if draft.steps else "",
-        people=tuple((step.member, tuple(_facts(step))) for step in draft.steps),
-        groups=tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
-        warnings=warnings,
+    return {
+        "title": gettext(texts.confirm),  # without names, because page titles stay in the browser's history
+        "heading": _heading(draft, action, names),
+        "confirm": gettext(texts.anyway if warnings and texts.anyway else texts.confirm),
+        "note": gettext(_NOTES.get(action, "")) if draft.steps else "",
+        "people": tuple((step.member, tuple(_facts(step))) for step in draft.steps),
+        "groups": tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
+        "warnings": warnings,
         # Of patrons who join, a message says who is there already.
-        unchanged=tuple(sentence(printable(gettext(text))) for text in draft.unchanged if action != "join"),
-    )
+        "unchanged": tuple(sentence(printable(gettext(text))) for text in draft.unchanged if action != "join"),
+    }
 
 
 class _Texts(NamedTuple):
@@ -143,17 +110,21 @@ def _facts(step: Step) -> Iterator[str]:
         yield gettext("will stay a group lead")
 
 
-def _group(group: PlannedGroup, name: str) -> GroupView:
+def _group(group: PlannedGroup, name: str) -> dict[str, Any]:
+    """Return a group before and after a plan: one line, its members, and how many more are hidden.
+
+    Each member has a mark and its weight: they join, leave or (if the group shrinks) stay behind.
+    """
     before, after = group.members_before, group.after
     ids_before, ids_after = ({member.id for member in members} for members in (before, after))
     joins, leaves = pgettext("a group", "joins"), pgettext("a group", "leaves")
     stays = pgettext("a group", "stays behind") if len(after) < len(before) else ""
-    return GroupView(
-        line=group_line(group, name),
-        members=(
-            *(MemberMark(member, joins, joins=True) for member in after if member.id not in ids_before),
-            *(MemberMark(member, leaves) for member in before if member.id not in ids_after),
-            *(MemberMark(member, stays) for member in before if member.id in ids_after),
-        ),
-        hidden=group.hidden_member_count,
-    )
+    return {
+        "line": group_line(group, name),
+        "members": [
+            *((member, joins, "lead") for member in after if member.id not in ids_before),
+            *((member, leaves, "note") for member in before if member.id not in ids_after),
+            *((member, stays, "note") for member in before if member.id in ids_after),
+        ],
+        "hidden": group.hidden_member_count,
+    }

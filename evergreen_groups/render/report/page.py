@@ -188,22 +188,10 @@ def _most_first(counts: Counter[BillKind]) -> list[BillKind]:
     return sorted(counts, key=lambda kind: (-counts[kind], kind))
 
 
-@dataclass(frozen=True, slots=True)
-class TrendChart:
-    """A bar for each run, the oldest first, with heights in percent of the highest.
-
-    ``first`` and ``last`` are the formatted first and last values.
-    """
-
-    name: str
-    first: str
-    last: str
-    bars: tuple[Decimal, ...]
-
-
-def trend_chart(trend: Sequence[RunTotals]) -> TrendChart | None:
+def trend_chart(trend: Sequence[RunTotals]) -> dict[str, object] | None:
     """Return a chart of the combined fines, or of the number of groups if a run's fines are unknown.
 
+    It has a bar for each run, the oldest first, with heights in percent of the highest, and the first and last values.
     Bars start at zero, and negative sums (credits) get none. None until there are two runs.
     """
     if len(trend) < 2:
@@ -214,12 +202,12 @@ def trend_chart(trend: Sequence[RunTotals]) -> TrendChart | None:
         values = [Decimal(run.group_count) for run in trend]
         name, written = gettext("Groups"), lambda value: language.number(int(value))
     highest = max(*values, ZERO) or Decimal(1)
-    return TrendChart(
-        name=name,
-        first=written(values[0]),
-        last=written(values[-1]),
-        bars=tuple(max(value / highest * 100, ZERO) for value in values),
-    )
+    return {
+        "name": name,
+        "first": written(values[0]),
+        "last": written(values[-1]),
+        "bars": [max(value / highest * 100, ZERO) for value in values],
+    }
 
 
 def _share_over_limit(group: Group) -> int | None:

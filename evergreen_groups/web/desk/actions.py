@@ -277,7 +277,7 @@ def is_undo(client: Client, made: JournalEntry, known: Mapping[str, JournalEntry
 
 def history(
     desk: DeskRequest, group: int, members: Collection[int], follow_up: Sequence[Entry]
-) -> tuple[list[pages.PastEntry], list[pages.PastEntry], list[str]]:
+) -> tuple[list[dict[str, object]], list[dict[str, object]], list[str]]:
     """Return the known changes of a group, and the caller's other recent changes, each latest first.
 
     ``members`` are the ids of the group's visible members. The third list says who saved each entry of the group's
@@ -296,7 +296,7 @@ def history(
     known = {change.entry.id: change.entry for change in [*changes, *others]}
     groups = _group_names(client, group, {number for entry in known.values() for number in pages.groups_of(entry)})
 
-    def entry_of(change: Change, by: str = "") -> pages.PastEntry:
+    def entry_of(change: Change, by: str = "") -> dict[str, object]:
         return pages.past_entry(
             change.entry,
             names.known,

@@ -191,7 +191,7 @@ def list_page(
     )
 
 
-def _trend(clerk: Clerk, details: GroupDetails) -> pages.TrendView | None:
+def _trend(clerk: Clerk, details: GroupDetails) -> dict[str, object] | None:
     """Return the group's debt over the recorded nights. The sums include all members, so all must be visible."""
     if not details.group.complete:
         return None
@@ -365,11 +365,11 @@ def _show_plan(
         form = replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
-    if warned and page.warnings:
-        message = gettext(_NOT_CONFIRMED, button=page.confirm)
+    if warned and page["warnings"]:
+        message = gettext(_NOT_CONFIRMED, button=page["confirm"])
     return clerk.page(
         "plan.html",
-        title=page.title,
+        title=page["title"],
         form=form,
         unchanged=_unchanged(form),
         plan=page,
