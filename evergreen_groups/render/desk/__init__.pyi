@@ -7,7 +7,6 @@ from .group import member_rows as member_rows
 from .group import search_rows as search_rows
 from .group import trend_view as trend_view
 from .group import write_members as write_members
-from .outcome import OutcomeView as OutcomeView
 from .outcome import describe_failure as describe_failure
 from .outcome import groups_of as groups_of
 from .outcome import outcome_view as outcome_view

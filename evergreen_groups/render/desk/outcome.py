@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes import GROUP, PENALTIES, Action, StepState
 from evergreen_groups.language import describe_advice, describe_problem, gettext, ngettext
@@ -86,6 +86,7 @@ _RECALCULATED = {
 }
 
 
+# By how the box looks: ``note`` is for a change that is under way.
 _TITLES = {
     "done": Message("Done", context="a change"),
     "problem": Message("Not done", context="a change"),
@@ -116,40 +117,6 @@ class ApprovalRequest:
     change: None = None  # as in the form of a change
 
 
-@dataclass(frozen=True, slots=True)
-class OutcomeView:
-    """The box above the list. ``kind`` selects its look: done, problem, warning, or note while the change is under way.
-
-    ``undoes`` says that the change undid another, so that undoing it means redoing that one; it is false for a redo.
-    ``patrons`` (ids) and ``groups`` (numbers) tell the staff client's panel what to refresh. ``key`` identifies a
-    request to undo, so that its outcome can be asked for again.
-    """
-
-    entry: str
-    kind: str
-    heading: str
-    lines: tuple[OutcomeLine, ...]
-    under_way: bool
-    undoes: bool
-    count: int
-    ended: int
-    may_undo: bool
-    key: str
-    patrons: tuple[int, ...]
-    groups: tuple[int, ...]
-    refused: ApprovalRequest | None
-
-    @property
-    def has_details(self) -> bool:
-        """Whether the lines say more than the heading."""
-        return len(self.lines) > 1 or self.kind != "done" or any(line.advice for line in self.lines)
-
-    @property
-    def title(self) -> str:
-        """The outcome without a name, because page titles stay in the browser's history."""
-        return gettext(_TITLES[self.kind])
-
-
 def outcome_view(
     change: Change,
     patrons: Mapping[int, str],
@@ -160,8 +127,13 @@ def outcome_view(
     may_approve: bool,
     undoes: bool,
     key: str,
-) -> OutcomeView:
-    """Return the view of a change; ``patrons`` are the names of visible ones, ``libraries`` short names, both by id."""
+) -> dict[str, Any]:
+    """Return what the template shows of a change in the box above the list.
+
+    ``patrons`` are the names of visible ones, ``libraries`` short names, both by id. ``undoes`` says that the change
+    undid another, so that undoing it means redoing that one; it is false for a redo. ``key`` identifies a request to
+    undo, so that its outcome can be asked for again.
+    """
     entry, under_way, hidden = change.entry, change.is_under_way, change.hidden_step_count
     approved = entry.operator.approved_by is not None
     states = [step.state for step in entry.steps]
@@ -175,21 +147,26 @@ def outcome_view(
             "{count} change to patrons your login can't see", "{count} changes to patrons your login can't see", hidden
         )
         lines += (OutcomeLine("", text, names_patron=True),)
-    return OutcomeView(
-        entry=entry.id,
-        kind=kind,
-        heading=_heading(entry, lines, states.count(StepState.DONE), kind=kind, undoes=undoes),
-        lines=lines,
-        under_way=under_way,
-        undoes=undoes,
-        count=len(states),
-        ended=sum(state not in (StepState.PLANNED, StepState.SENDING) for state in states),
-        may_undo=may_undo and not under_way and any(map(_can_be_undone, entry.steps)),
-        key=key,
-        patrons=tuple(dict.fromkeys(step.patron for step in entry.steps)),
-        groups=tuple(sorted(groups_of(entry))),
-        refused=approval_request(entry, groups.this) if may_approve and not under_way else None,
-    )
+    return {
+        "entry": entry.id,
+        # Without a name, because page titles stay in the browser's history.
+        "title": gettext(_TITLES[kind]),
+        "kind": kind,
+        "heading": _heading(entry, lines, states.count(StepState.DONE), kind=kind, undoes=undoes),
+        "lines": lines,
+        # Whether the lines say more than the heading.
+        "has_details": len(lines) > 1 or kind != "done" or any(line.advice for line in lines),
+        "under_way": under_way,
+        "undoes": undoes,
+        "count": len(states),
+        "ended": sum(state not in (StepState.PLANNED, StepState.SENDING) for state in states),
+        "may_undo": may_undo and not under_way and any(map(_can_be_undone, entry.steps)),
+        "key": key,
+        # What the staff client's panel is to refresh.
+        "patrons": list(dict.fromkeys(step.patron for step in entry.steps)),
+        "groups": sorted(groups_of(entry)),
+        "refused": approval_request(entry, groups.this) if may_approve and not under_way else None,
+    }
 
 
 def approval_request(entry: JournalEntry, this_group: int | None) -> ApprovalRequest | None:

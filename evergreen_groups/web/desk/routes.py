@@ -165,7 +165,7 @@ def list_page(
     fitting = pages.search_rows(rows, within) if within else rows
     return clerk.page(
         "group.html",
-        title=f"{outcome.title} - {title}" if outcome else title,
+        title=f"{outcome['title']} - {title}" if outcome else title,
         may_change=clerk.may_change,
         needs_approval=clerk.may_change and not actions.may_move_like(clerk.desk, details.group),
         group=details.group,
