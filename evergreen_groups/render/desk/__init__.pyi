@@ -15,6 +15,5 @@ from .plan import age_or_juvenile as age_or_juvenile
 from .plan import plan_page as plan_page
 from .standing import Remark as Remark
 from .statement import HOW_TO_PAY as HOW_TO_PAY
-from .statement import StatementPage as StatementPage
 from .statement import member_overview as member_overview
 from .statement import statement_page as statement_page

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.ils import Bill, CirculationKind
 from evergreen_groups.language import gettext, long_day
@@ -111,74 +111,37 @@ class OwedAmount:
     amount: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class DueItems:
-    """A sentence about items with the same due date and kind; with a ``title``, the sentence follows it."""
-
-    title: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class StatementMember:
-    """A member on the statement. ``owed_for`` and ``due`` are empty if the settings leave them out."""
-
-    name: str
-    owed: Decimal
-    owed_for: tuple[OwedAmount, ...]
-    due: tuple[DueItems, ...]
-    all_items: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StatementPage:
-    """The printed statement. ``how_to_pay`` and ``paragraphs`` are the library's own texts."""
-
-    library: str
-    name: str
-    at: datetime
-    members: tuple[StatementMember, ...]
-    owed: Decimal
-    kinds: tuple[OwedAmount, ...]
-    with_items: bool
-    next_due: date | None
-    all_items: bool
-    how_to_pay: tuple[str, ...]
-    paragraphs: tuple[str, ...]
-
-
-def statement_page(statement: Statement, settings: StatementSettings) -> StatementPage:
-    """Return the statement as the template shows it."""
+def statement_page(statement: Statement, settings: StatementSettings) -> dict[str, Any]:
+    """Return the statement as the templates show it. ``how_to_pay`` and ``paragraphs`` are the library's own texts."""
     members = tuple(_member(statement, member, settings) for member in statement.members)
     out = [item for member in statement.members for item in member.items.out] if settings.items else []
     today = statement.group.at.date()
     expected = [item.due for item in out if item.kind is CirculationKind.OUT and item.due is not None]
     to_come = [due.date() for due in expected if due.date() >= today]
-    return StatementPage(
-        library=settings.library or statement.library.name,
-        name=statement.patron.name,
-        at=statement.group.at,
-        members=members,
-        owed=statement.owed,
-        kinds=_sums(line for member in members for line in member.owed_for),
-        with_items=settings.items,
-        next_due=min(to_come, default=None),
-        all_items=all(member.all_items for member in members),
-        how_to_pay=_paragraphs(gettext(HOW_TO_PAY) if settings.how_to_pay == HOW_TO_PAY else settings.how_to_pay),
-        paragraphs=_paragraphs(settings.text or ""),
-    )
+    return {
+        "library": settings.library or statement.library.name,
+        "name": statement.patron.name,
+        "at": statement.group.at,
+        "members": members,
+        "owed": statement.owed,
+        "kinds": _sums(line for member in members for line in member["owed_for"]),
+        "with_items": settings.items,
+        "next_due": min(to_come, default=None),
+        "how_to_pay": _paragraphs(gettext(HOW_TO_PAY) if settings.how_to_pay == HOW_TO_PAY else settings.how_to_pay),
+        "paragraphs": _paragraphs(settings.text or ""),
+    }
 
 
-def _member(statement: Statement, member: MemberBills, settings: StatementSettings) -> StatementMember:
-    affairs = member_overview(statement.group, member)
+def _member(statement: Statement, member: MemberBills, settings: StatementSettings) -> dict[str, Any]:
+    """Return a member, without what the settings leave out. A sentence about items follows their title, if shown."""
     items = item_lines(statement.group, member, member.items.out) if settings.items else ()
-    return StatementMember(
-        name=member.patron.name,
-        owed=member.own_fines,
-        owed_for=_owed_for(affairs) if settings.bills else (),
-        due=tuple(DueItems(item.title, _sentence_of(item, count)) for item, count in Counter(items).items()),
-        all_items=member.items.complete or not settings.items,
-    )
+    return {
+        "name": member.patron.name,
+        "owed": member.own_fines,
+        "owed_for": _owed_for(member_overview(statement.group, member)) if settings.bills else (),
+        "due": [(item.title, _sentence_of(item, count)) for item, count in Counter(items).items()],
+        "all_items": member.items.complete or not settings.items,
+    }
 
 
 _NO_DUE_DATE = Message("{count} item has no due date.", plural="{count} items have no due date.")
