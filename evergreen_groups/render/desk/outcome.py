@@ -23,14 +23,6 @@ _CHECK_RECORD = Message("Check the patron's record. If it keeps failing, tell yo
 _NOTHING_LEFT = Message("Nothing is left to do.")
 
 
-@dataclass(frozen=True, slots=True)
-class ClerkReason:
-    """Why a step wasn't done, phrased to follow *not changed:*, and what to do."""
-
-    text: str
-    advice: str
-
-
 _ADVICE = {
     "hidden-meanwhile": Message("The home library, or the login's VIEW_USER permission, may have changed."),
     "deleted-meanwhile": Message("if that was a mistake, ask your Evergreen administrator to restore the record"),
@@ -49,8 +41,8 @@ _ADVICE = {
 }
 
 
-def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) -> ClerkReason:
-    """Explain why a step wasn't done.
+def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) -> tuple[str, str]:
+    """Explain why a step wasn't done, phrased to follow *not changed:*, and say what to do.
 
     ``libraries`` has the short names of org units by id. If the change was ``approved``, the missing permission or the
     ended session is the supervisor's.
@@ -63,19 +55,15 @@ def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: b
             if approved:
                 lacks = Message("the supervisor's login lacks the permission {permission} at {library}")
             text = gettext(lacks, permission=refusal.permission, library=printable(library))
-        return ClerkReason(text, sentence(gettext("have someone with this permission approve it")))
+        return text, sentence(gettext("have someone with this permission approve it"))
     if reason.code == "session-ended" and approved:
         text = gettext("the supervisor's session ended before this change")
-        return ClerkReason(text, sentence(gettext("have it approved again")))
+        return text, sentence(gettext("have it approved again"))
     if reason.code == "ils-not-understood":  # the reason has details for the log
         text = gettext("Evergreen's answer was incomplete")
     else:
         text = gettext(reason.messages[0] if reason.messages else Message("Evergreen reported an error")).rstrip(".")
-    return ClerkReason(text, sentence(gettext(_ADVICE.get(reason.code, _REPEAT_REST))))
-
-
-def explain_open_step(step: JournalStep) -> ClerkReason:
-    return ClerkReason(sentence(describe_reason(step.reason) or gettext(STATES[step.state])), gettext(_WAIT))
+    return text, sentence(gettext(_ADVICE.get(reason.code, _REPEAT_REST)))
 
 
 _RECALCULATED = {
@@ -255,13 +243,13 @@ def describe_step(
     if under_way and step.state in (StepState.SENDING, StepState.PLANNED):
         return OutcomeLine(who, gettext(STATES[step.state]))
     if step.state is StepState.SENDING:
-        unclear = explain_open_step(step)
-        return OutcomeLine(who, unclear.text, unclear.advice)
+        unclear = describe_reason(step.reason) or gettext(STATES[step.state])
+        return OutcomeLine(who, sentence(unclear), gettext(_WAIT))
     if step.state is StepState.PLANNED:
         return OutcomeLine(who, sentence(gettext(STATES[step.state])), gettext(_REPEAT_REST))
-    why = explain_step(step, libraries, approved=approved)
-    text = gettext("not changed: {reason}.", reason=why.text)
-    return OutcomeLine(who, text, why.advice, done=step.state is StepState.UNCHANGED)
+    why, advice = explain_step(step, libraries, approved=approved)
+    text = gettext("not changed: {reason}.", reason=why)
+    return OutcomeLine(who, text, advice, done=step.state is StepState.UNCHANGED)
 
 
 def _recalculated(reason: StepReason, who: str) -> OutcomeLine:

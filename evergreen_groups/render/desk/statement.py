@@ -30,15 +30,6 @@ _CIRCULATION = "circulation"
 
 
 @dataclass(frozen=True, slots=True)
-class BillLine:
-    """A bill. ``title`` is empty if the bill has no title to show, None if the item isn't visible."""
-
-    bill: Bill
-    library: str
-    title: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class ItemLine:
     """A checked-out item. ``title`` is empty if none is shown."""
 
@@ -54,25 +45,22 @@ class ItemLine:
         return gettext(_STATES[self.kind]) if self.kind else ""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberOverview:
-    """A member with lines for the bills (None if unknown) and the checked-out items.
+def member_overview(
+    group: GroupBills, member: MemberBills, counts: CirculationCounts | None = None
+) -> dict[str, object]:
+    """Return what the template shows of a member. Pass ``counts`` of all items if some aren't visible."""
+    items = item_lines(group, member, member.items.out)
+    return {"member": member, "bills": _bill_lines(group, member), "items": items, "counts": counts}
 
-    If some items aren't visible, ``counts`` has the counts of all items, or None if unknown.
+
+def _bill_lines(group: GroupBills, member: MemberBills) -> list[tuple[Bill, str, str | None]] | None:
+    """Return each bill with library and title: empty if there is no title to show, None if the item isn't visible.
+
+    Return None if the bills are unknown.
     """
-
-    member: MemberBills
-    bills: tuple[BillLine, ...] | None
-    items: tuple[ItemLine, ...]
-    counts: CirculationCounts | None
-
-
-def member_overview(group: GroupBills, member: MemberBills, counts: CirculationCounts | None = None) -> MemberOverview:
-    """Return the view of a member. Pass ``counts`` of all items if some aren't visible."""
-    bills = None
-    if member.bills is not None:
-        bills = tuple(BillLine(bill, group.library(bill.library), _title(member, bill)) for bill in member.bills)
-    return MemberOverview(member, bills, item_lines(group, member, member.items.out), counts)
+    if member.bills is None:
+        return None
+    return [(bill, group.library(bill.library), _title(member, bill)) for bill in member.bills]
 
 
 def item_lines(group: GroupBills, member: MemberBills, items: Iterable[ItemOut]) -> tuple[ItemLine, ...]:
@@ -138,7 +126,7 @@ def _member(statement: Statement, member: MemberBills, settings: StatementSettin
     return {
         "name": member.patron.name,
         "owed": member.own_fines,
-        "owed_for": _owed_for(member_overview(statement.group, member)) if settings.bills else (),
+        "owed_for": _owed_for(statement.group, member) if settings.bills else (),
         "due": [(item.title, _sentence_of(item, count)) for item, count in Counter(items).items()],
         "all_items": member.items.complete or not settings.items,
     }
@@ -170,15 +158,14 @@ def _sentence_of(item: ItemLine, count: int) -> str:
     return gettext(text, count=count, day=long_day(item.due) if item.due else "")
 
 
-def _owed_for(member: MemberOverview) -> tuple[OwedAmount, ...]:
+def _owed_for(group: GroupBills, member: MemberBills) -> tuple[OwedAmount, ...]:
     """Return what a member owes by kind and title. The amounts add up to the member's own fines."""
-    if member.bills is None:
-        own_fines = member.member.own_fines
-        return (OwedAmount(gettext("other charges"), "", own_fines),) if own_fines else ()
+    if (lines := _bill_lines(group, member)) is None:
+        return (OwedAmount(gettext("other charges"), "", member.own_fines),) if member.own_fines else ()
     sums: dict[tuple[str, str], Decimal] = {}
-    for line in member.bills:
-        key = line.bill.kind.describe(), line.title or ""
-        sums[key] = sums.get(key, ZERO) + line.bill.balance
+    for bill, _library, title in lines:
+        key = bill.kind.describe(), title or ""
+        sums[key] = sums.get(key, ZERO) + bill.balance
     return tuple(OwedAmount(text, title, amount) for (text, title), amount in sums.items())
 
 
