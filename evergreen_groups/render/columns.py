@@ -16,6 +16,7 @@ from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 
 PLAIN = Style()
 GAP = 2
@@ -208,3 +209,8 @@ def console_for(stream: IO[str], *, color: bool, width: int | None = None) -> Co
         emoji=False,
         highlight=False,
     )
+
+
+def print_line(console: Console, *parts: tuple[str, str]) -> None:
+    """Print texts, each with its style, as one line of any length."""
+    console.print(Text.assemble(*parts, no_wrap=True, overflow="ignore"), crop=False, soft_wrap=True)

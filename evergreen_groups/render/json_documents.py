@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from evergreen_groups.render.text import LONE_SURROGATE
 from evergreen_groups.values import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
@@ -115,9 +115,6 @@ def forecast_document(forecast: RecalculationForecast | None) -> dict[str, Any]:
     }
 
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 def _plain_text(value: object) -> str:
     """Return a Message as a plain string: msgspec takes no subclass of str."""
     if isinstance(value, str):
@@ -133,7 +130,7 @@ def text(value: dict[str, Any]) -> str:
     try:
         return msgspec.json.format(_encoder.encode(value), indent=2).decode()
     except UnicodeEncodeError:  # a lone surrogate, which UTF-8 can't encode
-        return _LONE_SURROGATE.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
+        return LONE_SURROGATE.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def line(value: dict[str, Any]) -> str:
@@ -142,4 +139,4 @@ def line(value: dict[str, Any]) -> str:
         return _encoder.encode(value).decode() + "\n"
     except UnicodeEncodeError:
         written = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-        return _LONE_SURROGATE.sub("\ufffd", written) + "\n"
+        return LONE_SURROGATE.sub("\ufffd", written) + "\n"

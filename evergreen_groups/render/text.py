@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _INVISIBLE = "\\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
 _FORMULA = re.compile(f"'*(?:[\t\r\n]|[{_INVISIBLE}]*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -30,7 +30,7 @@ def escape_formula(text: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would take for a formula."""
     if text.isascii() and text[:1].isalnum():  # true of nearly all cells, and fast
         return text
-    text = _LONE_SURROGATE.sub("\ufffd", text)
+    text = LONE_SURROGATE.sub("\ufffd", text)
     return f"'{text}" if _FORMULA.match(text) else text
 
 

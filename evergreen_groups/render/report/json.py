@@ -25,8 +25,8 @@ LINES_SCHEMA = "evergreen-groups/report-lines/1"
 _BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
 
 
-class JsonWriter(GroupWriter):
-    """Writes the document, indented by two spaces, one group at a time to limit memory use.
+class JsonLinesWriter(GroupWriter):
+    """Writes the head, then one line for each group.
 
     Amounts are strings with two decimal places. Non-Latin text isn't escaped.
     """
@@ -36,18 +36,10 @@ class JsonWriter(GroupWriter):
         self._with_members = details
 
     def head(self, part: Report) -> Iterator[str]:
-        yield text({"schema": SCHEMA, **_head(part)}).removesuffix("\n}")
-        yield ',\n  "groups": ['
-
-    def between(self, count: int) -> str:
-        return ",\n    " if count else "\n    "
+        yield line({"schema": LINES_SCHEMA, **_head(part)})
 
     def group(self, group: Group) -> str:
-        # Line breaks inside strings are escaped, so replacing only affects indentation.
-        return text(self._document(group)).replace("\n", "\n    ")
-
-    def tail(self, part: Report) -> Iterator[str]:
-        yield "\n  ]\n}\n" if part.groups else "]\n}\n"
+        return line(self._document(group))
 
     def _document(self, group: Group) -> dict[str, Any]:
         row = group_row(self._report, group)
@@ -67,20 +59,22 @@ class JsonWriter(GroupWriter):
         return document if row.details is None else document | document_of(_MEMBER_DETAILS, row.details)
 
 
-class JsonLinesWriter(JsonWriter):
-    """Writes the head, then one line for each group."""
+class JsonWriter(JsonLinesWriter):
+    """Writes the document, indented by two spaces, one group at a time to limit memory use."""
 
     def head(self, part: Report) -> Iterator[str]:
-        yield line({"schema": LINES_SCHEMA, **_head(part)})
+        yield text({"schema": SCHEMA, **_head(part)}).removesuffix("\n}")
+        yield ',\n  "groups": ['
 
-    def between(self, count: int) -> str:  # noqa: ARG002
-        return ""
+    def between(self, count: int) -> str:
+        return ",\n    " if count else "\n    "
 
     def group(self, group: Group) -> str:
-        return line(self._document(group))
+        # Line breaks inside strings are escaped, so replacing only affects indentation.
+        return text(self._document(group)).replace("\n", "\n    ")
 
-    def tail(self, part: Report) -> Iterator[str]:  # noqa: ARG002
-        return iter(())
+    def tail(self, part: Report) -> Iterator[str]:
+        yield "\n  ]\n}\n" if part.groups else "]\n}\n"
 
 
 def _head(report: Report) -> dict[str, Any]:
