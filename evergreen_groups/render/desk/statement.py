@@ -50,7 +50,7 @@ def member_overview(
 ) -> dict[str, object]:
     """Return what the template shows of a member. Pass ``counts`` of all items if some aren't visible."""
     items = item_lines(group, member, member.items.out)
-    return {"member": member, "bills": _bill_lines(group, member), "items": items, "counts": counts}
+    return {"member": member, "bills": _bill_lines(group, member), "item_lines": items, "counts": counts}
 
 
 def _bill_lines(group: GroupBills, member: MemberBills) -> list[tuple[Bill, str, str | None]] | None:
