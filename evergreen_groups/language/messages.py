@@ -16,15 +16,7 @@ from evergreen_groups import message as english
 from evergreen_groups.errors import EvergreenGroupsError, GatewayError
 from evergreen_groups.language.catalogue import translations_for
 from evergreen_groups.language.language import current_language
-from evergreen_groups.language.numbers import (
-    clock_time,
-    day,
-    decimal_number,
-    enumeration,
-    minute,
-    number,
-    price,
-)
+from evergreen_groups.language.numbers import clock_time, day, decimal_number, enumeration, minute, number, price
 from evergreen_groups.message import Message
 from evergreen_groups.values import Total
 

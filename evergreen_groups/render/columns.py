@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from rich.cells import cell_len, chop_cells
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -212,3 +213,8 @@ def console_for(stream: IO[str], *, color: bool, width: int | None = None) -> Co
         emoji=False,
         highlight=False,
     )
+
+
+def print_line(console: Console, *parts: tuple[str, str]) -> None:
+    """Print texts, each with its style, as one line of any length."""
+    console.print(Text.assemble(*parts, no_wrap=True, overflow="ignore"), crop=False, soft_wrap=True)

@@ -10,18 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
-from rich.text import Text
 
 from evergreen_groups.doctor import LocatedFinding, Verdict
 from evergreen_groups.language import gettext, number
-from evergreen_groups.render.columns import aligned, console_for
+from evergreen_groups.render.columns import aligned, console_for, print_line
 from evergreen_groups.render.doctor import VERDICTS
-from evergreen_groups.render.json_documents import write_json_document
+from evergreen_groups.render.json_documents import fields, write_json_document
 from evergreen_groups.render.text import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from evergreen_groups.settings import EffectiveValue, Origin
 
 VALUES_SCHEMA = "evergreen-groups/configuration/1"
@@ -39,16 +36,16 @@ def write_values(source: Path | None, values: Iterable[EffectiveValue], stream: 
     """
     console = console_for(stream, color=color)
     text = gettext("no configuration file") if source is None else str(source)
-    _line(console, (f"# {printable(text)}", ""))
+    print_line(console, (f"# {printable(text)}", ""))
     for (section, table), some in groupby(values, key=lambda value: (value.section, value.table)):
         found = list(some)
-        _line(console)
-        _line(console, (f"[{section}]" if table is None else f"[[{section}]]", ""))
+        print_line(console)
+        print_line(console, (f"[{section}]" if table is None else f"[[{section}]]", ""))
         width = min(max(cell_len(_assignment(value)) for value in found), _COMMENT_COLUMN)
         for value in found:
             style = "bold" if value.is_changed else "dim"
             comment = f"  # {printable(_comment(value, source))}"
-            _line(console, (f"{aligned(printable(_assignment(value)), width)}{comment}", style))
+            print_line(console, (f"{aligned(printable(_assignment(value)), width)}{comment}", style))
 
 
 def _assignment(value: EffectiveValue) -> str:
@@ -135,12 +132,9 @@ def write_faults_json(source: Path | None, found: Sequence[LocatedFinding], stre
         "right": not any(one.finding.verdict is Verdict.FAILED for one in found),
         "findings": [
             {
-                "verdict": one.finding.verdict.value,
-                "code": one.finding.code,
-                "setting": one.finding.setting,
+                **fields(one.finding, "verdict", "code", "setting"),
                 "origin": _origin_document(one.origin),
-                "found": one.finding.found,
-                "advice": one.finding.advice,
+                **fields(one.finding, "found", "advice"),
             }
             for one in found
         ],
@@ -153,7 +147,3 @@ def _origin_document(origin: Origin) -> dict[str, Any] | None:
         return None
     path = None if origin.path is None else str(origin.path)
     return {"file": path, "line": origin.line, "variable": origin.variable}
-
-
-def _line(console: Console, *parts: tuple[str, str]) -> None:
-    console.print(Text.assemble(*parts, no_wrap=True, overflow="ignore"), crop=False, soft_wrap=True)

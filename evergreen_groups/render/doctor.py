@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from enum import Enum
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
-from rich.text import Text
 
 from evergreen_groups.doctor import NOT_CHECKED, STORED, Diagnosis, Finding, Verdict
 from evergreen_groups.language import day, decimal, gettext, ngettext, number
 from evergreen_groups.message import Message
-from evergreen_groups.render.columns import aligned, console_for
-from evergreen_groups.render.json_documents import write_json_document
+from evergreen_groups.render.columns import aligned, console_for, print_line
+from evergreen_groups.render.json_documents import fields, write_json_document
 from evergreen_groups.render.text import printable
 
 if TYPE_CHECKING:
@@ -58,53 +56,40 @@ class DiagnosisWriter:
             lines.insert(0, "")
         verdict = set_cell_size(self._verdicts[finding.verdict], self._verdict_width)
         beginning = title if cell_len(title) >= _TITLE_WIDTH else set_cell_size(title, _TITLE_WIDTH)
-        self._line((verdict, _STYLES[finding.verdict]), (f"{beginning}{lines[0]}", ""))
+        print_line(self._console, (verdict, _STYLES[finding.verdict]), (f"{beginning}{lines[0]}", ""))
         for line in lines[1:]:
-            self._line((" " * indent + line, ""))
+            print_line(self._console, (" " * indent + line, ""))
         if finding.advice:
             for line in self._wrapped(f"→ {gettext(finding.advice)}", indent, hanging="  "):
-                self._line((" " * indent + line, "bold"))
+                print_line(self._console, (" " * indent + line, "bold"))
 
     def write_counts(self, diagnosis: Diagnosis) -> None:
         """Write the checks that were skipped by reason, and the number of findings for each verdict."""
         skipped = {finding.found: finding for finding in diagnosis.findings if finding.code == NOT_CHECKED}
         for finding in skipped.values():
             self._write(finding, gettext("Other checks"))
-        self._line()
+        print_line(self._console)
         counts = [
             gettext("{label}: {value}", label=word, value=number(count))
             for verdict, word in self._verdicts.items()
             if (count := diagnosis.count(verdict))
         ]
-        self._line((", ".join(counts) + ".", ""))
+        print_line(self._console, (", ".join(counts) + ".", ""))
 
     def _wrapped(self, text: str, indent: int, hanging: str = "") -> list[str]:
         width = self._width - indent
         return textwrap.wrap(printable(text), width, subsequent_indent=hanging, break_on_hyphens=False) or [""]
-
-    def _line(self, *parts: tuple[str, str]) -> None:
-        self._console.print(Text.assemble(*parts, no_wrap=True, overflow="ignore"), crop=False)
 
 
 def write_diagnosis_json(diagnosis: Diagnosis, stream: TextIO) -> None:
     """Write a diagnosis as one JSON object."""
     document = {
         "schema": SCHEMA,
-        "at": diagnosis.at.isoformat(timespec="seconds"),
-        "gateway": diagnosis.gateway,
+        **fields(diagnosis, "at", "gateway"),
         "server": None if diagnosis.server is None else _server(diagnosis.server),
         "healthy": diagnosis.healthy,
         "counts": {verdict.value: diagnosis.count(verdict) for verdict in Verdict},
-        "findings": [
-            {
-                "check": finding.check,
-                "title": finding.title,
-                "verdict": finding.verdict.value,
-                "found": finding.found,
-                "advice": finding.advice,
-            }
-            for finding in diagnosis.findings
-        ],
+        "findings": [fields(finding, "check", "title", "verdict", "found", "advice") for finding in diagnosis.findings],
     }
     write_json_document(document, stream)
 
@@ -112,20 +97,13 @@ def write_diagnosis_json(diagnosis: Diagnosis, stream: TextIO) -> None:
 def _server(found: Capabilities) -> dict[str, object]:
     """Return what is known about the server; values that it doesn't report are null."""
 
-    def name(value: object) -> str | None:
-        return None if value is None else str(value)
-
-    def code(value: Enum | None) -> str | None:
-        return None if value is None else value.value
-
+    release, at_least = (None if one is None else str(one) for one in (found.version.release, found.at_least))
     return {
-        "release": name(found.version.release),
-        "at_least": name(found.at_least),
+        "release": release,
+        "at_least": at_least,
         "supported": not found.version.is_old,
         "versions": {service: version.name for service, version in found.versions.items()},
-        "gateway": code(found.gateway),
-        "bus": code(found.bus),
-        "row_checks": code(found.row_checks),
+        **fields(found, "gateway", "bus", "row_checks"),
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.follow_up import FollowUpStatus, How, What
 from evergreen_groups.language import day, gettext, number, price
 from evergreen_groups.message import Message
+from evergreen_groups.render.json_documents import fields
 from evergreen_groups.render.text import capitalized
 from evergreen_groups.values import plain_amount
 
@@ -87,17 +88,11 @@ def entry_document(entry: Entry) -> dict[str, Any]:
     return {
         "id": entry.corrects or entry.id,
         "revision": entry.id,
-        "group": entry.group,
-        "contact": entry.contact,
+        **fields(entry, "group", "contact"),
         "saved_at": entry.at.isoformat(),
-        "staff": entry.staff,
-        "workstation": entry.workstation,
-        "what": entry.what.value,
-        "how": None if entry.how is None else entry.how.value,
+        **fields(entry, "staff", "workstation", "what", "how"),
         "date": entry.day.isoformat(),
-        "remind_on": None if entry.remind_on is None else entry.remind_on.isoformat(),
-        "note": entry.note,
-        "deleted": entry.deleted,
+        **fields(entry, "remind_on", "note", "deleted"),
         "earlier": [entry_document(version) for version in entry.earlier],
     }
 

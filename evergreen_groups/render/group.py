@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from evergreen_groups.language import describe_total, gettext, ngettext, pgettext, price
 from evergreen_groups.render.columns import Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.json_documents import (
+    fields,
     forecast_document,
     group_document,
     item_totals_document,
@@ -136,12 +137,9 @@ def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
         "limit": None if member.decision is None else limit_document(member.limit),
         **standing_document(details.standing(member)),
         **forecast_document(details.forecasts.get(member.id)),
-        "items": None if exact is None else {"out": exact.out, "overdue": exact.overdue, "lost": exact.lost},
+        "items": exact and fields(exact, "out", "overdue", "lost"),
         "profile": details.profiles[member.id],
-        "juvenile": account.juvenile,
-        "active": account.active,
-        "barred": account.barred,
-        "expired": account.expired,
+        **fields(account, "juvenile", "active", "barred", "expired"),
         "expires": account.expire_date.isoformat() if account.expire_date else None,
         "group_lead": member.group_lead,
     }
@@ -204,8 +202,7 @@ def write_check_json(check: GroupCheck, stream: TextIO) -> None:
     document = {
         "schema": CHECK_SCHEMA,
         "gateway": check.gateway,
-        "over_limit": check.over_limit,
-        "complete": check.complete,
+        **fields(check, "over_limit", "complete"),
         "patrons": [_patron(check, member) for member in check.checked],
         **group_document(group),
     }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
+from datetime import date, datetime
 from decimal import Decimal
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from evergreen_groups.render.text import LONE_SURROGATE
 from evergreen_groups.values import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
@@ -20,14 +22,28 @@ if TYPE_CHECKING:
     from evergreen_groups.values import Total
 
 
+def fields(of: object, *names: str) -> dict[str, Any]:
+    """Return attributes of a record as keys of a JSON object."""
+    return {name: _plain(getattr(of, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return plain_amount(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, date):
+        return value.isoformat(timespec="seconds") if isinstance(value, datetime) else value.isoformat()
+    return list(value) if isinstance(value, tuple) else value
+
+
 def group_document(group: Group) -> dict[str, Any]:
     """Return a group's number, fines and hidden members; amounts are strings with two decimal places."""
     return {
         "group": group.number,
         "group_fines": plain_amount_or_none(group.combined_fines),
         "group_fines_are": "for information only",
-        "hidden_member_count": group.hidden_member_count,
-        "hidden_fines": plain_amount_or_none(group.hidden_fines),
+        **fields(group, "hidden_member_count", "hidden_fines"),
     }
 
 
@@ -49,7 +65,7 @@ def standing_totals_document(totals: StandingTotals) -> dict[str, Any]:
 
 def item_totals_document(name: str, counts: CirculationCounts) -> dict[str, Any]:
     """Return the checked-out items of all members under ``name``, null unless exact, and lower bounds."""
-    written = {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
+    written = fields(counts, "out", "overdue", "lost")
     return {name: written if counts.complete else None, f"{name}_at_least": written}
 
 
@@ -99,9 +115,6 @@ def forecast_document(forecast: RecalculationForecast | None) -> dict[str, Any]:
     }
 
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 def _plain_text(value: object) -> str:
     """Return a Message as a plain string: msgspec takes no subclass of str."""
     if isinstance(value, str):
@@ -117,7 +130,7 @@ def text(value: dict[str, Any]) -> str:
     try:
         return msgspec.json.format(_encoder.encode(value), indent=2).decode()
     except UnicodeEncodeError:  # a lone surrogate, which UTF-8 can't encode
-        return _LONE_SURROGATE.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
+        return LONE_SURROGATE.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def line(value: dict[str, Any]) -> str:
@@ -126,4 +139,4 @@ def line(value: dict[str, Any]) -> str:
         return _encoder.encode(value).decode() + "\n"
     except UnicodeEncodeError:
         written = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-        return _LONE_SURROGATE.sub("\ufffd", written) + "\n"
+        return LONE_SURROGATE.sub("\ufffd", written) + "\n"

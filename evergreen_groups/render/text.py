@@ -6,11 +6,13 @@ Without rich, which :mod:`~evergreen_groups.render.columns` needs: nearly every 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING
 from unicodedata import bidirectional
 
 from evergreen_groups.language import current_language, describe_advice, describe_problem, gettext
 from evergreen_groups.message import Message
+from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from evergreen_groups.errors import EvergreenGroupsError
@@ -20,15 +22,25 @@ if TYPE_CHECKING:
 _INVISIBLE = "\\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
 _FORMULA = re.compile(f"'*(?:[\t\r\n]|[{_INVISIBLE}]*[=+\\-@\uff1d\uff0b\uff0d\uff20])")
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+BYTE_ORDER_MARK = "\ufeff"
 
 
 def escape_formula(text: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would take for a formula."""
     if text.isascii() and text[:1].isalnum():  # true of nearly all cells, and fast
         return text
-    text = _LONE_SURROGATE.sub("\ufffd", text)
+    text = LONE_SURROGATE.sub("\ufffd", text)
     return f"'{text}" if _FORMULA.match(text) else text
+
+
+def csv_cell(value: object) -> object:
+    """Return a value for a cell of a CSV file: ``true`` or ``false``, amounts as they are, and no formulas."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return plain_amount(value)
+    return escape_formula(value) if isinstance(value, str) else value
 
 
 # Invisible characters that reorder the text around them: embeddings, overrides, isolates and direction marks.

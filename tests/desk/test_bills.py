@@ -173,22 +173,26 @@ def test_what_a_sheet_says(sandbox: Sandbox, client: Client) -> None:
     bill(sandbox, MINH, "2.00")
     settings = StatementSettings(text="One.\n\n Two. ", library="Our Library")
     sheet = pages.statement_page(statement(client, HUONG, settings), settings)
-    assert (sheet.library, sheet.name, sheet.paragraphs) == ("Our Library", "Nguyễn, Thị Hương", ("One.", "Two."))
-    minh = sheet.members[-1]
-    assert [(line.text, line.amount) for line in minh.owed_for] == [
+    assert (sheet["library"], sheet["name"], sheet["paragraphs"]) == (
+        "Our Library",
+        "Nguyễn, Thị Hương",
+        ("One.", "Two."),
+    )
+    minh = sheet["members"][-1]
+    assert [(line.text, line.amount) for line in minh["owed_for"]] == [
         ("overdue materials", Decimal("3.10")),
         ("lost materials", Decimal("15.00")),
         ("Photocopies", Decimal("3.00")),
     ]
-    assert sum(line.amount for line in minh.owed_for) == minh.owed
-    assert [line.sentence for line in minh.due] == [
+    assert sum(line.amount for line in minh["owed_for"]) == minh["owed"]
+    assert [text for _title, text in minh["due"]] == [
         "1 item, due on 1 May 2026, is considered lost.",
         "1 item was due on 20 September 2026. Please bring it back.",
         "2 items are due on 1 February 2039.",
     ]
-    assert sum(line.amount for line in sheet.kinds) == sheet.owed
-    assert sheet.next_due == date(2039, 1, 15)
-    assert sheet.at <= datetime.now(UTC)
+    assert sum(line.amount for line in sheet["kinds"]) == sheet["owed"]
+    assert sheet["next_due"] == date(2039, 1, 15)
+    assert sheet["at"] <= datetime.now(UTC)
 
 
 def test_a_title_is_said_with_what_is_to_be_done_about_it(sandbox: Sandbox, client: Client) -> None:
@@ -202,21 +206,21 @@ def test_a_title_is_said_with_what_is_to_be_done_about_it(sandbox: Sandbox, clie
     late = {item.copy: "Momo" for item in minh.items.out if item.copy not in titles}
     found = replace(found, members=(*others, replace(minh, titles={**titles, **late})))
     sheet = pages.statement_page(found, StatementSettings())
-    assert [f"{line.title}: {line.sentence}" for line in sheet.members[-1].due] == [
+    assert [f"{title}: {text}" for title, text in sheet["members"][-1]["due"]] == [
         "Momo: 1 item was due on 20 September 2026. Please bring it back.",
         "Matilda: 1 item, due on 1 February 2038, is considered lost.",
         "Heidi: 1 item was reported as returned, but not found.",
         "The Hobbit: 2 items are due on 1 February 2039.",
     ]
-    assert sheet.next_due == date(2039, 1, 15), "neither lost nor returned"
+    assert sheet["next_due"] == date(2039, 1, 15), "neither lost nor returned"
 
 
 def test_what_the_library_leaves_out(client: Client) -> None:
     settings = StatementSettings(bills=False, items=False)
     sheet = pages.statement_page(statement(client, HUONG, settings), settings)
-    assert [(member.owed_for, member.due) for member in sheet.members] == [((), ())] * 3
-    assert (sheet.kinds, sheet.next_due) == ((), None)
-    assert sheet.owed == Decimal("16.35")
+    assert [(member["owed_for"], member["due"]) for member in sheet["members"]] == [((), [])] * 3
+    assert (sheet["kinds"], sheet["next_due"]) == ((), None)
+    assert sheet["owed"] == Decimal("16.35")
 
 
 def test_what_is_not_known_is_said_and_counted(sandbox: Sandbox, client: Client) -> None:
@@ -224,5 +228,5 @@ def test_what_is_not_known_is_said_and_counted(sandbox: Sandbox, client: Client)
     take_away(sandbox, "VIEW_CIRCULATIONS", user=2)
     settings = StatementSettings()
     sheet = pages.statement_page(statement(client, HUONG, settings), settings)
-    assert [(line.text, line.amount) for line in sheet.kinds] == [("other charges", Decimal("16.35"))]
-    assert [member.all_items for member in sheet.members] == [False] * 3
+    assert [(line.text, line.amount) for line in sheet["kinds"]] == [("other charges", Decimal("16.35"))]
+    assert [member["all_items"] for member in sheet["members"]] == [False] * 3

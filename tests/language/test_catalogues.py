@@ -30,29 +30,6 @@ def test_every_language_is_whole() -> None:
     assert [line for name, catalog in catalogues().items() for line in problems(name, catalog, english)] == []
 
 
-def test_texts_are_collected_from_wherever_they_stand() -> None:
-    endings = {Path(text.place).suffix for text in collected()}
-    assert {".py", ".html", ".txt", ".js"} <= endings
-    assert {"fr-CA", "es", "cs"} <= set(languages())
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "check the number, and that the account has VIEW_USER at the home library",
-        "check the workstation's name: Evergreen doesn't know it",
-        "it holds no certificate",
-        "a symbolic link",
-        "process {pid} on {host}, since {since}",
-        "Too many attempts. Try again in a moment.",
-        "No such option {name}.",
-        "{label}: {value}",
-    ],
-)
-def test_reasons_and_advice_that_are_given_on_are_collected(text: str) -> None:
-    assert text in {one.text for one in collected()}
-
-
 def test_no_text_of_a_script_is_overlooked() -> None:
     """The extractor stumbles over a slash in a regular expression's set and then finds nothing in the file."""
     for path in sorted(PACKAGE.rglob("*.js")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -28,6 +28,15 @@ def staff(sandbox: Sandbox, tmp_path: Path) -> Iterator[Gateway]:
             history = History(state.database, sandbox.url)
             history.record(build_report(gateway, Criteria()))
         yield gateway
+
+
+Cleared = Callable[[], dict[int, GroupChange]]
+
+
+@pytest.fixture
+def looked_up(sandbox: Sandbox, staff: Gateway, tmp_path: Path) -> Cleared:
+    """Return a function that looks up the groups which the report no longer lists, by number."""
+    return lambda: cleared(look_up_cleared(staff, tonight(staff, sandbox, tmp_path)))
 
 
 def tonight(gateway: Gateway, sandbox: Sandbox, directory: Path) -> Report:
@@ -59,10 +68,9 @@ def members(sandbox: Sandbox, group: int) -> list[int]:
     return [row["id"] for row in sandbox._store.rows("au", {"usrgroup": group, "deleted": "f"})]
 
 
-def test_what_is_left_to_pay(sandbox: Sandbox, staff: Gateway, tmp_path: Path) -> None:
+def test_what_is_left_to_pay(sandbox: Sandbox, looked_up: Cleared) -> None:
     pay(sandbox, members(sandbox, 1002)[0])
-    report = look_up_cleared(staff, tonight(staff, sandbox, tmp_path))
-    [(group, change)] = cleared(report).items()
+    [(group, change)] = looked_up().items()
     assert (group, change.before) == (1002, Decimal("25.00"))
     assert change.present is not None
     assert change.present.group == 1002
@@ -71,33 +79,29 @@ def test_what_is_left_to_pay(sandbox: Sandbox, staff: Gateway, tmp_path: Path) -
     assert change.present.lead_name
 
 
-def test_a_group_with_another_number_by_now_is_found(sandbox: Sandbox, staff: Gateway, tmp_path: Path) -> None:
+def test_a_group_with_another_number_by_now_is_found(sandbox: Sandbox, looked_up: Cleared) -> None:
     patrons = members(sandbox, 1002)
     for patron in patrons:
         pay(sandbox, patron)
     move(sandbox, patrons, 4711)
-    change = cleared(look_up_cleared(staff, tonight(staff, sandbox, tmp_path)))[1002]
+    change = looked_up()[1002]
     assert change.present is not None
     assert (change.present.group, change.present.combined_fines) == (4711, Decimal("0.00"))
 
 
-def test_a_group_that_was_cut_in_half_is_the_half_with_its_number(
-    sandbox: Sandbox, staff: Gateway, tmp_path: Path
-) -> None:
+def test_a_group_that_was_cut_in_half_is_the_half_with_its_number(sandbox: Sandbox, looked_up: Cleared) -> None:
     stays, *leave = members(sandbox, 1007)
     move(sandbox, leave, 4711)
-    change = cleared(look_up_cleared(staff, tonight(staff, sandbox, tmp_path)))[1007]
+    change = looked_up()[1007]
     assert change.present is not None
     assert (len(leave), change.present.group, change.present.member_count) == (1, 1007, len([stays]))
 
 
-def test_no_other_family_is_shown_for_a_group_whose_members_have_parted(
-    sandbox: Sandbox, staff: Gateway, tmp_path: Path
-) -> None:
+def test_no_other_family_is_shown_for_a_group_whose_members_have_parted(sandbox: Sandbox, looked_up: Cleared) -> None:
     for number, patron in enumerate(members(sandbox, 1002)):
         move(sandbox, [patron], 5000 + number)
     move(sandbox, [1001], 1002)  # the number now belongs to another family
-    assert cleared(look_up_cleared(staff, tonight(staff, sandbox, tmp_path)))[1002].present is None
+    assert looked_up()[1002].present is None
 
 
 def test_nothing_is_said_of_groups_that_the_account_no_longer_sees(

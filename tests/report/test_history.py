@@ -26,13 +26,18 @@ URL = "https://ils.example.org/osrf-gateway-v1"
 TONIGHT = datetime(2026, 8, 14, 3, 15, 7, 250_000, tzinfo=UTC)
 
 
-def report(*fines: str, night: int = 0, criteria: Criteria | None = None) -> Report:
-    """Return a report of groups 1, 2, … with these fines, this many nights after the first."""
-    groups = [
-        Group(number, (member(number * 10, f"Secret{number}, Name", amount), member(number * 10 + 1, "N", "0.00")))
-        for number, amount in enumerate(fines, 1)
-    ]
-    found = report_of(groups, criteria=criteria)
+def group(number: int, owed: str, members: Iterable[int] = (), hidden: int = 0) -> Group:
+    ids = list(members) or [number * 10, number * 10 + 1]
+    found = [member(id, f"Secret{id}, Name", owed if place == 0 else "0.00") for place, id in enumerate(ids)]
+    return Group(number, tuple(found), hidden, None if hidden else ZERO)
+
+
+def report(*groups: str | Group, night: int = 0, criteria: Criteria | None = None) -> Report:
+    """Return a report this many nights after the first. Of groups 1, 2, …, their fines are enough."""
+    found = report_of(
+        [one if isinstance(one, Group) else group(number, one) for number, one in enumerate(groups, 1)],
+        criteria=criteria,
+    )
     return replace(found, generated_at=TONIGHT + timedelta(days=night), org_units=ORG_UNITS)
 
 
@@ -238,24 +243,13 @@ def test_a_full_disk_leaves_the_last_run_as_it_was(state: State) -> None:
     assert (rows(state, "runs"), rows(state, "run_groups")) == (1, 1)
 
 
-FIRST = datetime(2026, 8, 1, 3, 15, tzinfo=UTC)
-
-
-def group(number: int, owed: str, members: Iterable[int] = (), hidden: int = 0) -> Group:
-    ids = list(members) or [number * 10, number * 10 + 1]
-    found = [member(id, f"Secret{id}, Name", owed if place == 0 else "0.00") for place, id in enumerate(ids)]
-    return Group(number, tuple(found), hidden, None if hidden else ZERO)
-
-
 def run(state: State, night: int, *groups: Group, criteria: Criteria | None = None) -> None:
-    report: Report = replace(report_of(groups, criteria=criteria), org_units=ORG_UNITS)
-    with state.report_lease() as lease:
-        History(lease, URL).record(replace(report, generated_at=FIRST + timedelta(days=night)))
+    record(state, report(*groups, night=night, criteria=criteria))
 
 
 def nights(state: State, number: int, *members: int, url: str = URL) -> list[tuple[int, str | None]]:
     found = GroupNights(state.database, url).of_group(number, members or (number * 10, number * 10 + 1))
-    return [((night.at - FIRST).days, night.combined_fines and str(night.combined_fines)) for night in found]
+    return [((night.at - TONIGHT).days, night.combined_fines and str(night.combined_fines)) for night in found]
 
 
 def test_nothing_recorded_and_no_file_made(state: State) -> None:

@@ -13,7 +13,7 @@ from evergreen_groups.language import day, enumeration, gettext, ngettext, pgett
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
 from evergreen_groups.render.columns import Cell, Columns, TextColumn
-from evergreen_groups.render.json_documents import limit_document, patron_document, penalty_document, text
+from evergreen_groups.render.json_documents import fields, limit_document, patron_document, penalty_document, text
 from evergreen_groups.render.wording import CONFIDENTIAL, NOT_DECIDED, describe_other_block, describe_penalty
 from evergreen_groups.values import ZERO, plain_amount, plain_amount_or_none
 
@@ -186,17 +186,14 @@ def write_block_explanation_json(explanation: BlockExplanation, stream: TextIO) 
     looked_at, bills = explanation.looked_at, explanation.bills
     document = {
         "schema": SCHEMA,
-        "generated_at": explanation.generated_at.isoformat(timespec="seconds"),
-        "gateway": explanation.gateway,
-        "complete": explanation.complete,
+        **fields(explanation, "generated_at", "gateway", "complete"),
         "patron": {
             **patron_document(member.patron),
             "profile": explanation.profile,
             "own_fines": plain_amount(member.own_fines),
         },
         "penalty": {
-            "name": explanation.penalty.name,
-            "blocks": list(explanation.penalty.blocks),
+            **fields(explanation.penalty, "name", "blocks"),
             "custom": explanation.penalty_is_custom,
         },
         "looked_at": None
@@ -209,25 +206,22 @@ def write_block_explanation_json(explanation: BlockExplanation, stream: TextIO) 
         if threshold is None
         else {
             "org_unit": threshold.org_unit.shortname,
-            "profile": threshold.profile,
-            "amount": plain_amount_or_none(threshold.amount),
+            **fields(threshold, "profile", "amount"),
             "counts_bills_of": [unit.shortname for unit in explanation.scope],
         },
         "bills": None
         if bills is None
         else [
             {
-                "since": one.bill.since.isoformat(timespec="seconds"),
+                **fields(one.bill, "since"),
                 "kind": one.bill.kind.text,
                 "library": one.library.shortname if one.library is not None else None,
-                "balance": plain_amount(one.bill.balance),
+                **fields(one.bill, "balance"),
                 "counts": one.counts,
             }
             for one in bills
         ],
-        "counted": plain_amount_or_none(explanation.counted),
-        "reaches_threshold": explanation.reaches_threshold,
-        "would_block": explanation.would_block,
+        **fields(explanation, "counted", "reaches_threshold", "would_block"),
         "penalties": [
             {
                 **penalty_document(penalty),

@@ -11,16 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.render.audit.wording import (
-    Advice,
-    advice_for,
-    applied_limit,
-    describe_evidence,
-    describe_reason,
-    describe_split,
-    explanation,
-    group_link,
-)
+from evergreen_groups.render.audit import wording
 from evergreen_groups.render.json_documents import limit_document
 from evergreen_groups.render.report import Column, member_document
 from evergreen_groups.render.wording import describe_limit, describe_penalty, penalty_cell
@@ -64,7 +55,7 @@ class GroupFindingRow(NamedTuple):
     @property
     def page(self) -> str | None:
         """The address of the group's page."""
-        return None if self.client is None else group_link(self.finding, self.client)
+        return None if self.client is None else wording.group_link(self.finding, self.client)
 
 
 class Why(NamedTuple):
@@ -76,32 +67,32 @@ class Why(NamedTuple):
 
 def _why_patron(row: PatronFindingRow) -> Why:
     finding = row.finding
-    limit = [gettext(applied_limit(finding.member))] if finding.limits_differ else []
+    limit = [gettext(wording.applied_limit(finding.member))] if finding.limits_differ else []
     remarks = (*limit, *map(describe_penalty, finding.blocks))
-    return Why(((gettext(describe_reason(finding.reason)), ""),), tuple((remark, "") for remark in remarks))
+    return Why(((gettext(wording.describe_reason(finding.reason)), ""),), tuple((remark, "") for remark in remarks))
 
 
 def _why_group(row: GroupFindingRow) -> Why:
     evidence = row.finding.confidence.evidence if row.finding.confidence else ()
-    weights = {gettext(describe_evidence(piece)): f"{piece.weight:+}" for piece in evidence}
+    weights = {gettext(wording.describe_evidence(piece)): f"{piece.weight:+}" for piece in evidence}
     # Some evidence is a reason as well, and needs to be said once.
-    texts = (gettext(describe_reason(reason)) for reason in row.finding.reasons)
+    texts = (gettext(wording.describe_reason(reason)) for reason in row.finding.reasons)
     reasons = tuple((text, weights.pop(text, "")) for text in texts)
     return Why(reasons, tuple(weights.items()))
 
 
-def _group_advice(row: GroupFindingRow) -> Iterator[Advice]:
+def _group_advice(row: GroupFindingRow) -> Iterator[wording.Advice]:
     finding, members = row.finding, row.finding.group.members
     found = []
     for reason in finding.reasons:
         # The barcode of the member named in the reason, None if there is no such member or card.
         barcode = next((member.barcode for member in members if member.name == reason.values.get("name")), None)
-        found.append(advice_for(finding.kind, reason, barcode))
+        found.append(wording.advice_for(finding.kind, reason, barcode))
     yield from dict.fromkeys(found)
     if finding.split:
-        yield Advice(describe_split(finding))
+        yield wording.Advice(wording.describe_split(finding))
     if finding.confidence:
-        yield Advice(
+        yield wording.Advice(
             gettext("If the group is right, an administrator can stop listing it:"),
             _KEEP.format(group=finding.group.number),
         )
@@ -127,7 +118,7 @@ def _confidence(row: GroupFindingRow) -> str | None:
 
 def _evidence(row: GroupFindingRow) -> list[str]:
     evidence = row.finding.confidence.evidence if row.finding.confidence else ()
-    return [f"{describe_evidence(piece)} ({piece.weight:+})" for piece in evidence]
+    return [f"{wording.describe_evidence(piece)} ({piece.weight:+})" for piece in evidence]
 
 
 def _confidence_json(row: GroupFindingRow) -> dict[str, Any] | None:
@@ -170,7 +161,7 @@ PATRON: tuple[Column[PatronFindingRow], ...] = (
     Column("group", lambda row: row.member.patron.group, Message("Group"), "id", page="group"),
     *_MEMBER,
     Column("member", lambda row: member_document(row.member), for_csv=False),
-    Column("reason", lambda row: explanation(row.finding)),
+    Column("reason", lambda row: wording.explanation(row.finding)),
     Column("reason_code", lambda row: row.finding.reason.code, for_csv=False),
     Column("", lambda row: row.member.own_fines, Message("Own fines"), "money", page="own_fines"),
     Column("group_fines", lambda row: row.finding.group_fines, Message("Group Fines"), "money", page="group_fines"),
@@ -178,14 +169,14 @@ PATRON: tuple[Column[PatronFindingRow], ...] = (
     Column("", _why_patron, Message("Why"), page="why"),
     Column(
         "",
-        lambda row: [advice_for(row.finding.kind, row.finding.reason, row.member.barcode)],
+        lambda row: [wording.advice_for(row.finding.kind, row.finding.reason, row.member.barcode)],
         Message("What to do"),
         page="to_do",
     ),
 )
 THRESHOLD: tuple[Column[ThresholdFinding], ...] = (
     Column("kind", lambda finding: finding.kind.value),
-    Column("reason", lambda finding: describe_reason(finding.reason)),
+    Column("reason", lambda finding: wording.describe_reason(finding.reason)),
     Column("reason_code", lambda finding: finding.reason.code, for_csv=False),
     Column("threshold", lambda finding: finding.threshold, Message("Threshold"), "money", page="threshold"),
     Column("profile", lambda finding: finding.profile, for_csv=False),
@@ -194,8 +185,15 @@ THRESHOLD: tuple[Column[ThresholdFinding], ...] = (
     Column("limit", lambda finding: limit_document(finding.limit), for_csv=False),
     Column("", lambda finding: describe_limit(finding.limit), Message("Limit"), page="limit"),
     Column("patron_count", lambda finding: finding.patron_count, Message("Patrons"), "number", page="patrons"),
-    Column("", lambda finding: Why(((gettext(describe_reason(finding.reason)), ""),)), Message("Why"), page="why"),
-    Column("", lambda finding: [advice_for(finding.kind, finding.reason, None)], Message("What to do"), page="to_do"),
+    Column(
+        "", lambda finding: Why(((gettext(wording.describe_reason(finding.reason)), ""),)), Message("Why"), page="why"
+    ),
+    Column(
+        "",
+        lambda finding: [wording.advice_for(finding.kind, finding.reason, None)],
+        Message("What to do"),
+        page="to_do",
+    ),
 )
 GROUP: tuple[Column[GroupFindingRow], ...] = (
     _KIND,
@@ -221,8 +219,8 @@ GROUP: tuple[Column[GroupFindingRow], ...] = (
         page="group_fines",
         for_json=False,
     ),
-    Column("reason", lambda row: "; ".join(map(describe_reason, row.finding.reasons)), for_json=False),
-    Column("reasons", lambda row: list(map(describe_reason, row.finding.reasons)), for_csv=False),
+    Column("reason", lambda row: "; ".join(map(wording.describe_reason, row.finding.reasons)), for_json=False),
+    Column("reasons", lambda row: list(map(wording.describe_reason, row.finding.reasons)), for_csv=False),
     Column("reason_codes", lambda row: [reason.code for reason in row.finding.reasons], for_csv=False),
     Column("confidence", _confidence, json=_confidence_json),
     Column("", lambda row: row.finding.confidence, Message("Confidence"), "number", page="confidence"),

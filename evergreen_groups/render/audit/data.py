@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,10 +15,9 @@ from evergreen_groups.audit import Audit, FindingKind
 from evergreen_groups.render.audit import columns
 from evergreen_groups.render.audit.columns import GroupFindingRow, PatronFindingRow
 from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO
-from evergreen_groups.render.json_documents import limit_document, line, text
+from evergreen_groups.render.json_documents import fields, limit_document, line, text
 from evergreen_groups.render.report import document_of, json_keys
-from evergreen_groups.render.text import escape_formula
-from evergreen_groups.values import plain_amount
+from evergreen_groups.render.text import csv_cell
 
 if TYPE_CHECKING:
     from evergreen_groups.render import StaffClient
@@ -60,15 +58,13 @@ def write_lines(audit: Audit, stream: TextIO, *, client: StaffClient | None = No
 def _head(audit: Audit) -> dict[str, Any]:
     """Return the criteria, the notes and the number of findings of each kind."""
     return {
-        "generated_at": audit.generated_at.isoformat(timespec="seconds"),
-        "gateway": audit.gateway,
+        **fields(audit, "generated_at", "gateway"),
         "criteria": {
             "orgs": list(audit.criteria.orgs),
             "limit": None if audit.criteria.limit is None else limit_document(audit.criteria.limit),
             "top": audit.criteria.top,
         },
-        "complete": audit.complete,
-        "notes": list(audit.notes),
+        **fields(audit, "complete", "notes"),
         "kinds": [
             {"kind": kind.value, "title": HEADINGS[kind], "to_do": WHAT_TO_DO[kind], "count": audit.count(kind)}
             for kind in FindingKind
@@ -113,10 +109,4 @@ def _for_csv(some: Iterable[Column[Any]]) -> list[Column[Any]]:
 
 
 def _cells(some: Iterable[Column[Any]], row: Any) -> dict[str, object]:
-    return {column.name: _cell(column.value(row)) for column in some}
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, Decimal):
-        return plain_amount(value)
-    return escape_formula(value) if isinstance(value, str) else value
+    return {column.name: csv_cell(column.value(row)) for column in some}

@@ -5,25 +5,11 @@ Without JavaScript the page still shows everything; only sorting, searching and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.language import gettext
-from evergreen_groups.render.audit import columns
+from evergreen_groups.render.audit import columns, wording
 from evergreen_groups.render.audit.columns import GroupFindingRow, PatronFindingRow
-from evergreen_groups.render.audit.wording import (
-    HEADINGS,
-    LEVELS,
-    MEANINGS,
-    NOTHING_FOUND,
-    TITLE,
-    WHAT_TO_DO,
-    describe_groups_to_keep,
-    describe_scope,
-    describe_unlisted,
-    kinds_found,
-)
 from evergreen_groups.render.pages import write_template
 
 if TYPE_CHECKING:
@@ -34,25 +20,12 @@ if TYPE_CHECKING:
 _FIX = "evergreen-groups audit --fix"
 
 
-@dataclass(frozen=True)
-class Section:
-    """The findings of one kind that are listed, out of ``count`` in all. ``more`` says where to find the others.
+def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> dict[str, Any]:
+    """Return what the template shows of a kind: the findings that are listed, and how many there are in all.
 
-    ``command`` resolves many of the findings at once, and is empty if no command does. ``columns`` are
-    name, value, heading, kind, and whether that is a number; columns without values are left out.
+    Each column is a tuple of name, function for the value, heading, kind, and whether that is a number. Columns without
+    values are left out.
     """
-
-    kind: FindingKind
-    heading: str
-    meaning: str
-    command: str
-    columns: list[tuple[str, Callable[[Any], Any], str, str, bool]]
-    rows: list[Any]
-    count: int
-    more: str
-
-
-def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Section:
     rows: list[Any]
     every: tuple[Column[Any], ...]
     if kind.about_thresholds:
@@ -61,37 +34,37 @@ def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Sec
         every, rows = columns.GROUP, [GroupFindingRow(finding, client) for finding in audit.groups_of_kind(kind)]
     else:
         every, rows = columns.PATRON, [PatronFindingRow(finding, client) for finding in audit.of_kind(kind)]
-    return Section(
-        kind=kind,
-        heading=gettext(HEADINGS[kind]),
-        meaning=gettext(MEANINGS.get(kind, WHAT_TO_DO[kind])),
-        command=_FIX if kind.recalculable else "",
-        columns=[
+    return {
+        "kind": kind,
+        "heading": gettext(wording.HEADINGS[kind]),
+        "meaning": gettext(wording.MEANINGS.get(kind, wording.WHAT_TO_DO[kind])),
+        "command": _FIX if kind.recalculable else "",
+        "columns": [
             # For each cell, Jinja takes far longer to look up attributes than local names.
             (column.page, column.value, gettext(column.heading or ""), column.kind, column.is_number)
             for column in every
             if column.page and (column.page == "threshold" or any(column.value(row) is not None for row in rows))
         ],
-        rows=rows,
-        count=audit.count(kind),
-        more=describe_unlisted(audit, kind),
-    )
+        "rows": rows,
+        "count": audit.count(kind),
+        "more": wording.describe_unlisted(audit, kind),
+    }
 
 
 def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
     """Write the page. With a staff ``client``, names link to patrons and groups to their pages."""
-    sections = [_section(audit, kind, client) for kind in kinds_found(audit)]
+    kinds = wording.kinds_found(audit)
     write_template(
         "audit.html",
         stream,
-        title=gettext(TITLE),
+        title=gettext(wording.TITLE),
         audit=audit,
-        sections=sections,
-        filters=[(section.kind.value, section.heading) for section in sections] if len(sections) > 1 else (),
-        with_members=any(section.kind.about_groups for section in sections),
-        levels=LEVELS,
-        audit_nothing_found=NOTHING_FOUND,
-        describe_scope=describe_scope,
-        groups_to_keep=describe_groups_to_keep(audit),
+        sections=[_section(audit, kind, client) for kind in kinds],
+        filters=[(kind.value, gettext(wording.HEADINGS[kind])) for kind in kinds] if len(kinds) > 1 else (),
+        with_members=any(kind.about_groups for kind in kinds),
+        levels=wording.LEVELS,
+        audit_nothing_found=wording.NOTHING_FOUND,
+        describe_scope=wording.describe_scope,
+        groups_to_keep=wording.describe_groups_to_keep(audit),
         client=client,
     )

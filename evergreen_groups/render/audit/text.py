@@ -11,22 +11,7 @@ from evergreen_groups.formats import output_format
 from evergreen_groups.language import gettext, ngettext, number, time_with_zone
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
-from evergreen_groups.render.audit.wording import (
-    HEADINGS,
-    NOTHING_FOUND,
-    TITLE,
-    WHAT_TO_DO,
-    describe_confidence,
-    describe_group_finding,
-    describe_groups_to_keep,
-    describe_patron_finding,
-    describe_scope,
-    describe_split,
-    describe_threshold_finding,
-    describe_unlisted,
-    group_link,
-    kinds_found,
-)
+from evergreen_groups.render.audit import wording
 from evergreen_groups.render.plans import describe_reason
 from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import CONFIDENTIAL
@@ -43,28 +28,28 @@ def write_listing(audit: Audit, stream: TextIO, *, client: StaffClient | None = 
 
 def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
     moment = time_with_zone(audit.generated_at)
-    yield f"{gettext(TITLE)}, {moment}, {printable(audit.gateway)}"
-    yield describe_scope(audit.criteria)
+    yield f"{gettext(wording.TITLE)}, {moment}, {printable(audit.gateway)}"
+    yield wording.describe_scope(audit.criteria)
     yield from (
         gettext("{label}: {value}", label=gettext("Note"), value=printable(gettext(note))) for note in audit.notes
     )
-    if to_keep := describe_groups_to_keep(audit):
+    if to_keep := wording.describe_groups_to_keep(audit):
         yield to_keep
-    kinds = kinds_found(audit)
+    kinds = wording.kinds_found(audit)
     if not kinds:
-        yield gettext(NOTHING_FOUND)
+        yield gettext(wording.NOTHING_FOUND)
         return
     for kind in kinds:
         yield ""
-        yield f"{gettext(HEADINGS[kind])} ({number(audit.count(kind))})"
-        yield f"  {gettext(WHAT_TO_DO[kind])}"
-        yield from (f"  {describe_threshold_finding(finding)}" for finding in audit.thresholds_of_kind(kind))
+        yield f"{gettext(wording.HEADINGS[kind])} ({number(audit.count(kind))})"
+        yield f"  {gettext(wording.WHAT_TO_DO[kind])}"
+        yield from (f"  {wording.describe_threshold_finding(finding)}" for finding in audit.thresholds_of_kind(kind))
         for group in audit.groups_of_kind(kind):
             yield from _group(group, client)
         for person in audit.of_kind(kind):
             yield f"  {person_heading(person)}"
-            yield f"    {describe_patron_finding(person)}"
-        if more := describe_unlisted(audit, kind):
+            yield f"    {wording.describe_patron_finding(person)}"
+        if more := wording.describe_unlisted(audit, kind):
             yield f"  {more}"
     yield ""
     yield gettext(CONFIDENTIAL)
@@ -84,19 +69,19 @@ def person_heading(finding: PatronFinding) -> str:
 
 def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
     group = finding.group
-    found = describe_group_finding(finding)
+    found = wording.describe_group_finding(finding)
     label = capitalized(gettext("group {group}", group=group.number))
     yield f"  {gettext('{label}: {value}', label=label, value=found)}"
     if finding.confidence is not None:
-        yield f"    {printable(describe_confidence(finding.confidence))}"
+        yield f"    {printable(wording.describe_confidence(finding.confidence))}"
     members = [f"{printable(member.name)}, {printable(member.library)}" for member in group.members]
     if group.hidden_member_count:
         members.append(ngettext("{count} hidden member", "{count} hidden members", group.hidden_member_count))
     yield f"    {'; '.join(members)}"
-    if split := describe_split(finding):
+    if split := wording.describe_split(finding):
         yield f"    {printable(split)}"
     if client is not None:
-        yield f"    {group_link(finding, client)}"
+        yield f"    {wording.group_link(finding, client)}"
 
 
 def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) -> None:
@@ -106,15 +91,15 @@ def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) 
 
 def _plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
     if not findings:
-        yield gettext(NOTHING_FOUND)
+        yield gettext(wording.NOTHING_FOUND)
         return
     yield ngettext(
         "Recalculate the penalties of {count} patron:", "Recalculate the penalties of {count} patrons:", len(findings)
     )
     for finding in findings:
         yield f"  {person_heading(finding)}"
-        described = describe_patron_finding(finding)
-        yield "    " + gettext("{label}: {value}", label=HEADINGS[finding.kind], value=described)
+        described = wording.describe_patron_finding(finding)
+        yield "    " + gettext("{label}: {value}", label=wording.HEADINGS[finding.kind], value=described)
 
 
 def write_recalculations(findings: Sequence[PatronFinding], outcome: PlanOutcome[StoredStep], stream: TextIO) -> None:

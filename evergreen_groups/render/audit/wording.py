@@ -39,18 +39,6 @@ HEADINGS = {
     FindingKind.BORROWED_ADDRESS: Message("Members who use the address of a patron outside the group"),
 }
 _RECALCULATE = Message("Have Evergreen recalculate their penalties: audit --fix.")
-_REMOVE_BLOCK = Message("Remove the block in the staff client.")
-_ASK = Message("Ask who set the block, and remove it in the staff client.")
-_REVIEW_BLOCK = Message("Check whether the block is still needed.")
-_CORRECT_GROUP = Message(
-    "Remove members who don't belong: evergreen-groups remove BARCODE. If the group is right as it is: "
-    "evergreen-groups audit --keep GROUP."
-)
-_CORRECT_RECORDS = Message(
-    "Correct the records, most often the lead. If the group is right as it is: evergreen-groups audit --keep GROUP."
-)
-_ASK_ADULTS = Message("Ask the adults whether they want to share a group, and remove those who don't.")
-_OWN_ADDRESS = Message("Give the borrower a separate address in the staff client.")
 _THRESHOLD = Message(
     "Recalculating changes nothing here. Change the threshold in Evergreen (Group Penalty Thresholds) or the limit in "
     "[policy]: evergreen-groups doctor shows what to set."
@@ -60,13 +48,20 @@ WHAT_TO_DO = {
     FindingKind.THRESHOLD_HIGHER: _THRESHOLD,
     FindingKind.NOT_OVER: _RECALCULATE,
     FindingKind.THRESHOLD_LOWER: _THRESHOLD,
-    FindingKind.LEFT_ALONE: _REMOVE_BLOCK,
-    FindingKind.FOR_FAMILY: _ASK,
-    FindingKind.BY_STAFF: _REVIEW_BLOCK,
-    FindingKind.ACCIDENTAL: _CORRECT_GROUP,
-    FindingKind.FOR_REVIEW: _CORRECT_RECORDS,
-    FindingKind.SEVERAL_ADULTS: _ASK_ADULTS,
-    FindingKind.BORROWED_ADDRESS: _OWN_ADDRESS,
+    FindingKind.LEFT_ALONE: Message("Remove the block in the staff client."),
+    FindingKind.FOR_FAMILY: Message("Ask who set the block, and remove it in the staff client."),
+    FindingKind.BY_STAFF: Message("Check whether the block is still needed."),
+    FindingKind.ACCIDENTAL: Message(
+        "Remove members who don't belong: evergreen-groups remove BARCODE. If the group is right as it is: "
+        "evergreen-groups audit --keep GROUP."
+    ),
+    FindingKind.FOR_REVIEW: Message(
+        "Correct the records, most often the lead. If the group is right as it is: evergreen-groups audit --keep GROUP."
+    ),
+    FindingKind.SEVERAL_ADULTS: Message(
+        "Ask the adults whether they want to share a group, and remove those who don't."
+    ),
+    FindingKind.BORROWED_ADDRESS: Message("Give the borrower a separate address in the staff client."),
 }
 _BLOCKED_WITHIN_LIMIT = Message("Evergreen blocks them for fines, but their own fines don't exceed the limit.")
 MEANINGS = {
@@ -288,9 +283,8 @@ class Advice:
     command: str = ""
 
 
-_REFRESH = Message("Open the patron and select Refresh Penalties.")
 _ADVICE = {
-    **dict.fromkeys(("over-limit", "limit-reached"), (_REFRESH, "")),
+    **dict.fromkeys(("over-limit", "limit-reached"), (Message("Open the patron and select Refresh Penalties."), "")),
     "not-over-limit": (
         Message(
             "Open the patron and select Refresh Penalties. If they stay blocked, an administrator can find out why."

@@ -1,6 +1,5 @@
 from .group import HEADER_CELLS as HEADER_CELLS
 from .group import DeskLinks as DeskLinks
-from .group import TrendView as TrendView
 from .group import client_from as client_from
 from .group import group_sums as group_sums
 from .group import may_sort_by as may_sort_by
@@ -8,8 +7,6 @@ from .group import member_rows as member_rows
 from .group import search_rows as search_rows
 from .group import trend_view as trend_view
 from .group import write_members as write_members
-from .outcome import OutcomeView as OutcomeView
-from .outcome import PastEntry as PastEntry
 from .outcome import describe_failure as describe_failure
 from .outcome import groups_of as groups_of
 from .outcome import outcome_view as outcome_view
@@ -18,6 +15,5 @@ from .plan import age_or_juvenile as age_or_juvenile
 from .plan import plan_page as plan_page
 from .standing import Remark as Remark
 from .statement import HOW_TO_PAY as HOW_TO_PAY
-from .statement import StatementPage as StatementPage
 from .statement import member_overview as member_overview
 from .statement import statement_page as statement_page

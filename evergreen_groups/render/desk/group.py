@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from itertools import groupby
@@ -19,8 +19,8 @@ from evergreen_groups.policy import Comparison
 from evergreen_groups.render import StaffClient
 from evergreen_groups.render.desk.standing import YOU, Remark, remarks_about
 from evergreen_groups.render.pages import ANGULARJS
-from evergreen_groups.render.text import escape_formula
-from evergreen_groups.values import ZERO, plain_amount
+from evergreen_groups.render.text import BYTE_ORDER_MARK, csv_cell
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
@@ -159,8 +159,6 @@ def _header_cells() -> Iterator[list[DeskColumn]]:
 HEADER_CELLS = tuple(_header_cells())
 """The columns of the page's table, those that share a cell together."""
 
-BYTE_ORDER_MARK = "\ufeff"
-
 
 def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
     """Write the list as CSV (RFC 4180): a header, and a row for each member in the order of ``rows``.
@@ -173,15 +171,7 @@ def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
     stream.write(BYTE_ORDER_MARK)
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow([column.name for column in columns])
-    writer.writerows([_csv_cell(column.value(row)) for column in columns] for row in rows)
-
-
-def _csv_cell(value: str | int | Decimal | date | None) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Decimal):
-        return plain_amount(value)
-    return escape_formula(value) if isinstance(value, str) else "" if value is None else str(value)
+    writer.writerows([csv_cell(column.value(row)) for column in columns] for row in rows)
 
 
 def may_sort_by(text: str) -> bool:
@@ -218,24 +208,18 @@ def _row(details: GroupDetails, member: Member, staff: Mapping[int, str]) -> Lis
     )
 
 
-@dataclass(frozen=True, slots=True)
-class GroupSums:
-    """A group's ``totals`` as pairs of label and text. ``items_hidden`` says that some items may not be visible."""
-
-    totals: tuple[tuple[str, str], ...]
-    items_hidden: bool
-
-
-def group_sums(details: GroupDetails) -> GroupSums:
-    """Describe the totals. A total that depends on something the account can't see is a lower bound or unknown."""
-    counts, standings = details.all_circulations, details.standing_totals
+def group_sums(details: GroupDetails) -> list[tuple[str, str]]:
+    """Return label and text of each total: a lower bound or unknown if it depends on what the account can't see."""
     labels = (
         _over_limit_label(details),
         pgettext("members", "Blocked"),
-        *(pgettext("a short label", "Items out"), pgettext("items", "Overdue"), pgettext("items", "Lost")),
+        pgettext("a short label", "Items out"),
+        pgettext("items", "Overdue"),
+        pgettext("items", "Lost"),
     )
-    totals = (standings.over_limit, standings.blocked, *counts.totals)
-    return GroupSums(tuple(zip(labels, map(describe_total, totals), strict=True)), items_hidden=not counts.complete)
+    standings = details.standing_totals
+    totals = (standings.over_limit, standings.blocked, *details.all_circulations.totals)
+    return [*zip(labels, map(describe_total, totals), strict=True)]
 
 
 def _over_limit_label(details: GroupDetails) -> str:
@@ -311,37 +295,26 @@ _FEWEST_NIGHTS = 2
 """A trend needs at least this many nights."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrendView:
-    """A group's ``nights``, the latest first, and their line chart.
+def trend_view(nights: Sequence[GroupNight]) -> dict[str, Any] | None:
+    """Return what the template shows of a group's nights, given the earliest first. None if too few can be compared.
 
-    Each of ``lines`` is a list of SVG points; a night without a known amount starts a new line. ``last`` is the point
-    of the latest night, None if its amount isn't known.
+    Each of the chart's ``lines`` is a list of SVG points; a night without a known amount starts a new line. ``last`` is
+    the point of the latest night, None if its amount isn't known.
     """
-
-    nights: tuple[GroupNight, ...]
-    first: GroupNight
-    latest: GroupNight
-    lines: tuple[str, ...]
-    last: tuple[float, float] | None
-    width: int = WIDTH
-    height: int = HEIGHT
-
-
-def trend_view(nights: Sequence[GroupNight]) -> TrendView | None:
-    """Return the view of a group's nights, given the earliest first. None if there are too few to compare."""
     listed = [night for night in nights if _fines(night) is not None]
     if len(listed) < _FEWEST_NIGHTS:
         return None
     points = _points(nights)
     lines = [list(filter(None, line)) for known, line in groupby(points, lambda point: point is not None) if known]
-    return TrendView(
-        nights=tuple(reversed(nights)),
-        first=listed[0],
-        latest=listed[-1],
-        lines=tuple(" ".join(f"{x:.1f},{y:.1f}" for x, y in line) for line in lines if len(line) > 1),
-        last=points[-1],
-    )
+    return {
+        "nights": nights[::-1],
+        "first": listed[0],
+        "latest": listed[-1],
+        "lines": [" ".join(f"{x:.1f},{y:.1f}" for x, y in line) for line in lines if len(line) > 1],
+        "last": points[-1],
+        "width": WIDTH,
+        "height": HEIGHT,
+    }
 
 
 def _points(nights: Sequence[GroupNight]) -> list[tuple[float, float] | None]:

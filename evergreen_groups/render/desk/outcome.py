@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes import GROUP, PENALTIES, Action, StepState
 from evergreen_groups.language import describe_advice, describe_problem, gettext, ngettext
@@ -22,14 +21,6 @@ _WAIT = Message("Don't repeat it: the result will be checked automatically.")
 _LATER = Message("Try again in a moment. If it keeps failing, tell your system administrator.")
 _CHECK_RECORD = Message("Check the patron's record. If it keeps failing, tell your system administrator.")
 _NOTHING_LEFT = Message("Nothing is left to do.")
-
-
-@dataclass(frozen=True, slots=True)
-class ClerkReason:
-    """Why a step wasn't done, phrased to follow *not changed:*, and what to do."""
-
-    text: str
-    advice: str
 
 
 _ADVICE = {
@@ -50,8 +41,8 @@ _ADVICE = {
 }
 
 
-def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) -> ClerkReason:
-    """Explain why a step wasn't done.
+def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) -> tuple[str, str]:
+    """Explain why a step wasn't done, phrased to follow *not changed:*, and say what to do.
 
     ``libraries`` has the short names of org units by id. If the change was ``approved``, the missing permission or the
     ended session is the supervisor's.
@@ -64,19 +55,15 @@ def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: b
             if approved:
                 lacks = Message("the supervisor's login lacks the permission {permission} at {library}")
             text = gettext(lacks, permission=refusal.permission, library=printable(library))
-        return ClerkReason(text, sentence(gettext("have someone with this permission approve it")))
+        return text, sentence(gettext("have someone with this permission approve it"))
     if reason.code == "session-ended" and approved:
         text = gettext("the supervisor's session ended before this change")
-        return ClerkReason(text, sentence(gettext("have it approved again")))
+        return text, sentence(gettext("have it approved again"))
     if reason.code == "ils-not-understood":  # the reason has details for the log
         text = gettext("Evergreen's answer was incomplete")
     else:
         text = gettext(reason.messages[0] if reason.messages else Message("Evergreen reported an error")).rstrip(".")
-    return ClerkReason(text, sentence(gettext(_ADVICE.get(reason.code, _REPEAT_REST))))
-
-
-def explain_open_step(step: JournalStep) -> ClerkReason:
-    return ClerkReason(sentence(describe_reason(step.reason) or gettext(STATES[step.state])), gettext(_WAIT))
+    return text, sentence(gettext(_ADVICE.get(reason.code, _REPEAT_REST)))
 
 
 _RECALCULATED = {
@@ -87,6 +74,7 @@ _RECALCULATED = {
 }
 
 
+# By how the box looks: ``note`` is for a change that is under way.
 _TITLES = {
     "done": Message("Done", context="a change"),
     "problem": Message("Not done", context="a change"),
@@ -117,40 +105,6 @@ class ApprovalRequest:
     change: None = None  # as in the form of a change
 
 
-@dataclass(frozen=True, slots=True)
-class OutcomeView:
-    """The box above the list. ``kind`` selects its look: done, problem, warning, or note while the change is under way.
-
-    ``undoes`` says that the change undid another, so that undoing it means redoing that one; it is false for a redo.
-    ``patrons`` (ids) and ``groups`` (numbers) tell the staff client's panel what to refresh. ``key`` identifies a
-    request to undo, so that its outcome can be asked for again.
-    """
-
-    entry: str
-    kind: str
-    heading: str
-    lines: tuple[OutcomeLine, ...]
-    under_way: bool
-    undoes: bool
-    count: int
-    ended: int
-    may_undo: bool
-    key: str
-    patrons: tuple[int, ...]
-    groups: tuple[int, ...]
-    refused: ApprovalRequest | None
-
-    @property
-    def has_details(self) -> bool:
-        """Whether the lines say more than the heading."""
-        return len(self.lines) > 1 or self.kind != "done" or any(line.advice for line in self.lines)
-
-    @property
-    def title(self) -> str:
-        """The outcome without a name, because page titles stay in the browser's history."""
-        return gettext(_TITLES[self.kind])
-
-
 def outcome_view(
     change: Change,
     patrons: Mapping[int, str],
@@ -161,8 +115,13 @@ def outcome_view(
     may_approve: bool,
     undoes: bool,
     key: str,
-) -> OutcomeView:
-    """Return the view of a change; ``patrons`` are the names of visible ones, ``libraries`` short names, both by id."""
+) -> dict[str, Any]:
+    """Return what the template shows of a change in the box above the list.
+
+    ``patrons`` are the names of visible ones, ``libraries`` short names, both by id. ``undoes`` says that the change
+    undid another, so that undoing it means redoing that one; it is false for a redo. ``key`` identifies a request to
+    undo, so that its outcome can be asked for again.
+    """
     entry, under_way, hidden = change.entry, change.is_under_way, change.hidden_step_count
     approved = entry.operator.approved_by is not None
     states = [step.state for step in entry.steps]
@@ -176,21 +135,26 @@ def outcome_view(
             "{count} change to patrons your login can't see", "{count} changes to patrons your login can't see", hidden
         )
         lines += (OutcomeLine("", text, names_patron=True),)
-    return OutcomeView(
-        entry=entry.id,
-        kind=kind,
-        heading=_heading(entry, lines, states.count(StepState.DONE), kind=kind, undoes=undoes),
-        lines=lines,
-        under_way=under_way,
-        undoes=undoes,
-        count=len(states),
-        ended=sum(state not in (StepState.PLANNED, StepState.SENDING) for state in states),
-        may_undo=may_undo and not under_way and any(map(_can_be_undone, entry.steps)),
-        key=key,
-        patrons=tuple(dict.fromkeys(step.patron for step in entry.steps)),
-        groups=tuple(sorted(groups_of(entry))),
-        refused=approval_request(entry, groups.this) if may_approve and not under_way else None,
-    )
+    return {
+        "entry": entry.id,
+        # Without a name, because page titles stay in the browser's history.
+        "title": gettext(_TITLES[kind]),
+        "kind": kind,
+        "heading": _heading(entry, lines, states.count(StepState.DONE), kind=kind, undoes=undoes),
+        "lines": lines,
+        # Whether the lines say more than the heading.
+        "has_details": len(lines) > 1 or kind != "done" or any(line.advice for line in lines),
+        "under_way": under_way,
+        "undoes": undoes,
+        "count": len(states),
+        "ended": sum(state not in (StepState.PLANNED, StepState.SENDING) for state in states),
+        "may_undo": may_undo and not under_way and any(map(_can_be_undone, entry.steps)),
+        "key": key,
+        # What the staff client's panel is to refresh.
+        "patrons": list(dict.fromkeys(step.patron for step in entry.steps)),
+        "groups": sorted(groups_of(entry)),
+        "refused": approval_request(entry, groups.this) if may_approve and not under_way else None,
+    }
 
 
 def approval_request(entry: JournalEntry, this_group: int | None) -> ApprovalRequest | None:
@@ -206,14 +170,14 @@ def approval_request(entry: JournalEntry, this_group: int | None) -> ApprovalReq
     patrons = tuple(step.patron for step in same if _wants_approval(entry, step) or step.state is StepState.PLANNED)
     there = next((step.patron for step in same if step.state is StepState.DONE), None)
     if first.field == PENALTIES:
-        return ApprovalRequest("recalculate", patrons, None)
-    if first.field != GROUP:
-        return ApprovalRequest("lead" if first.after else "no-lead", patrons, None)
-    if first.after is None:
-        return ApprovalRequest("remove", patrons, None)
-    if first.after == this_group:
-        return ApprovalRequest("join", patrons, None)
-    return ApprovalRequest("move", patrons, there)
+        action = "recalculate"
+    elif first.field != GROUP:
+        action = "lead" if first.after else "no-lead"
+    elif first.after is None:
+        action = "remove"
+    else:
+        action = "join" if first.after == this_group else "move"
+    return ApprovalRequest(action, patrons, there if action == "move" else None)
 
 
 def _wants_approval(entry: JournalEntry, step: JournalStep) -> bool:
@@ -279,13 +243,13 @@ def describe_step(
     if under_way and step.state in (StepState.SENDING, StepState.PLANNED):
         return OutcomeLine(who, gettext(STATES[step.state]))
     if step.state is StepState.SENDING:
-        unclear = explain_open_step(step)
-        return OutcomeLine(who, unclear.text, unclear.advice)
+        unclear = describe_reason(step.reason) or gettext(STATES[step.state])
+        return OutcomeLine(who, sentence(unclear), gettext(_WAIT))
     if step.state is StepState.PLANNED:
         return OutcomeLine(who, sentence(gettext(STATES[step.state])), gettext(_REPEAT_REST))
-    why = explain_step(step, libraries, approved=approved)
-    text = gettext("not changed: {reason}.", reason=why.text)
-    return OutcomeLine(who, text, why.advice, done=step.state is StepState.UNCHANGED)
+    why, advice = explain_step(step, libraries, approved=approved)
+    text = gettext("not changed: {reason}.", reason=why)
+    return OutcomeLine(who, text, advice, done=step.state is StepState.UNCHANGED)
 
 
 def _recalculated(reason: StepReason, who: str) -> OutcomeLine:
@@ -298,13 +262,12 @@ def _recalculated(reason: StepReason, who: str) -> OutcomeLine:
 
 def _done(step: JournalStep, name: str, groups: GroupNames, *, undone: bool) -> str:
     if step.field != GROUP:
-        if step.after:
-            return gettext("{name} is now group lead", name=name)
-        return gettext("{name} is no longer group lead", name=name)
-    if step.after is None:
-        return gettext("{name} is now in a new group", name=name)
-    text = Message("{name} is back in {group}") if undone else Message("{name} is now in {group}")
-    return gettext(text, name=name, group=groups.name(step.after))
+        text = Message("{name} is now group lead") if step.after else Message("{name} is no longer group lead")
+    elif step.after is None:
+        text = Message("{name} is now in a new group")
+    else:
+        text = Message("{name} is back in {group}") if undone else Message("{name} is now in {group}")
+    return gettext(text, name=name, group=groups.name(step.after or 0))
 
 
 def _can_be_undone(step: JournalStep) -> bool:
@@ -324,38 +287,14 @@ _OTHER = Message("That didn't work")
 
 def describe_failure(status: int, error: EvergreenGroupsError) -> dict[str, object]:
     """Return the values for the template of an error page."""
-    if error.code == "not-found":
-        return {
-            "title": gettext("Patron not found"),
-            "text": gettext("The patron was deleted, or belongs to a library whose patrons your login can't see."),
-            "advice": gettext(
-                "In the second case, ask your administrator for the permission VIEW_USER at that library."
-            ),
-            "log_in": False,
-            "not_found": True,
-        }
-    return {
-        "title": gettext(_PROBLEM_TITLES.get(status, _OTHER)),
-        "text": sentence(describe_problem(error)) if status != 401 else "",  # the title says it
-        "advice": sentence(describe_advice(error) or gettext(_PROBLEM_ADVICE.get(status, ""))),
-        "log_in": status == 401,
-        "not_found": False,
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class PastEntry:
-    """A journal entry as shown on a page. ``hidden`` counts its changes to patrons who aren't visible."""
-
-    id: str
-    at: datetime
-    what: str
-    by: str
-    lines: tuple[OutcomeLine, ...]
-    hidden: int
-    may_undo: bool
-    undoes: bool
-    key: str
+    title = gettext(_PROBLEM_TITLES.get(status, _OTHER))
+    text = sentence(describe_problem(error)) if status != 401 else ""  # the title says it
+    advice = sentence(describe_advice(error) or gettext(_PROBLEM_ADVICE.get(status, "")))
+    if not_found := error.code == "not-found":
+        title = gettext("Patron not found")
+        text = gettext("The patron was deleted, or belongs to a library whose patrons your login can't see.")
+        advice = gettext("In the second case, ask your administrator for the permission VIEW_USER at that library.")
+    return {"title": title, "text": text, "advice": advice, "log_in": status == 401, "not_found": not_found}
 
 
 _PAST: Mapping[str, Message] = {
@@ -375,31 +314,33 @@ def past_entry(
     groups: GroupNames,
     *,
     by: str,
-    hidden: int = 0,
-    may_undo: bool = False,
-    undoes: bool = False,
-    key: str = "",
-) -> PastEntry:
-    """Return the view of an entry. ``patrons`` has the names of visible patrons by id; ``hidden`` counts further steps
-    that were left out of ``entry``. ``undoes`` is false for a redo.
+    hidden: int,
+    may_undo: bool,
+    undoes: bool,
+    key: str,
+) -> dict[str, object]:
+    """Return what the template shows of an entry, with the number of changes to patrons who aren't visible.
+
+    ``patrons`` has the names of visible patrons by id; ``hidden`` counts further steps that were left out of ``entry``.
+    ``undoes`` is false for a redo.
     """
     redone = Message("Redone", context="a change")
     action = gettext(redone if entry.undoes and not undoes else _PAST.get(entry.action, entry.action))
     seen = [step for step in entry.steps if step.patron in patrons]
-    return PastEntry(
-        id=entry.id,
-        at=entry.at,
-        what=action,
-        by=by,
-        lines=tuple(
+    return {
+        "id": entry.id,
+        "at": entry.at,
+        "what": action,
+        "by": by,
+        "lines": [
             OutcomeLine(name, _past_change(step, groups.for_patron(name)))
             for name, step in ((patrons[step.patron], step) for step in seen)
-        ),
-        hidden=hidden + len(entry.steps) - len(seen),
-        may_undo=may_undo and any(map(_can_be_undone, entry.steps)),
-        undoes=undoes,
-        key=key,
-    )
+        ],
+        "hidden": hidden + len(entry.steps) - len(seen),
+        "may_undo": may_undo and any(map(_can_be_undone, entry.steps)),
+        "undoes": undoes,
+        "key": key,
+    }
 
 
 def _past_change(step: JournalStep, groups: GroupNames) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.changes import GROUP
 from evergreen_groups.language import gettext, npgettext, pgettext
@@ -17,50 +16,10 @@ from evergreen_groups.values import age_of
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Draft, PlannedGroup, Step
-    from evergreen_groups.groups import Member, PatronAccount
+    from evergreen_groups.groups import PatronAccount
 
 
-@dataclass(frozen=True, slots=True)
-class PlanPage:
-    """The values for the template of a plan."""
-
-    title: str
-    heading: str
-    confirm: str
-    note: str
-    people: tuple[Person, ...]
-    groups: tuple[GroupView, ...]
-    warnings: tuple[str, ...]
-    unchanged: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """A patron whom a plan changes, with facts to recognize them by."""
-
-    member: Member
-    facts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MemberMark:
-    """A member of an affected group. ``mark`` says whether they join, leave or (if the group shrinks) stay behind."""
-
-    member: Member
-    mark: str
-    joins: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class GroupView:
-    """A group before and after a plan: one line, its members, and how many more are hidden."""
-
-    line: str
-    members: tuple[MemberMark, ...]
-    hidden: int
-
-
-def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
+def plan_page(draft: Draft, action: str, this_group: int | None) -> dict[str, Any]:
     """Return the values for the page of ``this_group`` with a plan. ``action`` is the form's name for the change."""
     expected = _EXPECTED.get(action, _EXPECTED_ANYWHERE)
     # A new group holds only the patron named in the step, so there is nothing more to show.
@@ -72,50 +31,47 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
         for one in draft.warnings
         if one.code not in expected and action not in ("undo", "redo")  # the group was like that before
     )
-    return PlanPage(
-        title=gettext(_CONFIRM[action]),  # without names, because page titles stay in the browser's history
-        heading=_heading(draft, action, names),
-        confirm=gettext(_CONFIRM_ANYWAY.get(action, _CONFIRM[action]) if warnings else _CONFIRM[action]),
-        note=gettext(_NOTES.get(action, "")) if draft.steps else "",
-        people=tuple(Person(step.member, tuple(_facts(step))) for step in draft.steps),
-        groups=tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
-        warnings=warnings,
+    texts = _TEXTS[action]
+    return {
+        "title": gettext(texts.confirm),  # without names, because page titles stay in the browser's history
+        "heading": _heading(draft, action, names),
+        "confirm": gettext(texts.anyway if warnings and texts.anyway else texts.confirm),
+        "note": gettext(_NOTES.get(action, "")) if draft.steps else "",
+        "people": tuple((step.member, tuple(_facts(step))) for step in draft.steps),
+        "groups": tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
+        "warnings": warnings,
         # Of patrons who join, a message says who is there already.
-        unchanged=tuple(sentence(printable(gettext(text))) for text in draft.unchanged if action != "join"),
-    )
+        "unchanged": tuple(sentence(printable(gettext(text))) for text in draft.unchanged if action != "join"),
+    }
 
 
-_CONFIRM = {
-    "join": Message("Move", context="a button"),
-    "move": Message("Move", context="a button"),
-    "remove": Message("Remove", context="a button"),
-    "merge": Message("Merge", context="a button"),
-    "lead": Message("Make group lead", context="a button"),
-    "no-lead": Message("Remove as lead", context="a button"),
-    "recalculate": Message("Recalculate", context="a button"),
-    "undo": Message("Undo"),
-    "redo": Message("Redo"),
+class _Texts(NamedTuple):
+    """The question that a plan asks, and its button: ``anyway`` if there are warnings, and if that is another one."""
+
+    question: Message
+    confirm: Message
+    anyway: Message | None = None
+
+
+_TEXTS = {
+    "join": _Texts(Message("Move {who} here?"), Message("Move", context="a button"), Message("Move anyway")),
+    "move": _Texts(Message("Move {who} to {group}?"), Message("Move", context="a button"), Message("Move anyway")),
+    "remove": _Texts(
+        Message("Remove {who} from the group?"), Message("Remove", context="a button"), Message("Remove anyway")
+    ),
+    "merge": _Texts(
+        Message("Merge this group into {group}?"), Message("Merge", context="a button"), Message("Merge anyway")
+    ),
+    "lead": _Texts(Message("Make {who} group lead?"), Message("Make group lead", context="a button")),
+    "no-lead": _Texts(Message("Remove {who} as group lead?"), Message("Remove as lead", context="a button")),
+    "recalculate": _Texts(Message("Recalculate the penalties of {who}?"), Message("Recalculate", context="a button")),
+    "undo": _Texts(Message("Undo this change?"), Message("Undo")),
+    "redo": _Texts(Message("Redo this change?"), Message("Redo")),
 }
-_CONFIRM_ANYWAY = {
-    "join": Message("Move anyway"),
-    "move": Message("Move anyway"),
-    "remove": Message("Remove anyway"),
-    "merge": Message("Merge anyway"),
-}
+"""Texts by the form's name for the change."""
 _NOTES = {
     "remove": Message("Each removed patron gets a separate new group."),
     "recalculate": Message("Evergreen checks the members whose block may be out of date. It may set or lift a block."),
-}
-_HEADINGS = {
-    "join": Message("Move {who} here?"),
-    "move": Message("Move {who} to {group}?"),
-    "remove": Message("Remove {who} from the group?"),
-    "merge": Message("Merge this group into {group}?"),
-    "lead": Message("Make {who} group lead?"),
-    "no-lead": Message("Remove {who} as group lead?"),
-    "recalculate": Message("Recalculate the penalties of {who}?"),
-    "undo": Message("Undo this change?"),
-    "redo": Message("Redo this change?"),
 }
 
 
@@ -134,7 +90,7 @@ def _heading(draft: Draft, action: str, names: GroupNames) -> str:
         who = npgettext("whom a change is about", "{count} patron", "{count} patrons", count)
     elif action == "join" and names.leads.get(step.before) != step.member.name:
         return gettext("Move {who} here from {group}?", who=who, group=names.name(step.before))
-    return gettext(_HEADINGS[action], who=who, group=names.name(step.after or 0))
+    return gettext(_TEXTS[action].question, who=who, group=names.name(step.after or 0))
 
 
 def age_or_juvenile(account: PatronAccount) -> str:
@@ -154,17 +110,21 @@ def _facts(step: Step) -> Iterator[str]:
         yield gettext("will stay a group lead")
 
 
-def _group(group: PlannedGroup, name: str) -> GroupView:
+def _group(group: PlannedGroup, name: str) -> dict[str, Any]:
+    """Return a group before and after a plan: one line, its members, and how many more are hidden.
+
+    Each member has a mark and its weight: they join, leave or (if the group shrinks) stay behind.
+    """
     before, after = group.members_before, group.after
     ids_before, ids_after = ({member.id for member in members} for members in (before, after))
     joins, leaves = pgettext("a group", "joins"), pgettext("a group", "leaves")
     stays = pgettext("a group", "stays behind") if len(after) < len(before) else ""
-    return GroupView(
-        line=group_line(group, name),
-        members=(
-            *(MemberMark(member, joins, joins=True) for member in after if member.id not in ids_before),
-            *(MemberMark(member, leaves) for member in before if member.id not in ids_after),
-            *(MemberMark(member, stays) for member in before if member.id in ids_after),
-        ),
-        hidden=group.hidden_member_count,
-    )
+    return {
+        "line": group_line(group, name),
+        "members": [
+            *((member, joins, "lead") for member in after if member.id not in ids_before),
+            *((member, leaves, "note") for member in before if member.id not in ids_after),
+            *((member, stays, "note") for member in before if member.id in ids_after),
+        ],
+        "hidden": group.hidden_member_count,
+    }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.ils import Bill, CirculationKind
-from evergreen_groups.language import gettext, long_day, ngettext
+from evergreen_groups.language import gettext, long_day
 from evergreen_groups.message import Message
 from evergreen_groups.values import ZERO
 
@@ -30,15 +30,6 @@ _CIRCULATION = "circulation"
 
 
 @dataclass(frozen=True, slots=True)
-class BillLine:
-    """A bill. ``title`` is empty if the bill has no title to show, None if the item isn't visible."""
-
-    bill: Bill
-    library: str
-    title: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class ItemLine:
     """A checked-out item. ``title`` is empty if none is shown."""
 
@@ -54,44 +45,22 @@ class ItemLine:
         return gettext(_STATES[self.kind]) if self.kind else ""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberOverview:
-    """A member's bills and checked-out items. ``bills`` is None if unknown; ``with_titles``: titles are shown.
+def member_overview(
+    group: GroupBills, member: MemberBills, counts: CirculationCounts | None = None
+) -> dict[str, object]:
+    """Return what the template shows of a member. Pass ``counts`` of all items if some aren't visible."""
+    items = item_lines(group, member, member.items.out)
+    return {"member": member, "bills": _bill_lines(group, member), "item_lines": items, "counts": counts}
 
-    If some items aren't visible, ``counts`` has the counts of all items, or None if unknown.
+
+def _bill_lines(group: GroupBills, member: MemberBills) -> list[tuple[Bill, str, str | None]] | None:
+    """Return each bill with library and title: empty if there is no title to show, None if the item isn't visible.
+
+    Return None if the bills are unknown.
     """
-
-    id: int
-    name: str
-    own_fines: Decimal
-    bills: tuple[BillLine, ...] | None
-    items: tuple[ItemLine, ...]
-    all_items: bool
-    counts: CirculationCounts | None
-    with_titles: bool
-    at: datetime
-
-    @property
-    def owed(self) -> Decimal:
-        """The sum of the bills."""
-        return Bill.balance_of(line.bill for line in self.bills or ())
-
-
-def member_overview(group: GroupBills, member: MemberBills, counts: CirculationCounts | None = None) -> MemberOverview:
-    """Return the view of a member. Pass ``counts`` of all items if some aren't visible."""
-    return MemberOverview(
-        id=member.patron.id,
-        name=member.patron.name,
-        own_fines=member.own_fines,
-        bills=None
-        if member.bills is None
-        else tuple(BillLine(bill, group.library(bill.library), _title(member, bill)) for bill in member.bills),
-        items=item_lines(group, member, member.items.out),
-        all_items=member.items.complete,
-        counts=counts,
-        with_titles=member.titles is not None,
-        at=group.at,
-    )
+    if member.bills is None:
+        return None
+    return [(bill, group.library(bill.library), _title(member, bill)) for bill in member.bills]
 
 
 def item_lines(group: GroupBills, member: MemberBills, items: Iterable[ItemOut]) -> tuple[ItemLine, ...]:
@@ -130,114 +99,73 @@ class OwedAmount:
     amount: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class DueItems:
-    """A sentence about items with the same due date and kind; with a ``title``, the sentence follows it."""
-
-    title: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class StatementMember:
-    """A member on the statement. ``owed_for`` and ``due`` are empty if the settings leave them out."""
-
-    name: str
-    owed: Decimal
-    owed_for: tuple[OwedAmount, ...]
-    due: tuple[DueItems, ...]
-    all_items: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StatementPage:
-    """The printed statement. ``how_to_pay`` and ``paragraphs`` are the library's own texts."""
-
-    library: str
-    name: str
-    at: datetime
-    members: tuple[StatementMember, ...]
-    owed: Decimal
-    kinds: tuple[OwedAmount, ...]
-    with_items: bool
-    next_due: date | None
-    all_items: bool
-    how_to_pay: tuple[str, ...]
-    paragraphs: tuple[str, ...]
-
-
-def statement_page(statement: Statement, settings: StatementSettings) -> StatementPage:
-    """Return the statement as the template shows it."""
+def statement_page(statement: Statement, settings: StatementSettings) -> dict[str, Any]:
+    """Return the statement as the templates show it. ``how_to_pay`` and ``paragraphs`` are the library's own texts."""
     members = tuple(_member(statement, member, settings) for member in statement.members)
     out = [item for member in statement.members for item in member.items.out] if settings.items else []
     today = statement.group.at.date()
     expected = [item.due for item in out if item.kind is CirculationKind.OUT and item.due is not None]
     to_come = [due.date() for due in expected if due.date() >= today]
-    return StatementPage(
-        library=settings.library or statement.library.name,
-        name=statement.patron.name,
-        at=statement.group.at,
-        members=members,
-        owed=statement.owed,
-        kinds=_sums(line for member in members for line in member.owed_for),
-        with_items=settings.items,
-        next_due=min(to_come, default=None),
-        all_items=all(member.all_items for member in members),
-        how_to_pay=_paragraphs(gettext(HOW_TO_PAY) if settings.how_to_pay == HOW_TO_PAY else settings.how_to_pay),
-        paragraphs=_paragraphs(settings.text or ""),
-    )
+    return {
+        "library": settings.library or statement.library.name,
+        "name": statement.patron.name,
+        "at": statement.group.at,
+        "members": members,
+        "owed": statement.owed,
+        "kinds": _sums(line for member in members for line in member["owed_for"]),
+        "with_items": settings.items,
+        "next_due": min(to_come, default=None),
+        "how_to_pay": _paragraphs(gettext(HOW_TO_PAY) if settings.how_to_pay == HOW_TO_PAY else settings.how_to_pay),
+        "paragraphs": _paragraphs(settings.text or ""),
+    }
 
 
-def _member(statement: Statement, member: MemberBills, settings: StatementSettings) -> StatementMember:
-    affairs = member_overview(statement.group, member)
+def _member(statement: Statement, member: MemberBills, settings: StatementSettings) -> dict[str, Any]:
+    """Return a member, without what the settings leave out. A sentence about items follows their title, if shown."""
     items = item_lines(statement.group, member, member.items.out) if settings.items else ()
-    return StatementMember(
-        name=member.patron.name,
-        owed=member.own_fines,
-        owed_for=_owed_for(affairs) if settings.bills else (),
-        due=tuple(DueItems(item.title, _sentence_of(item, count)) for item, count in Counter(items).items()),
-        all_items=member.items.complete or not settings.items,
-    )
+    return {
+        "name": member.patron.name,
+        "owed": member.own_fines,
+        "owed_for": _owed_for(statement.group, member) if settings.bills else (),
+        "due": [(item.title, _sentence_of(item, count)) for item, count in Counter(items).items()],
+        "all_items": member.items.complete or not settings.items,
+    }
+
+
+_NO_DUE_DATE = Message("{count} item has no due date.", plural="{count} items have no due date.")
+_OVERDUE = Message(
+    "{count} item was due on {day}. Please bring it back.",
+    plural="{count} items were due on {day}. Please bring them back.",
+)
+_ITEMS = {
+    CirculationKind.CLAIMS_RETURNED: Message(
+        "{count} item was reported as returned, but not found.",
+        plural="{count} items were reported as returned, but not found.",
+    ),
+    CirculationKind.LOST: Message(  # possibly before the due date, so not "was due"
+        "{count} item, due on {day}, is considered lost.", plural="{count} items, due on {day}, are considered lost."
+    ),
+    CirculationKind.OVERDUE: _OVERDUE,
+    CirculationKind.LONG_OVERDUE: _OVERDUE,
+    CirculationKind.OUT: Message("{count} item is due on {day}.", plural="{count} items are due on {day}."),
+}
 
 
 def _sentence_of(item: ItemLine, count: int) -> str:
     """Return a sentence about ``count`` equal items, without the title."""
-    if item.kind is CirculationKind.CLAIMS_RETURNED:
-        return ngettext(
-            "{count} item was reported as returned, but not found.",
-            "{count} items were reported as returned, but not found.",
-            count,
-        )
-    if item.due is None:
-        return ngettext("{count} item has no due date.", "{count} items have no due date.", count)
-    day = long_day(item.due)
-    match item.kind:
-        case CirculationKind.LOST:  # possibly before the due date, so not "was due"
-            return ngettext(
-                "{count} item, due on {day}, is considered lost.",
-                "{count} items, due on {day}, are considered lost.",
-                count,
-                day=day,
-            )
-        case CirculationKind.OVERDUE | CirculationKind.LONG_OVERDUE:
-            return ngettext(
-                "{count} item was due on {day}. Please bring it back.",
-                "{count} items were due on {day}. Please bring them back.",
-                count,
-                day=day,
-            )
-    return ngettext("{count} item is due on {day}.", "{count} items are due on {day}.", count, day=day)
+    has_no_day = item.due is None and item.kind is not CirculationKind.CLAIMS_RETURNED
+    text = _NO_DUE_DATE if has_no_day else _ITEMS[item.kind or CirculationKind.OUT]
+    return gettext(text, count=count, day=long_day(item.due) if item.due else "")
 
 
-def _owed_for(member: MemberOverview) -> tuple[OwedAmount, ...]:
+def _owed_for(group: GroupBills, member: MemberBills) -> tuple[OwedAmount, ...]:
     """Return what a member owes by kind and title. The amounts add up to the member's own fines."""
-    if member.bills is None:
-        unknown = gettext("other charges")
-        return (OwedAmount(unknown, "", member.own_fines),) if member.own_fines else ()
+    if (lines := _bill_lines(group, member)) is None:
+        return (OwedAmount(gettext("other charges"), "", member.own_fines),) if member.own_fines else ()
     sums: dict[tuple[str, str], Decimal] = {}
-    for line in member.bills:
-        key = line.bill.kind.describe(), line.title or ""
-        sums[key] = sums.get(key, ZERO) + line.bill.balance
+    for bill, _library, title in lines:
+        key = bill.kind.describe(), title or ""
+        sums[key] = sums.get(key, ZERO) + bill.balance
     return tuple(OwedAmount(text, title, amount) for (text, title), amount in sums.items())
 
 

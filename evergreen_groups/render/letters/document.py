@@ -14,10 +14,9 @@ from evergreen_groups.letters import Debtors, NoLetter
 from evergreen_groups.message import Message
 from evergreen_groups.render.desk import HOW_TO_PAY, statement_page
 from evergreen_groups.render.pages import write_template
-from evergreen_groups.render.text import escape_formula
+from evergreen_groups.render.text import csv_cell
 from evergreen_groups.report import GUARDIAN, WAYS, PostalAddress
 from evergreen_groups.settings import StatementSettings
-from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from evergreen_groups.language import Language
     from evergreen_groups.letters import Debtor, FamilyLetter, LeftOut, Letters
-    from evergreen_groups.render.desk import StatementPage
     from evergreen_groups.settings import LetterSettings
 
     LanguageOf = Callable[[str], Language]
@@ -50,20 +48,6 @@ REASONS = {
 _PAPER = {"din": "letters_din.css", "us10": "letters_us10.css"}
 _LONGEST_LINE = 38
 """Address lines with more characters are set smaller."""
-
-
-@dataclass(frozen=True, slots=True)
-class LetterSheet:
-    """A letter as the template shows it."""
-
-    sheet: StatementPage
-    address: tuple[str, ...]
-    small: bool
-    sender_lines: tuple[str, ...]
-    phone: str
-    return_address: bool
-    closing: tuple[str, ...]
-    to_guardian: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +80,7 @@ def write_letters(
     """
     language_of = cache(language_of)
 
-    def in_its_language() -> Iterator[LetterSheet]:
+    def in_its_language() -> Iterator[dict[str, Any]]:
         for letter in letters.letters:
             library = letter.statement.library.shortname
             language = language_of(library)
@@ -112,7 +96,8 @@ def write_letters(
     )
 
 
-def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[str]) -> LetterSheet:
+def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[str]) -> dict[str, Any]:
+    """Return what the template shows of a letter."""
     head, addressee = letter.head, letter.addressee
     # Not the statement's patron, who may be marked a juvenile and an adult by date of birth.
     name = addressee.name or gettext("Parent or guardian of {name}", name=letter.statement.members[0].patron.name)
@@ -127,16 +112,16 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
 
     # The statement has the amounts, so a letter can't say more than a statement would.
     texts = StatementSettings(library=head.name, text=text("opening"), how_to_pay=text("payment"))
-    return LetterSheet(
-        sheet=statement_page(letter.statement, texts),
-        address=tuple(lines),
-        small=max(map(len, lines)) > _LONGEST_LINE,
-        sender_lines=head.address.lines(head.address.country) if head.address else (),
-        phone=head.phone,
-        return_address=settings.envelope == "din",
-        closing=tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
-        to_guardian=addressee.contact.role == GUARDIAN,
-    )
+    return {
+        "sheet": statement_page(letter.statement, texts),
+        "address": lines,
+        "small": max(map(len, lines)) > _LONGEST_LINE,
+        "sender_lines": head.address.lines(head.address.country) if head.address else (),
+        "phone": head.phone,
+        "return_address": settings.envelope == "din",
+        "closing": tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
+        "to_guardian": addressee.contact.role == GUARDIAN,
+    }
 
 
 def letters_document(made: Letters | Debtors) -> dict[str, Any]:
@@ -179,9 +164,9 @@ _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
     "patron": lambda one: one.member.id,
     "barcode": lambda one: one.member.barcode,
     "patron_name": lambda one: one.member.name,
-    "minor": lambda one: "true" if one.minor else "false",
-    "own_fines": lambda one: plain_amount(one.member.own_fines),
-    "owing_since": lambda one: one.owing_since and one.owing_since.date().isoformat(),
+    "minor": lambda one: one.minor,
+    "own_fines": lambda one: one.member.own_fines,
+    "owing_since": lambda one: one.owing_since and one.owing_since.date(),
     "age_band": lambda one: one.age_band and one.age_band.text,
     "contact": lambda one: one.addressee.patron,
     "contact_role": lambda one: one.addressee.contact.role,
@@ -191,17 +176,10 @@ _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
     "locale": lambda one: one.addressee.locale,
 }
 """A stable interface (docs/letters.md): new columns come after all others."""
-_AS_IS = {"own_fines"}
-"""Columns with amounts, which no spreadsheet takes for a formula and which need no apostrophe."""
 
 
 def write_debtors(debtors: Debtors, stream: TextIO) -> None:
     """Write a row for each person (RFC 4180). Texts that a spreadsheet would take for formulas get an apostrophe."""
     rows = csv.writer(stream)
     rows.writerow(_COLUMNS)
-    for one in debtors.people:
-        values = ((name, value_of(one)) for name, value_of in _COLUMNS.items())
-        rows.writerow(
-            value if name in _AS_IS or isinstance(value, int) else escape_formula(str(value or ""))
-            for name, value in values
-        )
+    rows.writerows([csv_cell(value_of(one)) for value_of in _COLUMNS.values()] for one in debtors.people)

@@ -12,20 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from evergreen_groups.language import describe_total, gettext
 from evergreen_groups.message import Message
-from evergreen_groups.render.json_documents import limit_document, penalty_document
-from evergreen_groups.render.report.wording import (
-    CHANGE_IN_FINES,
-    KINDS,
-    NOT_KNOWN,
-    WAYS_TO_REACH,
-    cleared_lead,
-    describe_age_band,
-    describe_invalid,
-    describe_kinds,
-    describe_role,
-    describe_state,
-    remarks,
-)
+from evergreen_groups.render.json_documents import fields, limit_document, penalty_document
+from evergreen_groups.render.report import wording
 from evergreen_groups.render.wording import DIFFERENCES, describe_limit, describe_penalty, penalty_cell
 from evergreen_groups.report import ChangeKind, GroupChange
 from evergreen_groups.values import Total, plain_amount, plain_amount_or_none
@@ -74,6 +62,11 @@ class Column(Generic[Row]):
         return self.kind not in ("text", "flag", "day")
 
 
+def _own(name: str, heading: Message | None = None, kind: ColumnKind = "text", **others: Any) -> Column[Any]:
+    """Return the column of a row's attribute with the same name."""
+    return Column(name, attrgetter(name), heading, kind, **others)
+
+
 def known(total: Total[int] | Total[Decimal] | Decimal | None) -> Value:
     """Return a total for a cell: a number only if exact, so that sums of the column are right."""
     if isinstance(total, Total):
@@ -108,24 +101,19 @@ def _kinds_csv(of: SummedDetails | MemberDetails) -> str:
 
 
 def _kinds_shown(of: SummedDetails | MemberDetails) -> str | None:
-    return gettext(NOT_KNOWN) if of.kinds is None else describe_kinds(of.kinds) or None
+    return gettext(wording.NOT_KNOWN) if of.kinds is None else wording.describe_kinds(of.kinds) or None
 
 
 def _change_document(change: GroupChange) -> dict[str, Any]:
     return {
-        "kind": change.kind.value,
+        **fields(change, "kind"),
         "before": plain_amount_or_none(change.known_before),
-        "difference": plain_amount_or_none(change.difference),
-        "formerly": list(change.formerly),
-        "joined_count": change.joined_count,
-        "left_count": change.left_count,
-        "certain": change.certain,
+        **fields(change, "difference", "formerly", "joined_count", "left_count", "certain"),
     }
 
 
 def _lead_document(group: Group) -> dict[str, Any]:
-    lead = group.lead
-    return {"id": lead.id, "name": lead.name, "barcode": lead.barcode, "group_lead": lead.group_lead}
+    return fields(group.lead, "id", "name", "barcode", "group_lead")
 
 
 GROUP: tuple[Column[Group], ...] = (
@@ -135,56 +123,31 @@ GROUP: tuple[Column[Group], ...] = (
     Column("lead_name", lambda one: one.lead.name, Message("Name"), page="name", for_json=False),
     Column("lead_barcode", lambda one: one.lead.barcode, Message("Barcode"), for_json=False),
     Column("lead_group_lead", lambda one: one.lead.group_lead, for_json=False),
-    Column("library", lambda one: one.library, Message("Library"), page="library"),
-    Column("member_count", lambda one: one.member_count, Message("Members"), "number", page="members"),
-    Column("owing_count", lambda one: one.owing_count, Message("Members who owe"), "number", page="owing", total=True),
-    Column(
+    _own("library", Message("Library"), page="library"),
+    _own("member_count", Message("Members"), "number", page="members"),
+    _own("owing_count", Message("Members who owe"), "number", page="owing", total=True),
+    _own(
         "combined_fines",
-        lambda one: one.combined_fines,
         Message("Group Fines"),
         "money",
         mark=lambda one: "notable" if one.hidden_fines is None else "",
         page="total",
     ),
-    Column(
-        "highest_own_fines",
-        lambda one: one.highest_own_fines,
-        Message("Highest own fines"),
-        "money",
-        page="highest",
-        total=True,
+    _own("highest_own_fines", Message("Highest own fines"), "money", page="highest", total=True),
+    _own("over_limit_count", Message("Over the limit"), "number", page="over", total=True),
+    _own("no_member_over_limit"),
+    _own("complete"),
+    _own(
+        "hidden_member_count", Message("Hidden members"), "number", mark=lambda one: "" if one.complete else "notable"
     ),
-    Column(
-        "over_limit_count",
-        lambda one: one.over_limit_count,
-        Message("Over the limit"),
-        "number",
-        page="over",
-        total=True,
-    ),
-    Column("no_member_over_limit", lambda one: one.no_member_over_limit),
-    Column("complete", lambda one: one.complete),
-    Column(
-        "hidden_member_count",
-        lambda one: one.hidden_member_count,
-        Message("Hidden members"),
-        "number",
-        mark=lambda one: "" if one.complete else "notable",
-    ),
-    Column(
-        "hidden_fines",
-        lambda one: one.hidden_fines,
-        Message("Fines of hidden members"),
-        "money",
-        lambda one: known(one.hidden_fines),
-    ),
+    _own("hidden_fines", Message("Fines of hidden members"), "money", shown=lambda one: known(one.hidden_fines)),
 )
 CHANGE: tuple[Column[GroupChange], ...] = (
     Column(
         "change",
         lambda change: change.kind.value,
         Message("Change"),
-        shown=lambda change: gettext(KINDS[change.kind]),
+        shown=lambda change: gettext(wording.KINDS[change.kind]),
         mark=lambda change: _CHANGE_MARKS.get(change.kind, ""),
         json=_change_document,
         page="change",
@@ -198,9 +161,9 @@ CHANGE: tuple[Column[GroupChange], ...] = (
         for_json=False,
         rank=1,
     ),
-    Column("difference", lambda change: change.difference, CHANGE_IN_FINES, "change", for_json=False),
+    _own("difference", wording.CHANGE_IN_FINES, "change", for_json=False),
     Column("formerly", lambda change: " ".join(map(str, change.formerly)), for_json=False),
-    Column("", remarks, Message("Remarks"), rank=1),
+    Column("", wording.remarks, Message("Remarks"), rank=1),
 )
 GROUP_DETAILS: tuple[Column[SummedDetails], ...] = (
     Column("kinds", _kinds_csv, Message("Owed for"), shown=_kinds_shown, json=_kinds_json),
@@ -212,20 +175,20 @@ GROUP_DETAILS: tuple[Column[SummedDetails], ...] = (
         lambda one: known(one.not_known) or None,
     ),
     Column("kinds_complete", lambda one: one.certain),
-    Column("owing_since", lambda one: one.owing_since, Message("Owing since"), "day", page="age"),
+    _own("owing_since", Message("Owing since"), "day", page="age"),
     Column(
         "age_band",
         lambda one: one.age_band and one.age_band.text,
         Message("Days owing"),
-        shown=lambda one: describe_age_band(one.age_band),
+        shown=lambda one: wording.describe_age_band(one.age_band),
         page="band",
         new=True,
     ),
-    Column("last_payment", lambda one: one.last_payment, Message("Last payment"), "day"),
+    _own("last_payment", Message("Last payment"), "day"),
     Column("items_overdue", lambda one: one.overdue, Message("Items overdue"), "number", page="overdue", total=True),
     Column("items_lost", lambda one: one.lost, Message("Items lost"), "number", total=True),
     Column("items_complete", lambda one: one.items_certain),
-    Column("returnable", lambda one: one.returnable),
+    _own("returnable"),
 )
 
 
@@ -234,19 +197,18 @@ def _over(member: Member) -> Mark:
 
 
 MEMBER: tuple[Column[Member], ...] = (
-    Column("id", lambda member: member.id),
-    Column(
+    _own("id"),
+    _own(
         "barcode",
-        lambda member: member.barcode,
         Message("Barcode"),
         shown=lambda member: gettext("no card") if member.barcode is None else member.barcode,
         page="barcode",
     ),
-    Column("name", lambda member: member.name, Message("Name"), page="name", rank=-1),
-    Column("library", lambda member: member.library, Message("Library"), page="library"),
-    Column("own_fines", lambda member: member.own_fines, Message("Own fines"), "money", mark=_over, page="own_fines"),
-    Column("over_limit", lambda member: member.over_limit, Message("Over the limit"), "flag", mark=_over, page="over"),
-    Column("group_lead", lambda member: member.group_lead, Message("Group lead"), "flag", rank=1),
+    _own("name", Message("Name"), page="name", rank=-1),
+    _own("library", Message("Library"), page="library"),
+    _own("own_fines", Message("Own fines"), "money", mark=_over, page="own_fines"),
+    _own("over_limit", Message("Over the limit"), "flag", mark=_over, page="over"),
+    _own("group_lead", Message("Group lead"), "flag", rank=1),
     Column(
         "limit",
         lambda member: member.limit.amount,
@@ -274,36 +236,40 @@ BLOCKS: tuple[Column[Standing], ...] = (
         shown=lambda standing: None if standing.difference is None else gettext(DIFFERENCES[standing.difference]),
     ),
 )
+
+
+def _items(name: str, heading: Message) -> Column[MemberDetails]:
+    value_of = attrgetter(f"items.{name}")
+    return Column(
+        f"items_{name}",
+        lambda one: None if one.items is None else value_of(one),
+        heading,
+        "number",
+        lambda one: gettext(wording.NOT_KNOWN) if one.items is None else value_of(one),
+    )
+
+
 MEMBER_DETAILS: tuple[Column[MemberDetails], ...] = (
     Column("kinds", _kinds_csv, Message("Owed for"), shown=_kinds_shown, json=_kinds_json),
-    Column("owing_since", lambda one: one.owing_since, Message("Owing since"), "day"),
-    Column("last_payment", lambda one: one.last_payment, Message("Last payment"), "day"),
-    Column(
-        "items_overdue",
-        lambda one: None if one.items is None else one.items.overdue,
-        Message("Items overdue"),
-        "number",
-        lambda one: gettext(NOT_KNOWN) if one.items is None else one.items.overdue,
-    ),
-    Column(
-        "items_lost",
-        lambda one: None if one.items is None else one.items.lost,
-        Message("Items lost"),
-        "number",
-        lambda one: gettext(NOT_KNOWN) if one.items is None else one.items.lost,
-    ),
+    _own("owing_since", Message("Owing since"), "day"),
+    _own("last_payment", Message("Last payment"), "day"),
+    _items("overdue", Message("Items overdue")),
+    _items("lost", Message("Items lost")),
     Column("juvenile", lambda one: one.state.juvenile),
     Column("expired", lambda one: one.state.expired),
     Column("barred", lambda one: one.state.barred),
-    Column("", lambda one: describe_state(one) or None, Message("Remarks")),
-    Column("profile", lambda one: one.profile, Message("Profile")),
+    Column("", lambda one: wording.describe_state(one) or None, Message("Remarks")),
+    _own("profile", Message("Profile")),
 )
 CLEARED: tuple[Column[GroupChange], ...] = (
-    Column("group", lambda change: change.group, Message("Group"), "id"),
+    _own("group", Message("Group"), "id"),
     Column(
-        "lead_name", lambda change: change.present and change.present.lead_name, Message("Name"), shown=cleared_lead
+        "lead_name",
+        lambda change: change.present and change.present.lead_name,
+        Message("Name"),
+        shown=wording.cleared_lead,
     ),
-    Column("library", lambda change: change.library, Message("Library")),
+    _own("library", Message("Library")),
     Column("", _before, Message("Owed before"), "money", _before),
     Column("", lambda change: change.present and change.present.group, Message("Now in group"), "id"),
     Column("", lambda change: change.present and change.present.combined_fines, Message("Owes now"), "money"),
@@ -318,21 +284,21 @@ CONTACT: tuple[Column[Contact], ...] = (
         "contact_role",
         lambda one: one.role,
         Message("Contact's role"),
-        shown=lambda one: describe_role(one) or None,
+        shown=lambda one: wording.describe_role(one) or None,
         new=True,
     ),
-    *(Column(f"contact_{way}", attrgetter(way), heading, new=True) for way, heading in WAYS_TO_REACH.items()),
+    *(Column(f"contact_{way}", attrgetter(way), heading, new=True) for way, heading in wording.WAYS_TO_REACH.items()),
     Column(
         "contact_invalid",
         lambda one: " ".join(one.invalid),
         Message("Marked invalid"),
-        shown=lambda one: describe_invalid(one) or None,
+        shown=lambda one: wording.describe_invalid(one) or None,
         json=lambda one: list(one.invalid),
         new=True,
     ),
     Column("contact_withheld", lambda one: one.withheld, new=True),
-    Column("in_collections", lambda one: one.in_collections, Message("In collections"), "flag", new=True),
-    Column("collections_since", lambda one: one.collections_since, Message("In collections since"), "day", new=True),
+    _own("in_collections", Message("In collections"), "flag", new=True),
+    _own("collections_since", Message("In collections since"), "day", new=True),
 )
 
 

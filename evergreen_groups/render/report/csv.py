@@ -21,14 +21,12 @@ from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.wording import compared_changes
 from evergreen_groups.render.report.writers import GroupWriter
-from evergreen_groups.render.text import escape_formula
+from evergreen_groups.render.text import BYTE_ORDER_MARK, escape_formula
 from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
     from evergreen_groups.report import Report
-
-BYTE_ORDER_MARK = "\ufeff"
 
 _LAYOUT: tuple[tuple[str, tuple[Column[Any], ...], str], ...] = (
     ("group", columns.GROUP, ""),

@@ -5,24 +5,16 @@ Patrons' names are left out unless requested.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
+from evergreen_groups import language
 from evergreen_groups.groups import StandingDifference
-from evergreen_groups.language import (
-    current_language,
-    day,
-    describe_total,
-    gettext,
-    ngettext,
-    number,
-    pgettext,
-    time_with_zone,
-)
+from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.columns import aligned
 from evergreen_groups.render.report.wording import KINDS, compared_changes, describe_change_amount, since
@@ -39,8 +31,6 @@ _WIDTH = 72
 _MOST_INDENT = 34
 """The widest label that has its value next to it. Values of wider labels go on the next line."""
 _WITHOUT_NO_BREAK = {0xA0: " ", 0x202F: " "}
-_NUMBERS = (0, 2, 3)
-"""The columns aligned to the right: group, members and fines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +54,10 @@ def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
     """
     subject = gettext(
         template,
-        date=day(report.generated_at),
-        groups=number(report.totals.group_count),
-        members=number(report.totals.member_count),
-        total=describe_total(report.totals.combined_fines),
+        date=language.day(report.generated_at),
+        groups=language.number(report.totals.group_count),
+        members=language.number(report.totals.member_count),
+        total=language.describe_total(report.totals.combined_fines),
         libraries=_places(places),
     )
     # No-break spaces would make an ASCII header an encoded one, in which some mail programs show two blanks.
@@ -102,7 +92,7 @@ class _Column:
     @property
     def side(self) -> str:
         """The side that the texts are aligned to."""
-        return "right" if self.is_number is (current_language().direction == "ltr") else "left"
+        return "right" if self.is_number is (language.current_language().direction == "ltr") else "left"
 
 
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
@@ -110,17 +100,18 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     changed = gettext("What changed")
     large = (gettext("Groups"), pgettext("of all groups", "Group Fines"), gettext("Members over the limit"))
     groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))[:_MOST_GROUPS]
-    headings, rows = _highest(groups, report, options)
+    cells = list(_cells(report, options))
+    rows = [[cell_of(group) for _heading, _is_number, cell_of in cells] for group in groups]
     client = options.client if options.names else None
     columns = [
-        _Column(heading, index in _NUMBERS, max(cell_len(row[index]) for row in (headings, *rows)))
-        for index, heading in enumerate(headings)
+        _Column(heading, is_number, max(map(cell_len, (heading, *(row[index] for row in rows)))))
+        for index, (heading, is_number, _cell_of) in enumerate(cells)
     ]
     return {
         "title": gettext(TITLE),
         "heading": gettext("{label}: {value}", label=TITLE, value=_places(options.places)),
         "highest": ngettext("Highest Group Fines: {count} group", "Highest Group Fines: {count} groups", len(rows)),
-        "start": "right" if current_language().direction == "rtl" else "left",
+        "start": "right" if language.current_language().direction == "rtl" else "left",
         "report": report,
         "first_facts": [fact for fact in facts if fact[0] in (changed, *large)],
         "changed": dict(facts).get(changed, ""),
@@ -160,45 +151,35 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     # Readers look for it every morning.
     if (changes := report.changes) is not None:
         yield gettext("What changed"), since(changes) if changes.compared else gettext("nothing to compare with yet")
-    yield gettext("Groups"), number(totals.group_count)
-    yield gettext("Members"), number(totals.member_count)
-    yield gettext("Members who owe"), describe_total(totals.owing_count)
-    yield pgettext("of all groups", "Group Fines"), describe_total(totals.combined_fines)
-    yield gettext("Members over the limit"), describe_total(totals.over_limit_count)
+    yield gettext("Groups"), language.number(totals.group_count)
+    yield gettext("Members"), language.number(totals.member_count)
+    yield gettext("Members who owe"), language.describe_total(totals.owing_count)
+    yield pgettext("of all groups", "Group Fines"), language.describe_total(totals.combined_fines)
+    yield gettext("Members over the limit"), language.describe_total(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
-        yield gettext("Members blocked in Evergreen"), describe_total(blocks.blocked)
+        yield gettext("Members blocked in Evergreen"), language.describe_total(blocks.blocked)
         for difference, count in (
             (StandingDifference.NOW_WITHIN_LIMIT, blocks.now_within_limit),
             (StandingDifference.NOT_YET_BLOCKED, blocks.not_yet_blocked),
         ):
             if count.at_least:
-                yield capitalized(gettext(DIFFERENCES[difference])), describe_total(count)
+                yield capitalized(gettext(DIFFERENCES[difference])), language.describe_total(count)
     if totals.incomplete_group_count:
-        yield gettext("Incomplete groups"), number(totals.incomplete_group_count)
+        yield gettext("Incomplete groups"), language.number(totals.incomplete_group_count)
     yield gettext("Listed"), describe_criteria(report.criteria)
-    yield gettext("Data as of"), time_with_zone(report.generated_at)
+    yield gettext("Data as of"), language.time_with_zone(report.generated_at)
 
 
-def _highest(
-    groups: Sequence[Group], report: Report, options: LetterOptions
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the headings, and a row for each of the groups."""
-    names = (gettext("Name"),) if options.names else ()
-    changes = compared_changes(report)
-    change = (gettext("Change"),) if changes is not None else ()
-    heading = (gettext("Group"), gettext("Library"), gettext("Members"), gettext("Group Fines"), *change, *names)
-    rows = [
-        (
-            str(group.number),
-            printable(group.library),
-            number(group.member_count),
-            describe_total(group.combined_fines),
-            *(() if changes is None else (_change(changes.by_group.get(group.number)),)),
-            *((printable(group.lead.name),) if options.names else ()),
-        )
-        for group in groups
-    ]
-    return heading, rows
+def _cells(report: Report, options: LetterOptions) -> Iterator[tuple[str, bool, Callable[[Group], str]]]:
+    """Yield the table's columns: heading, whether it has numbers, and a function that returns a group's cell."""
+    yield gettext("Group"), True, lambda group: str(group.number)
+    yield gettext("Library"), False, lambda group: printable(group.library)
+    yield gettext("Members"), True, lambda group: language.number(group.member_count)
+    yield gettext("Group Fines"), True, lambda group: language.describe_total(group.combined_fines)
+    if (changes := compared_changes(report)) is not None:
+        yield gettext("Change"), False, lambda group: _change(changes.by_group.get(group.number))
+    if options.names:
+        yield gettext("Name"), False, lambda group: printable(group.lead.name)
 
 
 def _change(change: GroupChange | None) -> str:

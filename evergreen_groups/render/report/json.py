@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.render.json_documents import limit_document, line, text, total_document
+from evergreen_groups.render.json_documents import fields, limit_document, line, text, total_document
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.writers import GroupWriter
@@ -25,8 +25,8 @@ LINES_SCHEMA = "evergreen-groups/report-lines/1"
 _BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
 
 
-class JsonWriter(GroupWriter):
-    """Writes the document, indented by two spaces, one group at a time to limit memory use.
+class JsonLinesWriter(GroupWriter):
+    """Writes the head, then one line for each group.
 
     Amounts are strings with two decimal places. Non-Latin text isn't escaped.
     """
@@ -36,18 +36,10 @@ class JsonWriter(GroupWriter):
         self._with_members = details
 
     def head(self, part: Report) -> Iterator[str]:
-        yield text({"schema": SCHEMA, **_head(part)}).removesuffix("\n}")
-        yield ',\n  "groups": ['
-
-    def between(self, count: int) -> str:
-        return ",\n    " if count else "\n    "
+        yield line({"schema": LINES_SCHEMA, **_head(part)})
 
     def group(self, group: Group) -> str:
-        # Line breaks inside strings are escaped, so replacing only affects indentation.
-        return text(self._document(group)).replace("\n", "\n    ")
-
-    def tail(self, part: Report) -> Iterator[str]:
-        yield "\n  ]\n}\n" if part.groups else "]\n}\n"
+        return line(self._document(group))
 
     def _document(self, group: Group) -> dict[str, Any]:
         row = group_row(self._report, group)
@@ -67,20 +59,22 @@ class JsonWriter(GroupWriter):
         return document if row.details is None else document | document_of(_MEMBER_DETAILS, row.details)
 
 
-class JsonLinesWriter(JsonWriter):
-    """Writes the head, then one line for each group."""
+class JsonWriter(JsonLinesWriter):
+    """Writes the document, indented by two spaces, one group at a time to limit memory use."""
 
     def head(self, part: Report) -> Iterator[str]:
-        yield line({"schema": LINES_SCHEMA, **_head(part)})
+        yield text({"schema": SCHEMA, **_head(part)}).removesuffix("\n}")
+        yield ',\n  "groups": ['
 
-    def between(self, count: int) -> str:  # noqa: ARG002
-        return ""
+    def between(self, count: int) -> str:
+        return ",\n    " if count else "\n    "
 
     def group(self, group: Group) -> str:
-        return line(self._document(group))
+        # Line breaks inside strings are escaped, so replacing only affects indentation.
+        return text(self._document(group)).replace("\n", "\n    ")
 
-    def tail(self, part: Report) -> Iterator[str]:  # noqa: ARG002
-        return iter(())
+    def tail(self, part: Report) -> Iterator[str]:
+        yield "\n  ]\n}\n" if part.groups else "]\n}\n"
 
 
 def _head(report: Report) -> dict[str, Any]:
@@ -88,12 +82,10 @@ def _head(report: Report) -> dict[str, Any]:
     totals, changes = report.totals, report.changes
     blocks = report.block_totals or _BLOCKS_NOT_READ
     return {
-        "generated_at": report.generated_at.isoformat(timespec="seconds"),
-        "gateway": report.gateway,
+        **fields(report, "generated_at", "gateway"),
         "criteria": _criteria(report.criteria),
         "totals": {
-            "group_count": totals.group_count,
-            "member_count": totals.member_count,
+            **fields(totals, "group_count", "member_count"),
             **total_document("owing_count", totals.owing_count),
             **total_document("over_limit_count", totals.over_limit_count),
             "combined_fines": plain_amount_or_none(totals.combined_fines),
@@ -103,32 +95,18 @@ def _head(report: Report) -> dict[str, Any]:
             **total_document("not_yet_blocked_count", blocks.not_yet_blocked),
             **total_document("now_within_limit_count", blocks.now_within_limit),
             "age_bands": [
-                {
-                    "age_band": one.band.text,
-                    "group_count": one.group_count,
-                    "combined_fines": plain_amount_or_none(one.combined_fines),
-                }
-                for one in AgeSum.of(report)
+                {"age_band": one.band.text, **fields(one, "group_count", "combined_fines")} for one in AgeSum.of(report)
             ],
         },
-        "notes": list(report.notes),
-        "left_out_count": report.left_out_count,
+        **fields(report, "notes", "left_out_count"),
         "changes": None
         if changes is None
         else {
-            "since": changes.since.isoformat(timespec="seconds") if changes.since else None,
+            **fields(changes, "since"),
             "counts": {kind.value: changes.count(kind) for kind in ChangeKind},
-            "difference": plain_amount_or_none(changes.difference),
+            **fields(changes, "difference"),
             "cleared": list(map(_cleared, changes.cleared)),
-            "trend": [
-                {
-                    "at": run.at.isoformat(timespec="seconds"),
-                    "group_count": run.group_count,
-                    "member_count": run.member_count,
-                    "combined_fines": plain_amount_or_none(run.combined_fines),
-                }
-                for run in changes.trend
-            ],
+            "trend": [fields(run, "at", "group_count", "member_count", "combined_fines") for run in changes.trend],
         },
     }
 
@@ -187,11 +165,7 @@ def member_document(member: Member) -> dict[str, Any]:
 
 def _criteria(criteria: Criteria) -> dict[str, Any]:
     return {
-        "min_total": plain_amount(criteria.min_total),
-        "min_members": criteria.min_members,
-        "orgs": list(criteria.orgs),
-        "top": criteria.top,
-        "sort": criteria.sort,
+        **fields(criteria, "min_total", "min_members", "orgs", "top", "sort"),
         "limit": None if criteria.limit is None else limit_document(criteria.limit),
         "choice": criteria.choice.document(),
         "details": "full" if criteria.details else "sums",
@@ -201,16 +175,8 @@ def _criteria(criteria: Criteria) -> dict[str, Any]:
 def _cleared(change: GroupChange) -> dict[str, Any]:
     present = change.present
     return {
-        "group": change.group,
-        "library": change.library,
+        **fields(change, "group", "library"),
         "before": plain_amount_or_none(change.known_before),
-        "certain": change.certain,
-        "present": None
-        if present is None
-        else {
-            "group": present.group,
-            "lead_name": present.lead_name,
-            "member_count": present.member_count,
-            "combined_fines": plain_amount_or_none(present.combined_fines),
-        },
+        **fields(change, "certain"),
+        "present": present and fields(present, "group", "lead_name", "member_count", "combined_fines"),
     }

@@ -17,42 +17,13 @@ from urllib.parse import quote
 
 from markupsafe import escape
 
-from evergreen_groups.language import (
-    ENGLISH,
-    describe_difference,
-    describe_total,
-    gettext,
-    local,
-    ngettext,
-    number,
-    pgettext,
-    price,
-)
+from evergreen_groups import language
+from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable, sentence, template_text
 from evergreen_groups.render.pages import RowTemplate, environment
-from evergreen_groups.render.report import columns
+from evergreen_groups.render.report import columns, wording
 from evergreen_groups.render.report.columns import Column, group_row, member_row
-from evergreen_groups.render.report.wording import (
-    CLEARED_EXPLANATION,
-    KINDS,
-    NOT_KNOWN,
-    WAYS_TO_REACH,
-    change_heading,
-    cleared_lead,
-    cleared_now,
-    cleared_remarks,
-    compared_changes,
-    describe_age_band,
-    describe_age_sum,
-    describe_days,
-    describe_group_details,
-    describe_invalid,
-    describe_member_details,
-    describe_role,
-    remarks,
-    since,
-)
 from evergreen_groups.render.report.worklist import replaceable_row
 from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.render.wording import describe_limit, describe_penalty, report_title
@@ -74,7 +45,7 @@ _CACHE_SIZE = 4096
 def group_columns(report: Report) -> list[Column[Any]]:
     """Return the columns of the page's table of groups."""
     details = columns.GROUP_DETAILS if report.details is not None else ()
-    changes = columns.CHANGE if compared_changes(report) else ()
+    changes = columns.CHANGE if wording.compared_changes(report) else ()
     every: tuple[Column[Any], ...] = (*columns.GROUP, *details, *changes)
     return [column for column in every if column.page]
 
@@ -102,11 +73,11 @@ def _shown(column: Column[Any]) -> Callable[[Any], str]:
     value_of = column.value
     write: Callable[..., str] = printable
     if column.kind == "flag":
-        write = {True: gettext("yes"), False: gettext("no"), None: gettext(NOT_KNOWN)}.__getitem__
+        write = {True: gettext("yes"), False: gettext("no"), None: gettext(wording.NOT_KNOWN)}.__getitem__
     elif column.total or column.kind == "money":
-        write = describe_total
+        write = language.describe_total
     elif column.kind in ("number", "id"):
-        write = number
+        write = language.number
     cached = _cached(write)
     return lambda row: cached(value_of(row))
 
@@ -129,7 +100,10 @@ _FILTERS = {
     "blocked": Message("with a member blocked in Evergreen"),
     "items": Message("with items overdue"),
     "collections": Message("with a member in collections"),
-    **{kind.value: KINDS[kind] for kind in (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.UNCHANGED)},
+    **{
+        kind.value: wording.KINDS[kind]
+        for kind in (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.UNCHANGED)
+    },
     "incomplete": Message("incomplete", context="groups"),
 }
 
@@ -203,7 +177,7 @@ def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
         found.append(_band_mark(band))
     if not group.complete:
         found.append("incomplete")
-    changes = compared_changes(report)
+    changes = wording.compared_changes(report)
     change = changes.by_group.get(group.number) if changes else None
     if change is not None:
         found.append(change.kind.value)
@@ -214,38 +188,26 @@ def _most_first(counts: Counter[BillKind]) -> list[BillKind]:
     return sorted(counts, key=lambda kind: (-counts[kind], kind))
 
 
-@dataclass(frozen=True, slots=True)
-class TrendChart:
-    """A bar for each run, the oldest first, with heights in percent of the highest.
-
-    ``first`` and ``last`` are the formatted first and last values.
-    """
-
-    name: str
-    first: str
-    last: str
-    bars: tuple[Decimal, ...]
-
-
-def trend_chart(trend: Sequence[RunTotals]) -> TrendChart | None:
+def trend_chart(trend: Sequence[RunTotals]) -> dict[str, object] | None:
     """Return a chart of the combined fines, or of the number of groups if a run's fines are unknown.
 
+    It has a bar for each run, the oldest first, with heights in percent of the highest, and the first and last values.
     Bars start at zero, and negative sums (credits) get none. None until there are two runs.
     """
     if len(trend) < 2:
         return None
     values = [run.combined_fines for run in trend if run.combined_fines is not None]
-    name, written = pgettext("of all groups", "Group Fines"), price
+    name, written = pgettext("of all groups", "Group Fines"), language.price
     if len(values) < len(trend):
         values = [Decimal(run.group_count) for run in trend]
-        name, written = gettext("Groups"), lambda value: number(int(value))
+        name, written = gettext("Groups"), lambda value: language.number(int(value))
     highest = max(*values, ZERO) or Decimal(1)
-    return TrendChart(
-        name=name,
-        first=written(values[0]),
-        last=written(values[-1]),
-        bars=tuple(max(value / highest * 100, ZERO) for value in values),
-    )
+    return {
+        "name": name,
+        "first": written(values[0]),
+        "last": written(values[-1]),
+        "bars": [max(value / highest * 100, ZERO) for value in values],
+    }
 
 
 def _share_over_limit(group: Group) -> int | None:
@@ -260,7 +222,7 @@ def _share_over_limit(group: Group) -> int | None:
 def shared_values(report: Report) -> dict[str, object]:
     """Return the template values that report and index share: the changes since the last run, and the trend."""
     trend = report.changes.trend if report.changes else ()
-    changes = compared_changes(report)
+    changes = wording.compared_changes(report)
     return {
         "report": report,
         "changes": changes,
@@ -287,14 +249,15 @@ def link_to(way: str, text: str) -> str:
 
 def _change_remark(report: Report, changes: Changes) -> str:
     """Say what changed since when, and by how much the list changed if its groups weren't the same before."""
-    remark, of_list = since(changes), changes.list_difference
+    remark, of_list = wording.since(changes), changes.list_difference
     # The trend has groups that aren't in the changes: those left out, and those that are hidden now.
     if None in (of_list, changes.difference) or report.left_out_count or changes.hidden:
         return remark
     if of_list == changes.difference:
         return remark
     moved = gettext(
-        "{difference} in the list's total, because groups moved here or away", difference=describe_difference(of_list)
+        "{difference} in the list's total, because groups moved here or away",
+        difference=language.describe_difference(of_list),
     )
     return f"{remark}; {moved}"
 
@@ -330,17 +293,17 @@ class PageWriter(GroupWriter):
         self._with_members = details
         # The values that all templates have.
         self._values = {
-            "kinds": KINDS,
+            "kinds": wording.KINDS,
             "nothing": ZERO,
             "details": details,
             "client": client,
             "index": index,
-            "day_number": lambda moment: local(moment).date().toordinal(),  # the script sorts by it
-            "remarks": remarks,
-            "describe_group_details": describe_group_details,
-            "describe_invalid": describe_invalid,
-            "describe_role": describe_role,
-            "ways_to_reach": WAYS_TO_REACH,
+            "day_number": lambda moment: language.local(moment).date().toordinal(),  # the script sorts by it
+            "remarks": wording.remarks,
+            "describe_group_details": wording.describe_group_details,
+            "describe_invalid": wording.describe_invalid,
+            "describe_role": wording.describe_role,
+            "ways_to_reach": wording.WAYS_TO_REACH,
             "link_to": link_to,
         }
         self._tails: dict[tuple[tuple[str, ...], str], str] = {}
@@ -349,7 +312,7 @@ class PageWriter(GroupWriter):
         given = {
             **self._values,
             "report": report,
-            "changes": compared_changes(report),
+            "changes": wording.compared_changes(report),
             "owed_for": self._marks.with_kinds,
             "column_count": self._column_count,
             "member_headings": [gettext(column.heading or "") for column in of_members],
@@ -371,7 +334,7 @@ class PageWriter(GroupWriter):
         # The template has the cells of group, lead and member's name, which are links.
         special: dict[str, Callable[[Any], str]] = {
             "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
-            "age_band": lambda details: describe_age_band(details.age_band) or "",
+            "age_band": lambda details: wording.describe_age_band(details.age_band) or "",
             "barcode": lambda member: no_card if member.barcode is None else escape(printable(member.barcode)),
             "over_limit": lambda one: over_limit(one.over_limit, "" if one_limit else describe_limit(one.limit)),
             "blocked_in_evergreen": lambda standing: blocked(
@@ -384,10 +347,7 @@ class PageWriter(GroupWriter):
             "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
         }
         cells = [
-            (
-                column,
-                whole.get(column.name) or _in_cell(cell_form, special.get(column.name) or _shown(column)),
-            )
+            (column, whole.get(column.name) or _in_cell(cell_form, special.get(column.name) or _shown(column)))
             for column in (*of_groups[2:], *of_members[1:])
         ]
         self._group_cells = [
@@ -410,21 +370,21 @@ class PageWriter(GroupWriter):
             ],
             filters=self._marks.offered_filters(part),
             owed_for=self._marks.offered_kinds(part),
-            age_sums=[(_band_mark(one.band), describe_age_sum(one)) for one in AgeSum.of(part)],
+            age_sums=[(_band_mark(one.band), wording.describe_age_sum(one)) for one in AgeSum.of(part)],
             cleared=part.changes.cleared if part.changes else (),
-            cleared_heading=change_heading(ChangeKind.CLEARED),
+            cleared_heading=wording.change_heading(ChangeKind.CLEARED),
             cleared_change=part.changes
             and gettext(
                 "{label}: {value}",
-                label=KINDS[ChangeKind.CLEARED],
-                value=describe_difference(part.changes.cleared_difference),
+                label=wording.KINDS[ChangeKind.CLEARED],
+                value=language.describe_difference(part.changes.cleared_difference),
             ),
             is_hidden=bool(part.criteria.orgs) and part.hidden_libraries.issuperset(part.criteria.orgs),
             sentence=sentence,
-            cleared_explanation=gettext(CLEARED_EXPLANATION),
-            cleared_lead=cleared_lead,
-            cleared_now=cleared_now,
-            cleared_remarks=cleared_remarks,
+            cleared_explanation=gettext(wording.CLEARED_EXPLANATION),
+            cleared_lead=wording.cleared_lead,
+            cleared_now=wording.cleared_now,
+            cleared_remarks=wording.cleared_remarks,
             table=self._table,
             groups=_GROUPS,
             has_rest=len(part.groups) > _FIRST_GROUPS,
@@ -447,7 +407,7 @@ class PageWriter(GroupWriter):
             or self._report.contacts
             or not group.complete
             or not lead.group_lead
-            or remarks(row.change)
+            or wording.remarks(row.change)
         )
         about = str(self._about(group, row.change, row.contact)) if remarkable else ""
         marked = ("" if lead.group_lead else self._no_lead) + ("" if group.complete else self._incomplete)
@@ -491,7 +451,7 @@ class PageWriter(GroupWriter):
         profile = found.profile and gettext(
             "{label}: {value}", label=gettext("Profile"), value=printable(found.profile)
         )
-        text = "; ".join(filter(None, (describe_member_details(found), profile)))
+        text = "; ".join(filter(None, (wording.describe_member_details(found), profile)))
         return self._about_member.filled({"text": escape(text)}) if text else ""
 
 
@@ -514,7 +474,7 @@ class IndexedLibrary:
     library: libraries.ReportedLibrary
     part: Report
     files: Mapping[str, str]
-    language: Language = ENGLISH
+    language: Language = language.ENGLISH
 
     @property
     def main_format(self) -> str:
@@ -530,8 +490,8 @@ def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: Binar
         **shared_values(report),
         title=gettext("{title}, by library", title=title),
         entries=entries,
-        kinds=[(kind, change_heading(kind)) for kind in _KINDS],
-        bands=[(one.band, describe_days(one.band)) for one in AgeSum.of(report)],
+        kinds=[(kind, wording.change_heading(kind)) for kind in _KINDS],
+        bands=[(one.band, wording.describe_days(one.band)) for one in AgeSum.of(report)],
         age_sums=lambda part: {one.band: one.combined_fines for one in AgeSum.of(part)},
     )
     stream.write(page.encode())

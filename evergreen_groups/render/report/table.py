@@ -18,49 +18,16 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.text import Text
 
+from evergreen_groups import language
 from evergreen_groups.groups import StandingDifference
-from evergreen_groups.language import (
-    describe_difference,
-    describe_total,
-    gettext,
-    minute,
-    ngettext,
-    number,
-    pgettext,
-    price,
-    time_with_zone,
-)
+from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
+from evergreen_groups.render import wording as texts
 from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, console_for, wrapped
-from evergreen_groups.render.report import columns
+from evergreen_groups.render.report import columns, wording
 from evergreen_groups.render.report.columns import Column, MemberRow, member_row
-from evergreen_groups.render.report.wording import (
-    CHANGE_IN_FINES,
-    CLEARED_EXPLANATION,
-    KINDS,
-    change_heading,
-    change_sentence,
-    cleared_lead,
-    cleared_now,
-    cleared_remarks,
-    compared_changes,
-    counts,
-    describe_group_details,
-    describe_member_details,
-    remarks,
-)
 from evergreen_groups.render.text import sentence
-from evergreen_groups.render.wording import (
-    DIFFERENCES,
-    LOWER_BOUND_NOTE,
-    NOTHING_FOUND,
-    TITLE,
-    describe_criteria,
-    describe_incomplete,
-    explain_no_member_over_limit,
-    information_only,
-)
 from evergreen_groups.report import ChangeKind, Changes, Totals
 from evergreen_groups.values import Total
 
@@ -130,21 +97,21 @@ def table_columns(report: Report, width: int) -> list[TableColumn]:
     )
     fines = TableColumn(
         gettext("Group Fines"),
-        lambda group: Cell(describe_total(group.combined_fines), BOLD),
-        sums=lambda totals: Cell(describe_total(totals.combined_fines), BOLD),
+        lambda group: Cell(language.describe_total(group.combined_fines), BOLD),
+        sums=lambda totals: Cell(language.describe_total(totals.combined_fines), BOLD),
         right=True,
     )
     highest = TableColumn(
         gettext("Highest own fines"),
-        lambda group: Cell(describe_total(group.highest_own_fines, short=True)),
-        lambda row: Cell(price(row.member.own_fines), BOLD if row.member.over_limit else PLAIN),
+        lambda group: Cell(language.describe_total(group.highest_own_fines, short=True)),
+        lambda row: Cell(language.price(row.member.own_fines), BOLD if row.member.over_limit else PLAIN),
         right=True,
     )
     over = TableColumn(
         gettext("Over limit"),
         _over_count,
         _over if wide else _over_or_blocked,
-        lambda totals: Cell(describe_total(totals.over_limit_count, short=True), BOLD),
+        lambda totals: Cell(language.describe_total(totals.over_limit_count, short=True), BOLD),
         right=True,
     )
     if not wide:
@@ -156,7 +123,7 @@ def table_columns(report: Report, width: int) -> list[TableColumn]:
             least=8,
         )
         return [number_column, name, library, counts_or_barcode, fines, highest, over]
-    changes = compared_changes(report)
+    changes = wording.compared_changes(report)
     return [
         number_column,
         name,
@@ -164,14 +131,14 @@ def table_columns(report: Report, width: int) -> list[TableColumn]:
         library,
         TableColumn(
             gettext("Members"),
-            lambda group: Cell(number(group.member_count)),
-            sums=lambda totals: Cell(number(totals.member_count), BOLD),
+            lambda group: Cell(language.number(group.member_count)),
+            sums=lambda totals: Cell(language.number(totals.member_count), BOLD),
             right=True,
         ),
         TableColumn(
             gettext("Members who owe"),
-            lambda group: Cell(describe_total(group.owing_count, short=True)),
-            sums=lambda totals: Cell(describe_total(totals.owing_count, short=True), BOLD),
+            lambda group: Cell(language.describe_total(group.owing_count, short=True)),
+            sums=lambda totals: Cell(language.describe_total(totals.owing_count, short=True), BOLD),
             right=True,
         ),
         fines,
@@ -202,14 +169,14 @@ def _other_columns() -> Iterator[TableColumn]:
 def _cell(column: Column[Any], of: Any) -> Cell:
     value = column.value(of)
     if column.total or column.kind == "money":
-        return Cell(describe_total(value, short=column.total))
-    return Cell(number(value) if column.kind == "number" else printable("" if value is None else str(value)))
+        return Cell(language.describe_total(value, short=column.total))
+    return Cell(language.number(value) if column.kind == "number" else printable("" if value is None else str(value)))
 
 
 def _counts(of: Group | Totals) -> str:
     """Say how many members there are and how many of them owe."""
     owing, members = of.owing_count, of.member_count
-    count = describe_total(owing, short=True)
+    count = language.describe_total(owing, short=True)
     return ngettext(
         "{members:,} ({count} owes)", "{members:,} ({count} owe)", owing.at_least, members=members, count=count
     )
@@ -240,7 +207,7 @@ def _remarks(row: MemberRow) -> Cell:
     lead = [gettext("group lead")] if row.member.group_lead else []
     if standing is None or not (standing.blocked_for_fines or standing.difference):
         return Cell("".join(lead), FAINT)
-    words = gettext(DIFFERENCES[standing.difference]) if standing.difference else gettext("blocked in Evergreen")
+    words = gettext(texts.DIFFERENCES[standing.difference]) if standing.difference else gettext("blocked in Evergreen")
     return Cell(", ".join([*lead, words]), BLOCKED if standing.blocked_for_fines else REMARKABLE)
 
 
@@ -254,7 +221,7 @@ def _over_or_blocked(row: MemberRow) -> Cell:
 def _over_count(group: Group) -> Cell:
     if group.no_member_over_limit:
         return Cell(pgettext("members", "none"), REMARKABLE)
-    return Cell(describe_total(group.over_limit_count, short=True))
+    return Cell(language.describe_total(group.over_limit_count, short=True))
 
 
 _LESS = Style(color="green")
@@ -267,11 +234,11 @@ def _change_column(changes: Changes) -> TableColumn:
         if change is None:
             return EMPTY
         is_new = change.kind is ChangeKind.NEW
-        words = gettext(KINDS[change.kind]) if is_new else describe_difference(change.difference)
+        words = gettext(wording.KINDS[change.kind]) if is_new else language.describe_difference(change.difference)
         return Cell(f"{words}?" if is_new and not change.certain else words, _STYLES[change.kind])
 
     def sums(_totals: Totals) -> Cell:
-        return Cell(describe_difference(changes.listed_difference), BOLD)
+        return Cell(language.describe_difference(changes.listed_difference), BOLD)
 
     return TableColumn(gettext("Change"), cell, sums=sums, right=True)
 
@@ -288,11 +255,11 @@ def cleared_grid(changes: Changes, width: int) -> Iterator[Segment]:
     rows = [
         [
             Cell(str(change.group), BOLD),
-            Cell(cleared_lead(change)),
+            Cell(wording.cleared_lead(change)),
             Cell(printable(change.library)),
-            Cell(describe_total(change.known_before)),
-            Cell(cleared_now(change)),
-            Cell(cleared_remarks(change), FAINT),
+            Cell(language.describe_total(change.known_before)),
+            Cell(wording.cleared_now(change)),
+            Cell(wording.cleared_remarks(change), FAINT),
         ]
         for change in changes.cleared
     ]
@@ -330,16 +297,16 @@ def write_table(
 
 def _print_parts(console: Console, report: Report, details: bool, rule: str) -> Iterator[None]:
     """Print the table in parts, so that a large one is never in memory as a whole."""
-    title = gettext(TITLE)
+    title = gettext(texts.TITLE)
     heading = Text(gettext("{title}, for information only", title=title))
     heading.highlight_words([title], BOLD)
     console.print(heading)
-    for line in wrapped(information_only(report.criteria.limit), console.width):
+    for line in wrapped(texts.information_only(report.criteria.limit), console.width):
         console.print(line, style=FAINT, soft_wrap=True)
     console.print()
     facts = {
-        gettext("Listed"): describe_criteria(report.criteria),
-        gettext("Data as of"): time_with_zone(report.generated_at),
+        gettext("Listed"): texts.describe_criteria(report.criteria),
+        gettext("Data as of"): language.time_with_zone(report.generated_at),
         gettext("Evergreen server"): printable(report.gateway),
     }
     indent = max(12, *(cell_len(label) + 2 for label in facts))
@@ -356,7 +323,7 @@ def _print_parts(console: Console, report: Report, details: bool, rule: str) -> 
             console.print(Segments(part), soft_wrap=True, end="")
             yield
     else:
-        console.print(gettext(NOTHING_FOUND), style=BOLD)
+        console.print(gettext(texts.NOTHING_FOUND), style=BOLD)
     _print_changes(console, report)
     notes = [Text(note) for note in _notes(report, wide=console.width >= WIDE)]
     notes += [Text(note, style=REMARKABLE) for note in _warnings(report)]
@@ -369,8 +336,8 @@ def _print_parts(console: Console, report: Report, details: bool, rule: str) -> 
 
 def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segment]:
     layout = table_columns(report, width)
-    changes = compared_changes(report)
-    describe_change = remarks if width >= WIDE else change_sentence
+    changes = wording.compared_changes(report)
+    describe_change = wording.remarks if width >= WIDE else wording.change_sentence
 
     def rows(group: Group) -> Iterator[Row]:
         yield [column.group(group) for column in layout]
@@ -405,11 +372,11 @@ def _group(
         if details is None:
             continue
         if index == 0:
-            yield from _spanning_row(describe_group_details(details.of_group(group)), grid, FAINT)
-        elif about := describe_member_details(details.of(group.members[index - 1])):
+            yield from _spanning_row(wording.describe_group_details(details.of_group(group)), grid, FAINT)
+        elif about := wording.describe_member_details(details.of(group.members[index - 1])):
             yield from _spanning_row(about, grid, FAINT, indent=MEMBER_INDENT)
     if not group.complete:
-        yield from _spanning_row(describe_incomplete(group), grid, REMARKABLE)
+        yield from _spanning_row(texts.describe_incomplete(group), grid, REMARKABLE)
 
 
 def _spanning_row(sentence: str, grid: Columns, style: Style, indent: int = 0) -> Iterator[Segment]:
@@ -422,19 +389,25 @@ def _spanning_row(sentence: str, grid: Columns, style: Style, indent: int = 0) -
 
 
 def _print_changes(console: Console, report: Report) -> None:
-    changes = compared_changes(report)
+    changes = wording.compared_changes(report)
     if changes is None:
         return
     console.print()
-    head = gettext("Changes since {moment}", moment=minute(changes.since)) if changes.since else ""
+    head = gettext("Changes since {moment}", moment=language.minute(changes.since)) if changes.since else ""
     label = (
-        gettext("Change in Group Fines, with groups no longer listed") if changes.cleared else gettext(CHANGE_IN_FINES)
+        gettext("Change in Group Fines, with groups no longer listed")
+        if changes.cleared
+        else gettext(wording.CHANGE_IN_FINES)
     )
-    console.print(Text.assemble((head, BOLD), f": {counts(changes)}"))
-    console.print(gettext("{label}: {value}", label=label, value=describe_difference(changes.difference)))
+    console.print(Text.assemble((head, BOLD), f": {wording.counts(changes)}"))
+    console.print(gettext("{label}: {value}", label=label, value=language.describe_difference(changes.difference)))
     if changes.cleared:
         console.print()
-        console.print(Text.assemble((change_heading(ChangeKind.CLEARED), BOLD), f". {gettext(CLEARED_EXPLANATION)}"))
+        console.print(
+            Text.assemble(
+                (wording.change_heading(ChangeKind.CLEARED), BOLD), f". {gettext(wording.CLEARED_EXPLANATION)}"
+            )
+        )
         console.print(Segments(cleared_grid(changes, console.width)), soft_wrap=True, end="")
 
 
@@ -442,7 +415,7 @@ def _notes(report: Report, *, wide: bool) -> Iterator[str]:
     """Explain the words used in the columns."""
     count = report.totals.groups_without_member_over_limit
     if count.at_least:
-        yield f"{pgettext('members', 'none')} = {explain_no_member_over_limit(count)}"
+        yield f"{pgettext('members', 'none')} = {texts.explain_no_member_over_limit(count)}"
     yield from _block_notes(report, wide=wide)
     if not wide and not all(group.lead.group_lead for group in report.groups):
         yield f"{NO_LEAD_MARK} = {gettext('no group lead')}"
@@ -450,8 +423,8 @@ def _notes(report: Report, *, wide: bool) -> Iterator[str]:
 
 def _warnings(report: Report) -> Iterator[str]:
     if count := report.totals.incomplete_group_count:
-        yield gettext("{label}: {value}", label=gettext("Incomplete groups"), value=number(count))
-        yield gettext(LOWER_BOUND_NOTE)
+        yield gettext("{label}: {value}", label=gettext("Incomplete groups"), value=language.number(count))
+        yield gettext(texts.LOWER_BOUND_NOTE)
     for note in report.notes:
         yield gettext("{label}: {value}", label=gettext("Note"), value=printable(gettext(note)))
 
@@ -464,8 +437,8 @@ def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
     both = totals.blocked.at_least - totals.now_within_limit.at_least
     numbers = (
         (OVER_AND_BLOCKED, Message("over the limit, blocked in Evergreen"), Total(both, totals.blocked.exact)),
-        (OVER, DIFFERENCES[StandingDifference.NOT_YET_BLOCKED], totals.not_yet_blocked),
-        (BLOCKED_ALONE, DIFFERENCES[StandingDifference.NOW_WITHIN_LIMIT], totals.now_within_limit),
+        (OVER, texts.DIFFERENCES[StandingDifference.NOT_YET_BLOCKED], totals.not_yet_blocked),
+        (BLOCKED_ALONE, texts.DIFFERENCES[StandingDifference.NOW_WITHIN_LIMIT], totals.now_within_limit),
     )
     for word, meaning, count in numbers:
         if count.at_least:

@@ -20,16 +20,8 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import day, gettext, local, minute, pgettext, time_with_zone
 from evergreen_groups.message import own_pip
-from evergreen_groups.render.report import columns
+from evergreen_groups.render.report import columns, wording
 from evergreen_groups.render.report.columns import Column, GroupRow, MemberRow, group_row, known, member_row
-from evergreen_groups.render.report.wording import (
-    CHANGE_IN_FINES,
-    KINDS,
-    NOT_KNOWN,
-    change_heading,
-    compared_changes,
-    describe_days,
-)
 from evergreen_groups.render.report.writers import Part, part_indexes
 from evergreen_groups.render.sheets import (
     ColumnKind,
@@ -61,7 +53,7 @@ def group_columns(report: Report) -> list[SpreadsheetColumn]:
         GroupRow._fields,
         group=columns.GROUP,
         details=columns.GROUP_DETAILS if report.details is not None else (),
-        change=columns.CHANGE if compared_changes(report) else (),
+        change=columns.CHANGE if wording.compared_changes(report) else (),
         contact=columns.CONTACT if report.contacts is not None else (),
     )
 
@@ -93,7 +85,7 @@ def _shown(column: Column[Any]) -> Callable[[Any], Value]:
     value_of = column.value
     if column.kind == "flag":
         # Translated once instead of for each cell.
-        words = {True: gettext("yes"), False: gettext("no"), None: gettext(NOT_KNOWN)}
+        words = {True: gettext("yes"), False: gettext("no"), None: gettext(wording.NOT_KNOWN)}
         return lambda row: words[value_of(row)]
     if column.kind == "day":
         return lambda row: None if (moment := value_of(row)) is None else local(moment).date()
@@ -143,13 +135,17 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield gettext("Groups with no member over the limit"), "number", known(totals.groups_without_member_over_limit)
     yield gettext("Incomplete groups"), "number", totals.incomplete_group_count
     for one in AgeSum.of(report):
-        yield describe_days(one.band), "money", known(one.combined_fines)
-    if (changes := compared_changes(report)) and changes.since:
+        yield wording.describe_days(one.band), "money", known(one.combined_fines)
+    if (changes := wording.compared_changes(report)) and changes.since:
         yield "", "text", None
         yield gettext("Compared with the report of"), "text", minute(changes.since)
         for kind in ChangeKind:
-            yield gettext("{label}: {value}", label=gettext("Groups"), value=KINDS[kind]), "number", changes.count(kind)
-        yield gettext(CHANGE_IN_FINES), "change", known(changes.difference)
+            yield (
+                gettext("{label}: {value}", label=gettext("Groups"), value=wording.KINDS[kind]),
+                "number",
+                changes.count(kind),
+            )
+        yield gettext(wording.CHANGE_IN_FINES), "change", known(changes.difference)
     yield "", "text", None
     for note in report.notes:
         yield gettext("Please note"), "text", gettext(note)
@@ -201,9 +197,7 @@ def _write_sheet(
     """Write one of the long sheets into all workbooks (at least one), making each row only once."""
     for workbook in workbooks:
         workbook.begin(number)
-        # All parts have the same columns, so their formats should have the same numbers.
-        if workbook.styles[number] != workbooks[0].styles[number]:
-            raise ValueError("parts of a report have other formats than the report")
+    # All parts have the same columns, so their formats have the same numbers.
     writer = RowWriter(sheet, workbooks[0].styles[number])
     for at in range(0, len(report.groups), _GROUPS_AT_ONCE):
         groups = [group for group in report.groups[at : at + _GROUPS_AT_ONCE] if group.number in indexes]
@@ -267,9 +261,9 @@ def _without_rows(report: Report, sheets: Sequence[LongSheet]) -> bytes:
     write_summary(workbook.add_worksheet(_sheet_name(gettext("Summary"))), report, formats)
     for sheet in sheets:
         sheet.add_to(workbook, formats, sum(map(sheet.count_of, report.groups)))
-    if (changes := compared_changes(report)) and changes.cleared:
+    if (changes := wording.compared_changes(report)) and changes.cleared:
         fill(
-            workbook.add_worksheet(_sheet_name(change_heading(ChangeKind.CLEARED))),
+            workbook.add_worksheet(_sheet_name(wording.change_heading(ChangeKind.CLEARED))),
             _ranked(("change",), change=columns.CLEARED),
             [(change,) for change in changes.cleared],
             formats,

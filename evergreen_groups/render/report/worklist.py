@@ -155,47 +155,33 @@ class ShownGroup:
     library: str = ""
     status: FollowUpStatus | None = None
     owed: Decimal | None = None
-    entries: tuple[ShownEntry, ...] = ()
+    entries: Sequence[Mapping[str, object]] = ()
     refusal: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ShownEntry:
-    """An entry in the history. ``versions`` are the replaced ones, in words."""
-
-    id: int
-    text: str
-    note: str
-    by: str
-    versions: tuple[str, ...]
-    deleted: bool
-    may_correct: bool
-    is_newer: bool
 
 
 def shown_entries(
     follow_up: FollowUp, names: Mapping[int, str], *, may_correct: Callable[[Entry], bool], seen: int | None = None
-) -> tuple[ShownEntry, ...]:
-    """Return the entries of a follow-up, the latest first.
+) -> list[dict[str, object]]:
+    """Return what the form's page shows of a follow-up's entries, the latest first, with the words of replaced ones.
 
     ``names`` are those of staff. Rows after ``seen`` are newer (None: none is).
     """
-    return tuple(
-        ShownEntry(
-            id=entry.original.id,
-            text=describe_entry(entry),
-            note=entry.note,
-            by=" · ".join(filter(None, (names.get(entry.staff or 0, ""), minute(entry.at)))),
-            versions=tuple(
+    return [
+        {
+            "id": entry.original.id,
+            "text": describe_entry(entry),
+            "note": entry.note,
+            "by": " · ".join(filter(None, (names.get(entry.staff or 0, ""), minute(entry.at)))),
+            "versions": [
                 " · ".join(filter(None, (describe_entry(one), one.note)))
                 for one in (entry.earlier[:-1] if entry.deleted else entry.earlier)  # a deleted one is itself the last
-            ),
-            deleted=entry.deleted,
-            may_correct=not entry.deleted and may_correct(entry),
-            is_newer=seen is not None and entry.id > seen,
-        )
+            ],
+            "deleted": entry.deleted,
+            "may_correct": not entry.deleted and may_correct(entry),
+            "is_newer": seen is not None and entry.id > seen,
+        }
         for entry in reversed(follow_up.entries)
-    )
+    ]
 
 
 @dataclass(frozen=True, slots=True)

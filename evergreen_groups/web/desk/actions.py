@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes import GROUP, PENALTIES, Action, PlanRequest, StepState
 from evergreen_groups.desk import LookupKind, explain_unknown
@@ -220,7 +220,7 @@ def entry(client: Client, id: str) -> JournalEntry | None:
         return None
 
 
-def outcome(desk: DeskRequest, made: JournalEntry, details: GroupDetails) -> pages.OutcomeView | None:
+def outcome(desk: DeskRequest, made: JournalEntry, details: GroupDetails) -> dict[str, Any] | None:
     """Return the outcome of a change for the page of a group.
 
     None if the caller may see none of its patrons, or if the outcome is no longer true: the browser's Back leads to the
@@ -277,7 +277,7 @@ def is_undo(client: Client, made: JournalEntry, known: Mapping[str, JournalEntry
 
 def history(
     desk: DeskRequest, group: int, members: Collection[int], follow_up: Sequence[Entry]
-) -> tuple[list[pages.PastEntry], list[pages.PastEntry], list[str]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
     """Return the known changes of a group, and the caller's other recent changes, each latest first.
 
     ``members`` are the ids of the group's visible members. The third list says who saved each entry of the group's
@@ -296,7 +296,7 @@ def history(
     known = {change.entry.id: change.entry for change in [*changes, *others]}
     groups = _group_names(client, group, {number for entry in known.values() for number in pages.groups_of(entry)})
 
-    def entry_of(change: Change, by: str = "") -> pages.PastEntry:
+    def entry_of(change: Change, by: str = "") -> dict[str, Any]:
         return pages.past_entry(
             change.entry,
             names.known,

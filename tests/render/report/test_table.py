@@ -11,21 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from support import report_samples as samples
 from support.rendered import written
-from support.report_samples import (
-    INCOMPLETE_NOTE,
-    blocked_report,
-    changed_report,
-    detailed,
-    empty_report,
-    hostile_changed_reports,
-    hostile_reports,
-    hostile_texts,
-    large_report,
-    member,
-    report_of,
-    sample_report,
-)
 
 from evergreen_groups.groups import Group
 from evergreen_groups.language import Language, describe_total, price, timezone_of, use_language
@@ -66,14 +53,14 @@ def squeezed(text: str) -> str:
 
 
 def test_looks_as_it_should_at_80_columns() -> None:
-    assert NO_DETAILS_AT_80 in table(sample_report(), details=False)
+    assert NO_DETAILS_AT_80 in table(samples.sample_report(), details=False)
 
 
 @pytest.mark.parametrize("details", [True, False])
 @pytest.mark.parametrize("width", [80, 100, 116, 200])
 @pytest.mark.parametrize(
     "report",
-    [sample_report(), changed_report(), empty_report(), detailed()],
+    [samples.sample_report(), samples.changed_report(), samples.empty_report(), samples.detailed()],
     ids=["sample", "changed", "empty", "detailed"],
 )
 def test_no_line_is_longer_than_the_screen(report: Report, width: int, details: bool) -> None:
@@ -83,7 +70,7 @@ def test_no_line_is_longer_than_the_screen(report: Report, width: int, details: 
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_every_fact_is_there(width: int) -> None:
-    report = sample_report()
+    report = samples.sample_report()
     shown = squeezed(table(report, width=width))
     for group in report.groups:
         assert describe_total(group.combined_fines) in shown
@@ -92,19 +79,19 @@ def test_every_fact_is_there(width: int) -> None:
             assert price(one.own_fines) in shown
     assert "forinformationonly" in shown
     assert "https://ils.example.org/osrf-gateway-v1" in shown
-    assert squeezed(INCOMPLETE_NOTE) in shown
+    assert squeezed(samples.INCOMPLETE_NOTE) in shown
     assert "Incompletegroups:2" in shown
     assert "amemberatSYS1orBM1orbelow;atmost5;highestGroupFinesfirst" in shown
 
 
 def test_time_has_its_zone() -> None:
-    assert re.search(r"^Data as of +1\d Aug 2026, \d\d:\d\d \S+$", table(sample_report()), re.MULTILINE)
+    assert re.search(r"^Data as of +1\d Aug 2026, \d\d:\d\d \S+$", table(samples.sample_report()), re.MULTILINE)
     with use_language(Language("en", timezone=timezone_of("America/Toronto"))):
-        assert re.search(r"\nData as of +14 Aug 2026, 04:15 EDT\n", table(sample_report()))
+        assert re.search(r"\nData as of +14 Aug 2026, 04:15 EDT\n", table(samples.sample_report()))
 
 
 def test_marks() -> None:
-    lines = table(sample_report(), width=200).splitlines()
+    lines = table(samples.sample_report(), width=200).splitlines()
     tanaka = next(line for line in lines if line.startswith("  902"))
     assert tanaka.endswith("none  no member over the limit")
     without_lead = next(line for line in lines if line.startswith("   85"))
@@ -116,7 +103,7 @@ def test_marks() -> None:
 
 
 def test_changes_have_a_column_where_there_is_room() -> None:
-    lines = table(changed_report(), width=130, details=False).splitlines()
+    lines = table(samples.changed_report(), width=130, details=False).splitlines()
     shown = {line.split()[0]: line for line in lines if line[:5].strip().isdigit()}
     assert re.search(r"\$1,289\.35 +\+\$85\.35 +\$1,204\.50", shown["1187"])
     assert re.search(r"\$29\.00 +new +\$5\.00", shown["902"])
@@ -127,7 +114,7 @@ def test_changes_have_a_column_where_there_is_room() -> None:
 
 
 def test_changes_stand_under_the_group_on_a_narrow_screen() -> None:
-    report = changed_report()
+    report = samples.changed_report()
     shown = table(report)
     assert "\n         owes more: +$85.35; 1 member joined\n lead" in shown
     assert "\n         owes less: -$11.61; formerly group 11; 2 members left\n" in shown
@@ -137,7 +124,7 @@ def test_changes_stand_under_the_group_on_a_narrow_screen() -> None:
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_counts_of_changes_and_cleared_groups(width: int) -> None:
-    shown = squeezed(table(changed_report(), width=width))
+    shown = squeezed(table(samples.changed_report(), width=width))
     counted = "1newgroup,1groupowesmore,1groupowesless,2groupsunchanged,2groupsnolongerlisted"
     assert f"{counted}ChangeinGroupFines,withgroupsnolongerlisted:unknown" in shown
     for words in ("611Featherstonehaugh,", "$1,260.10$3.00nowgroup612;now", "unknownnotknownnotfound:"):
@@ -145,12 +132,12 @@ def test_counts_of_changes_and_cleared_groups(width: int) -> None:
 
 
 def test_nothing_is_said_of_changes_without_a_run_before() -> None:
-    first = replace(sample_report(), changes=Changes(None, {}, trend=changed_report().changes.trend))
-    assert table(first) == table(sample_report())
+    first = replace(samples.sample_report(), changes=Changes(None, {}, trend=samples.changed_report().changes.trend))
+    assert table(first) == table(samples.sample_report())
 
 
 def test_empty_report_is_a_friendly_line() -> None:
-    shown = table(empty_report())
+    shown = table(samples.empty_report())
     assert "No groups to list." in shown
     assert "Total" not in shown
 
@@ -164,12 +151,12 @@ def test_empty_report_is_a_friendly_line() -> None:
     ],
 )
 def test_limit_in_words(limit: Limit, words: str) -> None:
-    assert words in table(report_of((), criteria=Criteria(limit=limit)), width=200)
+    assert words in table(samples.report_of((), criteria=Criteria(limit=limit)), width=200)
 
 
 @pytest.mark.long
 @settings(deadline=None, max_examples=60)
-@given(hostile_reports() | hostile_changed_reports(), st.sampled_from([80, 200]), st.booleans())
+@given(samples.hostile_reports() | samples.hostile_changed_reports(), st.sampled_from([80, 200]), st.booleans())
 def test_names_can_not_steer_the_terminal(report: Report, width: int, details: bool) -> None:
     plain = table(report, width=width, details=details)
     assert all(line.isprintable() or printable(line) == line for line in plain.split("\n"))
@@ -180,17 +167,17 @@ def test_names_can_not_steer_the_terminal(report: Report, width: int, details: b
 
 def test_color_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "\x1b" not in table(sample_report())
+    assert "\x1b" not in table(samples.sample_report())
     monkeypatch.delenv("FORCE_COLOR")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[1m" in table(sample_report(), color=True)
+    assert "\x1b[1m" in table(samples.sample_report(), color=True)
 
 
 def test_red_is_for_a_block_of_ones_own() -> None:
     red = "\x1b[1;31m"
-    assert red not in table(sample_report(), color=True)
+    assert red not in table(samples.sample_report(), color=True)
     for width in (80, 140):
-        shown = table(blocked_report(), width=width, color=True)
+        shown = table(samples.blocked_report(), width=width, color=True)
         found = [part.partition("\x1b[0m")[0] for part in shown.split(red)[1:]]
         assert sum("blocked" in words for words in found) == 2
         allowed = "group lead over blocked in Evergreen own fines within the limit"
@@ -199,7 +186,7 @@ def test_red_is_for_a_block_of_ones_own() -> None:
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_over_the_limit_and_blocked_in_evergreen_are_told_apart(width: int) -> None:
-    lines = table(blocked_report(), width=width).splitlines()
+    lines = table(samples.blocked_report(), width=width).splitlines()
     words = " ".join(" ".join(lines).split())
     assert "ver the limit, not yet blocked in Evergreen (at least 6 members)" in words
     assert "locked in Evergreen, own fines within the limit (at least 1 member)" in words
@@ -213,20 +200,20 @@ def test_over_the_limit_and_blocked_in_evergreen_are_told_apart(width: int) -> N
 
 
 def test_markup_in_names_is_inert() -> None:
-    report = report_of([Group(1, (member(1, "[red]Rot[/red] :smile: [link=x]y[/]", "30.00"),))])
+    report = samples.report_of([Group(1, (samples.member(1, "[red]Rot[/red] :smile: [link=x]y[/]", "30.00"),))])
     assert "[red]Rot[/red] :smile: [link=x]y[/]" in table(report, width=200, color=True)
 
 
 def test_encoding_without_the_characters() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    render(sample_report(), "table", stream, width=80)
+    render(samples.sample_report(), "table", stream, width=80)
     stream.flush()
     assert b"O'Malley, S?le" in raw.getvalue()
     assert b"-" * 80 in raw.getvalue()
 
 
-@given(hostile_texts.map(printable), st.integers(2, 40))
+@given(samples.hostile_texts.map(printable), st.integers(2, 40))
 def test_wrapping_loses_nothing(text: str, width: int) -> None:
     lines = wrapped(text, width)
     assert squeezed("".join(lines)) == squeezed(text)
@@ -240,7 +227,7 @@ def test_wraps_at_blanks_and_hyphens() -> None:
 
 
 def test_large_report_with_members() -> None:
-    shown = table(large_report(400), width=80)
+    shown = table(samples.large_report(400), width=80)
     assert shown.count(" lead  ") == 400
     assert max(map(cell_len, shown.splitlines())) <= 80
 

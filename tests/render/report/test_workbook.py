@@ -17,19 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import rendered
-from support.report_samples import (
-    FAMILIES,
-    blocked_report,
-    changed_report,
-    empty_report,
-    full_report,
-    hostile_reports,
-    large_report,
-    member,
-    report_of,
-    report_with_limits,
-    sample_report,
-)
+from support import report_samples as samples
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import Group
@@ -70,14 +58,16 @@ def column(worksheet: Any, heading: str) -> list[Any]:
 
 
 def test_names_lead_into_the_staff_client() -> None:
-    found = rendered.workbook(sample_report(), client=StaffClient("eg", "https://ils.example"))
+    found = rendered.workbook(samples.sample_report(), client=StaffClient("eg", "https://ils.example"))
     leads = {cell.value: cell.hyperlink.target for row in found["Groups"]["B2:B6"] for cell in row}
-    group = next(group for group in sample_report().groups if group.number == 1187)
+    group = next(group for group in samples.sample_report().groups if group.number == 1187)
     name = cell_text(group.lead.name)
     assert leads[name] == f"https://ils.example/evergreen-groups/patrons/{group.lead.id}/group?client=eg"
     members = {cell.value: cell.hyperlink.target for row in found["Members"]["B2:B4"] for cell in row}
     assert members[name] == f"https://ils.example/eg/staff/circ/patron/{group.lead.id}/checkout"
-    assert all(cell.hyperlink is None for row in workbook(sample_report())["Groups"].iter_rows() for cell in row)
+    assert all(
+        cell.hyperlink is None for row in workbook(samples.sample_report())["Groups"].iter_rows() for cell in row
+    )
 
 
 RED = "FFA8291C"
@@ -88,7 +78,7 @@ def is_marked(cell: Any) -> bool:
 
 
 def test_groups() -> None:
-    groups = rows(workbook(sample_report())["Groups"])
+    groups = rows(workbook(samples.sample_report())["Groups"])
     assert groups[0] == {
         "Group": 1187,
         "Name": "Castellanos-Whitfield, Maximiliana Josephine",
@@ -104,7 +94,7 @@ def test_groups() -> None:
     }
     assert [group["Group"] for group in groups] == [1187, 902, 2240, 85, 31007]
     assert [group["Hidden members"] for group in groups] == [0, 0, 2, 0, 1]
-    amounts = column(workbook(sample_report())["Groups"], "Group Fines")
+    amounts = column(workbook(samples.sample_report())["Groups"], "Group Fines")
     assert [is_marked(cell) for cell in amounts] == [*[False] * 4, True]
     assert [group["Fines of hidden members"] for group in groups] == [0, 0, 6.4, 0, "unknown"]
     assert [group["Group Fines"] for group in groups][2:] == [28.39, 25.25, "unknown"]
@@ -112,7 +102,7 @@ def test_groups() -> None:
 
 
 def test_members() -> None:
-    report = sample_report()
+    report = samples.sample_report()
     found = rows(workbook(report)["Members"])
     members = [(group, one) for group in report.groups for one in group.members]
     assert [(row["Group"], row["Name"], row["Library"]) for row in found] == [
@@ -124,7 +114,9 @@ def test_members() -> None:
     assert found[3]["Own fines"] == -3.25
 
 
-@pytest.mark.parametrize("report", [report_of(FAMILIES[:2]), full_report(20)], ids=["sample", "full"])
+@pytest.mark.parametrize(
+    "report", [samples.report_of(samples.FAMILIES[:2]), samples.full_report(20)], ids=["sample", "full"]
+)
 def test_a_column_of_amounts_or_counts_adds_up(report: Report) -> None:
     book = workbook(report)
     groups, members = rows(book["Groups"]), rows(book["Members"])
@@ -139,7 +131,7 @@ def test_a_column_of_amounts_or_counts_adds_up(report: Report) -> None:
 
 
 def test_on_paper_each_sheet_has_its_title_heading_and_number() -> None:
-    book = workbook(replace(changed_report(), name="old & new"))
+    book = workbook(replace(samples.changed_report(), name="old & new"))
     assert book.sheetnames == ["Summary", "Groups", "Members", "No longer listed"]
     for sheet in book.worksheets[1:]:
         assert sheet.oddHeader.left.text.startswith("Groups with high combined fines (old && new), 14 Aug 2026")
@@ -150,7 +142,7 @@ def test_on_paper_each_sheet_has_its_title_heading_and_number() -> None:
 
 
 def test_members_with_different_limits_have_theirs_beside_them() -> None:
-    book = workbook(report_with_limits())
+    book = workbook(samples.report_with_limits())
     members = book["Members"]
     assert [cell.value for cell in column(members, "Limit")] == ["more than $5.00", "$2.00 or more", "none"]
     assert members.auto_filter.ref == "A1:H4"
@@ -158,7 +150,7 @@ def test_members_with_different_limits_have_theirs_beside_them() -> None:
 
 
 def test_amounts_are_numbers_with_the_format_of_money() -> None:
-    book = workbook(sample_report())
+    book = workbook(samples.sample_report())
     for name, heading in (("Groups", "Group Fines"), ("Members", "Own fines")):
         cells = column(book[name], heading)
         assert {cell.number_format for cell in cells} == {'"$"#,##0.00;-"$"#,##0.00'}
@@ -167,7 +159,7 @@ def test_amounts_are_numbers_with_the_format_of_money() -> None:
 
 
 def test_members_over_the_limit_are_marked() -> None:
-    members = workbook(sample_report())["Members"]
+    members = workbook(samples.sample_report())["Members"]
     over = [cell.value == "yes" for cell in column(members, "Over the limit")]
     assert any(over)
     assert not all(over)
@@ -177,7 +169,7 @@ def test_members_over_the_limit_are_marked() -> None:
 
 
 def test_red_is_for_a_block_of_ones_own() -> None:
-    sheets = workbook(blocked_report())
+    sheets = workbook(samples.blocked_report())
     members = sheets["Members"]
     names = [cell.value for cell in column(members, "Name")]
     cells = zip(names, column(members, "Blocked in Evergreen"), strict=True)
@@ -194,18 +186,18 @@ def test_red_is_for_a_block_of_ones_own() -> None:
         "over the limit, not yet blocked in Evergreen",
         "blocked in Evergreen, own fines within the limit",
     }
-    assert "Blocked in Evergreen" not in [cell.value for cell in workbook(sample_report())["Members"][1]]
+    assert "Blocked in Evergreen" not in [cell.value for cell in workbook(samples.sample_report())["Members"][1]]
 
 
 @pytest.mark.parametrize(("name", "last"), [("Groups", "K6"), ("Members", "G17")])
 def test_headings_stay_visible_and_filter(name: str, last: str) -> None:
-    worksheet = workbook(sample_report())[name]
+    worksheet = workbook(samples.sample_report())[name]
     assert worksheet.freeze_panes == "C2"
     assert worksheet.auto_filter.ref == f"A1:{last}"
 
 
 def test_columns_are_as_wide_as_their_texts() -> None:
-    members = workbook(sample_report())["Members"]
+    members = workbook(samples.sample_report())["Members"]
     widths = {cell.value: members.column_dimensions[cell.column_letter].width for cell in members[1]}
     assert widths["Name"] > 40
     assert widths["Barcode"] >= 14
@@ -219,9 +211,9 @@ def test_numbers_are_measured_on_every_row(monkeypatch: pytest.MonkeyPatch) -> N
         sheet = workbook(report)["Groups"]
         return {cell.value: sheet.column_dimensions[cell.column_letter].width for cell in sheet[1]}
 
-    groups = large_report(30).groups
+    groups = samples.large_report(30).groups
     rich = Group(99_999_999_999, (replace(groups[0].members[0], own_fines=Decimal("123456789.00")),))
-    report = report_of([*groups, rich])
+    report = samples.report_of([*groups, rich])
     before = widths()
     monkeypatch.setattr(long_sheets, "_MEASURED_ROWS", 4)
     assert {name: width for name, width in widths().items() if name != "Name"} == {
@@ -232,11 +224,11 @@ def test_numbers_are_measured_on_every_row(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_summary() -> None:
-    report = sample_report()
+    report = samples.sample_report()
     summary = workbook(report)["Summary"]
     facts = {row[0]: row[1] for row in summary.iter_rows(values_only=True) if row[0]}
     assert (facts["Groups"], facts["Members"], facts["Group Fines"]) == (5, 19, "unknown")
-    complete = workbook(report_of(FAMILIES[:2]))["Summary"]
+    complete = workbook(samples.report_of(samples.FAMILIES[:2]))["Summary"]
     assert {row[0]: row[1] for row in complete.iter_rows(values_only=True)}["Group Fines"] == 1318.35
     assert facts["For information only"] == "Only a member's own fines count toward the $5.00 limit."
     assert facts["Evergreen server"] == report.gateway
@@ -244,7 +236,7 @@ def test_summary() -> None:
 
 
 def test_changes() -> None:
-    book = workbook(changed_report())
+    book = workbook(samples.changed_report())
     groups = {row["Group"]: row for row in rows(book["Groups"])}
     assert [groups[group]["Change"] for group in (1187, 902, 2240, 85)] == [
         "owes more",
@@ -267,14 +259,14 @@ def test_changes() -> None:
 
 
 def test_without_changes_and_details_there_are_no_columns_and_sheets_for_them() -> None:
-    book = workbook(sample_report())
+    book = workbook(samples.sample_report())
     assert book.sheetnames == ["Summary", "Groups", "Members"]
     assert "Change" not in rows(book["Groups"])[0]
-    assert workbook(sample_report(), details=False).sheetnames == ["Summary", "Groups"]
+    assert workbook(samples.sample_report(), details=False).sheetnames == ["Summary", "Groups"]
 
 
 def test_a_report_that_found_nothing() -> None:
-    book = workbook(empty_report())
+    book = workbook(samples.empty_report())
     assert rows(book["Groups"]) == rows(book["Members"]) == []
     assert book["Groups"].auto_filter.ref == "A1:K1"
 
@@ -299,7 +291,7 @@ def test_a_report_that_found_nothing() -> None:
     ],
 )
 def test_a_text_stays_what_it_is(name: str) -> None:
-    book = workbook(report_of([Group(1, (member(1, name, "30.00", barcode="0012"),))]))
+    book = workbook(samples.report_of([Group(1, (samples.member(1, name, "30.00", barcode="0012"),))]))
     [lead] = column(book["Groups"], "Name")
     assert (lead.data_type, lead.hyperlink) == ("s", None)
     assert lead.value.removesuffix(" ") == name[:32_767].removesuffix(" ")
@@ -307,7 +299,7 @@ def test_a_text_stays_what_it_is(name: str) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(hostile_reports(), st.booleans())
+@given(samples.hostile_reports(), st.booleans())
 def test_hostile_names_read_back_and_are_texts(report: Report, details: bool) -> None:
     content = xlsx(report, details=details)
     book = openpyxl.load_workbook(io.BytesIO(content))
@@ -329,12 +321,12 @@ def test_hostile_names_read_back_and_are_texts(report: Report, details: bool) ->
 
 
 def test_the_same_report_gives_the_same_file() -> None:
-    assert xlsx(sample_report()) == xlsx(sample_report())
+    assert xlsx(samples.sample_report()) == xlsx(samples.sample_report())
 
 
 def test_nothing_of_it_lies_in_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not-there"))
-    assert workbook(sample_report()).sheetnames == ["Summary", "Groups", "Members"]
+    assert workbook(samples.sample_report()).sheetnames == ["Summary", "Groups", "Members"]
 
 
 def test_broken_off_it_says_nothing_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,13 +339,13 @@ def test_broken_off_it_says_nothing_on_its_own(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", broken_off)
     with pytest.raises(KeyboardInterrupt):
-        xlsx(sample_report())
+        xlsx(samples.sample_report())
     archives[0].fp.close()
     archives[0].close()
 
 
 def test_into_a_file(tmp_path: Path) -> None:
-    write_file(sample_report(), "xlsx", tmp_path / "report.xlsx")
+    write_file(samples.sample_report(), "xlsx", tmp_path / "report.xlsx")
     assert (tmp_path / "report.xlsx").stat().st_mode & 0o777 == 0o600
     assert openpyxl.load_workbook(tmp_path / "report.xlsx")["Groups"]["A2"].value == 1187
 
@@ -361,21 +353,21 @@ def test_into_a_file(tmp_path: Path) -> None:
 def test_a_report_that_is_too_long_for_a_sheet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_sheets, "MOST_ROWS", 16)
     with pytest.raises(ConfigurationError, match=r"more rows than a spreadsheet can hold \(16\); choose CSV"):
-        xlsx(sample_report())
+        xlsx(samples.sample_report())
     monkeypatch.setattr(long_sheets, "MOST_ROWS", 17)
-    assert len(rows(workbook(sample_report())["Members"])) == 16
+    assert len(rows(workbook(samples.sample_report())["Members"])) == 16
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)
     with pytest.raises(ConfigurationError) as caught:
-        xlsx(sample_report())
+        xlsx(samples.sample_report())
     assert str(caught.value).count("\n") == 0
     assert f"{own_pip()} install 'evergreen-groups[xlsx]'" in str(caught.value)
 
 
 def test_a_large_report() -> None:
-    report = large_report(1000)
+    report = samples.large_report(1000)
     content = xlsx(report)
     assert len(content) < 400_000
     members = rows(openpyxl.load_workbook(io.BytesIO(content), read_only=True)["Members"])

@@ -1,4 +1,4 @@
-"""The report's page and the index in a real browser, from files: what its script does, at each width, and on paper."""
+"""The pages of report and audit in a real browser, from files: what their script does, at each width, and on paper."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
+from support.audit_samples import sample_audit
 from support.desk_browser import chromium, look
 from support.printed_pages import sheets_of
 from support.rendered import latin_words
@@ -26,6 +27,7 @@ from evergreen_groups.language import Language, use_language
 from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.nightly.output import publish
 from evergreen_groups.render import StaffClient
+from evergreen_groups.render.audit import render_audit
 from evergreen_groups.render.report import LetterOptions, WorklistRow, WrittenPage, html_letter, render
 from evergreen_groups.report import Criteria
 
@@ -46,6 +48,11 @@ _ACTS = {
     "unfold": "document.getElementById('unfold').click()",
     "sort": "document.querySelector('#groups > thead button').click()",
 }
+_TOO_WIDE = """
+return [...document.querySelectorAll(".findings :is(th, td, code)")]
+  .filter((cell) => cell.scrollWidth > cell.clientWidth + 1 && getComputedStyle(cell).display !== "inline")
+  .map((cell) => cell.textContent);
+"""
 _CHOOSE = """
 const list = document.getElementById(arguments[0]);
 list.value = arguments[1];
@@ -79,6 +86,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for language in (Language("fr-CA", "CAD"), Language("es"), Language("cs", "CZK")):
         with use_language(language), (directory / f"full-{language.tag}.html").open("w", encoding="utf-8") as stream:
             render(reports["full"], "html", stream, client=CLIENT)
+    for name, times in {"audit": 3, "long-audit": 500}.items():
+        with (directory / f"{name}.html").open("w", encoding="utf-8") as stream:
+            render_audit(sample_audit(times), "html", stream, client=CLIENT)
     placed = replace(changed_report(), org_units=ORG_UNITS, criteria=Criteria())
     publish(placed, directory / "libraries", client=CLIENT)
     return directory
@@ -105,18 +115,25 @@ def until(browser: Chrome, script: str, expected: Any) -> None:
 @pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (768, "light"), (390, "light"), (1280, "dark")])
 @pytest.mark.parametrize(
     "name",
-    ["blocked", "changed", "detailed", "contact", "libraries/latest/BR1", "libraries/latest/index", "pseudo", "french"],
+    [
+        *("blocked", "changed", "detailed", "contact", "libraries/latest/BR1", "libraries/latest/index"),
+        *("pseudo", "french", "audit"),
+    ],
 )
 def test_axe_finds_nothing_and_nothing_sticks_out(
     browser: Chrome, files: Path, name: str, width: int, colours: str
 ) -> None:
     opened(browser, files / f"{name}.html", width, colours)
     browser.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    # The audit's cards are laid out when they come near the screen.
+    cards = "document.querySelectorAll('.findings > tbody')"
+    browser.execute_script(f"for (const one of {cards}) one.style.contentVisibility = 'visible'")
     browser.execute_script(resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8"))
     found = browser.execute_async_script("const done = arguments[0]; axe.run().then(done)")
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
     page = "document.documentElement"
     assert browser.execute_script(f"return {page}.scrollWidth - {page}.clientWidth") == 0
+    assert browser.execute_script(_TOO_WIDE) == []
 
 
 @pytest.mark.parametrize(("width", "most"), [(1280, 420), (390, 700)])
@@ -385,3 +402,78 @@ return [...document.querySelectorAll(".groups td:nth-child(4)")].map((cell) => {
   return range.getClientRects().length;
 });
 """
+
+
+_FINDINGS = """
+return [...document.querySelectorAll("section.kind")].filter((one) => !one.hidden).map((one) => ({
+  id: one.querySelector("h2").id,
+  count: Number(one.querySelector(".count").textContent.replace(",", "")),
+  names: [...one.querySelectorAll(".findings > tbody:not([hidden]) > tr:first-child bdi:first-child")]
+    .map((name) => name.textContent),
+}));
+"""
+
+
+def chosen(browser: Chrome, selector: str, value: str, event: str) -> list[dict[str, Any]]:
+    """Set a tool to a value as a reader does, wait until the page is drawn, and give what is shown."""
+    browser.execute_script(
+        "const tool = document.querySelector(arguments[0]); tool.value = arguments[1];"
+        "tool.dispatchEvent(new Event(arguments[2], { bubbles: true }));",
+        selector,
+        value,
+        event,
+    )
+    browser.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))")
+    found = browser.execute_script(_FINDINGS)
+    assert isinstance(found, list)
+    return found
+
+
+def test_findings_are_sorted_found_and_filtered(browser: Chrome, files: Path) -> None:
+    opened(browser, files / "audit.html")
+    everything = browser.execute_script(_FINDINGS)
+    assert [one["count"] for one in everything] == [21, 1, 3, 1, 3, 3, 3, 6, 3, 3, 3]
+    browser.execute_script("document.querySelector('.findings th button').click()")
+    assert sorted(everything[0]["names"]) != everything[0]["names"]
+    by_name = browser.execute_script(_FINDINGS)
+    assert by_name[0]["names"] != everything[0]["names"]
+    assert by_name[1:] == everything[1:]
+    (found,) = chosen(browser, "#find", "ostergard 20000000001013", "input")
+    assert (found["id"], found["count"], len(found["names"])) == ("over-limit-not-blocked", 1, 1)
+    status = browser.execute_script("return document.querySelector('#shown').textContent")
+    assert status == "Shown: 1 of 50; ostergard 20000000001013"
+    chosen(browser, "#find", "", "input")
+    (groups,) = chosen(browser, "#only", "accidental-group", "change")
+    assert (groups["id"], groups["count"]) == ("accidental-group", 6)
+    chosen(browser, "#only", "", "change")
+    at_one = chosen(browser, "#at", "BR1", "change")
+    assert 0 < sum(one["count"] for one in at_one) < 50
+    assert chosen(browser, "#at", "", "change")[1:] == everything[1:]
+
+
+def test_findings_that_are_shown_are_printed_and_members_on_demand(browser: Chrome, files: Path) -> None:
+    opened(browser, files / "audit.html")
+    chosen(browser, "#only", "accidental-group", "change")
+    look(browser, 1280, medium="print")
+    visible = "return [...document.querySelectorAll(arguments[0])].filter((one) => one.offsetParent).length"
+    assert browser.execute_script(visible, "section.kind") == 1
+    assert browser.execute_script(visible, ".tools") == 0
+    assert browser.execute_script(visible, ".members td td") == 0, "what is folded isn't printed"
+    look(browser, 1280)
+    browser.execute_script("document.querySelector('#unfold').click();")
+    look(browser, 1280, medium="print")
+    assert browser.execute_script(visible, ".members td td") > 0
+    look(browser, 1280)
+
+
+def test_thousands_of_findings_open_fast(browser: Chrome, files: Path) -> None:
+    """Laid out whole they take some ten times as long: a minute on a slow machine."""
+    opened(browser, files / "long-audit.html")
+    assert sum(one["count"] for one in browser.execute_script(_FINDINGS)) == 8002
+    skipped = browser.execute_script(
+        "return [...document.querySelectorAll('.findings > tbody')]"
+        ".filter((body) => !body.rows[0].cells[0].checkVisibility({ contentVisibilityAuto: true })).length",
+    )
+    assert skipped > 6_800
+    (found,) = chosen(browser, "#find", "20000000002345", "input")
+    assert found["count"] == 1
