@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.change_ids import listed_id
-from support.command import Command, one_line
+from support.command import Command
 from support.family_moves import RETRIEVE, lacking
 from support.fault_proxy import Fault, FaultProxy
 from support.recalculations import METHOD, penalties
@@ -116,14 +116,6 @@ def test_what_is_to_be_kept_is_remembered(run: Command) -> None:
     page = run("audit", "--format", "html").stdout
     assert ">1016<" in page
     assert ">1006<" not in page
-
-
-def test_what_nobody_is_in_is_not_kept(run: Command) -> None:
-    done = run("audit", "--keep", "4711")
-    assert done.returncode != 0
-    assert one_line(done.stderr)
-    assert "group 4711 has no visible member" in done.stderr
-    assert run("audit", "--keep", "1006", "--fix").returncode == 2
 
 
 def test_the_work_list_in_every_format(run: Command, sandbox: Sandbox) -> None:
@@ -242,7 +234,7 @@ def test_whom_a_recalculation_would_harm_is_left_out_and_said(run: Command, sand
     assert (1, 1) in penalties(sandbox, 1042)
 
 
-@pytest.mark.parametrize("words", [["--yes"], ["--dry-run"], ["--fix", "--format", "csv"]])
+@pytest.mark.parametrize("words", [["--yes"], ["--dry-run"], ["--fix", "--format", "csv"], ["--keep", "1", "--fix"]])
 def test_options_that_do_not_go_together(run: Command, words: list[str]) -> None:
     done = run("audit", *words)
     assert done.returncode == 2

@@ -10,7 +10,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from support.change_ids import UNKNOWN
 from support.command import Command
 from support.fault_proxy import Call, Fault, fault_proxy
 from support.terminals import on_a_terminal
@@ -35,26 +34,6 @@ def test_every_line_is_a_json_object(sandbox: Sandbox, tmp_path: Path) -> None:
     assert all(datetime.fromisoformat(event["time"]).utcoffset() == timedelta(0) for event in found)
     assert "20000000001001" not in done.stderr
     assert "sandbox" not in "".join(event["message"] for event in found)
-
-
-@pytest.mark.parametrize(
-    ("words", "status", "code"),
-    [
-        (("show", "20000000009999"), 1, "no-patron-with-barcode"),
-        (("show",), 2, None),
-        (("undo", UNKNOWN), 1, "no-such-entry"),
-        (("--config", "/nowhere.toml", "report"), 3, "no-configuration-file"),
-    ],
-)
-def test_errors_are_events_as_well(
-    sandbox: Sandbox, tmp_path: Path, words: tuple[str, ...], status: int, code: str | None
-) -> None:
-    done = Command(tmp_path, sandbox.url)("--log-format", "json", *words)
-    assert done.returncode == status
-    (event,) = events(done.stderr)
-    assert event["level"] == "error"
-    assert event["message"]
-    assert event.get("code") == code
 
 
 def test_the_environment_chooses_the_format(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -100,19 +79,6 @@ def test_one_line_whatever_is_said(logger: logging.Logger, log_format: str, caps
     assert text.count("\n") == 1
     assert "InvalidOperation at tests.cli.test_logs:" in text
     assert "Anna" not in text
-
-
-@pytest.mark.parametrize("log_format", LOG_FORMATS)
-def test_what_a_terminal_obeys_is_not_logged(
-    logger: logging.Logger, log_format: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """JSON leaves the second block of control characters, and what reorders text, as they are."""
-    logs.configure(verbosity=0, quiet=False, log_format=log_format)
-    logger.warning("a server said %s", "\x1b]0;x\x07\x9b31m\x00\u202egnp\u2066\u200f")
-    text = capsys.readouterr().err
-    assert "31m" in text
-    assert not set(text) & set("\x00\x07\x1b\x9b\u202e\u2066\u200f")
-    assert "\\u001b" not in text
 
 
 def test_quiet_keeps_errors_alone(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:

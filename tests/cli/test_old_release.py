@@ -7,13 +7,10 @@ from pathlib import Path
 import pytest
 from support.command import Command, one_line
 from support.fault_proxy import FaultProxy
-from support.gateways import client_of, gateway_of
 from support.web_caller import API, bearer, session, settings_of
 from support.web_caller import client_of as web_client_of
 
 from evergreen_groups import exit_status
-from evergreen_groups.errors import OldReleaseError
-from evergreen_groups.report import Criteria
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web import close, create_app
 
@@ -49,15 +46,6 @@ def test_a_command(old: FaultProxy, tmp_path: Path, words: tuple[str, ...]) -> N
     assert SENTENCE in done.stderr
     assert not page.exists()
     assert not WRITES & set(old.seen)
-
-
-def test_a_programs_client(old: FaultProxy, tmp_path: Path) -> None:
-    with gateway_of(old.url, "consortium_staff") as gateway:
-        client = client_of(gateway, tmp_path)
-        with pytest.raises(OldReleaseError):
-            client.report(Criteria())
-        with pytest.raises(OldReleaseError):
-            client.move([CARD], to=OTHER)
 
 
 def test_the_service(old: FaultProxy, sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

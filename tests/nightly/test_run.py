@@ -282,13 +282,6 @@ def test_what_is_older_than_configured_is_forgotten(report: Runs, tmp_path: Path
     )
 
 
-def test_a_spreadsheet_by_its_name(report: Runs, tmp_path: Path) -> None:
-    target = tmp_path / "report.xlsx"
-    assert report("--output", str(target)) == exit_status.DONE
-    assert target.read_bytes().startswith(b"PK")
-    assert target.stat().st_mode & 0o777 == 0o600
-
-
 class Healthchecks:
     """A monitoring service: the paths that were called, and the status it answers with."""
 
