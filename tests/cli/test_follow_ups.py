@@ -22,12 +22,6 @@ from evergreen_groups.state import State
 SECRET = "SECRET note"
 
 
-@pytest.fixture
-def command(run: Command, tmp_path: Path) -> Command:
-    run.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
-    return run
-
-
 def told(command: Command, *words: str) -> str:
     done = command(*words)
     assert done.returncode == 0, done.stderr

@@ -22,9 +22,9 @@ from evergreen_groups.state import State
 
 
 @pytest.fixture
-def command(run: Command, tmp_path: Path) -> Command:
-    run.environ |= {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_REPORT_CONTACT": "true"}
-    return run
+def command(command: Command) -> Command:
+    command.environ["EVERGREEN_GROUPS_REPORT_CONTACT"] = "true"
+    return command
 
 
 def document_of(command: Command, *words: str) -> dict[str, Any]:

@@ -15,15 +15,7 @@ from support.command import Command, one_line
 from support.postgresql import shared_cluster
 
 from evergreen_groups import exit_status
-from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State, schema
-
-
-@pytest.fixture
-def command(sandbox: Sandbox, tmp_path: Path) -> Command:
-    command = Command(tmp_path, sandbox.url)
-    command.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
-    return command
 
 
 @pytest.fixture

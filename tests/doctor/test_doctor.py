@@ -342,15 +342,6 @@ def test_what_the_reports_of_the_night_name_is_there(installation: Installation,
     assert found.code == code, said(found)
 
 
-def test_reports_with_recipients_need_a_mail_server(installation: Installation) -> None:
-    installation.more = '[[reports]]\nname = "old"\nrecipients = {"*" = ["a@library.example"]}\n'
-    (found,) = [one for one in installation.examined(["configuration", "mail"]).findings if one.check == "mail"]
-    assert (found.code, found.found) == (
-        "reports-without-mail-server",
-        "no mail server is set, but these reports have recipients: old",
-    )
-
-
 def test_no_configuration_at_all(tmp_path: Path) -> None:
     with Subject(None, {"HOME": str(tmp_path), "STATE_DIRECTORY": str(tmp_path)}) as subject:
         diagnosis = run(subject)

@@ -365,21 +365,25 @@ UNITS = OrgUnits(
 
 
 class TestRecipients:
-    def test_nobody_gets_two_and_a_system_is_all_below_it(self) -> None:
-        parts = addresses_by_libraries(
-            [("BR1", ("a@x.example", "b@x.example")), ("sys", ("b@x.example",)), ("BR3", ("a@x.example",))], UNITS
-        )
-        assert parts == {("BR1", "BR3"): ("a@x.example",), ("SYS",): ("b@x.example",)}
-
-    def test_everything_is_everything(self) -> None:
-        parts = addresses_by_libraries([("BR1", ("a@x.example",)), ("*", ("a@x.example", "b@x.example"))], UNITS)
-        assert parts == {(): ("a@x.example", "b@x.example")}
-
-    def test_an_address_is_one_however_it_is_capitalised(self) -> None:
-        parts = addresses_by_libraries(
-            [("BR1", ("Desk@x.example",)), ("BR3", ("desk@X.example", "desk@x.example"))], UNITS
-        )
-        assert parts == {("BR1", "BR3"): ("Desk@x.example",)}
+    @pytest.mark.parametrize(
+        ("recipients", "parts"),
+        [
+            (  # nobody gets two, and a system is all below it
+                [("BR1", ("a@x.example", "b@x.example")), ("sys", ("b@x.example",)), ("BR3", ("a@x.example",))],
+                {("BR1", "BR3"): ("a@x.example",), ("SYS",): ("b@x.example",)},
+            ),
+            (
+                [("BR1", ("a@x.example",)), ("*", ("a@x.example", "b@x.example"))],
+                {(): ("a@x.example", "b@x.example")},
+            ),
+            (
+                [("BR1", ("Desk@x.example",)), ("BR3", ("desk@X.example", "desk@x.example"))],
+                {("BR1", "BR3"): ("Desk@x.example",)},
+            ),
+        ],
+    )
+    def test_each_address_gets_one_mail(self, recipients: list[tuple[str, tuple[str, ...]]], parts: object) -> None:
+        assert addresses_by_libraries(recipients, UNITS) == parts
 
     def test_of_a_library_that_the_report_leaves_out_nobody_is_told(self) -> None:
         recipients = [(name, (f"{name[0]}{name[-1]}@x.example",)) for name in ("BR1", "BR2", "BR3", "SYS", "*")]

@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import lxml.html
 import pytest
 from support.command import Command, one_line
 from support.deadlines import expire_deadline
@@ -26,6 +27,7 @@ from support.gateways import PASSWORD
 from support.mail_server import SECRET, Post, mail_section
 from support.mail_server import server as mail_server
 from support.state_files import count_runs, last_run, reporter, reporting
+from support.terminals import on_a_terminal
 from support.waiting import wait_until
 
 from evergreen_groups import exit_status
@@ -513,3 +515,113 @@ def test_a_service_that_is_stopped_is_tried_again_and_lost_for_the_moment_only(
         proxy.refuse = lambda call: stopped if proxy.seen.count(call.method) == 1 else None
         proxy.seen.clear()
         assert report() == exit_status.DONE
+
+
+# -- a failed run leaves a page next to the last report, which the next report removes ------------------------------
+
+
+def fail(command: Command, *words: str) -> None:
+    right, command.environ["EVERGREEN_GROUPS_PASSWORD"] = command.environ["EVERGREEN_GROUPS_PASSWORD"], "wrong"
+    assert command("report", *words).returncode == exit_status.LOGIN
+    command.environ["EVERGREEN_GROUPS_PASSWORD"] = right
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("words", "name", "last"),
+    [
+        (("--split", "library", "--output", "reports"), "reports/failed.html", "latest/index.html"),
+        (("--output", "report.html"), "report.failed.html", "report.html"),
+    ],
+)
+def test_it_says_so_and_leads_to_the_last_one(
+    command: Command, tmp_path: Path, words: tuple[str, ...], name: str, last: str
+) -> None:
+    words = (*words[:-1], str(tmp_path / words[-1]))
+    page = tmp_path / name
+    fail(command, *words)
+    assert "There is no earlier report" in page.read_text("utf-8")
+    assert command("report", *words).returncode == exit_status.DONE
+    assert not page.exists()
+    if "--split" not in words:
+        fail(command, *words, "--no-history")
+        assert not page.exists(), "a run that only looks leaves nothing"
+    fail(command, *words)
+    tree = lxml.html.parse(page)
+    assert tree.xpath("//a/@href") == [last]
+    assert (page.parent / last).exists()
+    assert "login refused" in tree.xpath("string(//main)")
+    assert not tree.xpath("//script")
+    assert page.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name", ["report.csv", "report.json"])
+def test_files_that_are_not_read_as_pages_have_none(command: Command, tmp_path: Path, name: str) -> None:
+    fail(command, "--output", str(tmp_path / name))
+    assert not list(tmp_path.glob("*failed*"))
+
+
+def test_a_page_that_cannot_be_left_is_only_a_warning(command: Command, tmp_path: Path) -> None:
+    fail(command, "--output", str(tmp_path / "nowhere" / "at" / "all" / "report.html"))
+
+
+# -- runs at a terminal: later reports aren't compared with them -------------------------------------------------------
+
+
+def at_a_terminal(command: Command, *words: str) -> str:
+    """Run the command with a terminal as standard error, and return the terminal's output."""
+    status, said = on_a_terminal(command, *words)
+    assert status == 0
+    return said
+
+
+@pytest.mark.long
+def test_it_is_not_recorded_unless_it_says_so(command: Command, tmp_path: Path) -> None:
+    state, page = tmp_path / "state", tmp_path / "report.html"
+    command.config.write_text(f'[report]\noutput = "{page}"\n')
+    said = at_a_terminal(command, "report")
+    assert "tonight's report won't be compared with it" in said
+    assert page.exists(), "what is configured is written"
+    assert re.search(rf"written: {page} \([0-9]+ groups\)\r\n$", said), "and it is said in one line"
+    assert last_run(state) is None
+    assert command("report").returncode == 0  # as the timer does
+    assert count_runs(state) == 1
+    night = last_run(state)
+    at_a_terminal(command, "report")
+    assert (count_runs(state), last_run(state)) == (1, night)
+    assert "compared with" not in at_a_terminal(command, "report", "--history")
+    assert (count_runs(state), last_run(state)) == (2, night), "it is compared with, and is not the scheduled one"
+    at_a_terminal(command, "report", "--scheduled")
+    assert last_run(state) != night, "whoever makes up for a night can say so"
+
+
+@pytest.mark.long
+def test_no_summary_if_quiet_or_without_a_terminal(command: Command, tmp_path: Path) -> None:
+    page = str(tmp_path / "report.html")
+    assert at_a_terminal(command, "--quiet", "report", "--output", page) == ""
+    assert "written:" not in command("report", "--output", page).stderr
+    assert at_a_terminal(command, "audit", "--output", page).endswith(f"written: {page}\r\n")
+
+
+@pytest.mark.long
+def test_a_directory_is_summed_up(command: Command, tmp_path: Path) -> None:
+    said = at_a_terminal(command, "report", "--split", "library", "--output", str(tmp_path / "reports"))
+    assert re.search(r"written: .*/reports \([0-9]+ groups, [0-9]+ libraries and [0-9]+ files\)", said)
+
+
+@pytest.mark.long
+def test_a_run_without_a_terminal_can_be_a_manual_one(command: Command, tmp_path: Path) -> None:
+    assert command("report", "--manual").returncode == 0
+    assert (count_runs(tmp_path / "state"), last_run(tmp_path / "state")) == (0, None)
+    assert "Last manual run (doesn't count): done" in command("status").stdout
+
+
+@pytest.mark.long
+def test_hours_between_runs_are_those_of_the_nights(command: Command, tmp_path: Path) -> None:
+    command.config.write_text(f'[report]\noutput = "{tmp_path / "report.json"}"\nhours_between_runs = 12\n')
+    at_a_terminal(command, "report")
+    assert command("report").returncode == 0
+    assert count_runs(tmp_path / "state") == 1, "tonight's is made all the same"
+    (tmp_path / "report.json").unlink()
+    at_a_terminal(command, "report")
+    assert (tmp_path / "report.json").exists(), "who asks for one gets it"

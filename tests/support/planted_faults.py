@@ -339,6 +339,8 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         configured(MAIL + 'recipients = { "*" = ["a@x.example"] }\n')),
     "mail to nobody": ("mail", FAILED, "set recipients in [mail]", "",
         configured(MAIL)),
+    "recipients without a mail server": ("mail", FAILED, "these reports have recipients: 7", "set [mail] host",
+        configured('[[reports]]\nname = "7"\nrecipients = {"*" = ["a@library.example"]}\n')),
     "unreachable counters": ("counters", FAILED, "can't be used (ConnectionError)", "each process counts separately",
         configured(f'[redis]\nurl = "redis://somebody@127.0.0.1:{free_port()}/1"\n')),
     "a night without report": ("last-run", WARNING, "exit status 4 (the gateway can't be reached", "see the log",
