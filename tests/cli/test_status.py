@@ -108,16 +108,6 @@ def test_a_run_that_went_well(tmp_path: Path, status: Ask) -> None:
     assert told["last_run"] == ended(hours_ago=3).document()
 
 
-def test_the_environment_says_where_the_state_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    assert run(["status"]) == exit_status.STALE
-    write_last_run(tmp_path, ended())
-    assert run(["status"]) == exit_status.DONE
-    assert "Last run: done" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("hours", "words", "verdict", "says"),
     [
@@ -217,9 +207,3 @@ class TestManualRuns:
         self.write(tmp_path, ended(2))
         ended_with, text = status()
         assert (ended_with, "manual" in text) == (exit_status.DONE, False)
-
-    def test_one_alone_is_not_the_scheduled_one(self, tmp_path: Path, status: Ask) -> None:
-        self.write(tmp_path, ended(1))
-        ended_with, text = status()
-        assert ended_with == exit_status.STALE
-        assert text.startswith(f"{none_yet(tmp_path)}Last manual run")
