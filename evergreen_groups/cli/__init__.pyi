@@ -9,10 +9,10 @@ from .options import ENTRY_ID as ENTRY_ID
 from .options import CheckedType as CheckedType
 from .options import conflicting_options as conflicting_options
 from .options import expected as expected
-from .options import given_settings as given_settings
 from .options import json_option as json_option
 from .options import needs_option as needs_option
 from .options import one_required as one_required
+from .options import output_option as output_option
 from .options import output_options as output_options
 from .options import requested_format as requested_format
 from .options import setting_options as setting_options

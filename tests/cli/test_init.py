@@ -121,24 +121,6 @@ def test_nothing_is_asked_with_yes(init: Init, command: Command, file: Path, mai
     assert "ok       Mail server" in done.stdout
 
 
-def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, command: Command, file: Path) -> None:
-    command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
-    options = ("--url", sandbox.url, "--username", "consortium_staff", "--org", "NORTH", "--min-total", "30")
-    with terminal_of(command, "--config", str(file), "init", *options, "--limit", "none") as terminal:
-        terminal.answer("Mail server for the report (none)", "localhost")
-        terminal.answer("Mail security (starttls, tls, none) [starttls]", "none")
-        terminal.answer("Mail server port (default)", str(free_port()))
-        terminal.answer("Mail user name (none)", "")
-        terminal.answer("Sender address", "groups@library.example")
-        terminal.answer("Recipients", "*=a@library.example")
-        terminal.answer("The web service has it at")
-        terminal.answer("Link to the report (none)", "")
-        terminal.answer("Not accepted: no connection to ")
-        terminal.answer("Mail server for the report (- for none) [localhost]", "-")
-        assert terminal.end() == exit_status.DONE, terminal.shown
-    assert load.load(file, {}).mail == MailSettings()
-
-
 def test_paths_are_good_wherever_runs_are_started(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -341,6 +323,7 @@ class TestWhatIsThere:
             terminal.answer("Mail user name (none)", "")
             terminal.answer("Sender address", "groups@library.example")
             terminal.answer("Recipients", "NOWHERE=a@library.example")
+            terminal.answer("The web service has it at")
             terminal.answer("Link to the report (none)", "https://ils.example.org/{library}")
             terminal.answer("Not accepted: there is no org unit")
             terminal.answer('SHORTNAME=ADDRESS; *=ADDRESS" [NOWHERE=a@library.example]', "*=a@library.example")
@@ -353,6 +336,7 @@ class TestWhatIsThere:
         assert (settings.gateway, settings.language, settings.reports[0].recipients) == (
             *(former.gateway, former.language, former.reports[0].recipients),
         )
+        assert settings.mail == MailSettings(), "a server that can't be reached can be left out"
         assert settings.report == replace(former.report, orgs=(), min_total=Decimal("35.00"))
         assert file.with_name("config.toml.former").read_text() == text
 
