@@ -80,12 +80,6 @@ def test_no_titles_are_asked_for_and_no_call_is_made_for_others(proxy: FaultProx
     assert not [call for call in calls if "search.acp" in call.method or "search.mvr" in call.method]
 
 
-def test_the_barcode_is_in_no_log(run: Command) -> None:
-    done = run("--verbose", "audit", "--explain", "29999999999999")
-    assert done.returncode == 1
-    assert "29999999999999" not in done.stderr
-
-
 def test_an_account_that_may_not_see_thresholds_gets_the_status_for_incomplete(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:

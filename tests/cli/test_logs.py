@@ -1,4 +1,4 @@
-"""What the command says on standard error: one line an event, as text or JSON, and progress on a terminal."""
+"""What the command says on standard error: a line an event, as text or JSON; progress on a terminal; and the pager."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from support.command import Command
 from support.fault_proxy import Call, Fault, fault_proxy
-from support.terminals import on_a_terminal
+from support.terminals import at_a_terminal, on_a_terminal
 
+from evergreen_groups import exit_status
 from evergreen_groups.cli import logs
 from evergreen_groups.formats import LOG_FORMATS
 from evergreen_groups.sandbox import Sandbox
@@ -103,3 +104,64 @@ def test_no_progress_if_quiet_or_without_a_terminal(sandbox: Sandbox, tmp_path: 
     command = Command(tmp_path, sandbox.url)
     assert command("report").stderr == ""
     assert on_a_terminal(command, "--quiet", "report", TERM="xterm") == (0, "")
+
+
+# -- the pager ---------------------------------------------------------------------------------------------------------
+
+
+FAMILY = ("--sandbox", "show", "20000000001013")
+MARKING = {"PAGER": "sed s/^/paged:/"}
+
+
+@pytest.fixture
+def paging(tmp_path: Path) -> Command:
+    command = Command(tmp_path, None)
+    for name in ("NO_PAGER", "LINES", "LESS"):
+        command.environ.pop(name, None)
+    return command
+
+
+@pytest.mark.parametrize(
+    "words",
+    [FAMILY, ("report", "--sandbox"), ("audit", "--sandbox"), ("audit", "--explain", "20000000001034", "--sandbox")],
+)
+def test_what_does_not_fit_is_paged(paging: Command, words: tuple[str, ...]) -> None:
+    status, shown = at_a_terminal(paging, *words, lines=8, **MARKING)
+    assert status == exit_status.DONE
+    assert shown.count("paged:") > 8
+
+
+@pytest.mark.parametrize(
+    ("words", "lines", "environ"),
+    [
+        (FAMILY, 60, MARKING),
+        ((*FAMILY, "--no-pager"), 8, MARKING),
+        ((*FAMILY, "--json"), 8, MARKING),
+        (FAMILY, 8, {**MARKING, "NO_PAGER": "1"}),
+        (FAMILY, 8, {"PAGER": "cat"}),
+        (FAMILY, 8, {"PAGER": ""}),
+        (FAMILY, 8, {"PAGER": "no-such-pager"}),
+        (FAMILY, 8, {"PAGER": "'"}),
+        (FAMILY, 8, {**MARKING, "TERM": "dumb"}),
+    ],
+)
+def test_it_is_not_where_it_fits_or_is_not_wanted(
+    paging: Command, words: tuple[str, ...], lines: int, environ: dict[str, str]
+) -> None:
+    status, shown = at_a_terminal(paging, *words, lines=lines, **environ)
+    assert status == exit_status.DONE
+    assert "Lucía" in shown
+    assert "paged:" not in shown
+
+
+def test_a_pager_that_ends_early_changes_nothing_about_the_exit_status(paging: Command) -> None:
+    status, shown = at_a_terminal(paging, "--sandbox", "check", "20000000001013", lines=4, PAGER="head -n 1")
+    assert status == exit_status.BLOCKED
+    assert "Traceback" not in shown
+    assert "$31.50" not in shown
+
+
+def test_less_keeps_colors_unless_configured(paging: Command) -> None:
+    asking = {"PAGER": "sh -c 'echo LESS=$LESS'"}
+    assert "LESS=FRX" in at_a_terminal(paging, *FAMILY, lines=8, **asking)[1]
+    assert "LESS=S" in at_a_terminal(paging, *FAMILY, lines=8, LESS="S", **asking)[1]

@@ -42,6 +42,12 @@ MIRRORED = Language(PSEUDO, timezone=UTC)
 WRITES = {f"open-ils.actor.{name}" for name in ("patron.update", "usergroup.new", "user.penalties.update_at_home")}
 
 
+@pytest.fixture
+def installation(proxy: FaultProxy, tmp_path: Path) -> Installation:
+    """An installation whose gateway can be made to fail."""
+    return Installation(tmp_path, proxy.url)
+
+
 def untranslated(finding: Finding, *data: object) -> list[str]:
     """Return the words of a finding that aren't translated and are no data."""
     stream = io.StringIO()

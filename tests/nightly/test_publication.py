@@ -74,12 +74,6 @@ def test_every_library_has_its_files(tmp_path: Path) -> None:
     assert (published.path / "latest" / "BR1.xlsx").read_bytes().startswith(b"PK")
 
 
-def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
-    publish(report(), tmp_path, ("json",), progress=lambda _doing, done, total=None: told.append((done, total)))
-    assert told == [(0, 5), (5, 5)]
-
-
 def test_details_and_byte_order_mark_are_for_every_library(tmp_path: Path) -> None:
     published = publish(report(), tmp_path, ("csv",), details=False, bom=True)
     for name in LIBRARIES:

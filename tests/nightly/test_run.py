@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -280,73 +279,51 @@ def test_what_is_older_than_configured_is_forgotten(report: Runs, tmp_path: Path
     )
 
 
-class Healthchecks:
-    """A monitoring service: the paths that were called, and the status it answers with."""
-
-    def __init__(self) -> None:
-        self.called: list[str] = []
-        self.answer = 200
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                service.called.append(self.path)
-                self.send_response(service.answer)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/ping/5ecre7"
+PING = "/ping/5ecre7"
 
 
 @pytest.fixture
-def healthchecks() -> Iterator[Healthchecks]:
-    service = Healthchecks()
-    thread = threading.Thread(target=service.server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield service
-    service.server.shutdown()
-    service.server.server_close()
-    thread.join()
+def monitoring() -> Iterator[Server]:
+    """A monitoring service, which gets a request for each ping."""
+    with Server(otherwise=raw(http(""))) as server:
+        yield server
+
+
+def pings(monitoring: Server) -> list[str]:
+    return [request.path for request in monitoring.requests]
 
 
 def test_the_healthcheck_is_called_at_the_end(
-    report: Runs, healthchecks: Healthchecks, monkeypatch: pytest.MonkeyPatch
+    report: Runs, monitoring: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report.set(REPORT_HEALTHCHECK_URL=healthchecks.url)
+    report.set(REPORT_HEALTHCHECK_URL=monitoring.url + PING)
     assert report() == exit_status.DONE
     assert report("--output", "/nonexistent/x.csv") == exit_status.CONFIGURATION
     with reporting(report.state):
         assert report() == exit_status.BUSY
-    assert healthchecks.called == ["/ping/5ecre7", "/ping/5ecre7/fail"]
+    assert pings(monitoring) == ["/ping/5ecre7", "/ping/5ecre7/fail"]
     report.set(REPORT_MIN_TOTAL="-3")
-    assert report("--healthcheck-url", f"{healthchecks.url}/bad-settings") == exit_status.CONFIGURATION
-    assert healthchecks.called[2:] == ["/ping/5ecre7/bad-settings/fail"]
+    assert report("--healthcheck-url", f"{monitoring.url}{PING}/bad-settings") == exit_status.CONFIGURATION
+    assert pings(monitoring)[2:] == ["/ping/5ecre7/bad-settings/fail"]
     monkeypatch.delenv("EVERGREEN_GROUPS_REPORT_MIN_TOTAL")
     report.set(STATE_DATABASE="nonsense")
-    assert report("--healthcheck-url", f"{healthchecks.url}/database") == exit_status.CONFIGURATION
-    assert healthchecks.called[3:] == ["/ping/5ecre7/database/fail"]
+    assert report("--healthcheck-url", f"{monitoring.url}{PING}/database") == exit_status.CONFIGURATION
+    assert pings(monitoring)[3:] == ["/ping/5ecre7/database/fail"]
 
 
-def test_an_unavailable_lock_does_not_cost_the_report(report: Runs, healthchecks: Healthchecks) -> None:
+def test_an_unavailable_lock_does_not_cost_the_report(report: Runs, monitoring: Server) -> None:
     """As on a disk that has become one to read only: where it can't be told whether another run makes it."""
     (report.state / "report.lock").mkdir(parents=True)
-    assert report("--format", "csv", "--healthcheck-url", healthchecks.url) == exit_status.CONFIGURATION
+    assert report("--format", "csv", "--healthcheck-url", monitoring.url + PING) == exit_status.CONFIGURATION
     shown, errors = report.said()
     assert shown.count("\n") > 1
     assert "cannot write" in errors.splitlines()[-1]
-    assert healthchecks.called == ["/ping/5ecre7/fail"]
+    assert pings(monitoring) == ["/ping/5ecre7/fail"]
 
 
-def test_a_healthcheck_that_fails_is_a_warning(report: Runs, healthchecks: Healthchecks) -> None:
-    healthchecks.answer = 404
-    assert report("--healthcheck-url", healthchecks.url) == exit_status.DONE
+def test_a_healthcheck_that_fails_is_a_warning(report: Runs, monitoring: Server) -> None:
+    monitoring.otherwise = raw(http("", status=404))
+    assert report("--healthcheck-url", monitoring.url + PING) == exit_status.DONE
     refused = report.said()[1]
     assert report("--healthcheck-url", "http://127.0.0.1:9/ping/5ecre7") == exit_status.DONE
     unreachable = report.said()[1]
