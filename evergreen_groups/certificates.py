@@ -21,7 +21,6 @@ def relax_verification(context: ssl.SSLContext) -> ssl.SSLContext:
 def verifying_context(bundle: Path | str | None) -> ssl.SSLContext:
     """Return a context that trusts the certificates in the PEM file ``bundle``, or the system's if it is None.
 
-    Raises:
-        OSError: the file can't be read, or (ssl.SSLError) contains no certificate.
+    Raise OSError if the file can't be read, or (ssl.SSLError) contains no certificate.
     """
     return relax_verification(ssl.create_default_context(cafile=bundle))

@@ -29,9 +29,6 @@ def connect(
 
     ``cached`` reads the IDL from disk if it hasn't changed on the server. ``anonymous`` creates a gateway without a
     login. ``any_release`` allows calls to an Evergreen older than the supported releases.
-
-    Raises:
-        ConfigurationError: the address or the account is missing, or the password can't be read.
     """
     from evergreen_groups.gateway import Credentials, Gateway  # slow to import, and commands on the state don't need it
 
@@ -59,9 +56,6 @@ def configured_state(settings: Settings, environ: Mapping[str, str], directory: 
     """Create the state described in ``[state]``, without opening it, and with the plug-ins of ``[plugins]``.
 
     ``directory`` is the state directory, by default ``$STATE_DIRECTORY`` or the user's.
-
-    Raises:
-        ConfigurationError: the database's password can't be read.
     """
     chosen = settings.state
     password = passwords.secret(chosen, environ) if chosen.database else None
@@ -75,11 +69,7 @@ def configured_plugins(settings: Settings) -> Plugins:
 
 
 def gateway_and_account(settings: Settings) -> tuple[str, str]:
-    """Return the gateway's address and the account's name.
-
-    Raises:
-        ConfigurationError: either is missing.
-    """
+    """Return the gateway's address and the account's name. Raise ConfigurationError if either is missing."""
     url, username = gateway_url(settings), settings.gateway.username
     if username is None:
         raise _not_set("username", settings)
@@ -87,11 +77,7 @@ def gateway_and_account(settings: Settings) -> tuple[str, str]:
 
 
 def gateway_url(settings: Settings) -> str:
-    """Return the gateway's address.
-
-    Raises:
-        ConfigurationError: the address is missing.
-    """
+    """Return the gateway's address. Raise ConfigurationError if it is missing."""
     if settings.gateway.url is None:
         raise _not_set("url", settings)
     return settings.gateway.url

@@ -45,13 +45,6 @@ MEANINGS = {
     TERMINATED: Message("terminated"),
 }
 
-RETRYABLE = frozenset({UNREACHABLE, DEADLINE, UNTRUSTED})
-"""The statuses of a report run that wrote nothing and may succeed later.
-
-The systemd unit and the cron job retry only after these. Repeating a run that did write something would send its mails
-twice, and compare the report with one from the same night.
-"""
-
 _BY_ERROR: tuple[tuple[type[errors.EvergreenGroupsError], int], ...] = (
     (errors.DiskError, FAILED),
     (errors.ConfigurationError, CONFIGURATION),

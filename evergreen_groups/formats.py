@@ -139,11 +139,7 @@ LOG_FORMAT_VARIABLE = "EVERGREEN_GROUPS_LOG_FORMAT"
 
 
 def output_format(name: str) -> OutputFormat:
-    """Return the format with this name.
-
-    Raises:
-        ValueError: the format is unknown.
-    """
+    """Return the format with this name. Raise ValueError if it is unknown."""
     for format in OUTPUT_FORMATS:
         if format.name == name:
             return format
@@ -165,8 +161,7 @@ def is_document(path: Path | None) -> bool:
 def format_for(path: Path | None, asked_for: str | None, default: str, names: Collection[str] = REPORT_FORMATS) -> str:
     """Return the name of the requested format. Without one, use the file's extension, then ``default``.
 
-    Raises:
-        ConfigurationError: the extension is unknown and the default is a table, which is meant for the terminal.
+    Refuse an unknown extension if the default is a table, which is meant for the terminal.
     """
     found = asked_for or format_of_file(path, names)
     if found is None and path is not None and default == OUTPUT_FORMATS[0].name:
@@ -185,11 +180,7 @@ def format_for(path: Path | None, asked_for: str | None, default: str, names: Co
 
 
 def require(names: Collection[str]) -> None:
-    """Check that the packages these formats need are installed. Call it first, so that a long run doesn't fail late.
-
-    Raises:
-        ConfigurationError: a package is missing. The advice names the extra to install.
-    """
+    """Check that the packages these formats need are installed. Call it first, so that a long run doesn't fail late."""
     for format in map(output_format, names):
         if not format.installed:
             raise ConfigurationError(

@@ -186,6 +186,13 @@ def run(sandbox: Sandbox, tmp_path: Path) -> Command:
 
 
 @pytest.fixture
+def command(run: Command, tmp_path: Path) -> Command:
+    """The same, with its state in the directory ``state``."""
+    run.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
+    return run
+
+
+@pytest.fixture
 def make_app(tmp_path: Path, clock: Clock, proxy: FaultProxy) -> Iterator[MakeApp]:
     """Return a factory of web services with the sandbox's service account.
 

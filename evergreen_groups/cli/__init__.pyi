@@ -8,8 +8,8 @@ from .manual import completion_script as completion_script
 from .options import ENTRY_ID as ENTRY_ID
 from .options import CheckedType as CheckedType
 from .options import expected as expected
-from .options import given_settings as given_settings
 from .options import json_option as json_option
+from .options import output_option as output_option
 from .options import output_options as output_options
 from .options import requested_format as requested_format
 from .options import setting_options as setting_options

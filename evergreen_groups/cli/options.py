@@ -78,9 +78,7 @@ ENTRY_ID = CheckedType(values.Kind("id", Message("a change's id such as 2-k7q4tz
 """The id of a journal entry."""
 
 
-def setting_options(
-    command: str, schema: type[Settings] = Settings, *, checked: bool = True
-) -> Callable[[Command], Command]:
+def setting_options(command: str, *, checked: bool = True) -> Callable[[Command], Command]:
     """Add the options that a command has for settings, in the order of the settings.
 
     An unused option is None or an empty tuple, so that the configuration applies. With ``checked`` False, settings that
@@ -88,7 +86,7 @@ def setting_options(
     """
     options = {
         option.flag: _click_option(setting, option, checked=checked)
-        for setting in declared(schema)
+        for setting in declared(Settings)
         if (option := setting.option(command)) is not None
     }
 
@@ -100,22 +98,16 @@ def setting_options(
     return decorate
 
 
-def given_settings(context: click.Context, schema: type[Settings] = Settings) -> dict[str, Any]:
-    """Return the settings given on the command line, by key (``report.min_total``)."""
-    found = {}
-    for setting in declared(schema):
-        option = setting.option(str(context.command.name))
-        if option is not None and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
-            found[setting.key] = context.params[option.name]
-    return found
-
-
 def with_command_line(context: click.Context, settings: Settings) -> Settings:
     """Return the settings overridden by the command line.
 
     A limit given as an option applies to everyone, so configured limits for some patrons are dropped.
     """
-    changes = given_settings(context, type(settings))
+    changes: dict[str, Any] = {}
+    for setting in declared(Settings):
+        option = setting.option(str(context.command.name))
+        if option is not None and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            changes[setting.key] = context.params[option.name]
     if "policy.limit" in changes:
         changes["policy.limits"] = ()
     return with_values(settings, changes)
@@ -143,13 +135,17 @@ def output_options(command: Command) -> Command:
     output_format = click.option(
         "--format", "output_format", type=click.Choice(AUDIT_FORMATS), help="Output format.  [default: table]"
     )
-    output = click.option(
+    return output_format(json_option(output_option(command)))
+
+
+def output_option(command: Command) -> Command:
+    """Add ``--output``."""
+    return click.option(
         "--output",
         type=click.Path(path_type=Path, dir_okay=False),
         help="Write to this file, readable only by its owner, instead of standard output. Without --format, its "
         "extension determines the format.",
-    )
-    return output_format(json_option(output(command)))
+    )(command)
 
 
 def _click_option(setting: Setting, option: Option, *, checked: bool) -> Callable[[Command], Command]:

@@ -104,7 +104,8 @@ def password(subject: Subject) -> Iterator[Finding]:
         if file is not None:
             place = Message("{variable}, which overrides {path}", values={"variable": place, "path": file})
         file = None
-    sharing = _sharing(file)
+    trouble, command = _sharing(file)
+    values = {"trouble": trouble, "command": command}
     if text != text.strip():
         yield warning(
             "the password begins or ends with a space: {place}",
@@ -112,14 +113,9 @@ def password(subject: Subject) -> Iterator[Finding]:
             code="password-with-blank",
             values={"place": place},
         )
-    elif sharing:
-        yield warning(
-            "{trouble}",
-            "{command}",
-            code="password-file-shared",
-            values={"trouble": sharing[0], "command": sharing[1]},
-            setting="gateway.password_file",
-        )
+    elif trouble:
+        setting = "gateway.password_file"
+        yield warning("{trouble}", "{command}", code="password-file-shared", values=values, setting=setting)
     else:
         yield ok("{place}", values={"place": place})
 
@@ -130,14 +126,11 @@ def events_secret(subject: Subject) -> Iterator[Finding]:
     if passwords.secret(subject.settings.events, subject.environ) is None:
         yield NOT_CONFIGURED
         return
-    if sharing := _sharing(file):
-        yield warning(
-            "{trouble}",
-            "{command}",
-            code="secret-file-shared",
-            values={"trouble": sharing[0], "command": sharing[1]},
-            setting="events.secret_file",
-        )
+    trouble, command = _sharing(file)
+    values = {"trouble": trouble, "command": command}
+    if trouble:
+        setting = "events.secret_file"
+        yield warning("{trouble}", "{command}", code="secret-file-shared", values=values, setting=setting)
     else:
         yield ok("{place}", values={"place": file or _CREDENTIALS})
 
@@ -171,10 +164,10 @@ def _denied(directory: Path) -> Message:
     return Message(os.strerror(errno.EACCES if directory.is_dir() else errno.ENOENT))
 
 
-def _sharing(path: Path | None) -> tuple[Message, str] | None:
-    """Return who else can change a secret file, with a remedy. Files open to everyone are errors elsewhere."""
+def _sharing(path: Path | None) -> tuple[object, str]:
+    """Return who else can change a secret file ("": nobody) and a remedy. Files open to all are errors elsewhere."""
     if path is None:
-        return None
+        return "", ""
     mode, owner = path.stat().st_mode, _foreign_owner(path)
     if owner is not None:
         trouble = Message(_FOREIGN, values={"path": path, "owner": owner})
@@ -182,7 +175,7 @@ def _sharing(path: Path | None) -> tuple[Message, str] | None:
     if mode & stat.S_IWGRP:
         trouble = Message(_OPEN, values={"path": path, "mode": _octal(mode)})
         return trouble, f"chmod 600 {path}"
-    return None
+    return "", ""
 
 
 def state_directory(subject: Subject) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from evergreen_groups import exit_status
 from evergreen_groups.doctor.finding import NOT_CONFIGURED, failed, from_error, ok, warning
 from evergreen_groups.mail import Mailer
 from evergreen_groups.settings import passwords
-from evergreen_groups.state import RunOutcome, check_counter_store, counter_host, read_run_status, was_killed
+from evergreen_groups.state import RunOutcome, check_counter_store, counter_host, read_run_status
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, Subject
@@ -75,7 +75,7 @@ def last_run(subject: Subject) -> Iterator[Finding]:
     """The report runs every night, and the last run succeeded."""
     holder = subject.state.report_holder()
     last = read_run_status(subject.state.database)
-    if holder is not None and was_killed(last, holder):
+    if holder is not None and holder.was_killed(last.started if last else None):
         yield warning(
             "a run was killed ({holder})",
             "check the system's log; the next run continues as usual",

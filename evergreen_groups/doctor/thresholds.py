@@ -87,11 +87,8 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
     libraries = {unit.id for unit in org_units}
     # Without the permission everywhere, compare only where the account can see the thresholds.
     if not reader.complete:
-        libraries = set(
-            permissions.orgs_by_permission(gateway, org_units, [permissions.VIEW_THRESHOLDS])[
-                permissions.VIEW_THRESHOLDS
-            ]
-        )
+        view = permissions.VIEW_THRESHOLDS
+        libraries = set(permissions.orgs_by_permission(gateway, org_units, [view])[view])
     hidden = subject.visible_orgs - libraries
     if hidden:
         yield warning(

@@ -30,11 +30,7 @@ _DIRECTORIES = (_PACKAGE / "data", _PACKAGE.parent / "config")
 
 
 def data_text(name: str) -> str:
-    """Return the text of a file in ``config/``, by its path there.
-
-    >>> data_text("systemd/evergreen-groups-report.timer").splitlines()[-1]
-    'WantedBy=timers.target'
-    """
+    """Return the text of a file in ``config/``, by its path there."""
     found = next((directory / name for directory in _DIRECTORIES if (directory / name).is_file()), None)
     if found is None:
         raise ConfigurationError(
@@ -178,11 +174,7 @@ class FileCondition(Enum):
 
 
 def with_digest(text: str) -> str:
-    """Return the text below a first line with its digest, by which later changes are detected.
-
-    >>> condition_of(with_digest("a = 1\\n")), condition_of("a = 1\\n")
-    (<FileCondition.OURS: 'ours'>, <FileCondition.CHANGED: 'changed'>)
-    """
+    """Return the text below a first line with its digest, by which later changes are detected."""
     return _FIRST_LINE.format(digest=_digest(text)) + text
 
 

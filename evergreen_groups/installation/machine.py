@@ -43,13 +43,7 @@ class Machine:
 def this_machine(
     config_file: Path | None, environ: Mapping[str, str], *, root: Path = Path("/"), program: Path | None = None
 ) -> Machine:
-    """Return this machine's paths and settings.
-
-    ``config_file`` and ``program`` override the paths found.
-
-    Raises:
-        ConfigurationError: the configuration can't be read, or a path has characters that the files can't contain.
-    """
+    """Return this machine's paths and settings. ``config_file`` and ``program`` override the paths found."""
     below = root / load.SYSTEM_FILE.relative_to("/")
     if root == Path("/") or config_file is not None or environ.get(load.CONFIG_VARIABLE):
         found = load.find_file(config_file, environ)
@@ -114,11 +108,7 @@ def refuse_private_program(machine: Machine) -> None:
 
 
 def closed_to_others(path: Path) -> Path | None:
-    """Return the first part of a path that other users can't enter or read, or None if they can read the whole path.
-
-    >>> closed_to_others(Path("/etc/passwd")) is None
-    True
-    """
+    """Return the first part of a path that other users can't enter or read, or None if they can read the whole path."""
     try:
         for parent in reversed(path.parents):
             if not parent.stat().st_mode & 0o001:

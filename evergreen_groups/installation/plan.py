@@ -156,12 +156,7 @@ class InstallationPlan:
 
 
 def plan_installation(machine: Machine, names: Iterable[str], *, starts: bool = True) -> InstallationPlan:
-    """Plan the installation of these parts. ``starts`` False leaves out the commands.
-
-    Raises:
-        ConfigurationError: a part needs a setting that is missing, the machine isn't suitable for it, or a file can't
-            be read.
-    """
+    """Plan the installation of these parts. ``starts`` False leaves out the commands."""
     parts = [PARTS[name] for name in names]
     for part in parts:
         _refuse_unsuitable(part, machine)
@@ -298,10 +293,6 @@ class RemovalPlan:
     after: tuple[tuple[str, ...], ...]
     purged: tuple[Path, ...] = ()
 
-    @property
-    def is_empty(self) -> bool:
-        return not self.files and not self.purged
-
     def remove(self) -> Iterator[Path]:
         """Remove files and directories, and yield each path after removing it."""
         for path in (*self.files, *self.purged):
@@ -321,11 +312,7 @@ class RemovalPlan:
 
 
 def plan_removal(machine: Machine, names: Iterable[str], *, purges: bool = False) -> RemovalPlan:
-    """Plan the removal of these parts. ``purges`` includes the configuration, passwords, state and cache.
-
-    Raises:
-        ConfigurationError: Apache's configuration still includes one of the files.
-    """
+    """Plan the removal of these parts. ``purges`` includes the configuration, passwords, state and cache."""
     files, left, units = [], [], []
     for part in (PARTS[name] for name in names):
         for path, _source in part.files:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.formats import PAGE, output_format, require
+from evergreen_groups.formats import PAGE, output_format
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import ENGLISH, current_language, describe_advice, describe_problem, use_language
 from evergreen_groups.message import Message, Progress, silent
@@ -81,8 +81,7 @@ class Readers:
 def timezones_for(gateway: Gateway, jobs: Iterable[ReportJob], settings: LanguageSettings) -> dict[int, tzinfo]:
     """Read the time zones of org units (by id) if people read times in the reports and no time zone is configured.
 
-    Makes at most one call for all reports of a run. Raises the same errors as
-    :meth:`OrgUnits.read_timezones`.
+    Makes at most one call for all reports of a run.
     """
     wanted = settings.timezone is None and any(job.mail or job.target.has_files_for_people for job in jobs)
     return OrgUnits.read_timezones(gateway) if wanted else {}
@@ -198,14 +197,9 @@ def publish(
 
     ``progress`` counts the files. A library's files are in the language of its ``readers``, the index in the default
     language (None: everything in the current one). Each library's page links back to the index.
-
-    Raises:
-        BusyError: another run is writing there.
-        ConfigurationError: the directory can't be written, or a format's dependency isn't installed.
     """
     from evergreen_groups.render.report import IndexedLibrary, write_index
 
-    require(formats)
     options["index"] = INDEX
     day = report_date(report)
     parts = libraries.by_library(report)

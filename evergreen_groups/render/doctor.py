@@ -16,7 +16,7 @@ from evergreen_groups.render.text import printable
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Capabilities
-    from evergreen_groups.state import Examination
+    from evergreen_groups.state import backup
 
 SCHEMA = "evergreen-groups/diagnosis/1"
 
@@ -110,7 +110,7 @@ def _server(found: Capabilities) -> dict[str, object]:
 _ROWS_WIDTH = 9
 
 
-def examination_document(found: Examination | None) -> dict[str, Any]:
+def examination_document(found: backup.Examination | None) -> dict[str, Any]:
     """Return the state of the database as a JSON object, version 1. ``found`` is None if there is no database yet."""
     amounts = found.amounts if found else ()
     return {
@@ -126,7 +126,7 @@ def examination_document(found: Examination | None) -> dict[str, Any]:
     }
 
 
-def write_examination(found: Examination, stream: TextIO) -> None:
+def write_examination(found: backup.Examination, stream: TextIO) -> None:
     """Write the size of the database, what it holds, and since when."""
     print(
         gettext("The database {where} is intact: {size} MB.", where=found.where, size=decimal(found.size / 1_000_000)),

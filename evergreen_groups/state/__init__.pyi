@@ -1,9 +1,6 @@
+from . import backup as backup
 from . import schema as schema
-from .backup import Examination as Examination
-from .backup import back_up as back_up
 from .backup import examine as examine
-from .backup import export as export
-from .backup import restore as restore
 from .database import Transactions as Transactions
 from .database import statements as statements
 from .editions import LATEST as LATEST
@@ -31,5 +28,4 @@ from .state import RunOutcome as RunOutcome
 from .state import RunStatus as RunStatus
 from .state import State as State
 from .state import read_run_status as read_run_status
-from .state import was_killed as was_killed
 from .state import write_run_status as write_run_status

@@ -18,7 +18,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -31,33 +31,8 @@ from evergreen_groups.state.lock import hold
 
 log = logging.getLogger("evergreen_groups.state")
 
-MAX_GAP = timedelta(days=3 * 365)
+_MAX_GAP = timedelta(days=3 * 365)
 """A longer gap between two runs means that a clock was or is wrong, not that no report ran for years."""
-
-
-def trusted_since(days: Iterable[date], now: date, what: str) -> date:
-    """Return the earliest of ``days`` that ``now`` confirms. Don't delete anything older for its age.
-
-    If the clock is decades ahead for one night, everything looks too old. So stop at a gap of more than
-    ``MAX_GAP``, and log an error that says ``what`` the days belong to. Ignore days after ``now``.
-
-    >>> trusted_since([date(2026, 8, 13), date(2026, 8, 14)], date(2099, 1, 1), "in the archive")
-    datetime.date(2099, 1, 1)
-    >>> trusted_since([date(2026, 8, 13), date(2026, 8, 14)], date(2026, 8, 15), "in the archive")
-    datetime.date(2026, 8, 13)
-    """
-    since = now
-    for day in sorted((day for day in days if day <= now), reverse=True):
-        if since - day > MAX_GAP:
-            log.error(
-                "not deleting anything %s before %s: there is a gap of years until %s; check the clock",
-                what,
-                f"{since:%Y-%m-%d}",
-                f"{day:%Y-%m-%d}",
-            )
-            break
-        since = day
-    return since
 
 
 LATEST = "latest"
@@ -69,8 +44,7 @@ _NEW_LINK = "link"
 class Edition:
     """A directory that is being filled. It is held open, so a rename doesn't affect where files go."""
 
-    def __init__(self, name: str, descriptor: int) -> None:
-        self.name = name
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def create(self, name: str) -> BinaryIO:
@@ -96,10 +70,6 @@ def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> 
     Both links keep their targets until then, and also if the block raises or the process is killed. An edition of the
     same day is replaced. With ``keep_days``, remove dates older than that many days with their editions, unless the
     clock is years ahead of the last run. New directories have mode 0700.
-
-    Raises:
-        BusyError: another process is writing an edition there.
-        ConfigurationError: the directory can't be written, or something other than a link has the name of a link.
     """
     with write_errors(directory), ExitStack() as stack:
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -121,7 +91,7 @@ def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> 
             # A unique name for each run, so that a second run on the same day doesn't write into an edition being read.
             name = f"{day}.{secrets.token_hex(4)}"
             with private_directory(name, store) as descriptor:
-                edition = Edition(name, descriptor)
+                edition = Edition(descriptor)
                 yield edition
                 edition.sync_files()
             sync(store)
@@ -148,10 +118,21 @@ def _replace_link(store: int, top: int, link: str, target: str) -> None:
 def _remove_old_links(directory: Path, top: int, day: date, keep_days: int) -> None:
     """Remove the links of dates at least ``keep_days`` before ``day``, and nothing else in the directory.
 
-    Keep dates from before a gap of years, and log dates in the future: both mean that a clock was wrong.
+    Keep dates from before a gap of years, and log dates in the future: both mean that a clock was wrong. If the clock
+    is decades ahead for one night, everything looks too old.
     """
     days = [date.fromisoformat(link) for link, _edition in _date_links(top)]
-    since = trusted_since(days, day, f"in {directory}")
+    since = day
+    for one in sorted((one for one in days if one <= day), reverse=True):
+        if since - one > _MAX_GAP:
+            log.error(
+                "not deleting anything in %s before %s: there is a gap of years until %s; check the clock",
+                directory,
+                since,
+                one,
+            )
+            break
+        since = one
     for one in days:
         if since <= one <= day - timedelta(days=keep_days):
             os.unlink(one.isoformat(), dir_fd=top)

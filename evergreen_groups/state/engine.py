@@ -98,9 +98,6 @@ def database_errors(where: str) -> Iterator[None]:
     """Convert database errors in the block to a StateError about the database ``where``.
 
     Keep other code out of the block: its ValueErrors and OSErrors would be converted too.
-
-    Raises:
-        StateError: the engine, or the disk under it, refused.
     """
     try:
         yield
@@ -435,10 +432,7 @@ def postgresql_url(text: str, password: str | None) -> URL:
 def refuse_another_users_database(path: Path) -> os.stat_result:
     """Verify that a SQLite file and its companion files belong to this user, without opening them.
 
-    Set the mode to 0600 if other users have access.
-
-    Raises:
-        OSError: one of the files isn't this user's own regular file. The error says why.
+    Set the mode to 0600 if other users have access. Raise OSError for any but this user's own regular files.
     """
     with open_directory(path.parent) as parent:
         found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)

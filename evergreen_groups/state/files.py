@@ -71,10 +71,8 @@ def private_directory(name: str, parent: int) -> Iterator[int]:
 def open_own(name: str, flags: int, parent: int, *, any_owner: bool = False) -> int:
     """Open the file ``name`` in ``parent``. With ``O_CREAT``, create it with mode 0600.
 
-    ``any_owner`` allows a file of another user, for files that are only read.
-
-    Raises:
-        OSError: it isn't this user's regular file, or has more than one name.
+    ``any_owner`` allows a file of another user, for files that are only read. Raise OSError unless it is this user's
+    regular file with one name.
     """
     # O_NONBLOCK: opening a pipe that someone put there must not hang.
     descriptor = _open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC, parent)
@@ -157,11 +155,7 @@ def unfinished_file(path: Path, *, new: bool = False) -> Iterator[tuple[int, Pat
 
     By then it is safely on disk. If the block raises, the old file stays. A symbolic link is replaced, not followed.
     With ``new``, nothing is replaced. The unfinished file of a killed process is removed by the next call for any
-    file in the same directory.
-
-    Raises:
-        OSError: the file can't be written.
-        FileExistsError: the file is there already, and was to be ``new``.
+    file in the same directory. Raises OSError, such as FileExistsError for one that was to be ``new``.
     """
     with open_directory(path.parent) as directory:
         _refuse_target(path, new=new)
@@ -228,11 +222,7 @@ def _remove_abandoned(directory: int) -> None:
 def write_atomically(path: Path) -> Iterator[TextIO]:
     """Yield a UTF-8 stream whose text replaces the file at ``path`` when the block ends.
 
-    Line ends are written unchanged. See :func:`unfinished_file`.
-
-    Raises:
-        ConfigurationError: the file can't be written.
-        DiskError: the disk is full or failing.
+    Line ends are written unchanged. See :func:`unfinished_file`. Errors are those of :func:`write_errors`.
     """
     with write_bytes_atomically(path) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
@@ -257,12 +247,7 @@ def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def write_errors(directory: Path) -> Iterator[None]:
-    """Convert every OSError of a block that only writes in ``directory``, and add advice.
-
-    Raises:
-        ConfigurationError: the system refused to write.
-        DiskError: the disk is full or failing.
-    """
+    """Convert every OSError of a block that only writes in ``directory``, and add advice."""
     try:
         yield
     except OSError as error:

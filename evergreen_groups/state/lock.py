@@ -52,6 +52,14 @@ class Holder:
             return Message("process {pid}, since {since}", values=values)
         return Message("process {pid} on {host}, since {since}", values=values)
 
+    def was_killed(self, recorded: datetime | None) -> bool:
+        """Return whether this process ended without recording its outcome.
+
+        ``recorded`` is when the last recorded run started, None without any. Compare times only for equality, because
+        the clock may have been set in between.
+        """
+        return not self.alive and recorded != self.since
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseName:
@@ -100,11 +108,8 @@ def hold(
 
     ``timeout`` is how many seconds to wait for the lock. ``directory`` is a descriptor of the file's directory, if the
     caller has opened it. With ``parts``, numbers below 2**62, lock only these bytes of the file, and leave no note.
-    So one file has locks for any number of things. ``shared`` parts get a shared lock.
-
-    Raises:
-        BusyError: another process holds the lock. The message says which one and since when.
-        ConfigurationError: the file can't be opened, isn't this user's own, or is on a disk without locks.
+    So one file has locks for any number of things. ``shared`` parts get a shared lock. Raise BusyError if another
+    process holds the lock.
     """
     with _lock_file(file, directory) as descriptor:
         try:

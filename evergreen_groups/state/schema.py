@@ -35,6 +35,7 @@ from sqlalchemy.types import TypeDecorator
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.schema import SchemaItem
     from sqlalchemy.types import TypeEngine
 
 BIG = BigInteger().with_variant(Integer(), "sqlite")
@@ -97,9 +98,13 @@ metadata = MetaData(
     }
 )
 
-changes = Table(
+
+def _table(name: str, *items: SchemaItem, **options: Any) -> Table:
+    return Table(name, metadata, *items, **options)
+
+
+changes = _table(
     "changes",
-    metadata,
     # A change's id is this number, a hyphen, and the random suffix. After a restore the number may be used again.
     Column("id", BIG, primary_key=True),
     Column("suffix", Text, nullable=False),
@@ -123,9 +128,8 @@ changes = Table(
 )
 """The journal: applied plans, complete or not."""
 
-steps = Table(
+steps = _table(
     "steps",
-    metadata,
     Column("id", BIG, primary_key=True),
     Column("change", BIG, ForeignKey("changes.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("gateway", Text, nullable=False),
@@ -170,9 +174,8 @@ steps_of_group = (
 )
 """Finds the history of one group among millions of steps."""
 
-plans = Table(
+plans = _table(
     "plans",
-    metadata,
     Column("id", Text, primary_key=True),
     Column("gateway", Text, nullable=False),
     Column("staff", BIG, nullable=False),
@@ -186,9 +189,8 @@ plans = Table(
 )
 """Plans shown to staff. Each can be applied once, under the caller's idempotency key."""
 
-groups_to_keep = Table(
+groups_to_keep = _table(
     "groups_to_keep",
-    metadata,
     Column("gateway", Text, primary_key=True),
     Column("number", BIG, primary_key=True, autoincrement=False),
     Column("at", Timestamp, nullable=False, index=True),
@@ -196,9 +198,8 @@ groups_to_keep = Table(
 )
 """Decisions to keep groups that look accidental, with the members at the time of the decision."""
 
-series = Table(
+series = _table(
     "series",
-    metadata,
     Column("id", BIG, primary_key=True),
     Column("gateway", Text, nullable=False),
     Column("settings", Text, nullable=False),
@@ -206,9 +207,8 @@ series = Table(
 )
 """Series of comparable report runs: at the same gateway, with the same settings."""
 
-runs = Table(
+runs = _table(
     "runs",
-    metadata,
     Column("id", BIG, primary_key=True),
     Column("series", BIG, ForeignKey("series.id", ondelete="CASCADE"), nullable=False),
     Column("at", Timestamp, nullable=False, index=True),
@@ -218,9 +218,8 @@ runs = Table(
 )
 """The history of report runs."""
 
-run_totals = Table(
+run_totals = _table(
     "run_totals",
-    metadata,
     Column("run", BIG, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
     Column("org_unit", Text, primary_key=True),  # '' for the total
     Column("group_count", Integer, nullable=False),
@@ -229,9 +228,8 @@ run_totals = Table(
 )
 """The totals of a run by org unit."""
 
-run_groups = Table(
+run_groups = _table(
     "run_groups",
-    metadata,
     Column("run", BIG, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
     Column("number", BIG, primary_key=True, autoincrement=False),
     Column("combined_fines", Amount, nullable=False),
@@ -252,9 +250,8 @@ run_groups = Table(
 )
 """The groups in the last run of a series. Earlier runs are never compared, so their groups aren't kept."""
 
-group_nights = Table(
+group_nights = _table(
     "group_nights",
-    metadata,
     Column("run", BIG, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
     Column("number", BIG, primary_key=True, autoincrement=False),
     Column("combined_fines", Amount, nullable=False),
@@ -265,9 +262,8 @@ group_nights = Table(
 )
 """What each listed group owed in the last runs of a series, by number, without patron ids."""
 
-follow_ups = Table(
+follow_ups = _table(
     "follow_ups",
-    metadata,
     Column("id", BIG, primary_key=True),
     Column("gateway", Text, nullable=False, index=True),
     # The group as of ``listed_at``, when a report last listed it.
@@ -281,9 +277,8 @@ follow_ups = Table(
 )
 """The follow-ups of groups, whichever reports list them."""
 
-follow_up_entries = Table(
+follow_up_entries = _table(
     "follow_up_entries",
-    metadata,
     # Numbers are never used again: a writer names the last one that it has seen.
     Column("id", BIG, primary_key=True),
     Column("follow_up", BIG, ForeignKey("follow_ups.id", ondelete="CASCADE"), nullable=False, index=True),
@@ -313,9 +308,8 @@ follow_up_entries = Table(
 )
 """The entries of follow-ups. Rows are only added, so that each correction is on record."""
 
-events = Table(
+events = _table(
     "events",
-    metadata,
     Column("id", BIG, primary_key=True),
     Column("gateway", Text, nullable=False),
     Column("at", Timestamp, nullable=False, index=True),
@@ -341,9 +335,8 @@ outcomes = Index(
 )
 """One outcome per event. The id alone doesn't identify an event: a restored Evergreen reuses ids."""
 
-mails = Table(
+mails = _table(
     "mails",
-    metadata,
     Column("id", BIG, primary_key=True),
     Column("message_id", Text, nullable=False, unique=True),
     Column("written_at", Timestamp, nullable=False),
@@ -352,9 +345,8 @@ mails = Table(
 )
 """The outbox: mails that wait for the mail server to accept them."""
 
-run_status = Table(
+run_status = _table(
     "run_status",
-    metadata,
     Column("job", Text, primary_key=True),
     Column("outcome", Text, nullable=False),
     Column("started", Timestamp, nullable=False),
@@ -367,9 +359,8 @@ run_status = Table(
 )
 """The outcome of the last run of each job."""
 
-leases = Table(
+leases = _table(
     "leases",
-    metadata,
     Column("name", Text, primary_key=True),
     Column("host", Text, nullable=False),
     Column("process", Integer, nullable=False),
@@ -377,8 +368,8 @@ leases = Table(
 )
 """The holders of leases, for messages only. The database engine's own locks decide who holds a lease."""
 
-retention = Table(
-    "retention", metadata, Column("name", Text, primary_key=True), Column("believed_at", Timestamp, nullable=False)
+retention = _table(
+    "retention", Column("name", Text, primary_key=True), Column("believed_at", Timestamp, nullable=False)
 )
 """The trusted time of the last deletion of old records."""
 

@@ -71,11 +71,7 @@ class State:
         """Hold the lease for changing these patrons (ids) and groups (numbers) at a gateway.
 
         ``timeout`` is how many seconds to wait for other holders. Runs on different patrons and groups don't wait for
-        each other.
-
-        Raises:
-            BusyError: another run holds the lease.
-            StateError: the database can't be reached.
+        each other. Raise BusyError if another run holds the lease.
         """
         # Callers read the journal under the lease: without it, another run's step in progress looks like a leftover.
         return self.database.lease(_change_lease_name(gateway, patrons, groups), timeout)
@@ -211,13 +207,3 @@ def read_run_status(transactions: Transactions, *, manual: bool = False) -> RunS
             return None
         values = {name: value for name, value in found.items() if name != "job"}
         return RunStatus(**{**values, "outcome": RunOutcome(found["outcome"])})
-
-
-def was_killed(last: RunStatus | None, holder: Holder | None) -> bool:
-    """Return whether the run that left a note in the lock ended without recording the status ``last``.
-
-    Compare times only for equality, because the clock may have been set in between.
-    """
-    if holder is None or holder.alive:
-        return False
-    return last is None or last.started != holder.since

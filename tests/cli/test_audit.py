@@ -7,22 +7,16 @@ import io
 import json
 import re
 import stat
-from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from support.change_ids import listed_id
-from support.command import Command, one_line
+from support.command import Command
 from support.family_moves import RETRIEVE, lacking
 from support.fault_proxy import Fault, FaultProxy
 from support.recalculations import METHOD, penalties
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding, Reason
-from evergreen_groups.groups import Group, Member, Patron
-from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
-from evergreen_groups.policy import Limit, decide
-from evergreen_groups.render.audit import render_audit
+from evergreen_groups.audit import FindingKind
 from evergreen_groups.sandbox import Sandbox
 
 pytestmark = pytest.mark.long
@@ -30,51 +24,24 @@ pytestmark = pytest.mark.long
 HOSTILE = "=<script>alert('x')</script>\u202e\x1b[31m"
 
 
-def hostile_audit() -> Audit:
-    library = OrgUnit(4, HOSTILE, HOSTILE, None)
-    patron = Patron(7, 3, HOSTILE, HOSTILE, HOSTILE, library, 2, group_lead=True)
-    member = Member(patron, Decimal("-1.50"), decide(Decimal("-1.50"), Limit()))
-    undecided = Member(patron, Decimal("-1.50"))
-    kind = PenaltyKind(25, HOSTILE, ("CIRC",))
-    penalty = Penalty(1, 7, kind, library, 4, datetime(2026, 11, 2, tzinfo=UTC))
-    finding = PatronFinding(FindingKind.FOR_FAMILY, member, Reason("group-over-limit"), (penalty,), Decimal("12.00"))
-    group = GroupFinding(Group(3, (undecided,), 2, None), (Reason("stranger", {"name": HOSTILE}),))
-    criteria = AuditCriteria(orgs=(HOSTILE,))
-    now = datetime(2026, 11, 25, tzinfo=UTC)
-    return Audit(now, "https://ils.example.org", criteria, (finding,), (group,), (HOSTILE,), complete=False)
-
-
-def rendered(output_format: str, audit: Audit | None = None) -> str:
-    stream = io.StringIO(newline="")
-    render_audit(audit or hostile_audit(), output_format, stream)
-    return stream.getvalue()
-
-
-def test_every_format_has_every_finding_and_no_name_can_do_harm() -> None:
-    page = rendered("html")
+def test_no_name_can_do_harm_in_any_format(run: Command, sandbox: Sandbox) -> None:
+    sandbox._store.update("au", 1030, {"family_name": HOSTILE})
+    page = run("audit", "--format", "html").stdout
     assert page.count("<script") == 1
-    assert page.count("&lt;script&gt;") >= 5
+    assert "&lt;script&gt;" in page
     assert "default-src 'none'" in page
-    table = rendered("table")
-    assert "\x1b" not in table
-    assert "\u202e" not in table
-    rows = list(csv.DictReader(io.StringIO(rendered("csv"))))
-    assert [row["kind"] for row in rows] == ["blocked-for-family", "accidental-group"]
-    assert all(row["member_name"].startswith("'=") for row in rows)
-    assert [row["member_own_fines"] for row in rows] == ["-1.50", "-1.50"]
-    assert [row["group_fines"] for row in rows] == ["12.00", ""]
-    document = json.loads(rendered("json"))
-    assert document["people"][0]["blocks"][0]["by_staff"] is True
-    assert document["people"][0]["member"]["name"] == HOSTILE
-    assert document["groups"][0]["hidden_member_count"] == 2
-    assert document["groups"][0]["combined_fines"] is None
+    assert not {"\x1b", "\u202e"} & set(run("audit").stdout)
+    rows = csv.DictReader(io.StringIO(run("audit", "--format", "csv").stdout))
+    assert next(row["member_name"] for row in rows if row["member_id"] == "1030").startswith("'=")
+    document = json.loads(run("audit", "--format", "json").stdout)
+    assert HOSTILE in document["people"][0]["member"]["name"]
 
 
-def test_an_audit_that_finds_nothing_says_so() -> None:
-    nothing = Audit(datetime(2026, 11, 25, tzinfo=UTC), "https://ils.example.org", AuditCriteria(), (), ())
-    assert all("Nothing found." in rendered(format, nothing) for format in ("table", "html"))
-    assert json.loads(rendered("json", nothing))["people"] == []
-    assert rendered("csv", nothing).count("\r\n") == 1
+def test_an_audit_that_finds_nothing_says_so(run: Command) -> None:
+    words = ("audit", "--org", "BUS")
+    assert all("Nothing found." in run(*words, "--format", name).stdout for name in ("table", "html"))
+    assert json.loads(run(*words, "--format", "json").stdout)["people"] == []
+    assert run(*words, "--format", "csv").stdout.count("\n") == 1
 
 
 def test_the_audit_in_words(run: Command) -> None:
@@ -118,14 +85,6 @@ def test_what_is_to_be_kept_is_remembered(run: Command) -> None:
     assert ">1006<" not in page
 
 
-def test_what_nobody_is_in_is_not_kept(run: Command) -> None:
-    done = run("audit", "--keep", "4711")
-    assert done.returncode != 0
-    assert one_line(done.stderr)
-    assert "group 4711 has no visible member" in done.stderr
-    assert run("audit", "--keep", "1006", "--fix").returncode == 2
-
-
 def test_the_work_list_in_every_format(run: Command, sandbox: Sandbox) -> None:
     address = f"{sandbox.url}/evergreen-groups/patrons/1054/group?client=eg&select=1056"
     table = run("audit").stdout
@@ -155,17 +114,7 @@ def test_a_threshold_is_one_line_in_every_format_and_nothing_to_fix(run: Command
     assert table.count(line) == 1
     document = json.loads(run("audit", "--format", "json").stdout)
     (found,) = document["thresholds"]
-    assert found == {
-        "kind": "threshold-above-limit",
-        "reason": "Evergreen blocks at 10.00 (Everyone at LAKELAND)",
-        "reason_code": "threshold-higher",
-        "threshold": "10.00",
-        "profile": "Everyone",
-        "library": "LAKELAND",
-        "penalty": "PATRON_EXCEEDS_FINES",
-        "limit": {"amount": "5.00", "comparison": "exceeds"},
-        "patron_count": 2,
-    }
+    assert (found["threshold"], found["profile"], found["patron_count"]) == ("10.00", "Everyone", 2)
     lines = map(json.loads, run("audit", "--format", "jsonl").stdout.splitlines())
     assert [one for one in lines if one.get("kind") == "threshold-above-limit"] == [found]
     rows = csv.DictReader(io.StringIO(run("audit", "--format", "csv").stdout))
@@ -242,7 +191,7 @@ def test_whom_a_recalculation_would_harm_is_left_out_and_said(run: Command, sand
     assert (1, 1) in penalties(sandbox, 1042)
 
 
-@pytest.mark.parametrize("words", [["--yes"], ["--dry-run"], ["--fix", "--format", "csv"]])
+@pytest.mark.parametrize("words", [["--yes"], ["--dry-run"], ["--fix", "--format", "csv"], ["--keep", "1", "--fix"]])
 def test_options_that_do_not_go_together(run: Command, words: list[str]) -> None:
     done = run("audit", *words)
     assert done.returncode == 2

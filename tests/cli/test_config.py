@@ -1,6 +1,7 @@
 """``evergreen-groups config``: each value with its source, all errors at once, and a valid example."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,24 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+Told = Callable[..., str]
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Told:
+    """Run the command, and return what it has written to standard output and error."""
+
+    def told(*words: str, status: int = exit_status.DONE) -> str:
+        assert run(words) == status
+        return "".join(capsys.readouterr())
+
+    return told
+
+
 class TestShow:
-    def test_each_value_with_its_source(
-        self, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_each_value_with_its_source(self, config: Path, monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
         monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_MIN_TOTAL", "30")
-        assert run(["config", "show"]) == exit_status.DONE
-        rows = [" ".join(row.split()) for row in capsys.readouterr().out.splitlines()]
+        rows = [" ".join(row.split()) for row in told("config", "show").splitlines()]
         assert rows[0] == f"# {config}"
         for row in (
             'url = "https://ils.example.org" # line 2',
@@ -54,29 +66,24 @@ class TestShow:
             assert row in rows
         assert SECRET not in "\n".join(rows)
 
-    def test_it_is_a_configuration_that_says_the_same(
-        self, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_it_is_a_configuration_that_says_the_same(self, config: Path, tmp_path: Path, told: Told) -> None:
         config.write_text(
             config.read_text().replace("me:open-sesame@", "")
             + '[language.libraries]\nBR3 = "fr-CA"\n[[policy.limits]]\nprofile = "Juvenile"\nlimit = "none"\n'
         )
-        run(["config", "show"])
         copy = tmp_path / "copy.toml"
-        copy.write_text(capsys.readouterr().out)
+        copy.write_text(told("config", "show"))
         former, again = load.load(config, {}), load.load(copy, {})
         assert (again.report, again.policy, again.language, again.reports, again.gateway) == (
             *(former.report, former.policy, former.language, former.reports, former.gateway),
         )
 
-    def test_what_is_changed_and_what_is_named(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        run(["config", "show", "--changed", "report", "gateway.url"])
-        rows = [row for row in capsys.readouterr().out.splitlines() if row]
+    def test_what_is_changed_and_what_is_named(self, config: Path, told: Told) -> None:
+        rows = [row for row in told("config", "show", "--changed", "report", "gateway.url").splitlines() if row]
         assert [row.split(" ")[0] for row in rows] == ["#", "[gateway]", "url", "[report]", "orgs", "top"]
 
-    def test_as_json(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        run(["config", "show", "--json"])
-        document = json.loads(capsys.readouterr().out)
+    def test_as_json(self, config: Path, told: Told) -> None:
+        document = json.loads(told("config", "show", "--json"))
         values = {value["key"]: value for value in document["values"]}
         assert values["report.top"] == {
             **{"key": "report.top", "table": None, "value": 3, "secret": False, "changed": True, "default": None},
@@ -86,20 +93,15 @@ class TestShow:
         assert values["gateway.password"]["value"] == "***"
         assert SECRET not in json.dumps(document)
 
-    def test_a_name_that_is_none_is_refused_with_the_nearest(
-        self, config: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert run(["config", "show", "report.min_totl"]) == exit_status.USAGE
-        assert "did you mean report.min_total?" in capsys.readouterr().err
-        assert run(["config", "show", "min_total"]) == exit_status.USAGE
-        assert "did you mean report.min_total?" in capsys.readouterr().err
+    def test_a_name_that_is_none_is_refused_with_the_nearest(self, config: Path, told: Told) -> None:
+        assert "did you mean report.min_total?" in told("config", "show", "report.min_totl", status=exit_status.USAGE)
+        assert "did you mean report.min_total?" in told("config", "show", "min_total", status=exit_status.USAGE)
 
-    def test_invalid_values_do_not_hide_the_rest(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_invalid_values_do_not_hide_the_rest(self, config: Path, told: Told) -> None:
         config.write_text("[report]\ntop = 3\nmin_total = 0\n")
-        assert run(["config", "show", "report"]) == exit_status.CONFIGURATION
-        shown = capsys.readouterr()
-        assert "# line 2" in shown.out
-        assert "the configuration has 1 error: run `evergreen-groups config check`" in shown.err
+        shown = told("config", "show", "report", status=exit_status.CONFIGURATION)
+        assert "# line 2" in shown
+        assert "the configuration has 1 error: run `evergreen-groups config check`" in shown
 
 
 class TestCheck:
@@ -108,119 +110,102 @@ class TestCheck:
         monkeypatch.setenv("COLUMNS", "500")  # however long the test directory's path is
         config.write_text(config.read_text().replace(f"me:{SECRET}@", ""))
 
-    def test_what_is_right(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(["config", "check"]) == exit_status.DONE
-        assert capsys.readouterr().out == f"{config}: The settings are valid.\n"
-        assert run(["--quiet", "config", "check"]) == exit_status.DONE
-        assert capsys.readouterr().out == ""
+    def test_what_is_right(self, config: Path, told: Told) -> None:
+        assert told("config", "check") == f"{config}: The settings are valid.\n"
+        assert told("--quiet", "config", "check") == ""
 
-    def test_all_faults_at_once(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_all_faults_at_once(self, config: Path, told: Told) -> None:
         config.write_text(
             '[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\npassword_file = "/nowhere/password"\n'
             'ca_bundle = "/nowhere/ca.pem"\n[report]\nmin_totl = 3\noutput = "/nowhere/report.html"\n'
             '[mail]\nhost = "mail.example.org"\n[mail.recipients]\n"*" = ["a@example.org"]\n'
         )
-        assert run(["config", "check"]) == exit_status.CONFIGURATION
-        shown = capsys.readouterr().out
+        shown = told("config", "check", status=exit_status.CONFIGURATION)
         found = [line for line in shown.splitlines() if line[0] != " "]
         assert [line.partition(": ")[0] for line in found[:-1]] == [*(f"{config}:{line}" for line in (7, 4, 5, 8, 9))]
         assert "did you mean min_total?" in shown
         assert "set sender in [mail]" in shown
         assert found[-1] == "failed: 5."
 
-    def test_invalid_addresses_and_keys_in_tables(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        config.write_text(
-            '[gateway]\nurl = "https://ils.example.org"\n[state]\ndatabase = "mysql://x"\n[redis]\nurl = "localhost"\n'
-            '[metrics]\ntextfile = "/tmp/x.txt"\n[[policy.limits]]\nprofil = "Juvenile"\nlimit = 2\n'
-        )
-        assert run(["config", "check"]) == exit_status.CONFIGURATION
-        shown = " ".join(capsys.readouterr().out.split())
-        assert "[state] database isn't a valid address" in shown
-        assert "[redis] url isn't a valid address" in shown
-        assert '[metrics] textfile: "/tmp/x.txt" isn\'t allowed' in shown
-        assert '[policy] limits: "profil" isn\'t allowed → allowed: limit, with profile, library or both' in shown
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ('url = "https://a.example.org"\nurl = "b"\n', ["not valid TOML: a key is there twice (at line 3"]),
+            ("url = https://ils.example.org\n", [": not valid TOML", "line 2"]),
+            ('[state]\ndatabase = "mysql://x"\n', ["[state] database isn't a valid address"]),
+            ('[redis]\nurl = "localhost"\n', ["[redis] url isn't a valid address"]),
+            ('[metrics]\ntextfile = "/tmp/x.txt"\n', ['[metrics] textfile: "/tmp/x.txt" isn\'t allowed']),
+            (
+                '[[policy.limits]]\nprofil = "Juvenile"\nlimit = 2\n',
+                ['[policy] limits: "profil" isn\'t allowed → allowed: limit, with profile, library or both'],
+            ),
+        ],
+    )
+    def test_one_fault(self, config: Path, told: Told, text: str, words: list[str]) -> None:
+        config.write_text(f"[gateway]\n{text}")
+        shown = " ".join(told("config", "check", status=exit_status.CONFIGURATION).split())
+        assert [word for word in words if word not in shown] == []
 
-    def test_a_key_that_is_there_twice(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        config.write_text('[gateway]\nurl = "https://a.example.org"\nurl = "https://b.example.org"\n')
-        assert run(["config", "check"]) == exit_status.CONFIGURATION
-        assert "not valid TOML: a key is there twice (at line 3" in " ".join(capsys.readouterr().out.split())
+    @pytest.mark.parametrize("is_named", [True, False])
+    def test_one_that_is_not_there(
+        self, config: Path, monkeypatch: pytest.MonkeyPatch, told: Told, is_named: bool
+    ) -> None:
+        config.unlink()
+        if not is_named:
+            monkeypatch.delenv("EVERGREEN_GROUPS_CONFIG")
+        shown = " ".join(told("config", "check", status=exit_status.CONFIGURATION).split())
+        assert (f"no configuration file at {config}" in shown) == is_named
+        assert "evergreen-groups init" in shown
 
-    def test_as_json(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_as_json(self, config: Path, told: Told) -> None:
         config.write_text(f"{config.read_text()}speed = 1\n")
-        assert run(["config", "check", "--json"]) == exit_status.CONFIGURATION
-        document = json.loads(capsys.readouterr().out)
+        document = json.loads(told("config", "check", "--json", status=exit_status.CONFIGURATION))
         assert (document["right"], document["file"]) == (False, str(config))
         [finding] = document["findings"]
         assert (finding["verdict"], finding["code"]) == ("failed", "unknown-setting-of-report")
         assert finding["origin"] == {"file": str(config), "line": 13, "variable": None}
 
-    def test_a_file_that_is_no_toml(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        config.write_text("[gateway]\nurl = https://ils.example.org\n")
-        assert run(["config", "check"]) == exit_status.CONFIGURATION
-        shown = capsys.readouterr().out
-        assert shown.startswith(f"{config}: not valid TOML")
-        assert "line 2" in " ".join(shown.split())
-
-    def test_a_wrong_setting_is_not_missing_as_well(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_wrong_setting_is_not_missing_as_well(self, config: Path, told: Told) -> None:
         config.write_text(f'{config.read_text()}[mail]\nsender = "nobody"\nhost = "mail.example.org"\n')
-        run(["config", "check"])
-        assert "in [mail]" not in capsys.readouterr().out.replace("set recipients in [mail]", "")
+        shown = told("config", "check", status=exit_status.CONFIGURATION)
+        assert "in [mail]" not in shown.replace("set recipients in [mail]", "")
 
-    def test_one_that_only_serves_is_right(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_one_that_only_serves_is_right(self, config: Path, told: Told) -> None:
         config.write_text('[gateway]\nurl = "https://ils.example.org"\n')
-        assert run(["config", "check"]) == exit_status.DONE
-        assert "warning: " in capsys.readouterr().out
-
-    def test_nothing_at_all(
-        self, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.delenv("EVERGREEN_GROUPS_CONFIG")
-        config.unlink()
-        assert run(["config", "check"]) == exit_status.CONFIGURATION
-        assert "evergreen-groups init" in " ".join(capsys.readouterr().out.split())
-
-    def test_one_that_is_not_there(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        config.unlink()
-        assert run(["config", "check"]) == exit_status.CONFIGURATION
-        shown = " ".join(capsys.readouterr().out.split())
-        assert f"no configuration file at {config}" in shown
-        assert "make one with evergreen-groups init" in shown
+        assert "warning: " in told("config", "check")
 
 
-def test_doctor_finds_every_fault_as_well(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_finds_every_fault_as_well(config: Path, told: Told) -> None:
     config.write_text("[report]\ntop = 0\nmin_total = 0\n")
-    assert run(["--quiet", "doctor"]) == exit_status.UNWELL
-    shown = "".join(capsys.readouterr().out.split())  # the table wraps a long path
+    shown = "".join(told("--quiet", "doctor", status=exit_status.UNWELL).split())  # the table wraps a long path
     assert "config.toml:2:[report]top" in shown
     assert "config.toml:3:[report]min_total" in shown
 
 
-def test_the_example(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVERGREEN_GROUPS_XYZ", "1")  # works even when the configuration is invalid
-    assert run(["config", "example"]) == exit_status.DONE
-    assert capsys.readouterr().out == example()
+    assert told("config", "example") == example()
 
 
 @pytest.mark.parametrize("command", [("report",), ("show", "1"), ("audit",), ("move", "1", "--to", "2"), ("serve",)])
 def test_without_a_configuration_init_is_named_first(
-    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Told
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     for variable in ("XDG_CONFIG_HOME", "LANGUAGE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("LC_ALL", "C")
-    assert run(command) == exit_status.CONFIGURATION
-    assert capsys.readouterr().err.splitlines()[-1] == (
+    assert told(*command, status=exit_status.CONFIGURATION).splitlines()[-1] == (
         "evergreen-groups: no configuration found; run `evergreen-groups init`, name a file with --config, or try "
         "--sandbox"
     )
 
 
 def test_a_variable_with_a_typing_error_is_refused_by_every_command(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: Path, monkeypatch: pytest.MonkeyPatch, told: Told
 ) -> None:
     monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_MIN_TOTL", "30")
     for command in (["status"], ["journal"], ["--sandbox", "report"], ["serve"], ["state", "check"]):
-        assert run(command) == exit_status.CONFIGURATION
-        assert "did you mean $EVERGREEN_GROUPS_REPORT_MIN_TOTAL?" in capsys.readouterr().err
+        said = told(*command, status=exit_status.CONFIGURATION)
+        assert "did you mean $EVERGREEN_GROUPS_REPORT_MIN_TOTAL?" in said

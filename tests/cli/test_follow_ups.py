@@ -10,22 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import Command, one_line
+from support.command import Command
 from support.follow_ups import draft, save
 from support.gateways import gateway_of
 
-from evergreen_groups import exit_status
 from evergreen_groups.follow_up import How, What
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 
 SECRET = "SECRET note"
-
-
-@pytest.fixture
-def command(run: Command, tmp_path: Path) -> Command:
-    run.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
-    return run
 
 
 def told(command: Command, *words: str) -> str:
@@ -87,14 +80,6 @@ def test_each_named_report(command: Command, sandbox: Sandbox) -> None:
     unnamed, named = json.loads(told(command, "follow-ups", "--json", "--due"))["reports"]
     assert (unnamed["report"], named["report"], named["as_of"], named["groups"]) == ("", "elm", None, [])
     assert unnamed["groups"]
-
-
-def test_its_exit_status_says_why_it_fails(command: Command) -> None:
-    command.environ["EVERGREEN_GROUPS_GATEWAY_URL"] = "http://127.0.0.1:1"
-    failed = command("follow-ups", "--due")
-    assert (failed.returncode, failed.stdout) == (exit_status.UNREACHABLE, "")
-    assert one_line(failed.stderr)
-    assert command("follow-ups", "--overdue").returncode == exit_status.USAGE
 
 
 def test_nights_follow_the_groups(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:

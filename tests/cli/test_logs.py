@@ -1,4 +1,4 @@
-"""What the command says on standard error: one line an event, as text or JSON, and progress on a terminal."""
+"""What the command says on standard error: a line an event, as text or JSON; progress on a terminal; and the pager."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from support.change_ids import UNKNOWN
 from support.command import Command
 from support.fault_proxy import Call, Fault, fault_proxy
-from support.terminals import on_a_terminal
+from support.terminals import at_a_terminal, on_a_terminal
 
+from evergreen_groups import exit_status
 from evergreen_groups.cli import logs
 from evergreen_groups.formats import LOG_FORMATS
 from evergreen_groups.sandbox import Sandbox
@@ -35,26 +35,6 @@ def test_every_line_is_a_json_object(sandbox: Sandbox, tmp_path: Path) -> None:
     assert all(datetime.fromisoformat(event["time"]).utcoffset() == timedelta(0) for event in found)
     assert "20000000001001" not in done.stderr
     assert "sandbox" not in "".join(event["message"] for event in found)
-
-
-@pytest.mark.parametrize(
-    ("words", "status", "code"),
-    [
-        (("show", "20000000009999"), 1, "no-patron-with-barcode"),
-        (("show",), 2, None),
-        (("undo", UNKNOWN), 1, "no-such-entry"),
-        (("--config", "/nowhere.toml", "report"), 3, "no-configuration-file"),
-    ],
-)
-def test_errors_are_events_as_well(
-    sandbox: Sandbox, tmp_path: Path, words: tuple[str, ...], status: int, code: str | None
-) -> None:
-    done = Command(tmp_path, sandbox.url)("--log-format", "json", *words)
-    assert done.returncode == status
-    (event,) = events(done.stderr)
-    assert event["level"] == "error"
-    assert event["message"]
-    assert event.get("code") == code
 
 
 def test_the_environment_chooses_the_format(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -102,19 +82,6 @@ def test_one_line_whatever_is_said(logger: logging.Logger, log_format: str, caps
     assert "Anna" not in text
 
 
-@pytest.mark.parametrize("log_format", LOG_FORMATS)
-def test_what_a_terminal_obeys_is_not_logged(
-    logger: logging.Logger, log_format: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """JSON leaves the second block of control characters, and what reorders text, as they are."""
-    logs.configure(verbosity=0, quiet=False, log_format=log_format)
-    logger.warning("a server said %s", "\x1b]0;x\x07\x9b31m\x00\u202egnp\u2066\u200f")
-    text = capsys.readouterr().err
-    assert "31m" in text
-    assert not set(text) & set("\x00\x07\x1b\x9b\u202e\u2066\u200f")
-    assert "\\u001b" not in text
-
-
 def test_quiet_keeps_errors_alone(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(verbosity=2, quiet=True, log_format="text")
     logger.warning("a warning")
@@ -137,3 +104,64 @@ def test_no_progress_if_quiet_or_without_a_terminal(sandbox: Sandbox, tmp_path: 
     command = Command(tmp_path, sandbox.url)
     assert command("report").stderr == ""
     assert on_a_terminal(command, "--quiet", "report", TERM="xterm") == (0, "")
+
+
+# -- the pager ---------------------------------------------------------------------------------------------------------
+
+
+FAMILY = ("--sandbox", "show", "20000000001013")
+MARKING = {"PAGER": "sed s/^/paged:/"}
+
+
+@pytest.fixture
+def paging(tmp_path: Path) -> Command:
+    command = Command(tmp_path, None)
+    for name in ("NO_PAGER", "LINES", "LESS"):
+        command.environ.pop(name, None)
+    return command
+
+
+@pytest.mark.parametrize(
+    "words",
+    [FAMILY, ("report", "--sandbox"), ("audit", "--sandbox"), ("audit", "--explain", "20000000001034", "--sandbox")],
+)
+def test_what_does_not_fit_is_paged(paging: Command, words: tuple[str, ...]) -> None:
+    status, shown = at_a_terminal(paging, *words, lines=8, **MARKING)
+    assert status == exit_status.DONE
+    assert shown.count("paged:") > 8
+
+
+@pytest.mark.parametrize(
+    ("words", "lines", "environ"),
+    [
+        (FAMILY, 60, MARKING),
+        ((*FAMILY, "--no-pager"), 8, MARKING),
+        ((*FAMILY, "--json"), 8, MARKING),
+        (FAMILY, 8, {**MARKING, "NO_PAGER": "1"}),
+        (FAMILY, 8, {"PAGER": "cat"}),
+        (FAMILY, 8, {"PAGER": ""}),
+        (FAMILY, 8, {"PAGER": "no-such-pager"}),
+        (FAMILY, 8, {"PAGER": "'"}),
+        (FAMILY, 8, {**MARKING, "TERM": "dumb"}),
+    ],
+)
+def test_it_is_not_where_it_fits_or_is_not_wanted(
+    paging: Command, words: tuple[str, ...], lines: int, environ: dict[str, str]
+) -> None:
+    status, shown = at_a_terminal(paging, *words, lines=lines, **environ)
+    assert status == exit_status.DONE
+    assert "Lucía" in shown
+    assert "paged:" not in shown
+
+
+def test_a_pager_that_ends_early_changes_nothing_about_the_exit_status(paging: Command) -> None:
+    status, shown = at_a_terminal(paging, "--sandbox", "check", "20000000001013", lines=4, PAGER="head -n 1")
+    assert status == exit_status.BLOCKED
+    assert "Traceback" not in shown
+    assert "$31.50" not in shown
+
+
+def test_less_keeps_colors_unless_configured(paging: Command) -> None:
+    asking = {"PAGER": "sh -c 'echo LESS=$LESS'"}
+    assert "LESS=FRX" in at_a_terminal(paging, *FAMILY, lines=8, **asking)[1]
+    assert "LESS=S" in at_a_terminal(paging, *FAMILY, lines=8, LESS="S", **asking)[1]

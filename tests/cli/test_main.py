@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 from collections.abc import Callable
@@ -14,12 +15,16 @@ import pytest
 from support.change_ids import UNKNOWN, listed_id
 from support.circulators import take_away
 from support.command import Command, one_line
+from support.fault_proxy import Fault, FaultProxy
 from support.gateways import PASSWORD
+from support.web_caller import API, bearer, session, settings_of
+from support.web_caller import client_of as web_client_of
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.web import close, create_app
 
 
 def test_the_sandbox_option_runs_the_report_with_nothing_configured(tmp_path: Path) -> None:
@@ -66,13 +71,14 @@ def test_the_sandbox_leaves_an_installation_alone(tmp_path: Path) -> None:
     assert serve.report is None
 
 
-@pytest.mark.parametrize("output_format", ["csv", "json", "html"])
+@pytest.mark.parametrize("output_format", ["csv", "json", "html", "xlsx"])
 def test_a_report_in_a_file_is_readable_by_its_owner_alone(run: Command, tmp_path: Path, output_format: str) -> None:
     target = tmp_path / f"tonight.{output_format}"
     done = run("report", "--output", str(target))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
-    assert "Okonkwo" in target.read_text(encoding="utf-8")
+    content = target.read_bytes()
+    assert content.startswith(b"PK") if output_format == "xlsx" else b"Okonkwo" in content
     assert list(tmp_path.glob("*.tmp")) == []
 
 
@@ -109,8 +115,10 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
         (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, 'no org unit "NOWHERE"'),
         (("report", "--output", "/nonexistent/r.csv"), exit_status.CONFIGURATION, "cannot write /nonexistent/r.csv"),
         (("show", "20000000009999"), exit_status.FAILED, "no visible patron has this barcode"),
+        (("move", "\udc80", "--to", "20000000001007"), exit_status.FAILED, "no visible patron has this barcode"),
         (("undo", UNKNOWN, "--yes"), exit_status.FAILED, f"there is no change {UNKNOWN}"),
         (("batch", "/nonexistent.csv"), exit_status.CONFIGURATION, "cannot be read"),
+        (("state", "backup", "kept.json"), exit_status.USAGE, "use the extension .sqlite3"),
     ],
 )
 def test_what_goes_wrong_is_said_in_a_line(run: Command, words: tuple[str, ...], status: int, says: str) -> None:
@@ -120,6 +128,24 @@ def test_what_goes_wrong_is_said_in_a_line(run: Command, words: tuple[str, ...],
     assert "Traceback" not in done.stderr
     assert "20000000009999" not in done.stderr
     assert status == exit_status.USAGE or one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "endings"),
+    [
+        (["report"], "today.pdf", ".table, .csv, .json, .html, .xlsx, .jsonl"),
+        (["report", "--no-history"], "today.doc", ".table, .csv, .json, .html, .xlsx, .jsonl"),
+        (["audit"], "today", ".table, .csv, .json, .html, .jsonl"),
+        (["audit", "--explain", "1"], "today.pdf", ".table, .json"),
+    ],
+)
+def test_an_unknown_ending(run: Command, tmp_path: Path, words: list[str], name: str, endings: str) -> None:
+    # Regardless of the format and split configured for another file.
+    run.config.write_text(f'[report]\noutput = "{tmp_path}/reports"\nsplit = "library"\nformat = "html"\n')
+    done = run(*words, "--output", str(tmp_path / name))
+    assert (done.returncode, one_line(done.stderr)) == (exit_status.CONFIGURATION, True)
+    assert f"{name}; use one of {endings}, or set --format" in done.stderr
+    assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize(
@@ -156,23 +182,6 @@ def test_no_log_has_a_name_a_barcode_or_a_secret(run: Command) -> None:
     for secret in ("Okonkwo", "2000000000", PASSWORD + "'", 'sandbox"'):
         assert secret not in done.stderr
     assert not re.search(r"\b[0-9a-f]{32}\b", done.stderr)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("check", "\udc80"),
-        ("lead", "\udc80"),
-        ("remove", "\udc80"),
-        ("move", "\udc80", "--to", "20000000001007"),
-        ("merge", "--from", "\udc80", "--to", "20000000001007"),
-    ],
-)
-def test_a_barcode_that_is_not_utf_8_is_nobodys(run: Command, words: tuple[str, ...]) -> None:
-    done = run(*words)
-    assert done.returncode == exit_status.FAILED
-    assert one_line(done.stderr)
-    assert "no visible patron has this barcode" in done.stderr
 
 
 def test_a_setting_that_is_not_utf_8_is_shown_as_json(run: Command) -> None:
@@ -325,20 +334,11 @@ def test_every_bad_line_of_a_batch_is_named_and_nothing_is_sent(run: Command, ba
     assert "line 6: target: no visible patron has this barcode" in unknown.stderr
     impossible = run("batch", batch(BATCH + "move,2000000000\0,20000000001001\n"), "--yes")
     assert "line 6: no visible patron has this barcode" in impossible.stderr
+    contradictory = "remove,20000000001052,\nmove,20000000001001,20000000001052\n"
+    said = run("batch", batch(BATCH + contradictory), "--yes").stderr
+    assert "line 6: line 2 already changes this patron" in said
+    assert "line 7: line 2 moves the target" in said
     assert group_of(run, 1052) == 1015
-
-
-@pytest.mark.parametrize(
-    ("lines", "says"),
-    [
-        ("remove,20000000001052,\n", "line 6: line 2 already changes this patron"),
-        ("move,20000000001001,20000000001052\n", "line 6: line 2 moves the target"),
-    ],
-)
-def test_lines_that_contradict_each_other(run: Command, batch: Callable[[str], str], lines: str, says: str) -> None:
-    done = run("batch", batch(BATCH + lines), "--yes")
-    assert done.returncode == exit_status.FAILED
-    assert says in done.stderr
 
 
 def test_how_to_connect_to_a_sandbox(sandbox: Sandbox) -> None:
@@ -346,3 +346,137 @@ def test_how_to_connect_to_a_sandbox(sandbox: Sandbox) -> None:
     assert sandbox.url in text
     assert all(account.login in text and account.password in text for account in sandbox.accounts.values())
     assert all(barcode in text for barcode in sandbox.barcodes)
+
+
+# -- which groups the report lists, in which order, with how much detail -----------------------------------------------
+
+
+LOST = {1003, 1008}
+
+
+def listed(run: Command, *options: str) -> list[int]:
+    answer = run("-q", "report", "--no-history", "--format", "json", *options)
+    assert answer.returncode == 0, answer.stderr
+    return [group["group"] for group in json.loads(answer.stdout)["groups"]]
+
+
+def test_by_options(run: Command) -> None:
+    assert set(listed(run, "--kind", "lost materials")) == LOST
+    assert set(listed(run, "--within-limit", "--with-juvenile")) == {1001, 1002, 1005}
+    assert listed(run, "--with-items-out", "--over-limit") == [1004]
+    assert set(listed(run, "--profile", "Child", "--kind", "Lost materials", "--owing-since", "1")) == LOST
+    assert listed(run, "--sort", "age") != listed(run)
+
+
+def test_by_configuration_and_options_over_it(run: Command) -> None:
+    run.config.write_text('[report]\nkinds = ["lost materials"]\nover_limit = "somebody"\nsort = "name"\n')
+    assert set(listed(run)) == LOST
+    assert listed(run, "--within-limit") == []
+    assert listed(run, "--kind", "nothing like it") == []
+
+
+def test_details(run: Command) -> None:
+    for options, has_kinds, has_members in (
+        ((), True, True),
+        (("--details",), True, True),
+        (("--details", "full"), True, True),
+        (("--details", "sums"), False, True),
+        (("--no-members",), True, False),
+    ):
+        answer = run("-q", "report", "--no-history", "--top", "1", "--format", "json", *options)
+        (group,) = json.loads(answer.stdout)["groups"]
+        assert ("kinds" in group, "members" in group) == (has_kinds, has_members), options
+    run.config.write_text('[report]\ndetails = "sums"\n')
+    answer = run("report", "--no-history", "--kind", "lost materials")
+    assert answer.returncode == 3
+    assert 'details = "full"' in answer.stderr
+    assert set(listed(run, "--details", "full", "--kind", "lost materials")) == LOST
+
+
+# -- changes over a network that loses things ------------------------------------------------------------------------
+
+
+CARD = "20000000001052"
+NEW_GROUP, RETRIEVE = "open-ils.actor.usergroup.new", "open-ils.actor.user.retrieve.authoritative"
+
+
+@pytest.fixture
+def change(proxy: FaultProxy, tmp_path: Path) -> Command:
+    return Command(tmp_path, proxy.url)
+
+
+def test_a_removal_that_may_still_come_in_is_told_in_one_line(change: Command, proxy: FaultProxy) -> None:
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == NEW_GROUP else Fault.NONE
+    done = change("remove", CARD, "--yes")
+    assert done.returncode == 1
+    (told,) = [line for line in done.stdout.splitlines() if "not confirmed yet" in line]
+    assert "the result will be known by" in told
+    assert "0 of 1 done" in done.stdout
+    again = change("remove", CARD, "--yes")
+    assert again.returncode == 1
+    assert "1 earlier change is still open" in again.stderr
+    assert "an earlier change to this patron isn't confirmed yet; try again after" in again.stdout
+    assert proxy.seen.count(NEW_GROUP) == 1
+
+
+def test_a_removal_that_came_in_late_is_found_by_the_next_run(change: Command, proxy: FaultProxy) -> None:
+    proxy.decide = lambda call: Fault.HELD_REQUEST if call.method == NEW_GROUP else Fault.NONE
+    proxy.before_answer = lambda call: proxy.let_go() if call.method == RETRIEVE else None  # read, and then it comes in
+    assert change("remove", CARD, "--yes").returncode == 1
+    last = change("remove", CARD, "--yes")
+    assert last.returncode == 0
+    assert "1 unfinished change of an earlier run was checked" in last.stderr
+    assert "already alone in this group (1100)" in last.stdout
+    assert proxy.seen.count(NEW_GROUP) == 1
+    journal = change("journal", listed_id(change, 1)).stdout
+    assert "consortium_staff: Remove from the group, 1 of 1 done, by " in journal
+    assert f" on {socket.gethostname()}\n" in journal
+    assert change("undo", listed_id(change, 1), "--yes").returncode == 0
+
+
+# -- a release that isn't supported ------------------------------------------------------------------------------------
+
+
+VERSION = "opensrf.open-ils.system.ils_version"
+WRITES = {"open-ils.actor.patron.update", "open-ils.actor.usergroup.new"}
+
+
+@pytest.fixture
+def old(proxy: FaultProxy) -> FaultProxy:
+    """A fully working server that reports release 3.10.5."""
+    proxy.answer = lambda call: "3-10-5" if call.method == VERSION else None
+    return proxy
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "--output", "report.html"),
+        pytest.param(("audit",), marks=pytest.mark.long),
+        pytest.param(("show", CARD), marks=pytest.mark.long),
+        pytest.param(("check", CARD), marks=pytest.mark.long),
+        pytest.param(("audit", "--explain", CARD), marks=pytest.mark.long),
+        ("move", CARD, "--to", "20000000001007", "--yes"),
+    ],
+)
+def test_an_old_release_is_refused(old: FaultProxy, tmp_path: Path, words: tuple[str, ...]) -> None:
+    page = tmp_path / "report.html"
+    done = Command(tmp_path, old.url)(*(str(page) if word == page.name else word for word in words))
+    assert (done.returncode, done.stdout) == (exit_status.FAILED, "")
+    assert one_line(done.stderr)
+    assert "this is Evergreen 3.10.5, which is too old; upgrade it to 3.11 or later" in done.stderr
+    assert not page.exists()
+    assert not WRITES & set(old.seen)
+
+
+def test_the_service_refuses_one(
+    old: FaultProxy, sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(settings_of(old.url), {"HOME": str(tmp_path)})
+    try:
+        headers = bearer(session(sandbox.url, username="consortium_staff"))
+        answer = web_client_of(app).get(f"{API}/patrons/1001/summary", headers=headers)
+    finally:
+        close(app)
+    assert (answer.status_code, answer.get_json()["code"]) == (502, "ils-refused")
+    assert "which is too old" in caplog.text

@@ -163,27 +163,21 @@ class TestStandardStreams:
         assert done.stdout
 
 
-class TestTheJournal:
-    @pytest.fixture
-    def moved(self, sandbox: Sandbox, tmp_path: Path) -> Iterator[Command]:
-        with Sandbox() as own:
-            command = Command(tmp_path, own.url)
-            assert command("move", "20000000001052", "--to", "20000000001007", "--yes").returncode == 0
-            yield command
-
-    @pytest.mark.parametrize(
-        ("table", "column", "value"),
-        [("changes", "at", "'yesterday'"), ("steps", "patron", "'somebody'"), ("steps", "state", "'lost'")],
-    )
-    def test_what_was_never_written(self, moved: Command, tmp_path: Path, table: str, column: str, value: str) -> None:
-        (path,) = tmp_path.rglob(FILE_NAME)
-        with closing(sqlite3.connect(path)) as database, database:
-            database.execute("PRAGMA ignore_check_constraints = ON")
-            database.execute(f"UPDATE {table} SET {column} = {value}")
-        done = moved("journal")
-        assert done.returncode == exit_status.FAILED
-        assert one_line(done.stderr)
-        assert "is damaged; restore a backup" in done.stderr
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [("changes", "at", "'yesterday'"), ("steps", "patron", "'somebody'"), ("steps", "state", "'lost'")],
+)
+def test_what_was_never_written_in_the_journal(
+    run: Command, tmp_path: Path, table: str, column: str, value: str
+) -> None:
+    assert run("move", "20000000001052", "--to", "20000000001007", "--yes").returncode == 0
+    (path,) = tmp_path.rglob(FILE_NAME)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA ignore_check_constraints = ON")
+        database.execute(f"UPDATE {table} SET {column} = {value}")
+    done = run("journal")
+    assert (done.returncode, one_line(done.stderr)) == (exit_status.FAILED, True)
+    assert "is damaged; restore a backup" in done.stderr
 
 
 class TestTheUnforeseen:

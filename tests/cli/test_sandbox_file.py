@@ -46,22 +46,11 @@ def test_each_command_finds_what_the_former_has_left(run: Command, file: Path) -
     assert run("undo", listed_id(run, 1, there), "--yes", there).returncode == exit_status.DONE
     assert "Lucía" not in run(there, "show", "20000000001001").stdout
     assert len(run(there, "journal").stdout.splitlines()) == 2
-
-
-@pytest.mark.long
-def test_what_is_kept_is_its_owners_alone(run: Command, file: Path) -> None:
-    assert run(f"--sandbox={file}", *MOVE).returncode == exit_status.DONE
     kept = [path for path in file.parent.rglob("*") if path.name != "command.toml"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept if path.is_file()} == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept if path.is_dir()} == {0o700}
-
-
-@pytest.mark.long
-def test_a_sandbox_whose_file_was_deleted_starts_over(run: Command, file: Path) -> None:
-    assert run(f"--sandbox={file}", *MOVE).returncode == exit_status.DONE
     file.unlink()
-    assert run(f"--sandbox={file}", "journal").stdout == "No changes yet.\n"
-    assert "Lucía" not in run(f"--sandbox={file}", "show", "20000000001001").stdout
+    assert run(there, "journal").stdout == "No changes yet.\n", "without its file it starts over"
 
 
 @pytest.mark.long

@@ -12,9 +12,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
@@ -25,6 +24,7 @@ import pytest
 import requests
 from support.command import Command, one_line, serving
 from support.fault_proxy import Call, Fault, FaultProxy
+from support.waiting import wait_until
 from support.web_caller import API, bearer, session
 
 from evergreen_groups import exit_status
@@ -96,18 +96,10 @@ def connected(address: str) -> closing[http.client.HTTPConnection]:
 
 
 def wait_until_refused(address: str) -> None:
-    """Connect again and again until the port refuses.
-
-    A reset counts too: connections still in the listen queue are reset when the server closes.
-    """
+    """Connect until the port refuses, or resets what was still in the queue when the server closed."""
     parts = urlsplit(address)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection((parts.hostname, parts.port), timeout=60).close()
-        except (ConnectionRefusedError, ConnectionResetError):
-            return
-    raise AssertionError("it still takes connections")
+    with suppress(ConnectionRefusedError, ConnectionResetError):
+        wait_until(lambda: socket.create_connection((parts.hostname, parts.port), timeout=60).close())
 
 
 def test_stopping_refuses_connections_and_finishes_requests() -> None:

@@ -9,10 +9,8 @@ import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from support.postgresql import shared_cluster
 from support.state_files import reporting, write_last_run
 
 from evergreen_groups import exit_status
@@ -110,25 +108,27 @@ def test_a_run_that_went_well(tmp_path: Path, status: Ask) -> None:
     assert told["last_run"] == ended(hours_ago=3).document()
 
 
-def test_the_environment_says_where_the_state_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    assert run(["status"]) == exit_status.STALE
-    write_last_run(tmp_path, ended())
-    assert run(["status"]) == exit_status.DONE
-    assert "Last run: done" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
-    ("hours", "words", "too_old"), [(25, (), False), (27, (), True), (27, ("--max-age", "30"), False)]
+    ("hours", "words", "verdict", "says"),
+    [
+        (25, (), "done", ""),
+        (27, (), "too old", "Too old"),
+        (27, ("--max-age", "30"), "done", ""),
+        (-0.05, (), "done", ""),  # clocks differ a little
+        (-48, (), "in the future", "in the future"),
+    ],
 )
-def test_a_run_that_is_too_old(tmp_path: Path, status: Ask, hours: int, words: tuple[str, ...], too_old: bool) -> None:
+def test_the_age_of_the_last_run(
+    tmp_path: Path, status: Ask, hours: float, words: tuple[str, ...], verdict: str, says: str
+) -> None:
     write_last_run(tmp_path, ended(hours_ago=hours))
     ended_with, text = status(*words)
-    assert ended_with == (exit_status.STALE if too_old else exit_status.DONE)
-    assert ("Too old" in text) == too_old
-    assert json.loads(status(*words, "--json")[1])["verdict"] == ("too old" if too_old else "done")
+    assert ended_with == (exit_status.DONE if verdict == "done" else exit_status.STALE)
+    assert [word for word in ("Too old", "in the future") if word in text] == [says] * bool(says)
+    assert json.loads(status(*words, "--json")[1])["verdict"] == verdict
+    if hours < -1:
+        leave_a_note(tmp_path, NOW, start_tick=1)  # a run that began, by the clock, before the last one did
+        assert json.loads(status("--json")[1])["verdict"] == "killed"
 
 
 @pytest.mark.parametrize(
@@ -170,21 +170,6 @@ def test_a_run_that_was_killed_after_it_had_told_how_it_went(tmp_path: Path, sta
     assert "killed" not in status()[1]
 
 
-def test_a_clock_that_was_set_back_hides_nothing(tmp_path: Path, status: Ask) -> None:
-    write_last_run(tmp_path, ended(hours_ago=-48))
-    ended_with, text = status()
-    assert ended_with == exit_status.STALE
-    assert "in the future" in text
-    assert json.loads(status("--json")[1])["verdict"] == "in the future"
-    leave_a_note(tmp_path, NOW, start_tick=1)  # a run that began, by the clock, before the last one did
-    assert json.loads(status("--json")[1])["verdict"] == "killed"
-
-
-def test_clocks_differ_a_little(tmp_path: Path, status: Ask) -> None:
-    write_last_run(tmp_path, ended(hours_ago=-0.05))
-    assert status()[0] == exit_status.DONE
-
-
 def test_a_run_that_is_under_way(tmp_path: Path, status: Ask) -> None:
     write_last_run(tmp_path, ended(hours_ago=5))
     with reporting(tmp_path):
@@ -192,27 +177,10 @@ def test_a_run_that_is_under_way(tmp_path: Path, status: Ask) -> None:
         told = json.loads(status("--json")[1])
     assert ended_with == exit_status.DONE
     assert f"A run is in progress (process {os.getpid()}, since " in text
-    assert (told["under_way"]["pid"], told["killed"], told["verdict"]) == (os.getpid(), None, "done")
+    under_way = told["under_way"]
+    assert (under_way["host"], under_way["pid"]) == (socket.gethostname(), os.getpid())
+    assert (told["killed"], told["verdict"]) == (None, "done")
     assert "under way" not in status()[1]
-
-
-def test_json_says_on_which_machine(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cluster = shared_cluster()
-    with cluster.database() as name, monkeypatch.context() as patch, State(tmp_path, cluster.url(name)) as state:
-        patch.setattr("evergreen_groups.state.database.socket", SimpleNamespace(gethostname=lambda: "brick2"))
-        config = tmp_path / "config.toml"
-        config.write_text(f'[gateway]\nurl = "http://localhost"\n[state]\ndatabase = "{cluster.url(name)}"\n')
-        config.chmod(0o600)
-        with state.report_lease():
-            run(["--config", str(config), "status", "--json", "--state-directory", str(tmp_path)])
-    remote = json.loads(capsys.readouterr().out)["under_way"]
-    assert (remote["host"], remote["pid"]) == ("brick2", os.getpid())
-    with reporting(tmp_path):
-        run(["status", "--json", "--state-directory", str(tmp_path)])
-    local = json.loads(capsys.readouterr().out)["under_way"]
-    assert (local["host"], local["pid"]) == (socket.gethostname(), os.getpid())
 
 
 class TestManualRuns:
@@ -239,9 +207,3 @@ class TestManualRuns:
         self.write(tmp_path, ended(2))
         ended_with, text = status()
         assert (ended_with, "manual" in text) == (exit_status.DONE, False)
-
-    def test_one_alone_is_not_the_scheduled_one(self, tmp_path: Path, status: Ask) -> None:
-        self.write(tmp_path, ended(1))
-        ended_with, text = status()
-        assert ended_with == exit_status.STALE
-        assert text.startswith(f"{none_yet(tmp_path)}Last manual run")

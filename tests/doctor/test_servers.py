@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fault_proxy import Fault, FaultProxy, HttpAnswer, fault_proxy
+from support.fault_proxy import FaultProxy, HttpAnswer, fault_proxy
 from support.gateway_server import Server, envelope, http, raw
 from support.installation import Installation, only, said
 from support.mail_server import SECRET, Post, mail_section
@@ -186,7 +186,6 @@ def test_the_shared_counters_are_tried(tmp_path: Path, monkeypatch: pytest.Monke
 
 VERSION = "opensrf.open-ils.system.ils_version"
 AT_HOME = "open-ils.actor.user.penalties.update_at_home"
-ABSENT = (404, "osrfMethodException : Method [x] not found for OpenILS::Application::Actor")
 
 
 def of_server(house: Installation) -> Finding:
@@ -267,16 +266,6 @@ def test_names_that_are_no_releases(
     found = of_server(Installation(tmp_path, proxy.url))
     assert found.verdict is OK
     assert found.found.startswith(beginning)
-
-
-@pytest.mark.parametrize("fault", ["refused", "lost"])
-@pytest.mark.apache(reason="the other one is named, and tells less")
-def test_a_server_that_does_not_say(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, fault: str) -> None:
-    if fault == "refused":
-        proxy.refuse = lambda call: ABSENT if call.method == VERSION else None
-    else:
-        proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == VERSION else Fault.NONE
-    assert of_server(Installation(tmp_path, proxy.url)).found == "Evergreen ? (Redis, Apache)"
 
 
 @pytest.mark.apache(reason="the other one is named, and tells less")

@@ -199,8 +199,9 @@ def test_who_has_nothing_listed_gets_a_mail_if_so_configured(send_empty: bool) -
     assert recipients == ["a@b.example", *["c@d.example"] * send_empty]
 
 
+@pytest.mark.parametrize("words", [["--mail"], ["--split", "library", "--output", "reports", "--format", "xlsx"]])
 def test_a_spreadsheet_that_cannot_be_made_is_told_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     for name, value in {
         "STATE_DIRECTORY": str(tmp_path / "state"),
@@ -211,7 +212,7 @@ def test_a_spreadsheet_that_cannot_be_made_is_told_before_anything_is_read(
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
-    assert run(["report", "--mail"]) == exit_status.CONFIGURATION
+    assert run(["report", *words]) == exit_status.CONFIGURATION
     assert "xlsxwriter" in capsys.readouterr().err
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +28,6 @@ from support.state_files import small_files
 from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.groups import Group
 from evergreen_groups.ils import OrgUnit
-from evergreen_groups.message import own_pip
 from evergreen_groups.nightly import library_file_names
 from evergreen_groups.nightly.output import publish, report_date
 from evergreen_groups.report import Criteria, Report, libraries
@@ -74,12 +72,6 @@ def test_every_library_has_its_files(tmp_path: Path) -> None:
         assert document["criteria"]["orgs"] == [name]
     assert (published.path / "latest" / "BR1.csv").read_bytes().count(b"\r\n") == 5
     assert (published.path / "latest" / "BR1.xlsx").read_bytes().startswith(b"PK")
-
-
-def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
-    publish(report(), tmp_path, ("json",), progress=lambda _doing, done, total=None: told.append((done, total)))
-    assert told == [(0, 5), (5, 5)]
 
 
 def test_details_and_byte_order_mark_are_for_every_library(tmp_path: Path) -> None:
@@ -216,15 +208,6 @@ def test_a_path_that_cannot_be_a_directory(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError) as caught:
             publish(report(), path)
         assert str(caught.value) == f"cannot write {path}: {words}"
-
-
-def test_a_spreadsheet_without_its_library_is_refused_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
-    with pytest.raises(ConfigurationError, match=re.escape(f"{own_pip()} install 'evergreen-groups[xlsx]'")):
-        publish(report(), tmp_path / "reports", ("csv", "xlsx"))
-    assert not (tmp_path / "reports").exists()
 
 
 def test_most_short_names_stay_as_they_are() -> None:

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import lxml.html
 import pytest
 from support.command import Command, one_line
 from support.fault_proxy import Call, Fault, fault_proxy
@@ -25,6 +25,7 @@ from support.gateways import PASSWORD
 from support.mail_server import SECRET, Post, mail_section
 from support.mail_server import server as mail_server
 from support.state_files import count_runs, last_run, reporter, reporting
+from support.terminals import on_a_terminal
 from support.waiting import expire_deadline, wait_until
 
 from evergreen_groups import exit_status
@@ -226,23 +227,19 @@ def test_an_unusable_history_does_not_cost_the_report(report: Runs) -> None:
     assert history.read_bytes() == before
 
 
-@pytest.mark.parametrize("words", [("--mail",), ("--split", "library", "--output", "reports")])
-def test_only_to_look_goes_with_nothing_that_leaves_something(report: Runs, words: tuple[str, ...]) -> None:
-    assert report("--no-history", *words) == exit_status.USAGE
-    assert "--no-history can't be combined with" in report.said()[1]
-
-
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("--no-history", "--mail"), "--no-history can't be combined with --mail"),
+        (("--no-history", "--split", "library", "--output", "x"), "can't be combined with --split library"),
         (("--split", "library"), "needs a directory; set [report] output, or use --output"),
         (("--split", "library", "--output", "x", "--format", "table"), "can only be written as html, csv, json, xlsx"),
         (("--format", "xlsx"), "the format xlsx needs a file; set [report] output, or use --output"),
     ],
 )
 def test_targets_that_do_not_fit(report: Runs, words: tuple[str, ...], says: str) -> None:
-    assert report(*words) == exit_status.CONFIGURATION
-    assert says in report.error()
+    assert report(*words) == (exit_status.USAGE if "--no-history" in words else exit_status.CONFIGURATION)
+    assert says in report.said()[1].splitlines()[0]
 
 
 def test_a_report_for_each_library_as_configured(report: Runs, tmp_path: Path) -> None:
@@ -281,80 +278,51 @@ def test_what_is_older_than_configured_is_forgotten(report: Runs, tmp_path: Path
     )
 
 
-def test_a_spreadsheet_by_its_name(report: Runs, tmp_path: Path) -> None:
-    target = tmp_path / "report.xlsx"
-    assert report("--output", str(target)) == exit_status.DONE
-    assert target.read_bytes().startswith(b"PK")
-    assert target.stat().st_mode & 0o777 == 0o600
-
-
-class Healthchecks:
-    """A monitoring service: the paths that were called, and the status it answers with."""
-
-    def __init__(self) -> None:
-        self.called: list[str] = []
-        self.answer = 200
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                service.called.append(self.path)
-                self.send_response(service.answer)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/ping/5ecre7"
+PING = "/ping/5ecre7"
 
 
 @pytest.fixture
-def healthchecks() -> Iterator[Healthchecks]:
-    service = Healthchecks()
-    thread = threading.Thread(target=service.server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield service
-    service.server.shutdown()
-    service.server.server_close()
-    thread.join()
+def monitoring() -> Iterator[Server]:
+    """A monitoring service, which gets a request for each ping."""
+    with Server(otherwise=raw(http(""))) as server:
+        yield server
+
+
+def pings(monitoring: Server) -> list[str]:
+    return [request.path for request in monitoring.requests]
 
 
 def test_the_healthcheck_is_called_at_the_end(
-    report: Runs, healthchecks: Healthchecks, monkeypatch: pytest.MonkeyPatch
+    report: Runs, monitoring: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report.set(REPORT_HEALTHCHECK_URL=healthchecks.url)
+    report.set(REPORT_HEALTHCHECK_URL=monitoring.url + PING)
     assert report() == exit_status.DONE
     assert report("--output", "/nonexistent/x.csv") == exit_status.CONFIGURATION
     with reporting(report.state):
         assert report() == exit_status.BUSY
-    assert healthchecks.called == ["/ping/5ecre7", "/ping/5ecre7/fail"]
+    assert pings(monitoring) == ["/ping/5ecre7", "/ping/5ecre7/fail"]
     report.set(REPORT_MIN_TOTAL="-3")
-    assert report("--healthcheck-url", f"{healthchecks.url}/bad-settings") == exit_status.CONFIGURATION
-    assert healthchecks.called[2:] == ["/ping/5ecre7/bad-settings/fail"]
+    assert report("--healthcheck-url", f"{monitoring.url}{PING}/bad-settings") == exit_status.CONFIGURATION
+    assert pings(monitoring)[2:] == ["/ping/5ecre7/bad-settings/fail"]
     monkeypatch.delenv("EVERGREEN_GROUPS_REPORT_MIN_TOTAL")
     report.set(STATE_DATABASE="nonsense")
-    assert report("--healthcheck-url", f"{healthchecks.url}/database") == exit_status.CONFIGURATION
-    assert healthchecks.called[3:] == ["/ping/5ecre7/database/fail"]
+    assert report("--healthcheck-url", f"{monitoring.url}{PING}/database") == exit_status.CONFIGURATION
+    assert pings(monitoring)[3:] == ["/ping/5ecre7/database/fail"]
 
 
-def test_an_unavailable_lock_does_not_cost_the_report(report: Runs, healthchecks: Healthchecks) -> None:
+def test_an_unavailable_lock_does_not_cost_the_report(report: Runs, monitoring: Server) -> None:
     """As on a disk that has become one to read only: where it can't be told whether another run makes it."""
     (report.state / "report.lock").mkdir(parents=True)
-    assert report("--format", "csv", "--healthcheck-url", healthchecks.url) == exit_status.CONFIGURATION
+    assert report("--format", "csv", "--healthcheck-url", monitoring.url + PING) == exit_status.CONFIGURATION
     shown, errors = report.said()
     assert shown.count("\n") > 1
     assert "cannot write" in errors.splitlines()[-1]
-    assert healthchecks.called == ["/ping/5ecre7/fail"]
+    assert pings(monitoring) == ["/ping/5ecre7/fail"]
 
 
-def test_a_healthcheck_that_fails_is_a_warning(report: Runs, healthchecks: Healthchecks) -> None:
-    healthchecks.answer = 404
-    assert report("--healthcheck-url", healthchecks.url) == exit_status.DONE
+def test_a_healthcheck_that_fails_is_a_warning(report: Runs, monitoring: Server) -> None:
+    monitoring.otherwise = raw(http("", status=404))
+    assert report("--healthcheck-url", monitoring.url + PING) == exit_status.DONE
     refused = report.said()[1]
     assert report("--healthcheck-url", "http://127.0.0.1:9/ping/5ecre7") == exit_status.DONE
     unreachable = report.said()[1]
@@ -519,3 +487,113 @@ def test_a_service_that_is_stopped_is_tried_again_and_lost_for_the_moment_only(
         proxy.refuse = lambda call: stopped if proxy.seen.count(call.method) == 1 else None
         proxy.seen.clear()
         assert report() == exit_status.DONE
+
+
+# -- a failed run leaves a page next to the last report, which the next report removes ------------------------------
+
+
+def fail(command: Command, *words: str) -> None:
+    right, command.environ["EVERGREEN_GROUPS_PASSWORD"] = command.environ["EVERGREEN_GROUPS_PASSWORD"], "wrong"
+    assert command("report", *words).returncode == exit_status.LOGIN
+    command.environ["EVERGREEN_GROUPS_PASSWORD"] = right
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("words", "name", "last"),
+    [
+        (("--split", "library", "--output", "reports"), "reports/failed.html", "latest/index.html"),
+        (("--output", "report.html"), "report.failed.html", "report.html"),
+    ],
+)
+def test_it_says_so_and_leads_to_the_last_one(
+    command: Command, tmp_path: Path, words: tuple[str, ...], name: str, last: str
+) -> None:
+    words = (*words[:-1], str(tmp_path / words[-1]))
+    page = tmp_path / name
+    fail(command, *words)
+    assert "There is no earlier report" in page.read_text("utf-8")
+    assert command("report", *words).returncode == exit_status.DONE
+    assert not page.exists()
+    if "--split" not in words:
+        fail(command, *words, "--no-history")
+        assert not page.exists(), "a run that only looks leaves nothing"
+    fail(command, *words)
+    tree = lxml.html.parse(page)
+    assert tree.xpath("//a/@href") == [last]
+    assert (page.parent / last).exists()
+    assert "login refused" in tree.xpath("string(//main)")
+    assert not tree.xpath("//script")
+    assert page.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("name", ["report.csv", "report.json"])
+def test_files_that_are_not_read_as_pages_have_none(command: Command, tmp_path: Path, name: str) -> None:
+    fail(command, "--output", str(tmp_path / name))
+    assert not list(tmp_path.glob("*failed*"))
+
+
+def test_a_page_that_cannot_be_left_is_only_a_warning(command: Command, tmp_path: Path) -> None:
+    fail(command, "--output", str(tmp_path / "nowhere" / "at" / "all" / "report.html"))
+
+
+# -- runs at a terminal: later reports aren't compared with them -------------------------------------------------------
+
+
+def at_a_terminal(command: Command, *words: str) -> str:
+    """Run the command with a terminal as standard error, and return the terminal's output."""
+    status, said = on_a_terminal(command, *words)
+    assert status == 0
+    return said
+
+
+@pytest.mark.long
+def test_it_is_not_recorded_unless_it_says_so(command: Command, tmp_path: Path) -> None:
+    state, page = tmp_path / "state", tmp_path / "report.html"
+    command.config.write_text(f'[report]\noutput = "{page}"\n')
+    said = at_a_terminal(command, "report")
+    assert "tonight's report won't be compared with it" in said
+    assert page.exists(), "what is configured is written"
+    assert re.search(rf"written: {page} \([0-9]+ groups\)\r\n$", said), "and it is said in one line"
+    assert last_run(state) is None
+    assert command("report").returncode == 0  # as the timer does
+    assert count_runs(state) == 1
+    night = last_run(state)
+    at_a_terminal(command, "report")
+    assert (count_runs(state), last_run(state)) == (1, night)
+    assert "compared with" not in at_a_terminal(command, "report", "--history")
+    assert (count_runs(state), last_run(state)) == (2, night), "it is compared with, and is not the scheduled one"
+    at_a_terminal(command, "report", "--scheduled")
+    assert last_run(state) != night, "whoever makes up for a night can say so"
+
+
+@pytest.mark.long
+def test_no_summary_if_quiet_or_without_a_terminal(command: Command, tmp_path: Path) -> None:
+    page = str(tmp_path / "report.html")
+    assert at_a_terminal(command, "--quiet", "report", "--output", page) == ""
+    assert "written:" not in command("report", "--output", page).stderr
+    assert at_a_terminal(command, "audit", "--output", page).endswith(f"written: {page}\r\n")
+
+
+@pytest.mark.long
+def test_a_directory_is_summed_up(command: Command, tmp_path: Path) -> None:
+    said = at_a_terminal(command, "report", "--split", "library", "--output", str(tmp_path / "reports"))
+    assert re.search(r"written: .*/reports \([0-9]+ groups, [0-9]+ libraries and [0-9]+ files\)", said)
+
+
+@pytest.mark.long
+def test_a_run_without_a_terminal_can_be_a_manual_one(command: Command, tmp_path: Path) -> None:
+    assert command("report", "--manual").returncode == 0
+    assert (count_runs(tmp_path / "state"), last_run(tmp_path / "state")) == (0, None)
+    assert "Last manual run (doesn't count): done" in command("status").stdout
+
+
+@pytest.mark.long
+def test_hours_between_runs_are_those_of_the_nights(command: Command, tmp_path: Path) -> None:
+    command.config.write_text(f'[report]\noutput = "{tmp_path / "report.json"}"\nhours_between_runs = 12\n')
+    at_a_terminal(command, "report")
+    assert command("report").returncode == 0
+    assert count_runs(tmp_path / "state") == 1, "tonight's is made all the same"
+    (tmp_path / "report.json").unlink()
+    at_a_terminal(command, "report")
+    assert (tmp_path / "report.json").exists(), "who asks for one gets it"

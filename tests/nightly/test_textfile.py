@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.command import Command
-from support.installation import Installation
 
 from evergreen_groups import exit_status
-from evergreen_groups.doctor import Verdict
 from evergreen_groups.metrics import FAMILIES
 from evergreen_groups.sandbox import Sandbox
 
@@ -92,17 +90,3 @@ def test_an_unwritable_file_does_not_cost_the_report(night: Night, tmp_path: Pat
     done = night.command("report")
     assert done.returncode == exit_status.DONE
     assert "the metrics are not written: cannot write" in done.stderr
-
-
-def test_the_doctor_says_what_is_shown(tmp_path: Path) -> None:
-    for more, verdict, words in (
-        ("", Verdict.OK, "not configured"),
-        (f'[metrics]\nlisten = "127.0.0.1:9821"\ntextfile = "{tmp_path}/x.prom"\n', Verdict.OK, "127.0.0.1:9821"),
-        (f'[metrics]\ntextfile = "{tmp_path}/none/x.prom"\n', Verdict.FAILED, "cannot write "),
-        (f'[metrics]\ntoken_file = "{tmp_path}/none"\n', Verdict.FAILED, "cannot read"),
-    ):
-        directory = tmp_path / f"{len(list(tmp_path.iterdir()))}"
-        directory.mkdir()
-        (found,) = Installation(directory, "http://127.0.0.1:1", more=more).examined(["metrics"]).findings
-        assert found.verdict is verdict
-        assert words in found.found

@@ -3,149 +3,29 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
 from support.repository import REPOSITORY
 
-from evergreen_groups.cli import given_settings, setting_options, with_command_line
 from evergreen_groups.cli.application import cli
-from evergreen_groups.cli.commands.init import Interview
 from evergreen_groups.cli.manual import reference as command_reference
-from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.settings import (
-    Option,
-    Question,
     Setting,
     Settings,
     declared,
-    initial_configuration,
     value_of,
-    values,
     with_values,
 )
 from evergreen_groups.settings import reading as load
-from evergreen_groups.settings.declaration import section, setting
 from evergreen_groups.settings.reference import reference
-from evergreen_groups.settings.sections import HistorySettings
 from evergreen_groups.settings.toml import example
 
 EXAMPLE = REPOSITORY / "config" / "evergreen-groups.toml"
-
-
-@dataclass(frozen=True)
-class LongerHistorySettings(HistorySettings):
-    """The one edit: add a setting to a section."""
-
-    years: int = setting(
-        values.whole_number(1, 99, "years"),
-        7,
-        help="How many years of sums to keep. They hold no names.",
-        options=(Option("--years", ("report", "init")),),
-        question=Question("Years of sums"),
-    )
-
-
-@dataclass(frozen=True)
-class MoreSettings(Settings):
-    """The settings with the longer section; in the package, the edit would change the section itself."""
-
-    history: LongerHistorySettings = section(LongerHistorySettings, "What is kept of past runs.")
-
-
-class TestAddingASettingTakesOneEdit:
-    def test_it_is_read_from_the_file_and_the_environment(self, tmp_path: Path) -> None:
-        file = tmp_path / "config.toml"
-        file.write_text("[history]\nyears = 3\n")
-        assert self.read(file) == 3
-        assert self.read(file, EVERGREEN_GROUPS_HISTORY_YEARS="5") == 5
-        file.write_text("")
-        assert self.read(file) == 7
-
-    def test_a_bad_value_is_named(self, tmp_path: Path) -> None:
-        file = tmp_path / "config.toml"
-        file.write_text("[history]\nyears = 100\n")
-        with pytest.raises(ConfigurationError) as caught:
-            self.read(file)
-        assert str(caught.value) == (
-            f"{file}:2: [history] years: 100 isn't allowed; allowed: a whole number from 1 to 99"
-        )
-        assert (caught.value.setting, caught.value.code) == ("history.years", "setting-not-allowed")
-        with pytest.raises(ConfigurationError, match=r'\$EVERGREEN_GROUPS_HISTORY_YEARS: "never" isn.t allowed'):
-            self.read(file, EVERGREEN_GROUPS_HISTORY_YEARS="never")
-
-    def test_it_is_an_option_of_its_commands(self) -> None:
-        found: dict[str, Any] = {}
-
-        @click.command("report")
-        @setting_options("report", MoreSettings)
-        @click.pass_context
-        def report(context: click.Context, /, **_options: object) -> None:
-            found.update(given_settings(context, MoreSettings), whole=with_command_line(context, MoreSettings()))
-
-        run = CliRunner().invoke(report, ["--years", "9"])
-        assert run.exit_code == 0, run.output
-        assert found["history.years"] == 9
-        assert found["whole"].history.years == 9
-        assert found["whole"] == with_values(MoreSettings(), {"history.years": 9})
-        refused = CliRunner().invoke(report, ["--years", "0"])
-        assert "--years': expected a whole number from 1 to 99" in refused.output
-        assert "--years YEARS" in CliRunner().invoke(report, ["--help"]).output
-        assert "[default: 7]" in CliRunner().invoke(report, ["--help"]).output
-
-    def test_init_asks_for_it_and_writes_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        questions: list[str] = []
-
-        def prompt(text: str, *, default: str | None = None, **_how: object) -> str:
-            questions.append(f"{text} [{default}]")
-            return {"Years of sums": "12"}.get(text, default or "")
-
-        monkeypatch.setattr(click, "prompt", prompt)
-        settings = self.interviewed(tmp_path, interactive=True)
-        assert "Years of sums [7]" in questions
-        assert value_of(settings, next(each for each in declared(MoreSettings) if each.name == "years")) == 12
-        text = initial_configuration(settings)
-        assert "# How many years of sums to keep.\nyears = 12\n" in text
-        assert tomllib.loads(text)["history"]["years"] == 12
-
-    def test_init_takes_it_from_the_command_line(self, tmp_path: Path) -> None:
-        assert "years = 30" in initial_configuration(self.interviewed(tmp_path, interactive=False, years="30"))
-        with pytest.raises(ConfigurationError, match="--years: expected a whole number from 1 to 99"):
-            self.interviewed(tmp_path, interactive=False, years="300")
-
-    def test_the_example_and_the_reference_show_it(self) -> None:
-        assert "# How many years of sums to keep. They hold no names.\n# years = 7\n" in example(MoreSettings)
-        entry = reference(MoreSettings).partition("### `history.years`\n")[2].partition("\n#")[0]
-        for fact in (
-            "How many years of sums to keep. They hold no names.",
-            "- Allowed: a whole number from 1 to 99",
-            "- Default: `7`",
-            "- Environment: `EVERGREEN_GROUPS_HISTORY_YEARS`",
-            "- Option: `--years` of `report`, `init`",
-            "- Asked by `init`",
-        ):
-            assert fact in entry
-
-    @staticmethod
-    def read(file: Path, **environ: str) -> Any:
-        settings = load.load(file, environ, MoreSettings)
-        assert isinstance(settings, MoreSettings)
-        return settings.history.years
-
-    @staticmethod
-    def interviewed(directory: Path, *, interactive: bool, **more: str) -> Settings:
-        """Return the settings from an interview that doesn't check the answers."""
-        answers = {"url": "https://evergreen.example.org", "username": "groups", "password_file": directory, **more}
-        interview = Interview(answers, {}, directory, interactive=interactive, schema=MoreSettings)
-        interview._check = lambda _key, settings: settings  # type: ignore[method-assign]
-        return interview.settings()
 
 
 class TestNothingDrifts:

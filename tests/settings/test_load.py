@@ -12,23 +12,12 @@ from evergreen_groups.settings import GatewaySettings, Settings, declared, passw
 from evergreen_groups.settings import reading as load
 from evergreen_groups.settings.reading import lines_of
 from evergreen_groups.settings.sections import EventsSettings
-from evergreen_groups.settings.toml import example
 
 
 def written(directory: Path, text: str) -> Path:
     path = directory / "config.toml"
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def test_nothing_configured_gives_the_documented_defaults() -> None:
-    settings = load.load(None, {"HOME": "/nonexistent"})
-    assert settings.policy.limit == Decimal("5.00")
-    assert settings.policy.comparison is Comparison.EXCEEDS
-    assert settings.report.min_total == Decimal("25.00")
-    assert settings.report.min_members == 2
-    assert settings.gateway.timeout == 60
-    assert settings.source is None
 
 
 def test_amounts_in_toml_are_exact(tmp_path: Path) -> None:
@@ -227,11 +216,6 @@ def test_an_origin_is_written_as_browsers_do(text: str, origin: str) -> None:
     assert load.load(None, {"EVERGREEN_GROUPS_SERVE_ORIGIN": text}).serve.origin == origin
 
 
-def test_networks_in_a_variable() -> None:
-    events = load.load(None, {"EVERGREEN_GROUPS_EVENTS_ALLOW": "10.1.0.0/16, ::1"}).events
-    assert [str(network) for network in events.allow] == ["10.1.0.0/16", "::1/128"]
-
-
 def test_a_secret_may_be_missing_but_not_short(tmp_path: Path) -> None:
     assert passwords.secret(EventsSettings(), {}) is None
     file = tmp_path / "events_secret"
@@ -287,10 +271,6 @@ timeout = 0
         ]
         assert all(fault.error.problem.startswith(str(fault.origin)) for fault in faults)
 
-    def test_the_settings_of_a_file_with_faults_are_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigurationError, match=r":7: \[report\] min_totl: unknown key; did you mean min_total"):
-            load.load(written(tmp_path, self.TEXT), {})
-
     def test_a_key_of_another_section_is_sent_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=r"did you mean \[mail\] recipients"):
             load.load(written(tmp_path, '[report]\nrecipients = {"*" = ["a@example.org"]}'), {})
@@ -324,13 +304,6 @@ timeout = 0
             **{("e", "l"): 8, ("e", "l", 0): 8, ("e", "l", 0, "m"): 9, ("e", "l", 0, "m", 0): 9},
             ("e", "l", 0, "m", 0, "n"): 10,
         }
-
-    def test_every_setting_of_the_example_has_its_line(self) -> None:
-        text = "\n".join(line.removeprefix("# ") if " = " in line else line for line in example().splitlines())
-        text = "\n".join(line for line in text.splitlines() if not line.startswith("  "))
-        lines, rows = lines_of(text), text.splitlines()
-        for setting in declared(Settings):
-            assert rows[lines[setting.section, setting.name] - 1].startswith(setting.name)
 
 
 class TestVariables:

@@ -20,17 +20,8 @@ def change_id(journal: Any, number: int) -> str:
 
 def listed_id(run: Command, number: int, *options: str) -> str:
     """Return the id of a change from the output of the command ``journal``."""
-    (id,) = _listed(run, number, *options)
-    return id
-
-
-def listed_id_or_unknown(run: Command, number: int) -> str:
-    """Return the same, or an id that no change has if the account made no change with this number."""
-    return next(iter(_listed(run, number)), f"{number}-k7q4tz")
-
-
-def _listed(run: Command, number: int, *options: str) -> list[str]:
-    return re.findall(rf"^ *({number}-[0-9a-z]{{6}})", run(*options, "journal").stdout, re.MULTILINE)
+    (id,) = re.findall(rf"^ *({number}-[0-9a-z]{{6}})", run(*options, "journal").stdout, re.MULTILINE)
+    return str(id)
 
 
 def number_of(id: str | None) -> int | None:

@@ -28,7 +28,8 @@ from evergreen_groups.cli.application import run
 from evergreen_groups.client import Client
 from evergreen_groups.follow_up import FollowUps, What
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State, back_up, export, restore, schema
+from evergreen_groups.state import State, schema
+from evergreen_groups.state.backup import back_up, export, restore
 
 RELEASED = REPOSITORY / "tests" / "recorded" / "state"
 FILE, DUMP, ROWS = "state.sqlite3", "postgresql.sql", "rows.jsonl"

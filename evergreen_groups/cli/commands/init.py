@@ -124,10 +124,6 @@ _FIRST_SECTIONS = ("gateway", "report")
 """The sections to ask about first. The report's contents come before the rule; other sections keep their order."""
 
 
-class RefusedError(ConfigurationError):
-    """An answer that was tried and failed."""
-
-
 class Interview:
     """Asks for settings that ``given`` lacks; its keys are the names of command line parameters.
 
@@ -143,15 +139,13 @@ class Interview:
         directory: Path,
         *,
         interactive: bool,
-        schema: type[Settings] = Settings,
         existing: Settings | None = None,
     ) -> None:
         self._given = dict(given)
         self._environ = environ
         self._directory = directory
         self._interactive = interactive
-        self._schema = schema
-        self._existing = existing or schema()
+        self._existing = existing or Settings()
         self._settings = replace(self._existing, source=None)
         self._answers: dict[str, Any] = {}
         self._accepted: dict[str, Any] = {}
@@ -163,14 +157,14 @@ class Interview:
         """Ask all questions and return the resulting settings."""
         options = {
             setting.key: option
-            for setting in declared(self._schema)
+            for setting in declared(Settings)
             if not setting.question and not setting.secret
             if (option := setting.option("init")) is not None and option.name in self._given
         }
         self._settings = with_values(self._settings, {key: self._given[option.name] for key, option in options.items()})
         for option in options.values():
             self._given.pop(option.name, None)  # an option may set the same key in several sections
-        sections = declared_sections(self._schema)
+        sections = declared_sections(Settings)
         for name in sorted(sections, key=lambda name: name not in _FIRST_SECTIONS):
             asked = tuple(setting for setting in sections[name] if setting.question is not None)
             opened = any(setting.question is not None and setting.question.opens_section for setting in asked)
@@ -184,7 +178,7 @@ class Interview:
         """The secrets entered, by the file that each will be written to."""
         return {
             value_of(self._settings, setting): password
-            for setting in declared(self._schema)
+            for setting in declared(Settings)
             if setting.secret is not None and (password := self._passwords.get(setting.section)) is not None
         }
 
@@ -200,7 +194,7 @@ class Interview:
                 options = [option for one in section if (option := one.option("init")) is not None]
                 more = next((option for option in options if option.name in self._given), None)
                 if more is not None and not self._interactive:
-                    raise RefusedError(
+                    raise ConfigurationError(
                         "{option} needs {other}",
                         setting=setting.key,
                         code="option-needs-another",
@@ -277,7 +271,7 @@ class Interview:
             findings = doctor.run(subject, only=checks).findings
         for finding in findings:
             if finding.verdict in (doctor.Verdict.FAILED, doctor.Verdict.WARNING):
-                refused = RefusedError(
+                refused = ConfigurationError(
                     "{problem}",
                     advice="{advice}",
                     setting=finding.setting,
@@ -312,7 +306,7 @@ class Interview:
         may_be_empty = question is not None and question.empty != ""
         if not self._interactive:
             if default in (None, ()) and not may_be_empty:
-                raise RefusedError(
+                raise ConfigurationError(
                     "{option} needs {other}",
                     setting=setting.key,
                     code="option-missing",
@@ -355,7 +349,7 @@ class Interview:
             self._used.add(variable)  # use it once: after a failed login, ask for another
             return self._environ[variable]
         if not self._interactive:
-            raise RefusedError(
+            raise ConfigurationError(
                 "no password is set",
                 advice="use {option}, or set ${variable}",
                 setting=setting.key,
@@ -388,7 +382,7 @@ class Interview:
 
     def _subject(self, settings: Settings, passwords: Mapping[str, str | None]) -> Subject:
         environ = dict(self._environ)
-        for setting in declared(self._schema):
+        for setting in declared(Settings):
             if setting.secret is not None and setting.secret.variable is not None:
                 environ.pop(setting.secret.variable, None)
                 password = passwords.get(setting.section)
@@ -399,7 +393,7 @@ class Interview:
     def _advice(self, finding: Finding) -> Message:
         """Return a finding's advice. It names the command line option if the user won't be asked again."""
         advice = finding.advice
-        setting = next((setting for setting in declared(self._schema) if setting.key == finding.setting), None)
+        setting = next((setting for setting in declared(Settings) if setting.key == finding.setting), None)
         if setting is None or setting.option("init") is None or (setting.question is not None and self._interactive):
             return advice
         return Message("{advice}; here, use {option}", values={"option": _flag(setting), "advice": advice})

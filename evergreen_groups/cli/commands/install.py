@@ -252,7 +252,7 @@ def uninstall_command(
         click.echo(gettext("to be removed: {file}", file=machine.below_root(path)))
     if plan.before:
         _show_commands(gettext("Commands that will run:"), map(shlex.join, plan.before))
-    if plan.is_empty:
+    if not (plan.files or plan.purged):
         click.echo(gettext("Nothing to remove."))
         return exit_status.DONE
     if not yes and not cli.confirmed(gettext("Continue?")):

@@ -47,12 +47,7 @@ _FORMATS = ("html", "csv")
     "--min-own", type=cli.CheckedType(values.AMOUNT_ABOVE_ZERO), help="CSV: only people who owe this much or more."
 )
 @click.option("--collections", is_flag=True, help="CSV: leave out people whom Evergreen exempts from collections.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write to this file, readable only by its owner, instead of standard output. Without --format, its extension "
-    "determines the format.",
-)
+@cli.output_option
 @cli.json_option
 @click.pass_context
 def letters_command(

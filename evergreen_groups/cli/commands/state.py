@@ -78,12 +78,12 @@ def backup_command(invocation: cli.Invocation, file: Path, as_json: bool) -> Non
     The backup is an SQLite file, also with PostgreSQL, and readable only by its owner.
     """
     from evergreen_groups.formats import is_document
-    from evergreen_groups.state import back_up
+    from evergreen_groups.state import backup
 
     if is_document(file):
         raise cli.usage_error(Message("a backup is an SQLite file: use the extension .sqlite3 or .backup"))
     with invocation.state() as state:
-        rows = back_up(state.database, file)
+        rows = backup.back_up(state.database, file)
     text = ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=file)
     _report("backup", text, as_json=as_json, file=str(file), rows=rows)
 
@@ -97,10 +97,10 @@ def restore_command(invocation: cli.Invocation, file: Path, as_json: bool) -> No
 
     To move from SQLite to PostgreSQL, set [state] database, and restore the old state.sqlite3 or a backup of it.
     """
-    from evergreen_groups.state import restore
+    from evergreen_groups.state import backup
 
     with invocation.state() as state:
-        rows, where = restore(state.database, file), state.database.where
+        rows, where = backup.restore(state.database, file), state.database.where
     text = ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=where)
     _report("restore", text, as_json=as_json, where=where, rows=rows)
 
@@ -112,10 +112,10 @@ def export_command(invocation: cli.Invocation) -> None:
 
     Patrons are identified by id; queued mails may contain names.
     """
-    from evergreen_groups.state import export
+    from evergreen_groups.state import backup
 
     with invocation.state() as state:
-        export(state.database, sys.stdout)
+        backup.export(state.database, sys.stdout)
 
 
 @state_command.command("forget")

@@ -150,9 +150,7 @@ class StatusReading:
 
     @property
     def _killed(self) -> bool:
-        from evergreen_groups.state import was_killed
-
-        return was_killed(self.last, self.holder)
+        return self.holder is not None and self.holder.was_killed(self.last.started if self.last else None)
 
     def _about_last(self) -> Iterator[str]:
         last = self.last

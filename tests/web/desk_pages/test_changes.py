@@ -20,7 +20,8 @@ from support.web_caller import PASSWORD, MakeApp, client_of, settings_of
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings
 from evergreen_groups.settings.sections import DeskSettings
-from evergreen_groups.state import State, back_up, restore
+from evergreen_groups.state import State
+from evergreen_groups.state.backup import back_up, restore
 from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.web import close
 
