@@ -35,15 +35,6 @@ def test_a_family_that_owes_a_lot_while_nobody_is_blocked(admin: Gateway) -> Non
     assert not any(differences(check).values())
 
 
-def test_nothing_is_said_of_a_deleted_patron(sandbox: Sandbox, admin: Gateway) -> None:
-    owe(sandbox, 1002, (HARBOR, "20.00"))
-    barcode = admin.pcrud.search("ac", {"usr": 1002})[0].barcode
-    sandbox._store.update("au", 1002, {"deleted": "t"})
-    for ask in (Checker(admin, FIVE).of_barcode, lambda _: Checker(admin, FIVE).of_user(1002)):
-        with pytest.raises(NotFoundError, match="no visible patron has this"):
-            ask(barcode)
-
-
 def test_a_penalty_of_the_librarys_own_counts_as_one_for_fines(sandbox: Sandbox, admin: Gateway) -> None:
     name = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
     sandbox._store.insert("aous", {"name": name, "org_unit": 2, "value": "101"})
@@ -204,7 +195,7 @@ def test_show_tells_over_the_limit_from_blocked(run: Command, sandbox: Sandbox) 
     assert "blocked" not in {*check, *check["patrons"][0]}
 
 
-def test_show_marks_each_by_their_own_limit(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_show_marks_each_by_their_own_limit(run: Command, tmp_path: Path) -> None:
     configuration = tmp_path / "config.toml"
     configuration.write_text('[policy]\nlimit = "ils"\n[[policy.limits]]\nprofile = "Child"\nlimit = 4.50\n')
     shown = run("--config", str(configuration), "show", "--user", "1001", "--format", "json")

@@ -35,7 +35,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
-from evergreen_groups.settings.sections import DeskSettings, EventsSettings, StateSettings
+from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import PREFIX, close, create_app
 
 ECHO = "opensrf.system.echo"
@@ -194,9 +194,7 @@ class TestHealth:
         proxy.refuse = lambda call: (404, debug) if call.service == service else None
         assert caller.get(f"{PREFIX}/healthz").get_json()["gateway"] == "does not answer"
 
-    def test_one_request_at_a_time_looks(
-        self, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox, clock: Clock
-    ) -> None:
+    def test_one_request_at_a_time_looks(self, make_app: MakeApp, proxy: FaultProxy, clock: Clock) -> None:
         serve = ServeSettings(port=0, threads=3)
         with served(make_app(settings_of(proxy.url, serve=serve)), serve) as url, ThreadPoolExecutor(1) as pool:
 
@@ -235,19 +233,6 @@ class TestMaking:
         settings = replace(settings, gateway=replace(settings.gateway, username=None))
         with pytest.raises(ConfigurationError, match="username"):
             create_app(settings, {"EVERGREEN_GROUPS_PASSWORD": "x"})
-
-    def test_an_address_of_the_database_that_will_not_do(self, tmp_path: Path) -> None:
-        settings = settings_of("http://127.0.0.1:1", events=events_settings(tmp_path))
-        settings = replace(settings, state=StateSettings(database="nonsense"))
-        with pytest.raises(ConfigurationError, match="isn't a valid address"):
-            create_app(settings, {"EVERGREEN_GROUPS_PASSWORD": "x"})
-
-    def test_a_secret_that_anybody_could_guess(self, tmp_path: Path) -> None:
-        (tmp_path / "short").write_text("secret\n")
-        (tmp_path / "short").chmod(0o600)
-        settings = settings_of("http://127.0.0.1:1", events=EventsSettings(secret_file=tmp_path / "short"))
-        with pytest.raises(ConfigurationError, match="at least 16 characters"):
-            create_app(settings, {})
 
     def test_it_needs_no_gateway_to_start_and_none_to_stop(self) -> None:
         app = create_app(settings_of("http://127.0.0.1:1"), {})

@@ -387,17 +387,6 @@ def test_what_is_refused_stays_in_the_form(
     assert "SECRET" in group(desk, number)["entries"][0]["note"]
 
 
-def test_a_newer_entry_is_shown_before_the_form_saves(form: FormCaller, desk: DeskCaller, number: int) -> None:
-    page = form.get(number)
-    save(desk, {"group": number, **PROMISED})
-    refused = form.send(page, "no-answer phone", note="typed")
-    assert refused.status_code == 409
-    [newer] = lxml.html.document_fromstring(refused.text).find_class("newer")
-    assert "SECRET by Friday" in newer.text_content()
-    assert form.send(refused, "no-answer phone", note="typed").status_code == 303
-    assert [one["what"] for one in group(desk, number)["entries"]] == ["promised", "no-answer"]
-
-
 def test_an_entry_is_corrected_and_deleted_in_the_form(form: FormCaller, desk: DeskCaller, number: int) -> None:
     [entry] = save(desk, {"group": number, **PROMISED}).body["entries"]
     page = form.get(number, entry=str(entry["id"]))

@@ -1,4 +1,4 @@
-"""Services that share a PostgreSQL: with wrong clocks, and where it doesn't answer."""
+"""Services that share a PostgreSQL: with wrong clocks, where it doesn't answer, and killed in the middle of changes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import requests
 from flask import Flask
+from support.clerk_runs import town
 from support.command import Command
 from support.desk_caller import NEW_GROUP, Answer, DeskCaller, caller_of
 from support.fault_proxy import Fault, FaultProxy
@@ -155,3 +157,27 @@ def test_plans_outlive_a_plan_of_a_server_that_is_ahead(desks: list[RemoteCaller
     plan = behind.planned("lead", 1052)
     ahead.planned("lead", 1002)
     assert ahead.apply(plan).body["done"]
+
+
+# --- Two clerks who act at random: nothing twice, nothing lost (tests/bench/clerks.py runs a thousand sequences) ---
+
+SEQUENCES = 24
+
+
+def test_three_services_that_are_killed() -> None:
+    with town(3, SEQUENCES, database="postgresql") as place:
+        errors = list(chain.from_iterable(place.sequence(number, kill=0.5, outage=0.05) for number in range(SEQUENCES)))
+        assert errors == []
+        assert place.kills > 0
+        assert place.tally.changes > SEQUENCES
+        assert place.tally.undone > 0
+        assert place.tally.faults.total() > 0
+        assert "a bug:" not in place.servers.errors
+
+
+def test_one_service_with_faults() -> None:
+    with town(1, SEQUENCES, database="sqlite") as place:
+        errors = list(chain.from_iterable(place.sequence(number, kill=0.1) for number in range(SEQUENCES)))
+        assert errors == []
+        assert place.tally.changes > SEQUENCES
+        assert "a bug:" not in place.servers.errors

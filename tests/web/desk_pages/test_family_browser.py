@@ -97,15 +97,6 @@ def test_a_session_that_ended_meanwhile_is_said(family: Family) -> None:
     family.desk.until(lambda: "Your session has ended" in family.text("h1"))
 
 
-def test_without_a_script_it_is_a_page(family: Family) -> None:
-    family.desk.run_scripts(run=False)
-    family.page.open(ADAEZE)
-    family.desk.until(lambda: "Okonkwo, Chidi" in family.browser.page_source)
-    family.desk.element(family.link(CHIDI)).click()
-    family.desk.until(lambda: "Open bills" in family.browser.page_source)
-    assert "Photocopies" in family.browser.page_source
-
-
 def test_headings_of_bills_stay_whole_beside_a_long_title(family: Family) -> None:
     look(family.browser, 1024)
     family.open()
