@@ -53,18 +53,9 @@ def main() -> None:
 
 
 def report(running: Town, sequences: int, wrong: int, took: float) -> None:
-    tally = running.tally
-    print(
-        f"{sequences} sequences in {took:.0f} s: {wrong} wrong; services killed {running.kills} times, "
-        f"the database stopped {running.outages} times"
-    )
-    print(
-        f"requests {tally.asked:,}, changes {tally.changes:,}, of them undoes {tally.undone:,}, writes {tally.writes:,}"
-    )
-    print(f"steps: {dict(tally.states.most_common())}; written, and said to be uncertain: {tally.uncertain}")
-    print(f"faults: {dict(tally.faults.most_common())}")
-    print(f"put off: {dict(tally.put_off.most_common())}")
-    print(f"refused: {dict(tally.refused.most_common())}")
+    print(f"{sequences} sequences in {took:.0f} s: {wrong} wrong")
+    for name, count in sorted(running.tally.items()):
+        print(f"{name}: {count:,}")
     if "Traceback" in running.servers.errors or "a bug:" in running.servers.errors:
         print(running.servers.errors[-3000:])
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from support.circulators import change_rows, make_stock_circulator, take_away
+from support.circulators import change_rows, take_away
 from support.command import Command
 from support.debts import owe
 from support.gateways import gateway_of
@@ -70,16 +70,6 @@ def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, ad
     assert found[1004] == []  # a note doesn't block
     assert [penalty.kind.name for penalty in check.penalties[1004]] == ["ALERT_NOTE"]
     assert check.penalties[1005] == ()
-
-
-def test_limits_that_the_account_may_not_see_leave_the_rest(sandbox: Sandbox) -> None:
-    sandbox._store.update("au", 1002, {"home_ou": PINE})
-    sandbox._store.insert("ausp", {"usr": 1002, "org_unit": 1, "standing_penalty": 1})
-    with gateway_of(sandbox.url, make_stock_circulator(sandbox)) as gateway:
-        check = Checker(gateway, ILS).of_user(1001, all_members=True)
-    assert {member.id: member.over_limit_if_known for member in check.checked}[1002] is None
-    assert differences(check)[1002] == ["Blocked in Evergreen: PATRON_EXCEEDS_FINES at LAKELAND."]
-    assert (check.over_limit, check.complete, check.group.combined_fines) == (None, False, Decimal("28.10"))
 
 
 def test_an_account_that_sees_no_transactions_is_told_so(sandbox: Sandbox) -> None:

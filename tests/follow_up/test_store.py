@@ -257,16 +257,6 @@ def test_a_library_that_was_hidden_for_a_night(state: State) -> None:
 # --- Two people at once ---
 
 
-def test_over_a_newer_entry_nothing_is_saved(state: State) -> None:
-    listed(state, {7: [A], 8: [B]})
-    [first] = save(state, draft(7, note="first")).entries
-    refused = save(state, draft(8, note="x"), draft(7, note="second"))
-    assert (refused.entries, refused.newer) == ((), (first,))
-    assert (notes(state, 7), notes(state, 8)) == (["first"], [])
-    assert save(state, draft(7, seen=first.id, note="second")).entries
-    assert [entry.note for entry in save(state, draft(7, seen=first.id)).newer] == ["second"]
-
-
 def test_of_many_at_once_one_is_first(state: State) -> None:
     listed(state, {7: [A]})
     barrier = threading.Barrier(8)

@@ -72,19 +72,6 @@ class Asked:
     answers: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
 
-@dataclass
-class Tally:
-    asked: int = 0
-    changes: int = 0
-    undone: int = 0
-    writes: int = 0
-    put_off: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    states: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    uncertain: int = 0
-
-
 class Sequence:
     """One sequence of both clerks' actions on some families (patron ids by group)."""
 
@@ -94,7 +81,7 @@ class Sequence:
         next_address: Callable[[], str],
         clerks: tuple[Clerk, Clerk],
         families: list[list[int]],
-        tally: Tally,
+        tally: Counter[str],
     ) -> None:
         self._number = number
         self._next_address = next_address
@@ -129,11 +116,11 @@ class Sequence:
             status, body = asked.answers[-1]
             if status == 200:
                 changes[body["id"]] = self._seen(asked.clerk, body["id"])
-        self._tally.changes += len(changes)
+        self._tally["changes"] += len(changes)
         errors += list(self._untrue(changes, log))
         for change in changes.values():
             if change["undoes"] is not None:
-                self._tally.undone += 1
+                self._tally["changes undone"] += 1
                 errors += list(_not_its_opposite(change, changes.get(change["undoes"])))
         for patron, fields in log.state().items():
             if patron in before and group_of(sandbox, patron) != fields["group"]:
@@ -152,11 +139,11 @@ class Sequence:
         """Return writes without a step, and done steps without a write."""
         tokens = {clerk.token: clerk.user for clerk in self._clerks}
         left = Counter((tokens.get(write.token), write.patron, write.field, write.value) for write in log.writes)
-        self._tally.writes += len(log.writes)
+        self._tally["writes"] += len(log.writes)
         unclear: list[tuple[int, int, str, int | None, str]] = []
         for change in changes.values():
             for step in change["steps"]:
-                self._tally.states[step["state"]] += 1
+                self._tally[f"step {step['state']}"] += 1
                 if step["state"] == "done":
                     place = (change["staff"], step["patron"], step["field"], step["value"])
                     if not left[place]:
@@ -170,7 +157,7 @@ class Sequence:
             if len(fitting) < count:
                 yield f"written by {user} without a step that says so: {patron} {name} {value}, {count} times"
             else:
-                self._tally.uncertain += count
+                self._tally["written, and said to be uncertain"] += count
 
     def _act(self, clerk: Clerk, chance: random.Random) -> None:
         kind = chance.choice(KINDS)
@@ -222,7 +209,7 @@ class Sequence:
         status, body = self._answer({*PASSING, 202, 0}, "POST", asked.clerk, asked.path, asked.body, asked.key)
         asked.answers.append((status, body))
         if status in REFUSALS:
-            self._tally.refused[body["code"]] += 1
+            self._tally[f"refused: {body['code']}"] += 1
         if status not in {200, *REFUSALS} or body.get("code") in ("key-of-another-change", "plan-applied-before"):
             self.errors.append(f"{asked.path} {asked.body}: {status} {body}")
 
@@ -239,7 +226,7 @@ class Sequence:
         self, method: str, clerk: Clerk, path: str, body: dict[str, Any] | None = None, key: str | None = None
     ) -> tuple[int, dict[str, Any]]:
         """Return a response's status and body; 0 if the service has died."""
-        self._tally.asked += 1
+        self._tally["requests"] += 1
         headers = bearer(clerk.token) | ({"Idempotency-Key": key} if key else {})
         try:
             answer = requests.request(
@@ -247,10 +234,10 @@ class Sequence:
             )
             found = answer.json()
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, ValueError):
-            self._tally.put_off["no answer"] += 1
+            self._tally["put off: no answer"] += 1
             return 0, {}
         if answer.status_code in PASSING:
-            self._tally.put_off[found["code"]] += 1
+            self._tally[f"put off: {found['code']}"] += 1
             if "Retry-After" not in answer.headers and answer.status_code == 503:
                 self.errors.append(f"{path}: 503 without Retry-After")
         return answer.status_code, found
@@ -325,7 +312,7 @@ class Town:
         self, sandbox: Sandbox, proxy: FaultProxy, servers: Servers, names: list[str], cluster: Cluster | None
     ) -> None:
         self.sandbox, self.proxy, self.servers, self.names, self.cluster = sandbox, proxy, servers, names, cluster
-        self.tally = Tally()
+        self.tally = Counter[str]()
         self.log = WriteLog(sandbox)
         proxy.carried_out = self.log.carried_out
         self._lock = threading.Lock()
@@ -335,8 +322,6 @@ class Town:
             Clerk(2, session(sandbox.url, username="consortium_staff")),
             Clerk(1, session(sandbox.url, username="admin")),
         )
-        self.kills = 0
-        self.outages = 0
 
     def next_address(self) -> str:
         """Return the service for the next request, round robin, running or not."""
@@ -373,7 +358,8 @@ class Town:
             if call.method == UPDATE:
                 kinds += [Fault.HELD_REQUEST, Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED]
             fault = chance.choice(kinds)
-            self.tally.faults[fault.name] += 1
+            self.tally["faults"] += 1
+            self.tally[f"fault: {fault.name}"] += 1
             return fault
 
     def _trouble(self, chance: random.Random, kill: float, outage: float) -> None:
@@ -382,11 +368,11 @@ class Town:
             name = chance.choice(self.names)
             self.servers.kill_service(name)
             self.servers.start(name)
-            self.kills += 1
+            self.tally["services killed"] += 1
         if self.cluster is not None and chance.random() < outage:
             self.cluster.stop("immediate")
             self.cluster.run_server()
-            self.outages += 1
+            self.tally["database stopped"] += 1
 
     def _all_families(self) -> Iterator[list[int]]:
         rows = self.sandbox._store.read().execute(

@@ -35,7 +35,6 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
-from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import PREFIX, close, create_app
 
 ECHO = "opensrf.system.echo"
@@ -140,31 +139,14 @@ class TestRateLimit:
         assert (status(known), status(new)) == (200, 200)
 
 
-class TestPanel:
-    @pytest.mark.parametrize("name", ["panel.js", "group.js", "tab.js", "texts.js", "desk.json"])
-    def test_it_is_fetched_again_only_when_it_has_changed(self, caller: FlaskClient, name: str) -> None:
-        first = caller.get(f"{PREFIX}/{name}")
-        kind = "text/javascript; charset=utf-8" if name.endswith(".js") else "application/json"
-        assert (first.status_code, first.content_type) == (200, kind)
-        second = caller.get(f"{PREFIX}/{name}", headers={"If-None-Match": first.headers["ETag"]})
-        assert (second.status_code, second.data) == (304, b"")
-        assert caller.get(f"{PREFIX}/{name}", headers={"If-None-Match": '"other"'}).status_code == 200
-
-    @pytest.mark.parametrize(
-        ("desk", "told"),
-        [
-            (DeskSettings(), {"page": True, "tab": True, "panel_link": "same"}),
-            (DeskSettings(tab=False, panel_link="new"), {"page": True, "tab": False, "panel_link": "new"}),
-            (DeskSettings(page=False), {"page": False, "tab": False, "panel_link": "same"}),
-        ],
-    )
-    def test_the_script_is_told_the_settings(
-        self, make_app: MakeApp, desk: DeskSettings, told: dict[str, object]
-    ) -> None:
-        settings = settings_of("http://127.0.0.1:1", desk=desk)
-        answer = client_of(make_app(settings)).get(f"{PREFIX}/desk.json").get_json()
-        assert answer.pop("language")["tag"] == "en"
-        assert answer == told
+@pytest.mark.parametrize("name", ["panel.js", "group.js", "tab.js", "texts.js", "desk.json"])
+def test_a_script_is_fetched_again_only_when_it_has_changed(caller: FlaskClient, name: str) -> None:
+    first = caller.get(f"{PREFIX}/{name}")
+    kind = "text/javascript; charset=utf-8" if name.endswith(".js") else "application/json"
+    assert (first.status_code, first.content_type) == (200, kind)
+    second = caller.get(f"{PREFIX}/{name}", headers={"If-None-Match": first.headers["ETag"]})
+    assert (second.status_code, second.data) == (304, b"")
+    assert caller.get(f"{PREFIX}/{name}", headers={"If-None-Match": '"other"'}).status_code == 200
 
 
 class TestHealth:

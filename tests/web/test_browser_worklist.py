@@ -311,7 +311,7 @@ def test_axe_finds_nothing_nothing_sticks_out_and_the_buttons_are_on_a_phones_sc
 ) -> None:
     page.write_in(language)
     page.open()
-    group, other, *_ = page.listed()
+    other, group, *_ = page.listed()
     page.add_entry(group, "promised phone", "x" * 300)
     for width, scheme in product((1280, 1000, 390), ("light", "dark")):
         look(page.browser, width, scheme, height=844, mobile=width < 500)

@@ -238,25 +238,6 @@ def test_a_patron_is_moved_in_and_out_again(site: Site) -> None:
 
 
 @pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
-def test_the_same_through_the_api(site: Site) -> None:
-    site.new_session()
-    desk = site.caller()
-    plan = desk.planned("move", CHIDI, target=DESROSIERS)
-    assert site.calls() == 4 + 3  # the session is new
-    change = desk.apply(plan)
-    assert (change.states, site.calls()) == (["done"], 5)
-    assert (desk.undo(change.body["id"]).states, site.calls()) == (["done"], 8)
-    plan = desk.planned("remove", CHIDI)
-    assert site.calls() == 4  # includes the addresses, to warn a patron who leaves about a borrowed one
-    change = desk.apply(plan)
-    assert (change.states, site.calls()) == (["done"], 4)
-    assert (desk.undo(change.body["id"]).states, site.calls()) == (["done"], 8)
-    assert (desk.change(change.body["id"]).status, site.calls()) == (200, 1)
-    for _ in range(2):
-        assert (desk.send("GET", f"patrons/{CHIDI}/summary").status, site.calls()) == (200, 2)
-
-
-@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_a_card_that_plans_nothing(site: Site) -> None:
     """A card that can't be planned costs one call more than the lookup."""
     card = site.sandbox._store.rows("ac", {"usr": CHIDI})[0]["id"]

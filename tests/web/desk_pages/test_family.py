@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import jsonschema
@@ -79,22 +78,6 @@ class TestAMember:
         assert member_page(clerk, WHITFIELD).status == 404
         assert member_page(clerk, 999_999).status == 404
         assert clerk.get(f"{GROUP.format(MINH)}/members/abc").status == 400
-
-
-@with_settings(desk=DeskSettings(titles="juveniles"))
-def test_titles_of_juveniles_alone_and_each_look_logged(
-    clerk: DeskClerk, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
-) -> None:
-    lend(sandbox, MINH, "2026-07-02", copy=9001, returned=True, billed="0.80")
-    with caplog.at_level(logging.INFO, "evergreen_groups"):
-        page = member_page(clerk, MINH)
-        assert f"{TITLE} 20 Sept 2026 overdue" in page.text
-        assert "overdue materials Seagulls at the window 1 Sept 2026" in page.text
-        assert "Title" not in member_page(clerk, DUC).text
-        assert TITLE not in statement(clerk, HUONG).text, "the sheet has a setting of its own"
-    looks = [one.getMessage() for one in caplog.records if one.getMessage().startswith("titles")]
-    assert looks == ["titles: user 2 views those of group 1004"]
-    assert TITLE not in caplog.text
 
 
 @with_settings(desk=DeskSettings(titles="juveniles"))

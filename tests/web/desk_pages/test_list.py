@@ -270,16 +270,6 @@ def test_names_lead_back_into_the_client_that_one_came_from(
     assert all(f"client={client[1:]}" in form.action for form in page.tree.forms)
 
 
-@pytest.mark.long
-def test_in_the_clients_tab_links_lead_out_of_the_frame(clerk: DeskClerk) -> None:
-    page = clerk.open(NGUYEN, query="client=eg&in=tab")
-    leaving = page.tree.xpath("//a[starts-with(@href, '/eg/')]")
-    assert leaving
-    assert {link.get("target") for link in leaving} == {"_top"}
-    assert all("in=tab" in form.action for form in page.tree.forms)
-    assert not clerk.open(NGUYEN).tree.xpath("//table//a[@target]")
-
-
 class TestCsv:
     def test_the_list_as_it_is_shown(self, clerk: DeskClerk) -> None:
         answer = clerk.open(NGUYEN, ".csv", "sort=-fines").response
