@@ -466,8 +466,7 @@ def test_red_is_for_a_block_of_ones_own_and_the_group_is_neutral(desk: Desk, cli
         "  return [color, backgroundColor]; })"
     )
     page, sum_, over, blocked = desk.run(
-        colors,
-        ["body", ".evergreen-groups-box", ".evergreen-groups-mark", ".evergreen-groups-blocked"],
+        colors, ["body", ".evergreen-groups-box", ".evergreen-groups-mark", ".evergreen-groups-blocked"]
     )
     if client.endswith("3.11"):
         page = ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]  # this client defines no colors, so the browser's defaults apply

@@ -396,13 +396,6 @@ class TestAddresses:
                     assert not DATA.search(answer), path[:100]
                     assert "root:" not in answer, path[:100]
 
-    def test_headers_do_not_change_what_is_asked_for(self, app: Flask) -> None:
-        elsewhere = f"{API}/patrons/1001/summary"
-        with served(app) as url:
-            for header in ("X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix", "X-Script-Name", "Script-Name"):
-                status, answer = raw_get(url, f"{PREFIX}/healthz", None, f"{header}: {elsewhere}")
-                assert (status, DATA.search(answer)) == (200, None)
-
     @pytest.mark.parametrize(
         "request_text",
         [

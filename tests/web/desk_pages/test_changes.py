@@ -704,16 +704,6 @@ class TestSessionsThatEnd:
         assert not page.has_form("/plan") or page.tree.get_element_by_id("approve", None) is None
 
 
-def test_what_the_supervisors_login_lacks_is_said(clerk: DeskClerk, sandbox: Sandbox) -> None:
-    """The supervisor sees only patrons of another library. The page shows the plan and asks again."""
-    take_away(sandbox, "UPDATE_USER", user=2)
-    asks = selected(clerk.open(WHITFIELD), "remove", THOMAS, approve="1")
-    said = agreed(asks, username="north_manager", password=PASSWORD)
-    assert said.status == 200
-    assert "The supervisor's login lacks the permission VIEW_USER at ELM." in said.message
-    assert agreed(said, username="admin", password=PASSWORD).outcome.startswith("Done")
-
-
 class TestALongChangeWithoutAScript:
     """The change has too many steps to wait for. The page reloads by itself until the change has ended."""
 
