@@ -36,10 +36,10 @@ def settings_of_report(running: Service, report: str | None) -> ReportSettings:
     if report is None:
         return running.settings.report
     name = name_of_report(running, report)
-    found = next((one.report for one in running.settings.reports if one.name == name), None)
-    if found is None:
-        raise no_report(report)
-    return found
+    for one in running.settings.reports:
+        if one.name == name:
+            return one.report
+    raise no_report(report)
 
 
 def location_of(running: Service, report: str | None) -> Path:

@@ -1,10 +1,6 @@
-"""The state that all requests of one process share.
+"""The state that all requests of one process share, in memory.
 
-Everything here is in memory and private to the process: admitted callers and request counts (:class:`Admission`),
-limits and their reference data, whether the gateway responds (:class:`Breaker`), and the requests waiting for it
-(:class:`Slots`). Each instance therefore applies ``[serve] rate_limit`` and ``[serve] threads`` on its own, and detects
-an unresponsive gateway on its own.
-
+Each process applies ``[serve] rate_limit`` and ``[serve] threads``, and detects an unresponsive gateway, on its own.
 Data that must survive a restart is in the state database: plans, the journal, and the audit trail of events.
 """
 
@@ -12,8 +8,9 @@ from __future__ import annotations
 
 import hmac
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -51,7 +48,6 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from werkzeug.datastructures import MultiDict
 
-    from evergreen_groups.gateway import Call, CallOutcome
     from evergreen_groups.metrics import ServiceCounters
     from evergreen_groups.state import State
     from evergreen_groups.web.admission import RequestOutcome
@@ -127,13 +123,12 @@ class Health:
                 self._checking_database.release()
 
         def can_be_read() -> bool:
-            try:
+            with suppress(EvergreenGroupsError):
                 if self._state.database.is_there:
                     with self._state.database.reading():
                         pass
-            except EvergreenGroupsError:
-                return False
-            return True
+                return True
+            return False
 
         if self._checking_database.acquire(blocking=False):
             looking = threading.Thread(target=check, name="state", daemon=True)
@@ -213,7 +208,7 @@ class Service:
                 allow_plain_http=account.allow_plain_http,
                 retries=_RETRIES,
                 cache_directory=find_cache_directory(environ),
-                on_call=self._count_call,
+                on_call=lambda call, seconds, outcome: counters.call(call.service, str(call), seconds, outcome.value),
                 only_supported=True,
             )
 
@@ -361,9 +356,6 @@ class Service:
         """The desks' gateway, and the one for events if events are enabled."""
         return (self.gateway, self._events_gateway) if self._events_gateway else (self.gateway,)
 
-    def _count_call(self, call: Call, seconds: float, outcome: CallOutcome) -> None:
-        self.counters.call(call.service, str(call), seconds, outcome.value)
-
 
 def service() -> Service:
     """Return the service that the current request began with."""
@@ -395,7 +387,7 @@ class ReloadableService:
         self._clock = clock
         self.counters = counters
         self._changed = threading.Condition()
-        self._under_way: dict[Service, int] = {}
+        self._under_way = Counter[Service]()
         self._replacing = threading.Lock()
         self._retiring: list[threading.Thread] = []
         self.is_closed = False
@@ -413,16 +405,14 @@ class ReloadableService:
         """Return the service for a request that begins now. It stays open until the request leaves."""
         with self._changed:
             service = self.current
-            self._under_way[service] = self._under_way.get(service, 0) + 1
+            self._under_way[service] += 1
             return service
 
     def leave(self, service: Service) -> None:
         """Note that a request has ended."""
         with self._changed:
             self._under_way[service] -= 1
-            if not self._under_way[service]:
-                del self._under_way[service]
-                self._changed.notify_all()
+            self._changed.notify_all()
 
     def replace(self, settings: Settings) -> list[str]:
         """Use these settings for new requests. Return the keys of changed settings that need a restart.
@@ -440,7 +430,8 @@ class ReloadableService:
 
             def retire() -> None:
                 with self._changed:
-                    self._changed.wait_for(lambda: previous not in self._under_way)
+                    self._changed.wait_for(lambda: self._under_way[previous] <= 0)
+                    del self._under_way[previous]
                 previous.change_runs.finish()
                 previous.close(successor=new)
 

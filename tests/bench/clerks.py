@@ -53,11 +53,9 @@ def main() -> None:
 
 
 def report(running: Town, sequences: int, wrong: int, took: float) -> None:
-    print(
-        f"{sequences} sequences in {took:.0f} s: {wrong} wrong; services killed {running.kills} times, "
-        f"the database stopped {running.outages} times"
-    )
-    print(*(f"{name}: {count:,}" for name, count in sorted(running.tally.items())), sep="\n")
+    print(f"{sequences} sequences in {took:.0f} s: {wrong} wrong")
+    for name, count in sorted(running.tally.items()):
+        print(f"{name}: {count:,}")
     if "Traceback" in running.servers.errors or "a bug:" in running.servers.errors:
         print(running.servers.errors[-3000:])
 

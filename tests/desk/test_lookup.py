@@ -79,7 +79,7 @@ def test_no_more_than_it_takes(client: Client, sandbox: Sandbox) -> None:
     assert found.more
 
 
-def test_several_barcodes_that_are_completed_alike(sandbox: Sandbox, proxy: FaultProxy) -> None:
+def test_several_barcodes_that_are_completed_alike(proxy: FaultProxy) -> None:
     matches = [{"type": "actor", "id": id, "barcode": f"2000000000{id}"} for id in (1037, 1038)]
     proxy.answer = lambda call: matches if call.method == "open-ils.actor.get_barcodes" else None
     with gateway_of(proxy.url, "consortium_staff") as gateway:

@@ -182,33 +182,6 @@ def test_the_reports_that_show_a_group(state: State) -> None:
 # --- Closed ---
 
 
-def test_closed_until_the_group_returns(state: State) -> None:
-    listed(state, {7: [A, B]})
-    save(state, draft(7, note="before"))
-    save(state, draft(7, What.CLOSED, seen=follow_up(state, 7).seen))
-    listed(state, {7: [A, B]}, 1)
-    assert status(state, 7) is FollowUpStatus.CLOSED
-    listed(state, {}, 2)
-    listed(state, {7: [A, B]}, 3)
-    assert status(state, 7) is FollowUpStatus.TO_DO
-    assert notes(state, 7) == ["before", ""]
-    save(state, draft(7, What.CLOSED, seen=follow_up(state, 7).seen))
-    assert status(state, 7) is FollowUpStatus.CLOSED
-
-
-def test_a_correction_of_a_closing_doesnt_close_again(state: State) -> None:
-    listed(state, {7: [A]})
-    [closing] = save(state, draft(7, What.CLOSED)).entries
-    listed(state, {7: [A, B]}, 1)
-    save(state, draft(7, What.CLOSED, seen=closing.id, corrects=closing.id, note="more"))
-    [found] = follow_up(state, 7).entries
-    assert (found.note, found.combined_fines, status(state, 7)) == (
-        "more",
-        closing.combined_fines,
-        FollowUpStatus.TO_DO,
-    )
-
-
 NIGHTS = st.lists(st.tuples(st.integers(1, 4), st.sampled_from([(), ("",), ("old",), ("", "old")])), max_size=6)
 """For each night, how many members of a group owe 10.00, and the reports that list the group."""
 
@@ -284,16 +257,6 @@ def test_a_library_that_was_hidden_for_a_night(state: State) -> None:
 # --- Two people at once ---
 
 
-def test_over_a_newer_entry_nothing_is_saved(state: State) -> None:
-    listed(state, {7: [A], 8: [B]})
-    [first] = save(state, draft(7, note="first")).entries
-    refused = save(state, draft(8, note="x"), draft(7, note="second"))
-    assert (refused.entries, refused.newer) == ((), (first,))
-    assert (notes(state, 7), notes(state, 8)) == (["first"], [])
-    assert save(state, draft(7, seen=first.id, note="second")).entries
-    assert [entry.note for entry in save(state, draft(7, seen=first.id)).newer] == ["second"]
-
-
 def test_of_many_at_once_one_is_first(state: State) -> None:
     listed(state, {7: [A]})
     barrier = threading.Barrier(8)
@@ -336,12 +299,6 @@ def test_a_repeated_request_saves_nothing_again(state: State) -> None:
         save(state, drafts[0], key="k")
     assert refusal.value.code == "key-of-other-entries"
     assert (notes(state, 7), notes(state, 8)) == (["one"], ["two"])
-
-
-def test_a_group_is_named_once(state: State) -> None:
-    listed(state, {7: [A]})
-    with pytest.raises(PlanError, match="listed twice"):
-        save(state, draft(7), draft(7))
 
 
 def test_entries_go_some_days_after_the_group_was_last_listed(state: State) -> None:

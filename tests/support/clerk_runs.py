@@ -6,9 +6,9 @@ their answers.
 
 from __future__ import annotations
 
-import os
 import random
-import signal
+import subprocess
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -18,14 +18,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import requests
 from support.desk_caller import NEW_GROUP, UPDATE, group_of
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import environ_of
-from support.loaded_program import LoadedProgram
 from support.postgresql import Cluster, own_cluster
+from support.repository import REPOSITORY
 from support.web_caller import API, bearer, session
 from support.write_log import WriteLog
 from support.wrong_clocks import clock_ahead
@@ -54,8 +54,7 @@ PLAN_REFUSALS = {403, 404, 409, 422}
 REFUSALS = {403, 404, 409, 410, 422}
 
 
-@dataclass
-class Clerk:
+class Clerk(NamedTuple):
     """One of the clerks: ``user`` is an ``au.id``."""
 
     user: int
@@ -71,41 +70,6 @@ class Asked:
     body: dict[str, Any] | None
     key: str
     answers: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-
-
-class Faults:
-    """Randomly chooses the fate of each request to the gateway."""
-
-    def __init__(self, proxy: FaultProxy, tally: Counter[str]) -> None:
-        self._proxy = proxy
-        self._tally = tally
-        self._lock = threading.Lock()
-        self._chance = random.Random(0)
-        self._rate = 0.0
-        proxy.decide = self._decide
-
-    def begin(self, chance: random.Random, rate: float) -> None:
-        """Start faults for a share of writes, and for a tenth of that share of reads."""
-        with self._lock:
-            self._chance, self._rate = random.Random(chance.random()), rate
-
-    def end(self) -> None:
-        """Stop faults, and deliver the requests held back."""
-        with self._lock:
-            self._rate = 0.0
-        self._proxy.let_go()
-
-    def _decide(self, call: Call) -> Fault:
-        with self._lock:
-            is_write = call.method in (UPDATE, NEW_GROUP)
-            if self._chance.random() >= (self._rate if is_write else self._rate / 10):
-                return Fault.NONE
-            kinds = [Fault.DROP_REQUEST, Fault.DROP_ANSWER]
-            if call.method == UPDATE:
-                kinds += [Fault.HELD_REQUEST, Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED]
-            fault = self._chance.choice(kinds)
-            self._tally.update(("faults", f"fault {fault.name}"))
-            return fault
 
 
 class Sequence:
@@ -156,7 +120,7 @@ class Sequence:
         errors += list(self._untrue(changes, log))
         for change in changes.values():
             if change["undoes"] is not None:
-                self._tally["undone"] += 1
+                self._tally["changes undone"] += 1
                 errors += list(_not_its_opposite(change, changes.get(change["undoes"])))
         for patron, fields in log.state().items():
             if patron in before and group_of(sandbox, patron) != fields["group"]:
@@ -306,70 +270,58 @@ def _not_its_opposite(undo: dict[str, Any], undone: dict[str, Any] | None) -> It
             yield f"undo {undo['id']} takes back what {undone['id']} didn't do: {step}"
 
 
-class ForkedServers:
-    """Services by name, each with its environment; ``directory`` is for their output. Safe to share between threads.
+class Servers:
+    """Services by name, each a process with its environment; ``directory`` is for their errors."""
 
-    ``shared`` is added to the environment of the program that forks them.
-    """
-
-    def __init__(
-        self, directory: Path, environs: Mapping[str, Mapping[str, str]], shared: Mapping[str, str] | None = None
-    ) -> None:
-        self._program = LoadedProgram({**os.environ, **(shared or {})})
+    def __init__(self, directory: Path, environs: Mapping[str, Mapping[str, str]]) -> None:
         self._errors = directory / "errors"
         self._environs = environs
-        self._running: dict[str, int] = {}
+        self._running: dict[str, subprocess.Popen[str]] = {}
         self.addresses: dict[str, str] = {}
 
     def start(self, name: str) -> None:
         """Start a service, and wait until it serves, at its own address."""
-        ours, theirs = os.pipe()
-        errors = os.open(self._errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        streams = (os.open(os.devnull, os.O_RDONLY), theirs, errors)
-        ended = self._program.begin(("serve", "--port", "0"), self._environs[name], streams, seconds=0)
-        with os.fdopen(ours) as output:  # the service prints nothing but its address
-            address = next((line.split()[-1] for line in output if line.startswith("Serving at ")), None)
+        command = [sys.executable, "-m", "evergreen_groups", "serve", "--port", "0"]
+        with self._errors.open("a") as errors:
+            process = subprocess.Popen(
+                command, env=self._environs[name], stdout=subprocess.PIPE, stderr=errors, text=True, cwd=REPOSITORY
+            )
+        self._running[name] = process
+        assert process.stdout is not None
+        address = next((line.split()[-1] for line in process.stdout if line.startswith("Serving at ")), None)
         assert address is not None, self.errors
         self.addresses[name] = address.removesuffix("/evergreen-groups/")
-        self._running[name] = ended
 
     def kill_service(self, name: str) -> None:
-        with os.fdopen(self._running.pop(name)) as ended:
-            os.kill(int(os.read(ended.fileno(), 20)), signal.SIGKILL)
-            ended.read()
+        with self._running.pop(name) as process:
+            process.kill()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
+    def kill_all(self) -> None:
         for name in list(self._running):
             self.kill_service(name)
-        self._program.close()
 
     @property
     def errors(self) -> str:
-        return self._errors.read_text() if self._errors.exists() else ""
+        return self._errors.read_text()
 
 
 class Town:
     """All processes of a run. ``names`` are those of the services."""
 
     def __init__(
-        self, sandbox: Sandbox, proxy: FaultProxy, servers: ForkedServers, names: list[str], cluster: Cluster | None
+        self, sandbox: Sandbox, proxy: FaultProxy, servers: Servers, names: list[str], cluster: Cluster | None
     ) -> None:
         self.sandbox, self.proxy, self.servers, self.names, self.cluster = sandbox, proxy, servers, names, cluster
-        self.tally: Counter[str] = Counter()
+        self.tally = Counter[str]()
         self.log = WriteLog(sandbox)
         proxy.carried_out = self.log.carried_out
-        self._faults = Faults(proxy, self.tally)
+        self._lock = threading.Lock()
         self._turns = cycle(names)
         self._families = self._all_families()
         self.clerks = (
             Clerk(2, session(sandbox.url, username="consortium_staff")),
             Clerk(1, session(sandbox.url, username="admin")),
         )
-        self.kills = 0
-        self.outages = 0
 
     def next_address(self) -> str:
         """Return the service for the next request, round robin, running or not."""
@@ -387,13 +339,28 @@ class Town:
         self.log.watch(patrons)
         before = self.log.state()
         sequence = Sequence(number, self.next_address, self.clerks, families, self.tally)
-        self._faults.begin(chance, FAULT_RATE)
+        fates = random.Random(chance.random())
+        self.proxy.decide = lambda call: self._fate_of(call, fates)
         trouble = threading.Thread(target=self._trouble, args=(chance, kill, outage))
         trouble.start()
         sequence.run(ACTIONS)
         trouble.join()
-        self._faults.end()
+        self.proxy.decide = lambda call: Fault.NONE
+        self.proxy.let_go()  # the requests that were held back
         return [f"sequence {number}: {error}" for error in sequence.judge(self.log, self.sandbox, before)]
+
+    def _fate_of(self, call: Call, chance: random.Random) -> Fault:
+        """Choose a fault for a share of the writes, and for a tenth of that share of the reads."""
+        with self._lock:
+            if chance.random() >= (FAULT_RATE if call.method in (UPDATE, NEW_GROUP) else FAULT_RATE / 10):
+                return Fault.NONE
+            kinds = [Fault.DROP_REQUEST, Fault.DROP_ANSWER]
+            if call.method == UPDATE:
+                kinds += [Fault.HELD_REQUEST, Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED]
+            fault = chance.choice(kinds)
+            self.tally["faults"] += 1
+            self.tally[f"fault: {fault.name}"] += 1
+            return fault
 
     def _trouble(self, chance: random.Random, kill: float, outage: float) -> None:
         if chance.random() < kill:
@@ -401,11 +368,11 @@ class Town:
             name = chance.choice(self.names)
             self.servers.kill_service(name)
             self.servers.start(name)
-            self.kills += 1
+            self.tally["services killed"] += 1
         if self.cluster is not None and chance.random() < outage:
             self.cluster.stop("immediate")
             self.cluster.run_server()
-            self.outages += 1
+            self.tally["database stopped"] += 1
 
     def _all_families(self) -> Iterator[list[int]]:
         rows = self.sandbox._store.read().execute(
@@ -444,8 +411,8 @@ def town(servers: int, sequences: int, *, database: str, clocks: tuple[int, ...]
                 **environ_of(proxy.url),
                 **(clock_ahead(clocks[number % len(clocks)]) if clocks else {}),
             }
-        shared = clock_ahead(0) if clocks else {}
-        running = stack.enter_context(ForkedServers(directory, environs, shared))
+        running = Servers(directory, environs)
+        stack.callback(running.kill_all)
         for name in environs:
             running.start(name)
         yield Town(sandbox, proxy, running, list(environs), cluster)

@@ -140,7 +140,7 @@ class Gate:
     page: Callable[..., Iterable[bytes]] | None = None
     """Responds for the page of a patron's group instead of the service."""
     down: bool = False
-    """Whether only the panel's script is served."""
+    """Whether only the panel's script is served, as where Apache serves it while the service is down."""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = str(environ["PATH_INFO"])
@@ -214,10 +214,6 @@ class Desk:
     def _serve(self, service_url: str) -> None:
         self._behind = service_url
         self.sandbox.serve_desk(service_url, self._release)
-
-    def service_down_but_for_the_script(self) -> None:
-        """Serve only the panel's script, as where Apache serves it while the service is down."""
-        self.gate.down = True
 
     @contextmanager
     def with_settings(self, directory: Path, settings: DeskSettings) -> Iterator[None]:
@@ -323,11 +319,8 @@ class Desk:
 
     def comes_to_rest(self) -> None:
         """Wait until the panel has seen the client's current figures, and has its responses."""
-        self.until(self._is_at_rest)
-
-    def _is_at_rest(self) -> bool:
-        """Twice, because the changes of a frame may cause another look."""
-        return all(self.framed() or self.run(_AT_REST) for _ in range(2))
+        # Twice, because the changes of a frame may cause another look.
+        self.until(lambda: all(self.framed() or self.run(_AT_REST) for _ in range(2)))
 
     def hold(self, wait: int) -> None:
         """From now on, keep timers of so many milliseconds from firing on this page, except by :meth:`let_pass`."""
@@ -355,14 +348,6 @@ class Desk:
 
     def watch(self) -> None:
         self.run(_WATCH)
-
-    def watch_owed(self) -> None:
-        """Record every text shown as own fines."""
-        self.run(
-            "const cell = document.querySelector('[data-field=owed]'); window.owed = [];"
-            "new MutationObserver(() => window.owed.push(cell.textContent))"
-            ".observe(cell, { characterData: true, childList: true, subtree: true })"
-        )
 
     def watched(self) -> set[tuple[str, int]]:
         """Return the pairs of a card in the summary and the panel's patron, for all frames since :meth:`watch`."""

@@ -36,7 +36,9 @@ class Answer:
 
 
 class DeskCaller:
-    """Calls the API with one session, through an app's test client."""
+    """Calls the API with one session, through an app's test client. ``sandbox`` is set by :func:`caller_of`."""
+
+    sandbox: Sandbox
 
     def __init__(self, client: FlaskClient, token: str, **headers: str) -> None:
         self._client = client
@@ -66,10 +68,19 @@ class DeskCaller:
     def undo(self, id: str, key: str | None = None) -> Answer:
         return self.send("POST", f"changes/{id}/undo", Idempotency_Key=key or new_key())
 
+    def colleague(self, account: str, **login: Any) -> DeskCaller:
+        """Return a caller of the same service with a new session."""
+        return caller_of(self._client.application, self.sandbox, account, **login)
+
+    def group_of(self, patron: int) -> int:
+        return group_of(self.sandbox, patron)
+
 
 def caller_of(app: Flask, sandbox: Sandbox, account: str = "consortium_staff", **login: Any) -> DeskCaller:
     """Return a caller with a new session."""
-    return DeskCaller(client_of(app), session(sandbox.url, username=account, **login))
+    caller = DeskCaller(client_of(app), session(sandbox.url, username=account, **login))
+    caller.sandbox = sandbox
+    return caller
 
 
 def plan_body(action: str, *patrons: int | str, target: int | str | None = None, **more: object) -> dict[str, object]:

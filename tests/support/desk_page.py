@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 from urllib.parse import urlsplit
 
 import lxml.html
+import pytest
 from flask import Flask
 from support.web_caller import client_of, cookie
 from werkzeug.test import TestResponse
@@ -112,6 +114,11 @@ class DeskClerk:
 
 
 ClerkNamed = Callable[[str], DeskClerk]
+
+
+def with_settings(**sections: Any) -> pytest.MarkDecorator:
+    """Let a test's service have these sections of settings."""
+    return pytest.mark.parametrize("sections", [sections], ids=["settings"])
 
 
 def card(patron: int) -> str:

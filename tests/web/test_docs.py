@@ -20,19 +20,8 @@ from evergreen_groups.web.api import SECRET_HEADER
 ROOT = REPOSITORY
 COPY = "evergreen-groups/config.toml"
 """The service's copy of the configuration."""
-TROUBLES = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 PANEL = (ROOT / "evergreen_groups" / "web" / "static" / "panel.js").read_text(encoding="utf-8")
 UNIT = (ROOT / "config" / "systemd" / "evergreen-groups.service").read_text(encoding="utf-8")
-
-
-def test_the_table_of_troubles_has_every_message_of_the_panel() -> None:
-    said = re.search(r"const SAID = \{(.*?)\};", PANEL, re.DOTALL)
-    assert said
-    messages = re.findall(r'gettext\("(.+?)"\)', said[1])
-    (section,) = re.findall(r"^## In the staff client\n(.*?)^## ", TROUBLES, re.DOTALL | re.MULTILINE)
-    quoted = re.findall(r"^\| \*(.+?)\*", section, re.MULTILINE)
-    assert len(messages) == 4
-    assert [message for message in messages if not any(message.startswith(quote) for quote in quoted)] == []
 
 
 def test_what_is_installed_hands_out_the_script_from_where_it_is(tmp_path: Path) -> None:

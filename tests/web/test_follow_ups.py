@@ -387,32 +387,6 @@ def test_what_is_refused_stays_in_the_form(
     assert "SECRET" in group(desk, number)["entries"][0]["note"]
 
 
-def test_a_newer_entry_is_shown_before_the_form_saves(form: FormCaller, desk: DeskCaller, number: int) -> None:
-    page = form.get(number)
-    save(desk, {"group": number, **PROMISED})
-    refused = form.send(page, "no-answer phone", note="typed")
-    assert refused.status_code == 409
-    [newer] = lxml.html.document_fromstring(refused.text).find_class("newer")
-    assert "SECRET by Friday" in newer.text_content()
-    assert form.send(refused, "no-answer phone", note="typed").status_code == 303
-    assert [one["what"] for one in group(desk, number)["entries"]] == ["promised", "no-answer"]
-
-
-def test_an_entry_is_corrected_and_deleted_in_the_form(form: FormCaller, desk: DeskCaller, number: int) -> None:
-    [entry] = save(desk, {"group": number, **PROMISED}).body["entries"]
-    page = form.get(number, entry=str(entry["id"]))
-    assert ">SECRET by Friday</textarea>" in page.text
-    assert form.send(page, "contacted phone").status_code == 303
-    [corrected] = group(desk, number)["entries"]
-    assert (corrected["id"], corrected["what"], len(corrected["earlier"])) == (entry["id"], "contacted", 1)
-    assert form.send(form.get(number, entry=str(entry["id"])), "delete").status_code == 303
-    assert group(desk, number)["entries"][0]["deleted"]
-    [listed] = lxml.html.document_fromstring(form.get(number).text).xpath("//ol[@class='entries']/li")
-    [replaced] = listed.find_class("version")
-    assert ("Contacted" in listed.findtext("del"), "Promised to pay" in replaced.text_content()) == (True, True)
-    assert form.get(number, entry=str(entry["id"])).status_code == 404
-
-
 def test_correcting_a_note_keeps_the_outcome_and_a_reminders_date_deselects_none(
     form: FormCaller, desk: DeskCaller, number: int
 ) -> None:
@@ -451,17 +425,6 @@ def test_a_form_of_another_origin_or_session_saves_nothing(form: FormCaller, des
     refused = form.send(page, "contacted phone", note="SECRET")
     assert (refused.status_code, "SECRET" in refused.text) == (403, False)
     assert group(desk, number)["entries"] == []
-
-
-def test_the_script_gets_the_rows_as_saved(form: FormCaller, recorded: dict[int, int]) -> None:
-    one, two, *_ = recorded
-    page = form.get(one, two)
-    form.headers["Idempotency-Key"] = "any"
-    rows = form.send(page, "promised phone", note="SECRET").get_json()["rows"]
-    assert set(rows) == {str(one), str(two)}
-    assert 'data-status="waiting"' in rows[str(one)]
-    assert ", by phone · Promised to pay" in rows[str(one)]
-    assert "SECRET" not in rows[str(one)]
 
 
 @pytest.mark.parametrize(

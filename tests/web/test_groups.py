@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -186,15 +185,3 @@ def test_a_wrong_key_of_a_body_is_pointed_to(
     assert found.body["errors"] == [{"pointer": pointer}]
     assert says in found.body["detail"]
     assert "20000000001015" not in found.body["detail"]
-
-
-def test_a_database_that_cant_be_read(
-    desk: DeskCaller, state: State, report: Report, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    note_run(state, report)
-    assert ask(desk).status == 200
-    for file in (tmp_path / "state").glob("state.sqlite3*"):
-        file.write_bytes(b"not a database" * 1000)
-    found = ask(desk)
-    assert (found.status, found.code) == (503, "state-not-available")
-    assert "a bug" not in caplog.text

@@ -23,7 +23,7 @@ from support.web_caller import MakeApp, client_of, cookie, session, settings_of
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
-from evergreen_groups.follow_up import FollowUp, FollowUps, FollowUpStatus, What
+from evergreen_groups.follow_up import FollowUp, FollowUps, What
 from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
@@ -159,13 +159,6 @@ def test_marked_only_when_pressed_and_once(site: Site, reader: Reader) -> None:
     assert FAMILY in site.entries()
     assert reader.mark(page).status_code == 303
     assert list(site.entries().values()) == [["contacted letter"]] * written
-
-
-def test_marking_as_sent_reopens_no_closed_group(site: Site, reader: Reader) -> None:
-    site.save(What.CLOSED, how=None)
-    assert reader.mark(reader.page([FAMILY])).status_code == 303
-    assert site.entries() == {FAMILY: ["closed ", "contacted letter"]}
-    assert site.follow_ups()[FAMILY].status(site.state.database.now().date(), 30) is FollowUpStatus.CLOSED
 
 
 def test_a_colleagues_newer_entry_is_shown_first(site: Site, reader: Reader) -> None:

@@ -1,24 +1,42 @@
-"""The service's OpenAPI description lists every route, and the answers conform to it."""
+"""The service's OpenAPI description lists every route, answers conform to it, and a client generated from it works."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import schemathesis
 from flask.testing import FlaskClient
-from jsonschema import Draft202012Validator
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.schemas import BaseSchema
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 from support.change_ids import UNKNOWN
-from support.description import DOCUMENT, check_answer, check_body, resolved, validator
+from support.description import DOCUMENT, check_answer, check_body, validator
+from support.desk_caller import new_key
+from support.follow_ups import record_report
 from support.web_caller import SECRET, MakeApp, bearer, client_of, events_settings, session, settings_of
 
 from evergreen_groups.errors import ConfigurationError, DataError, ServerError, TimedOutError, UnreachableError
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State
 from evergreen_groups.web import PREFIX, problems
-from evergreen_groups.web.api import SECRET_HEADER
+from evergreen_groups.web.api import SECRET_HEADER, description
 
 FAILURES = [ConfigurationError("x"), UnreachableError("x"), TimedOutError("x"), ServerError("x"), DataError("x")]
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
@@ -57,17 +75,6 @@ def test_every_problem_that_a_session_or_an_event_can_get_is_described() -> None
             assert common | {"403", "404"} <= operation["responses"].keys(), path
 
 
-def test_every_schema_is_one() -> None:
-    for schema in DOCUMENT["components"]["schemas"].values():
-        Draft202012Validator.check_schema(schema)
-
-
-def test_the_parameters_of_a_path_are_described() -> None:
-    for path, item in DOCUMENT["paths"].items():
-        named = {resolved(parameter)["name"] for parameter in item.get("parameters", [])}
-        assert named == set(re.findall(r"{(\w+)}", path))
-
-
 def key_of(operation: dict[str, Any]) -> str | None:
     """Return the name of the operation's first security scheme."""
     return next((name for way in operation["security"] for name in way), None)
@@ -82,29 +89,6 @@ def test_what_takes_a_session_and_what_does_not(caller: FlaskClient) -> None:
     for path, method, operation in operations():
         status = {"bearer": 401, "eventSecret": 403, "metricsToken": 404, None: 200}[key_of(operation)]
         assert caller.open(address(path, "1001"), method=method).status_code == status, path
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("/api/v1/patrons/{patron}/summary", "1001"),
-        ("/api/v1/patrons/{patron}/group", "1001"),
-        ("/api/v1/patrons/{patron}/block", "1053"),
-        ("/api/v1/patrons/by-barcode/{barcode}/block", "20000000001001"),
-        ("/api/v1/groups/{group}", "1001"),
-    ],
-)
-def test_answers_and_problems_keep_to_it(caller: FlaskClient, sandbox: Sandbox, path: str, value: str) -> None:
-    headers = bearer(session(sandbox.url, username="consortium_staff"))
-    for status, answer in (
-        (200, caller.get(address(path, value), headers=headers)),
-        (400, caller.get(address(path, "%20"), headers=headers)),
-        (401, caller.get(address(path, value))),
-        (404, caller.get(address(path, "999999999"), headers=headers)),
-    ):
-        assert answer.status_code == status
-        assert answer.content_type == ("application/json" if status == 200 else "application/problem+json")
-        check_answer("GET", path, status, answer.get_json(force=True))
 
 
 def test_plans_and_changes_keep_to_it(caller: FlaskClient, sandbox: Sandbox) -> None:
@@ -165,3 +149,104 @@ def test_what_is_refused_as_an_event_is_none_by_it(caller: FlaskClient, change: 
     event = {"event": 1, "hook": "au.updated", "patron": 1001, **change}
     assert not validator({"$ref": "#/components/schemas/EventBody"}).is_valid(event)
     assert caller.post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET}).status_code == 400
+
+
+# --- Programs that go by the description ---
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+EVERY_TIME = settings(
+    max_examples=40,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+"""Per operation and generation mode, the same examples in every run."""
+OPERATIONS = [
+    (method.upper(), path)
+    for path, method, _ in operations()
+    if not path.startswith("/reports/") and not path.endswith((".js", ".json"))
+]
+
+
+@pytest.fixture
+def schema(caller: FlaskClient) -> BaseSchema:
+    return schemathesis.openapi.from_wsgi(f"{PREFIX}/openapi.json", caller.application)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_it_keeps_to_its_description(
+    schema: BaseSchema, sandbox: Sandbox, method: str, path: str, mode: GenerationMode
+) -> None:
+    operation = schema[path][method]
+    headers = (
+        {SECRET_HEADER: SECRET} if path == "/events" else bearer(session(sandbox.url, username="consortium_staff"))
+    )
+    if mode is GenerationMode.NEGATIVE and not (operation.body or list(operation.iter_parameters())):
+        return  # there is nothing to get wrong
+
+    @EVERY_TIME
+    @given(data=st.data())
+    def try_it(data: st.DataObject) -> None:
+        case: Any = data.draw(operation.as_strategy(generation_mode=mode))
+        response = case.call(headers=headers)
+        assert response.status_code < 500, (case.as_curl_command(), response.text)
+        case.validate_response(response, checks=CHECKS)
+
+    try_it()
+
+
+NAME = "generated_evergreen_groups"
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Generate the client, and return the name of its package."""
+    folder = tmp_path_factory.mktemp("generated")
+    (folder / "openapi.json").write_text(json.dumps(description()))
+    program = Path(sys.executable).with_name("openapi-python-client")
+    words = f"generate --path openapi.json --meta none --output-path {NAME} --fail-on-warning"
+    environ = {"PATH": str(program.parent)}  # the generator looks for ruff there
+    subprocess.run([program, *words.split()], cwd=folder, env=environ, check=True, timeout=300)
+    sys.path.insert(0, str(folder))
+    return NAME
+
+
+@pytest.mark.long
+def test_a_generated_client_works(generated: str, caller: FlaskClient, sandbox: Sandbox, state: State) -> None:
+    record_report(state, sandbox.url)
+    models = import_module(f"{generated}.models")
+    client = import_module(generated).AuthenticatedClient(
+        base_url="http://localhost/evergreen-groups",
+        token=session(sandbox.url, username="consortium_staff"),
+        httpx_args={"transport": httpx.WSGITransport(app=caller.application)},
+    )
+
+    def call(name: str, **arguments: Any) -> Any:
+        operation = import_module(f"{generated}.api.default.{name}")
+        return operation.sync(client=client, **arguments)
+
+    listed = call("groups", min_total="25.00", limit=2)
+    first = listed.groups[0]
+    assert [type(one.group) for one in listed.groups] == [int, int]
+    assert call("group_summary", group=first.group).group == first.group
+    assert call("groups", library="NOWHERE").errors[0].pointer == "#/library"
+    summary = call("patron_summary_by_barcode", barcode="20000000001015")
+    assert (summary.patron, summary.group) == (1015, 1004)
+    body = models.PlanBody(models.PlanBodyAction.MOVE, patrons=["20000000001014"], target="20000000001001")
+    plan = call("propose_plan", body=body)
+    key = new_key()
+    change = call("apply_plan", body=models.Agreement(plan=plan.id), idempotency_key=key)
+    assert [step.state for step in change.steps] == ["done"]
+    assert call("apply_plan", body=models.Agreement(plan=plan.id), idempotency_key=key) == change
+    assert [step.state for step in call("undo_change", change=change.id, idempotency_key=new_key()).steps] == ["done"]

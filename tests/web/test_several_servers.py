@@ -1,4 +1,4 @@
-"""Services that share a PostgreSQL: with wrong clocks, and where it doesn't answer."""
+"""Services that share a PostgreSQL: with wrong clocks, where it doesn't answer, and killed in the middle of changes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 from flask import Flask
+from support.clerk_runs import town
 from support.command import Command, serving
 from support.desk_caller import NEW_GROUP, Answer, DeskCaller, caller_of
 from support.fault_proxy import Fault, FaultProxy
@@ -154,3 +155,20 @@ def test_plans_outlive_a_plan_of_a_server_that_is_ahead(desks: list[RemoteCaller
     plan = behind.planned("lead", 1052)
     ahead.planned("lead", 1002)
     assert ahead.apply(plan).body["done"]
+
+
+# --- Two clerks who act at random: nothing twice, nothing lost (tests/bench/clerks.py runs a thousand sequences) ---
+
+SEQUENCES = 24
+
+
+@pytest.mark.parametrize(
+    ("servers", "database", "kill", "outage"), [(3, "postgresql", 0.5, 0.05), (1, "sqlite", 0.1, 0.0)]
+)
+def test_clerks_at_services_that_are_killed(servers: int, database: str, kill: float, outage: float) -> None:
+    with town(servers, SEQUENCES, database=database) as place:
+        errors = [error for number in range(SEQUENCES) for error in place.sequence(number, kill=kill, outage=outage)]
+        assert errors == []
+        assert place.tally["changes"] > SEQUENCES
+        assert min(place.tally[name] for name in ("changes undone", "faults", "services killed")) > 0
+        assert "a bug:" not in place.servers.errors

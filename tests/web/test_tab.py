@@ -216,7 +216,7 @@ def test_where_the_service_is_down_the_clients_list_is_simply_there(tab: Tab) ->
 
 
 def test_it_was_down_when_the_client_was_loaded(tab: Tab) -> None:
-    tab.desk.service_down_but_for_the_script()
+    tab.desk.gate.down = True
     tab.opens()
     tab.is_the_clients()
     tab.desk.problem("Not available right now.")

@@ -261,7 +261,7 @@ def change(patron: str) -> Response:
         if done:
             return _redirect_to_outcome(done)
         # The plan is outdated. Show a new one, and why.
-        return _plan_page(clerk, form, message)
+        return _plan_page(clerk, form, message=message)
 
 
 @blueprint.post(f"{_GROUP}/undo")
@@ -271,7 +271,7 @@ def undo(patron: str) -> Response:
         entry = requests.change_id(clerk.fields.get("entry", ""))
         planned = actions.undo_to_approve(clerk.desk, entry)
         if planned is not None:
-            return _show_plan(clerk, *planned)
+            return _plan_page(clerk, *planned)
         done, message = actions.undo(clerk.desk, entry, forms.read_key(clerk.fields))
         return _redirect_to_outcome(done) if done else list_page(clerk, message=message)
 
@@ -289,7 +289,7 @@ def _next_step(clerk: Clerk) -> Response:
     if card:
         planned = actions.propose_with_card(clerk.client, form, card, clerk.patron)
         if planned is not None:
-            return _show_plan(clerk, *planned)
+            return _plan_page(clerk, *planned)
         lookup = clerk.client.patrons.find(card)
         if lookup.kind is LookupKind.NOBODY:
             return _not_found(clerk, form, card)
@@ -308,7 +308,7 @@ def _not_found(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
         return _card_page(clerk, form, None, message, card)
     if not form.patrons:
         return list_page(clerk, message=message, typed=card)
-    return _plan_page(clerk, form, message, typed=card)
+    return _plan_page(clerk, form, message=message, typed=card)
 
 
 def _unchanged(form: forms.ChangeForm) -> str:
@@ -338,22 +338,16 @@ def _card_page(
 
 
 def _plan_page(
-    clerk: Clerk, form: forms.ChangeForm, message: str = "", typed: str = "", *, warned: bool = False
-) -> Response:
-    made = actions.propose(clerk.client, form, clerk.patron)
-    return _show_plan(clerk, form, made, message, typed, warned=warned)
-
-
-def _show_plan(
     clerk: Clerk,
     form: forms.ChangeForm,
-    made: ProposedPlan | str,
+    made: ProposedPlan | str | None = None,
+    *,
     message: str = "",
     typed: str = "",
-    *,
     warned: bool = False,
 ) -> Response:
-    """Show a plan. ``warned`` means that Enter was pressed on a plan with warnings."""
+    """Show a plan: a new one, unless it was ``made``. ``warned`` means that Enter was pressed on one with warnings."""
+    made = made or actions.propose(clerk.client, form, clerk.patron)
     if isinstance(made, str):
         return list_page(clerk, message=made, selected=form.selected)
     form, already = actions.without_members(form, made.draft)
@@ -381,7 +375,7 @@ def _show_plan(
 
 
 def _redirect_to_outcome(entry: str) -> Response:
-    return _with_headers(Response(status=303, headers={"Location": _here().address(change=entry)}))
+    return Response(status=303, headers={**_HEADERS, "Location": _here().address(change=entry)})
 
 
 def _sort() -> str:
@@ -471,13 +465,7 @@ def _html(template: str, values: Mapping[str, object], status: int = 200) -> Res
     place = _here()
     assets = {use: versioned(f"{place.root}/desk/{name}", name) for use, name in _FILES.items()}
     text = template_text(f"desk/{template}", place=place, assets=assets, **values)
-    return _with_headers(Response(text, status=status, content_type="text/html; charset=utf-8"))
-
-
-def _with_headers(response: Response) -> Response:
-    """Add the headers common to the pages."""
-    response.headers.update(_HEADERS)
-    return response
+    return Response(text, status=status, headers=_HEADERS, content_type="text/html; charset=utf-8")
 
 
 def describe_problem(error: ProblemError) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -19,8 +20,14 @@ from evergreen_groups.web import close, create_app
 
 
 @pytest.fixture
-def desk_settings(proxy: FaultProxy) -> Settings:
-    return settings_of(proxy.url)
+def sections() -> dict[str, Any]:
+    """Sections of the service's settings. Tests choose others with ``with_settings``."""
+    return {}
+
+
+@pytest.fixture
+def desk_settings(proxy: FaultProxy, sections: dict[str, Any]) -> Settings:
+    return settings_of(proxy.url, **sections)
 
 
 @pytest.fixture

@@ -110,54 +110,36 @@ class TestTheSeedsFlow:
         arrives("Remove Nguyễn, Lan from the group?")
 
 
-class TestWhoIsMeant:
-    def test_an_unknown_card_is_selected_for_the_next_scan(self, page: PageDesk) -> None:
-        page.open_group(NGUYEN)
-        page.scan("20000000009999", Keys.ENTER)
-        page.arrives("#message", "Card 20000000009999 not found")
-        page.scan_for("Move Nguyễn, Ruth here?", card(RUTH))
-
-    def test_scans_and_a_supervisors_approval_in_the_preview(self, page: PageDesk) -> None:
-        page.need_approval()
-        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
-        page.scan_for("Move 2 patrons here?", card(THOMAS))
-        page.run("document.querySelector('#password').focus()")
-        page.scan_for("Move 3 patrons here?", card(SECOND))
-        page.scan("admin", Keys.ENTER, PASSWORD, Keys.ENTER)
-        page.arrives("#message", "To confirm, use the")
-        page.scan(PASSWORD)
-        page.desk.click("#confirm")
-        assert page.outcome().startswith("Done: 3 patrons moved")
+def test_scans_and_a_supervisors_approval_in_the_preview(page: PageDesk) -> None:
+    page.need_approval()
+    page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
+    page.scan_for("Move 2 patrons here?", card(THOMAS))
+    page.run("document.querySelector('#password').focus()")
+    page.scan_for("Move 3 patrons here?", card(SECOND))
+    page.scan("admin", Keys.ENTER, PASSWORD, Keys.ENTER)
+    page.arrives("#message", "To confirm, use the")
+    page.scan(PASSWORD)
+    page.desk.click("#confirm")
+    assert page.outcome().startswith("Done: 3 patrons moved")
 
 
-class TestOnce:
-    def test_a_double_click(self, page: PageDesk) -> None:
-        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
-        page.run("const yes = document.querySelector('#confirm'); yes.click(); yes.click()")
-        page.outcome()
-        assert self.entries(page) == 1
-
-    def test_reload_and_back(self, page: PageDesk) -> None:
-        page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
-        page.browser.refresh()
-        page.shows("Group Member Details")
-        assert page.group_of(RUTH) == 5001, "the plan is gone"
-        page.scan_for("Move Nguyễn, Ruth here?", card(RUTH))
-        page.scan(Keys.ENTER)
-        page.outcome()
-        page.browser.refresh()
-        assert "Done: Nguyễn, Ruth" in page.outcome()
-        page.browser.back()
-        # The group is current, and reloading resends no form. The browser may show its cached list first.
-        page.until(lambda: "Group Member Details" in page.heading and "Nguyễn, Ruth" in page.members())
-        assert self.entries(page) == 1
-
-    @staticmethod
-    def entries(page: PageDesk) -> int:
-        page.open(NGUYEN, "/history")
-        page.shows("History")
-        entries = page.run("return [...document.querySelectorAll('.entry')].map((entry) => entry.innerText)")
-        return sum("group 5001 to this group" in text for text in entries)
+def test_reload_and_back(page: PageDesk) -> None:
+    page.plan_move(NGUYEN, card(RUTH), "Move Nguyễn, Ruth here?")
+    page.browser.refresh()
+    page.shows("Group Member Details")
+    assert page.group_of(RUTH) == 5001, "the plan is gone"
+    page.scan_for("Move Nguyễn, Ruth here?", card(RUTH))
+    page.scan(Keys.ENTER)
+    page.outcome()
+    page.browser.refresh()
+    assert "Done: Nguyễn, Ruth" in page.outcome()
+    page.browser.back()
+    # The group is current, and reloading resends no form. The browser may show its cached list first.
+    page.until(lambda: "Group Member Details" in page.heading and "Nguyễn, Ruth" in page.members())
+    page.open(NGUYEN, "/history")
+    page.shows("History")
+    entries = page.run("return [...document.querySelectorAll('.entry')].map((entry) => entry.innerText)")
+    assert sum("group 5001 to this group" in text for text in entries) == 1
 
 
 class TestSession:
@@ -286,130 +268,86 @@ class TestNames:
         assert first <= last or page.run("return innerWidth") < 500
 
 
-class Hands:
-    """A clerk's hands, in the group's page within the client's tab: the clicks and keys of ten jobs are ``done``."""
-
-    def __init__(self, page: PageDesk) -> None:
-        self.page = page
-        self.done: list[str] = []
-
-    def click(self, selector: str) -> None:
-        self.done.append("click")
-        self.page.desk.element(selector).click()
-
-    def press(self, name: str, key: str) -> None:
-        self.done.append(name)
-        self.page.scan(key)
-
-    def enter(self) -> None:
-        self.press("Enter", Keys.ENTER)
-
-    def scan(self, digits: str) -> None:
-        """Scan a card: the scanner ends with Enter."""
-        self.done.append("scan")
-        self.page.scan(digits, Keys.ENTER)
-
-    def type(self, what: str, text: str) -> None:
-        self.done.append(what)
-        self.page.scan(text)
+# --- A clerk's jobs in the client's tab, with no more keys and clicks than these ---
 
 
 @pytest.fixture
-def hands(page: PageDesk) -> Hands:
+def tab(page: PageDesk) -> PageDesk:
     for patron in (SECOND, THIRD):
         page.change("UPDATE au SET family_name = 'Nguyễn', usrgroup = 5000 + id WHERE id = ?", patron)
     page.open_tab()
-    return Hands(page)
+    return page
 
 
-def move_in(hands: Hands) -> None:
-    hands.scan(card(RUTH))
-    hands.page.shows("Move Nguyễn, Ruth here?")
-    hands.enter()
-    assert hands.page.outcome().startswith("Done")
+def click(page: PageDesk, selector: str) -> None:
+    page.desk.element(selector).click()
 
 
-def test_move_one_in(hands: Hands) -> None:
-    move_in(hands)
-    assert hands.done == ["scan", "Enter"]
-    assert hands.page.group_of(RUTH) == 1004
-
-
-def test_move_three_in_with_an_unknown_card_among_them(hands: Hands) -> None:
-    hands.scan(card(RUTH))
-    hands.page.shows("Move Nguyễn, Ruth here?")
-    hands.scan(card(SECOND))
-    hands.page.shows("Move 2 patrons here?")
-    hands.scan("20000000009999")
-    hands.page.arrives("#message", "not found")
-    hands.scan(card(THIRD))
-    hands.page.shows("Move 3 patrons here?")
-    hands.enter()
-    assert "Done: 3 patrons moved" in hands.page.outcome()
-    assert hands.done == ["scan"] * 4 + ["Enter"]
-
-
-def test_remove(hands: Hands) -> None:
-    hands.click(f"#members input[value='{LAN}']")
-    hands.click("button[value=remove]")
-    hands.page.shows("Remove Nguyễn, Lan from the group?")
-    hands.enter()
-    assert hands.page.outcome().startswith("Done")
-    assert hands.done == ["click", "click", "Enter"]
-
-
-def test_undo_and_redo(hands: Hands) -> None:
-    move_in(hands)
-    hands.done.clear()
-    hands.click("form[action*='/undo'] button")
-    hands.page.arrives("#outcome", "Undone")
-    assert hands.page.group_of(RUTH) == 5001
-    assert hands.page.text("form[action*='/undo'] button") == "Redo"
-    hands.click("form[action*='/undo'] button")
-    hands.page.arrives("#outcome", "Done: Nguyễn, Ruth")
-    assert hands.page.group_of(RUTH) == 1004
-    assert hands.page.text("form[action*='/undo'] button") == "Undo"
-    assert hands.done == ["click", "click"], "one each"
-
-
-def test_move_in_by_name(hands: Hands) -> None:
-    hands.type("name", "Nguyễn, Ruth")
-    hands.enter()
-    hands.page.arrives("#found")
-    first = hands.page.text("#found tbody bdi")
-    hands.press("arrow", Keys.ARROW_DOWN)
-    assert first in hands.page.desk.focused()
-    hands.page.scan(Keys.ARROW_DOWN, Keys.ARROW_UP)
-    assert first in hands.page.desk.focused(), "as before"
-    hands.enter()
-    hands.page.until(lambda: hands.page.text("h1") != "Move another patron to this group" and hands.page.loaded())
-    assert first in hands.page.heading
-    hands.enter()
-    hands.page.outcome()
-    assert hands.done == ["name", "Enter", "arrow", "Enter", "Enter"]
-
-
-def test_statement_and_history(hands: Hands) -> None:
-    move_in(hands)
-    hands.done.clear()
-    hands.click("nav a[href*='/history']")
-    hands.page.shows("History")
-    assert "Nguyễn, Ruth" in hands.page.text(".entry")
-    hands.page.open_tab()
-    hands.click("nav a[href*='/statement']")
-    hands.page.arrives(".sheet")
-    assert hands.done == ["click", "click"], "one each"
-
-
-def test_move_in_with_approval(hands: Hands) -> None:
-    page = hands.page
-    page.need_approval()
-    page.open_tab()
-    assert "need a supervisor's approval" in page.text("#approval"), "known from the start"
-    hands.scan(card(RUTH))
-    page.shows("Move Nguyễn, Ruth here?")
-    hands.type("user name", f"admin{Keys.ENTER}")  # a key ends the user name, as it ends a scan
-    hands.type("password", PASSWORD)
-    hands.enter()
+def move_in(page: PageDesk) -> None:
+    page.scan_for("Move Nguyễn, Ruth here?", card(RUTH))
+    page.scan(Keys.ENTER)
     assert page.outcome().startswith("Done")
-    assert hands.done == ["scan", "user name", "password", "Enter"]
+    assert page.group_of(RUTH) == 1004
+
+
+def test_move_three_in_with_an_unknown_card_among_them(tab: PageDesk) -> None:
+    tab.scan_for("Move Nguyễn, Ruth here?", card(RUTH))
+    tab.scan_for("Move 2 patrons here?", card(SECOND))
+    tab.scan("20000000009999", Keys.ENTER)
+    tab.arrives("#message", "not found")
+    tab.scan_for("Move 3 patrons here?", card(THIRD))
+    tab.scan(Keys.ENTER)
+    assert "Done: 3 patrons moved" in tab.outcome()
+
+
+def test_remove(tab: PageDesk) -> None:
+    click(tab, f"#members input[value='{LAN}']")
+    click(tab, "button[value=remove]")
+    tab.shows("Remove Nguyễn, Lan from the group?")
+    tab.scan(Keys.ENTER)
+    assert tab.outcome().startswith("Done")
+
+
+def test_undo_and_redo(tab: PageDesk) -> None:
+    move_in(tab)
+    for button, outcome, group in (("Undo", "Undone", 5001), ("Redo", "Done: Nguyễn, Ruth", 1004)):
+        assert tab.text("form[action*='/undo'] button") == button
+        click(tab, "form[action*='/undo'] button")
+        tab.arrives("#outcome", outcome)
+        assert tab.group_of(RUTH) == group
+    assert tab.text("form[action*='/undo'] button") == "Undo"
+
+
+def test_move_in_by_name(tab: PageDesk) -> None:
+    tab.scan("Nguyễn, Ruth", Keys.ENTER)
+    tab.arrives("#found")
+    first = tab.text("#found tbody bdi")
+    tab.scan(Keys.ARROW_DOWN)
+    assert first in tab.desk.focused()
+    tab.scan(Keys.ARROW_DOWN, Keys.ARROW_UP)
+    assert first in tab.desk.focused(), "as before"
+    tab.scan(Keys.ENTER)
+    tab.until(lambda: tab.text("h1") != "Move another patron to this group" and tab.loaded())
+    assert first in tab.heading
+    tab.scan(Keys.ENTER)
+    tab.outcome()
+
+
+def test_statement_and_history(tab: PageDesk) -> None:
+    move_in(tab)
+    click(tab, "nav a[href*='/history']")
+    tab.shows("History")
+    assert "Nguyễn, Ruth" in tab.text(".entry")
+    tab.open_tab()
+    click(tab, "nav a[href*='/statement']")
+    tab.arrives(".sheet")
+
+
+def test_move_in_with_approval(tab: PageDesk) -> None:
+    tab.need_approval()
+    tab.open_tab()
+    assert "need a supervisor's approval" in tab.text("#approval"), "known from the start"
+    tab.scan_for("Move Nguyễn, Ruth here?", card(RUTH))
+    tab.scan("admin", Keys.ENTER)  # a key ends the user name, as it ends a scan
+    tab.scan(PASSWORD, Keys.ENTER)
+    assert tab.outcome().startswith("Done")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import jsonschema
@@ -11,9 +10,8 @@ from flask import Flask
 from support.bills_and_items import ELM, bill, lend
 from support.circulators import change_rows, take_away
 from support.desk_caller import caller_of
-from support.desk_page import GROUP, ClerkNamed, DeskClerk
+from support.desk_page import GROUP, ClerkNamed, DeskClerk, with_settings
 from support.documents import schema
-from support.fault_proxy import FaultProxy
 from support.recorded_nights import record_nights
 from support.web_caller import MakeApp, client_of, settings_of
 
@@ -21,7 +19,7 @@ from evergreen_groups import hooks
 from evergreen_groups.client import Client
 from evergreen_groups.desk import Titles
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import Settings, StatementSettings
+from evergreen_groups.settings import StatementSettings
 from evergreen_groups.settings.sections import DeskSettings
 
 HUONG, DUC, MINH, LAN, WHITFIELD = 1015, 1016, 1017, 1018, 1036
@@ -82,32 +80,14 @@ class TestAMember:
         assert clerk.get(f"{GROUP.format(MINH)}/members/abc").status == 400
 
 
-class TestTitles:
-    @pytest.fixture
-    def desk_settings(self, proxy: FaultProxy) -> Settings:
-        return settings_of(proxy.url, desk=DeskSettings(titles="juveniles"))
-
-    def test_of_juveniles_alone_and_each_look_logged(
-        self, clerk: DeskClerk, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        lend(sandbox, MINH, "2026-07-02", copy=9001, returned=True, billed="0.80")
-        with caplog.at_level(logging.INFO, "evergreen_groups"):
-            page = member_page(clerk, MINH)
-            assert f"{TITLE} 20 Sept 2026 overdue" in page.text
-            assert "overdue materials Seagulls at the window 1 Sept 2026" in page.text
-            assert "Title" not in member_page(clerk, DUC).text
-            assert TITLE not in statement(clerk, HUONG).text, "the sheet has a setting of its own"
-        looks = [one.getMessage() for one in caplog.records if one.getMessage().startswith("titles")]
-        assert looks == ["titles: user 2 views those of group 1004"]
-        assert TITLE not in caplog.text
-
-    @pytest.mark.long
-    def test_a_bill_whose_item_is_hidden(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
-        lend(sandbox, MINH, "2026-07-02", copy=9001, returned=True, billed="0.80", library=ELM)
-        desk = clerk_named("harbor_desk")
-        assert "overdue materials – not visible to your login 1 Sept 2026 ELM $0.80" in (
-            member_page(desk, MINH).text.replace("–not", "– not")
-        )
+@with_settings(desk=DeskSettings(titles="juveniles"))
+@pytest.mark.long
+def test_a_bill_whose_item_is_hidden(clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
+    lend(sandbox, MINH, "2026-07-02", copy=9001, returned=True, billed="0.80", library=ELM)
+    desk = clerk_named("harbor_desk")
+    assert "overdue materials – not visible to your login 1 Sept 2026 ELM $0.80" in (
+        member_page(desk, MINH).text.replace("–not", "– not")
+    )
 
 
 class TestNights:

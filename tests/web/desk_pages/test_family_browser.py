@@ -27,30 +27,27 @@ LETTER = {"paperWidth": 8.5, "paperHeight": 11}
 A4 = {"paperWidth": 8.27, "paperHeight": 11.69}
 
 
-class Family:
-    """A clerk's browser on the pages of a family of six."""
+def opened(family: PageDesk, part: str = "") -> None:
+    family.open(ADAEZE, part)
+    family.until(family.loaded)
 
-    def __init__(self, page: PageDesk) -> None:
-        self.page, self.desk, self.browser = page, page.desk, page.browser
-        self.run, self.text = page.run, page.text
 
-    def open(self, part: str = "") -> None:
-        self.page.open(ADAEZE, part)
-        self.page.until(self.page.loaded)
+def link(member: int) -> str:
+    return f"a[data-unfold][href*='/members/{member}?']"
 
-    def link(self, member: int) -> str:
-        return f"a[data-unfold][href*='/members/{member}?']"
 
-    def unfold(self, member: int) -> None:
-        self.desk.click(self.link(member))
-        self.desk.until(lambda: self.expanded(member) == "true")
+def unfold(family: PageDesk, member: int) -> None:
+    family.desk.click(link(member))
+    family.until(lambda: expanded(family, member) == "true")
 
-    def expanded(self, member: int) -> str:
-        return str(self.desk.element(self.link(member)).get_attribute("aria-expanded"))
+
+def expanded(family: PageDesk, member: int) -> str:
+    return str(family.desk.element(link(member)).get_attribute("aria-expanded"))
 
 
 @pytest.fixture
-def family(page: PageDesk) -> Family:
+def family(page: PageDesk) -> PageDesk:
+    """A clerk's browser on the pages of a family of six."""
     family_of_six(page.sandbox)
     statement = StatementSettings(adults=True, text="We are open on Sundays as well.")
     page.serve(desk=DeskSettings(titles="juveniles"), statement=statement)
@@ -65,51 +62,42 @@ def family(page: PageDesk) -> Family:
         note = "Wants to pay in two parts: half of it now, and the rest as soon as the tax refund has arrived. " * 3
         fields = {"remind_on": datetime.now(UTC).date() + timedelta(7), "note": note.strip()}
         save(state, draft(ADAEZE, What.PROMISED, **fields), url=gateway.url)
-    return Family(page)
+    return page
 
 
-def test_members_unfold_and_fold(family: Family) -> None:
-    family.open()
-    family.unfold(IFEOMA)
-    family.unfold(CHIDI)
+def test_members_unfold_and_fold(family: PageDesk) -> None:
+    opened(family)
+    unfold(family, IFEOMA)
+    unfold(family, CHIDI)
     assert family.run("return document.querySelectorAll('.unfolded').length") == 2
     row = "tr:has([href*='/members/1003?']) + .unfolded"
     assert "Feathers, fins and fur <a field book>" in family.text(row)
     assert "Title" not in family.text("tr:has([href*='/members/1002?']) + .unfolded")
     family.desk.until(lambda: "Details of Okonkwo, Chidi" in family.text("#live"))
-    family.desk.click(family.link(IFEOMA))
-    assert family.expanded(IFEOMA) == "false"
+    family.desk.click(link(IFEOMA))
+    assert expanded(family, IFEOMA) == "false"
     assert family.text(row) == ""
     assert family.run("return document.querySelectorAll('[id]').length === new Set([...document.querySelectorAll('[id]')].map((one) => one.id)).size")  # fmt: skip  # noqa: E501
 
 
-def test_two_clicks_while_it_is_read_unfold_once(family: Family) -> None:
-    family.open()
-    family.run("const link = document.querySelector(arguments[0]); link.click(); link.click()", family.link(CHIDI))
-    family.desk.until(lambda: family.expanded(CHIDI) == "true")
+def test_two_clicks_while_it_is_read_unfold_once(family: PageDesk) -> None:
+    opened(family)
+    family.run("const link = document.querySelector(arguments[0]); link.click(); link.click()", link(CHIDI))
+    family.desk.until(lambda: expanded(family, CHIDI) == "true")
     assert family.run("return document.querySelectorAll('.unfolded').length") == 1
 
 
-def test_a_session_that_ended_meanwhile_is_said(family: Family) -> None:
-    family.open()
+def test_a_session_that_ended_meanwhile_is_said(family: PageDesk) -> None:
+    opened(family)
     family.run("window.stays = 1; document.cookie = 'eg.auth.token=%22' + '0'.repeat(32) + '%22; path=/'")
-    family.desk.click(family.link(CHIDI))
+    family.desk.click(link(CHIDI))
     family.desk.until(lambda: "Your session has ended" in family.text("h1"))
 
 
-def test_without_a_script_it_is_a_page(family: Family) -> None:
-    family.desk.run_scripts(run=False)
-    family.page.open(ADAEZE)
-    family.desk.until(lambda: "Okonkwo, Chidi" in family.browser.page_source)
-    family.desk.element(family.link(CHIDI)).click()
-    family.desk.until(lambda: "Open bills" in family.browser.page_source)
-    assert "Photocopies" in family.browser.page_source
-
-
-def test_headings_of_bills_stay_whole_beside_a_long_title(family: Family) -> None:
+def test_headings_of_bills_stay_whole_beside_a_long_title(family: PageDesk) -> None:
     look(family.browser, 1024)
-    family.open()
-    family.unfold(IFEOMA)
+    opened(family)
+    unfold(family, IFEOMA)
     broken = family.run(
         "const title = document.querySelector('.unfolded .lines td[data-label=Title] bdi');"
         "title.textContent = 'An analytical study of well-known concertos from Mozart to the present day '.repeat(3);"
@@ -120,21 +108,21 @@ def test_headings_of_bills_stay_whole_beside_a_long_title(family: Family) -> Non
     assert broken == []
 
 
-def test_axe_finds_nothing_and_nothing_sticks_out(family: Family) -> None:
+def test_axe_finds_nothing_and_nothing_sticks_out(family: PageDesk) -> None:
     for mode, width in (("light", 1280), ("dark", 1280), ("light", 1024), ("dark", 390), ("light", 320)):
         look(family.browser, width)
         family.desk.dark(mode)
-        family.open()  # the roles for small screens are set on load
-        family.unfold(IFEOMA)
-        family.unfold(CHIDI)
+        opened(family)  # the roles for small screens are set on load
+        unfold(family, IFEOMA)
+        unfold(family, CHIDI)
         family.run("document.querySelector('.trend').open = true")
         assert family.desk.flaws() == [], (mode, width)
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_follow_up_is_in_view_and_leads_to_its_history(family: Family, width: int) -> None:
+def test_the_follow_up_is_in_view_and_leads_to_its_history(family: PageDesk, width: int) -> None:
     look(family.browser, width, height=844)
-    family.open()
+    opened(family)
     assert " · Promised to pay" in family.text(".follow-up")
     assert family.run("return document.querySelector('.follow-up').getBoundingClientRect().bottom < 400")
     look(family.browser, width, height=844, medium="print")
@@ -146,8 +134,8 @@ def test_the_follow_up_is_in_view_and_leads_to_its_history(family: Family, width
 
 
 @pytest.mark.parametrize("paper", [LETTER, A4], ids=["letter", "a4"])
-def test_the_statement_of_a_family_of_six_is_one_sheet(family: Family, paper: dict[str, float]) -> None:
-    family.open("/statement")
+def test_the_statement_of_a_family_of_six_is_one_sheet(family: PageDesk, paper: dict[str, float]) -> None:
+    opened(family, "/statement")
     assert len(family.run("return [...document.querySelectorAll('.on-sheet')].map((one) => one.innerText)")) == 7
     printed = family.browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, **paper})
     assert sheets_of(base64.b64decode(printed["data"])) == 1

@@ -11,15 +11,13 @@ import pytest
 from flask import Flask
 from support.circulators import change_rows
 from support.desk_caller import caller_of, new_key
-from support.desk_page import ClerkNamed, DeskClerk, DeskPage
+from support.desk_page import ClerkNamed, DeskClerk, DeskPage, with_settings
 from support.fault_proxy import FaultProxy
 from support.follow_ups import record_report
 from support.page_desk import HOSTILE
-from support.web_caller import settings_of
 
 from evergreen_groups.language import languages
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import Settings
 from evergreen_groups.settings.sections import DeskSettings
 
 HUONG, DUC, MINH, LAN, WHITFIELD = 1015, 1016, 1017, 1018, 1036
@@ -109,31 +107,6 @@ def test_a_note_is_text_and_in_no_log(clerk: DeskClerk, saved: Saved, caplog: py
     assert "SECRET" not in caplog.text
 
 
-def test_it_stays_with_the_family(clerk: DeskClerk, saved: Saved, recorded: Recorded, sandbox: Sandbox) -> None:
-    saved(PROMISED)
-    change_rows(sandbox, "UPDATE au SET usrgroup = 5004 WHERE usrgroup = ?", FAMILY)  # before the next night
-    assert "Promised" in line(clerk.open(MINH))
-    recorded()
-    assert "Promised" in line(clerk.open(MINH))
-    assert len(past(clerk)) == 1
-    change_rows(sandbox, "UPDATE au SET usrgroup = 5005 WHERE id = ?", HUONG)  # the contact person
-    recorded()
-    assert "Promised" in line(clerk.open(HUONG))
-    change_rows(sandbox, "UPDATE au SET usrgroup = 5004 WHERE id IN (?, ?)", HUONG, WHITFIELD)
-    assert "Promised" in line(clerk.open(WHITFIELD))
-    change_rows(sandbox, "DELETE FROM mbts WHERE usr IN (SELECT id FROM au WHERE usrgroup = 5004)")
-    recorded()
-    assert "Promised" in line(clerk.open(WHITFIELD)), "although the report no longer lists the group"
-
-
-def test_a_merged_group_has_both(clerk: DeskClerk, saved: Saved, sandbox: Sandbox) -> None:
-    saved(PROMISED)
-    saved({"what": "closed"}, group=1008)
-    change_rows(sandbox, "UPDATE au SET usrgroup = 1008 WHERE usrgroup = ?", FAMILY)
-    assert line(clerk.open(MINH)).endswith(" · Closed")
-    assert [entry.split(" · ")[1].split(" ")[0] for entry in past(clerk)] == ["Closed", "Promised"]
-
-
 def test_for_whoever_sees_the_group(clerk_named: ClerkNamed, saved: Saved, sandbox: Sandbox) -> None:
     saved(PROMISED)
     desk = clerk_named("harbor_desk")
@@ -209,15 +182,11 @@ class TestAddingAnEntry:
         (app.extensions["evergreen-groups"].state.directory / "reports").mkdir()  # a page for each library
         assert len(self.link(desk.open(MINH))) == 1
 
-    class TestReadOnly:
-        @pytest.fixture
-        def desk_settings(self, proxy: FaultProxy) -> Settings:
-            return settings_of(proxy.url, desk=DeskSettings(changes=False))
-
-        def test_not_where_nothing_is_changed(self, clerk: DeskClerk, recorded: Recorded) -> None:
-            recorded()
-            page = clerk.open(MINH)
-            assert (page.status, "Add a follow-up entry" in page.text) == (200, False)
+    @with_settings(desk=DeskSettings(changes=False))
+    def test_not_where_nothing_is_changed(self, clerk: DeskClerk, recorded: Recorded) -> None:
+        recorded()
+        page = clerk.open(MINH)
+        assert (page.status, "Add a follow-up entry" in page.text) == (200, False)
 
 
 def test_a_database_that_cant_be_read(clerk: DeskClerk, app: Flask, saved: Saved, caplog: Any) -> None:

@@ -12,12 +12,10 @@ from support.circulators import change_rows, take_away
 from support.desk_page import GROUP, DeskClerk, DeskPage, agreed, card, scanned, selected
 from support.fault_proxy import Fault, FaultProxy
 from support.recorded_nights import record_nights
-from support.web_caller import MakeApp, client_of, settings_of
 
 from evergreen_groups.client import Client
 from evergreen_groups.language import current_language, languages, own_name
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import StatementSettings
 
 HUONG, DUC, MINH, LAN, WHITFIELD, THOMAS, RUTH = 1015, 1016, 1017, 1018, 1036, 1037, 1038
 _READ = ("title", "aria-label", "placeholder", "alt", "data-label", "data-text", "data-counted")
@@ -151,14 +149,6 @@ class TestTheFamily:
         assert page.tree.xpath("//nav[@class='languages']//a[@aria-current]/@hreflang") == ["en"]
         (back,) = page.tree.xpath("//header//nav/a[1]/@href")
         assert clerk.get(back).tree.get("lang") == "ar-XB", "the clerk's own pages are in the clerk's language"
-
-    def test_what_the_library_says_is_said_as_it_is(self, make_app: MakeApp, clerk: DeskClerk) -> None:
-        address = f"{GROUP.format(HUONG)}/statement"
-        assert "You can pay" not in clerk.get(address).text
-        clerk._client = client_of(
-            make_app(settings_of(clerk.origin, statement=StatementSettings(how_to_pay="Online.")))
-        )
-        assert "Online." in clerk.get(address).text
 
 
 class TestWhatGoesWrong:

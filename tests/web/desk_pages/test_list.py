@@ -12,13 +12,11 @@ from decimal import Decimal
 import pytest
 from support.circulators import change_rows, make_stock_circulator, take_away
 from support.debts import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
-from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, as_text
-from support.fault_proxy import FaultProxy
-from support.web_caller import settings_of
+from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, as_text, with_settings
 
 from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import PolicySettings, Settings
+from evergreen_groups.settings import PolicySettings
 
 Change = Callable[[Sandbox], object]
 NGUYEN, WHITFIELD, HALLORAN, DELETED, LIN = 1017, 1036, 1039, 1031, 1019
@@ -66,16 +64,11 @@ def test_one_chip_a_member_and_the_rest_in_details(clerk: DeskClerk) -> None:
     )
 
 
-class TestLimitsThatMembersDoNotShare:
-    @pytest.fixture
-    def desk_settings(self, proxy: FaultProxy) -> Settings:
-        rule = LimitRule("Adult", None, Decimal("4.00"))
-        return settings_of(proxy.url, policy=PolicySettings(limits=(rule,)))
-
-    def test_are_in_details(self, clerk: DeskClerk) -> None:
-        page = clerk.open(NGUYEN)
-        assert "Over the limit · The limit is $4.00." in page.members["Nguyễn, Thị Hương"]
-        assert "Members over the limit 2 Blocked" in page.text
+@with_settings(policy=PolicySettings(limits=(LimitRule("Adult", None, Decimal("4.00")),)))
+def test_limits_that_members_do_not_share_are_in_details(clerk: DeskClerk) -> None:
+    page = clerk.open(NGUYEN)
+    assert "Over the limit · The limit is $4.00." in page.members["Nguyễn, Thị Hương"]
+    assert "Members over the limit 2 Blocked" in page.text
 
 
 @pytest.mark.long
@@ -275,16 +268,6 @@ def test_names_lead_back_into_the_client_that_one_came_from(
         f"{client}/staff/circ/patron/register/clone/{NGUYEN}"
     ]
     assert all(f"client={client[1:]}" in form.action for form in page.tree.forms)
-
-
-@pytest.mark.long
-def test_in_the_clients_tab_links_lead_out_of_the_frame(clerk: DeskClerk) -> None:
-    page = clerk.open(NGUYEN, query="client=eg&in=tab")
-    leaving = page.tree.xpath("//a[starts-with(@href, '/eg/')]")
-    assert leaving
-    assert {link.get("target") for link in leaving} == {"_top"}
-    assert all("in=tab" in form.action for form in page.tree.forms)
-    assert not clerk.open(NGUYEN).tree.xpath("//table//a[@target]")
 
 
 class TestCsv:
