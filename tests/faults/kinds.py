@@ -103,14 +103,22 @@ def altered_rows(how: str, chance: Random, call: Call, rows: list[Result], bank:
         return None
     if how == "one with the id of another" and _asks_by_owner_or_id(call):
         return None
-    return ROWS[how](chance, deepcopy(rows), place, bank)
+    altered = ROWS[how](chance, deepcopy(rows), place, bank)
+    # Another patron of the question who had no row, and could have had this one: as if a row were missing.
+    could_be = altered and _is_asked_for(altered[place], call) and _number(altered[place]) not in map(_number, rows)
+    return None if how == "one with the id of another" and could_be else altered
+
+
+def _number(row: Result) -> Result:
+    """Return the id of the patron or object that a row is about."""
+    if isinstance(row, dict) and row.get("__c") in idl_classes():
+        return _value(row, _key(row["__c"]))
+    return row.get("usr") if isinstance(row, dict) else None
 
 
 def _is_asked_for(row: Result, call: Call) -> bool:
     """Return whether the request names the patron whom the row is about."""
-    number = row.get("usr") if isinstance(row, dict) else None
-    if isinstance(row, dict) and row.get("__c") in idl_classes():
-        number = _value(row, _key(row["__c"]))
+    number = _number(row)
     return number is not None and re.search(rf"\b{number}\b", json.dumps(call.parameters[1:])) is not None
 
 
