@@ -54,12 +54,7 @@ class CheckedType(Converted):
         except values.NotAllowedError as problem:
             self.fail(expected(problem), param, ctx)
 
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - as click calls it
-        param: click.Parameter,  # noqa: ARG002 - as click calls it
-        incomplete: str,
-    ) -> list[CompletionItem]:
+    def shell_complete(self, _ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer files for paths, and nothing for other kinds."""
         from click.shell_completion import CompletionItem
 

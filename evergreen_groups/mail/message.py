@@ -39,7 +39,7 @@ class Attachment:
 
 
 class Mail(EmailMessage):
-    """A mail whose attachment, if any, stays in its file until the mail is written.
+    """A mail whose attachment, if any, stays in its file until the mail is stored.
 
     A large library's spreadsheet has a dozen megabytes. The mails to all recipients share one file.
     """
@@ -53,21 +53,17 @@ class Mail(EmailMessage):
         self.add_attachment(_PLACEHOLDER, maintype=main, subtype=sub, filename=attachment.name, params=parameters)
         self._attachment = attachment
 
-    def write(self, stream: BinaryIO) -> None:
-        """Write the mail in the format of RFC 5322 with CRLF line ends, as SMTP needs it."""
+    def as_bytes(self, unixfrom: bool = False, policy: Policy[Any] | None = None) -> bytes:  # noqa: ARG002
+        """Return the mail in the format of RFC 5322 with CRLF line ends, as SMTP needs it."""
         written = super().as_bytes(policy=SMTP)
         if self._attachment is None:
-            stream.write(written)
-            return
+            return written
         # rpartition, because the attachment is the last part, and the text could contain the placeholder, too.
         before, _placeholder, after = written.rpartition(_ENCODED_PLACEHOLDER)
+        stream = io.BytesIO()
         stream.write(before)
         self._attachment.write_encoded(stream)
         stream.write(after)
-
-    def as_bytes(self, unixfrom: bool = False, policy: Policy[Any] | None = None) -> bytes:  # noqa: ARG002
-        stream = io.BytesIO()
-        self.write(stream)
         return stream.getvalue()
 
 

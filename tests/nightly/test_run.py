@@ -202,7 +202,7 @@ def test_a_slow_reader_does_not_delay_the_next_report(sandbox: Sandbox, tmp_path
         os.set_blocking(writer, True)
         with subprocess.Popen(command.arguments("report"), env=command.environ, stdout=unread) as first:
             state_directory = tmp_path / ".local" / "state" / "evergreen-groups"
-            wait_until(lambda: last_run(state_directory))
+            wait_until(lambda: last_run(state_directory) and reporter(state_directory) is None)
             second = command("report")
             assert first.poll() is None
             os.close(reader)
