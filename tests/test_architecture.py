@@ -4,8 +4,6 @@ The table below lists the rooms from the top down. A room may import the rooms i
 import, and the ground.
 """
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys

@@ -4,8 +4,6 @@ Terms that would need an explanation are listed here, with replacements. Publish
 on disk) stay.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections import Counter

@@ -11,8 +11,6 @@ the difference, and ``--dump`` writes the population as a dataset for ``evergree
 the audit with all findings, and the explanations of ``--explanations`` patrons.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

@@ -1,7 +1,5 @@
 """Records: decoding, encoding, and wire values that don't fit their field."""
 
-from __future__ import annotations
-
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 

@@ -1,7 +1,5 @@
 """Rows: key ranges, page sizes, batches, and checks of every answer, also of recorded ones."""
 
-from __future__ import annotations
-
 import json
 import threading
 from itertools import count, pairwise

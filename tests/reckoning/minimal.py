@@ -1,7 +1,5 @@
 """Shrink a population as long as a finding in it remains."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

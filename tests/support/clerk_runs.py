@@ -4,8 +4,6 @@ In the end, each key has one answer, every write belongs to one step, every done
 their answers.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,7 +1,5 @@
 """The command in a separate process, also as the web service."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

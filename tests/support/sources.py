@@ -1,7 +1,5 @@
 """The package's sources, parsed once for all tests of a process."""
 
-from __future__ import annotations
-
 import ast
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Run a program with a terminal as standard error, or as all standard streams."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty

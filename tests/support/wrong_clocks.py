@@ -1,7 +1,5 @@
 """Programs with a wrong system clock, by libfaketime (Debian's package ``faketime``)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 
