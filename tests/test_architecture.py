@@ -11,8 +11,7 @@ from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
-from support.repository import REPOSITORY
-from support.sources import PACKAGE, syntax_tree
+from support.repository import PACKAGE, REPOSITORY, syntax_tree
 
 MAY_IMPORT = {
     "__main__": {"cli"},

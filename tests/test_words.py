@@ -14,8 +14,7 @@ import pytest
 from babel.messages.pofile import read_po
 from support.message_catalogue import TEMPLATE
 from support.pages import GENERATED, PAGES
-from support.repository import REPOSITORY, tracked
-from support.sources import package
+from support.repository import REPOSITORY, package, tracked
 
 READ = (".py", ".pyi", ".html", ".txt", ".js", ".css", ".json", ".md", ".toml", ".conf", ".service", ".sql")
 PLACES = ("evergreen_groups/", "docs/", "config/", "contrib/", "README.md", "CONTRIBUTING.md", "SECURITY.md")
