@@ -1,7 +1,5 @@
 """Fixtures shared by several rooms: a sandbox with the built-in families, gateways to it, and web services using it."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import os

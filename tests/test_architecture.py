@@ -4,8 +4,6 @@ The table below lists the rooms from the top down. A room may import the rooms i
 import, and the ground.
 """
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys
@@ -13,8 +11,7 @@ from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
-from support.repository import REPOSITORY
-from support.sources import PACKAGE, syntax_tree
+from support.repository import PACKAGE, REPOSITORY, syntax_tree
 
 MAY_IMPORT = {
     "__main__": {"cli"},

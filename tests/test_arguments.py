@@ -1,7 +1,5 @@
 """What programs hand in: other types are refused where they come in, before anything is asked."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path

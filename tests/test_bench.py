@@ -1,7 +1,5 @@
 """The bench against the floor, a minimal client: independent, with equal answers; any difference stops the bench."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -3,7 +3,7 @@
 import doctest
 from importlib import import_module
 
-from support.sources import PACKAGE
+from support.repository import PACKAGE
 
 
 def test_examples() -> None:

@@ -1,7 +1,5 @@
 """The pages for maintainers: links resolve, the diagram matches the table of rooms, and examples work."""
 
-from __future__ import annotations
-
 import ast
 import json
 import os

@@ -1,7 +1,5 @@
 """Errors, findings and warnings have fields, and the docs list every code."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections import defaultdict

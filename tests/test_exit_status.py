@@ -1,7 +1,5 @@
 """Each exit status has one meaning, also in what makes the report nightly: systemd's units and the line for cron."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """What is declared about formats and findings: functions that are there, words, and the endings of files."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pages list exactly what exists: error codes, permissions, and pages in the index."""
 
-from __future__ import annotations
-
 import re
 
 from support.http_reference import page as http_page

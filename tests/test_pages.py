@@ -1,7 +1,5 @@
 """The blocks of the pages work: run commands and examples, and load settings and documents."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

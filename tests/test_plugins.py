@@ -1,7 +1,5 @@
 """Plug-ins: what each is given and when, ``docs/plugins.md``, and those that fail or hang."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The public Python API: one import, short reprs without patron data, and a help that reads well."""
 
-from __future__ import annotations
-
 import inspect
 import pydoc
 import subprocess

@@ -1,7 +1,5 @@
 """The tasks, the hooks and the checks of a submission name the same things, and commands in the pages are commands."""
 
-from __future__ import annotations
-
 import ast
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The table of releases that were tried says what the tests found, and no more."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from support.conversation import can_be_sent_again

@@ -1,7 +1,5 @@
 """Values that are kept for a while."""
 
-from __future__ import annotations
-
 import pytest
 from support.web_caller import Clock
 

@@ -4,8 +4,6 @@ Terms that would need an explanation are listed here, with replacements. Publish
 on disk) stay.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections import Counter
@@ -16,8 +14,7 @@ import pytest
 from babel.messages.pofile import read_po
 from support.message_catalogue import TEMPLATE
 from support.pages import GENERATED, PAGES
-from support.repository import REPOSITORY, tracked
-from support.sources import package
+from support.repository import REPOSITORY, package, tracked
 
 READ = (".py", ".pyi", ".html", ".txt", ".js", ".css", ".json", ".md", ".toml", ".conf", ".service", ".sql")
 PLACES = ("evergreen_groups/", "docs/", "config/", "contrib/", "README.md", "CONTRIBUTING.md", "SECURITY.md")

@@ -5,8 +5,6 @@ their balances, because only then their ids are known. Connections are kept alik
 checked, so that an error doesn't count as a fast response.
 """
 
-from __future__ import annotations
-
 import http.client
 import json
 from collections import Counter

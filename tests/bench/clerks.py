@@ -12,8 +12,6 @@ done step was written once, and undos match their answers. Exits with 1 if somet
 seconds (libfaketime). ``TESTS_POSTGRESQL_VERSION=15`` selects among the installed versions of PostgreSQL.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

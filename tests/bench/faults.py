@@ -8,8 +8,6 @@ Failures are printed with the number; ``--seed NUMBER --runs 1`` repeats the run
 changes the choices). Exits with 1 if anything was wrong.
 """
 
-from __future__ import annotations
-
 import argparse
 import multiprocessing
 import sys

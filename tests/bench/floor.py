@@ -16,8 +16,6 @@ Prints JSON: ``seconds`` (with login, without Python's startup), ``cpu_seconds``
 ones), and the sums ``visible_fines`` and ``hidden_fines``.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """Draw how the report's cost grows with the number of patrons, and with the number of listed groups."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -7,8 +7,6 @@ Prints the same JSON as :mod:`floor`. The time starts with the first connection 
 measured separately, imports after it count. An audit ends with the last byte of a file.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -7,8 +7,6 @@ listed; every group with a debt is listed. It forks for each row, so that it rea
 of reading and writing.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

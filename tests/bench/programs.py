@@ -1,7 +1,5 @@
 """The command in separate processes, for benches: started, and found by its URL."""
 
-from __future__ import annotations
-
 import contextlib
 import subprocess
 import sys

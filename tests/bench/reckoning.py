@@ -11,8 +11,6 @@ the difference, and ``--dump`` writes the population as a dataset for ``evergree
 the audit with all findings, and the explanations of ``--explanations`` patrons.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging
@@ -21,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,7 +27,6 @@ from typing import Any
 # Replaces this directory in the path, where this file has the room's name.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from reckoning.minimal import minimal  # noqa: E402
 from reckoning.populations import Content, population  # noqa: E402
 from reckoning.product import JOBS, Product, content_of, product  # noqa: E402
 
@@ -115,6 +113,51 @@ def _many(subject: Product, given: argparse.Namespace) -> int:
         for place, count in places.most_common():
             print(f"  {count:6}  {place}")
     return int(any(differing.values()))
+
+
+_CLASSES = ("au", "mbts", "mg", "circ", "ausp", "pgpt", "aous", "aua", "ac", "aou")
+_SIMPLEST = {
+    "policy": {"limit": "5.00", "comparison": "exceeds", "limits": []},
+    "report": {"orgs": [], "top": None, "sort": "total", "choice": {}, "min_members": 1},
+    "audit": {"orgs": []},
+}
+_PLAIN = {"pref_family_name": None, "deleted": "f", "juvenile": "f", "dob": None}
+
+
+def minimal(content: Content, still_there: Callable[[Content], bool]) -> Content:
+    """Remove rows and simplify the question until nothing more can go; tries everything repeatedly."""
+    while (smaller := next((one for one in _smaller(content) if _holds(one, still_there)), None)) is not None:
+        content = smaller
+    return content
+
+
+def _holds(content: Content, still_there: Callable[[Content], bool]) -> bool:
+    try:
+        return still_there(content)
+    except Exception:  # a row that others refer to is missing, and the reader fails in some way
+        return False
+
+
+def _smaller(content: Content) -> Iterator[Content]:
+    """Yield the content with one row less, a plainer patron, or a simpler question, in many ways."""
+    yield from _fewer_rows(content)
+    for before in _fewer_rows(content.get("_before", {})):
+        yield {**content, "_before": before}
+    question = content["_question"]
+    for section, simplest in _SIMPLEST.items():
+        for key, value in simplest.items():
+            if question[section].get(key, value) != value:
+                yield {**content, "_question": {**question, section: {**question[section], key: value}}}
+
+
+def _fewer_rows(content: Content) -> Iterator[Content]:
+    for name in _CLASSES:
+        rows = content.get(name, [])
+        for place, row in enumerate(rows):
+            yield {**content, name: [*rows[:place], *rows[place + 1 :]]}
+            for key, value in _PLAIN.items() if name == "au" else ():
+                if row.get(key, value) != value:
+                    yield {**content, name: [*rows[:place], {**row, key: value}, *rows[place + 1 :]]}
 
 
 CHOICES: tuple[dict[str, Any], ...] = (

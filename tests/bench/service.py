@@ -15,8 +15,6 @@ many seconds and prints the memory every second: it mustn't grow. Exits with 1 i
 grew.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import http.client

@@ -9,8 +9,6 @@ repeated; the password is in the variable EVERGREEN_GROUPS_PASSWORD, or in the v
 changes nothing. It exits with 1 if the product and the minimal client differ by a cent.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """Commands that write: changes to groups and recalculations, judged by the stored rows and by the journal."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import traceback

@@ -3,8 +3,6 @@
 A kind is either a way of delivery (:class:`support.fault_proxy.Fault`) or a change of the response.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

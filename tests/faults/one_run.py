@@ -1,7 +1,5 @@
 """A run with faults, fully determined by a number."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext

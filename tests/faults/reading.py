@@ -1,7 +1,5 @@
 """Commands that read: the report, the audit, show and check, compared to runs without faults."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator

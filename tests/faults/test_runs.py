@@ -5,8 +5,6 @@ Reads are right, nothing is written twice or by mistake, and the journal is true
 foreign writes, wrong numbers, and errors in the wrong form.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing
 

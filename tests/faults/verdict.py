@@ -1,7 +1,5 @@
 """How a run with faults ended, and what may be wrong."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from enum import Enum
 

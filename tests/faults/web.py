@@ -3,8 +3,6 @@
 Changes are made with the pages' forms, each sent twice as by a double click.
 """
 
-from __future__ import annotations
-
 import json
 import time
 import traceback

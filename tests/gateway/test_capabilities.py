@@ -1,7 +1,5 @@
 """Capabilities are asked for once, cached for a while, and asked for again when the server may have changed."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Reading whole classes and lists from releases in which hidden rows count against ``limit``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

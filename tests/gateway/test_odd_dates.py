@@ -1,7 +1,5 @@
 """Dates that Evergreen sends in another form than it stores, and dates that Python can't hold."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime

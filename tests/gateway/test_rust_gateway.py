@@ -1,7 +1,5 @@
 """The gateway written in Rust: mixed-up answers, and failures without a reason."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any

@@ -1,7 +1,5 @@
 """Addresses and requests: what is sent, what comes back, what can fail, what is retried, and what never is."""
 
-from __future__ import annotations
-
 import gzip
 import socket
 import threading

@@ -1,7 +1,5 @@
 """Views of a gateway, parallel calls in threads that are reused, replicas, and the names that the package exports."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,7 +1,5 @@
 """The hooks that an ILS calls: summaries, decisions, their JSON, and how many calls they make."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 from pathlib import Path
 

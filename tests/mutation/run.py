@@ -4,8 +4,6 @@
 ``tool.evergreen-groups.mutants``. The checkout isn't changed: each process works on a copy.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import difflib

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from support.command import Command
+from support.command import Command, clock_ahead
 from support.fault_proxy import FaultProxy
 from support.killable import KILLED, Killable, Run, World
 from support.mail_server import Post, server
 from support.postgresql import own_cluster, shared_cluster
 from support.state_files import write_last_run
-from support.wrong_clocks import clock_ahead
 
 from evergreen_groups import exit_status
 from evergreen_groups.mail.mailer import Outbox

@@ -1,7 +1,5 @@
 """The source archive and the wheel: complete, and reproducible byte for byte."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tarfile

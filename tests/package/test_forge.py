@@ -1,7 +1,5 @@
 """The forge's files: actions are pinned, permissions are few, and what they call exists."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

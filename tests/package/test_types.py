@@ -1,7 +1,5 @@
 """Type checkers understand the programs of the pages, for a user who has nothing but the wheel."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -4,8 +4,6 @@ The page's paths are replaced by temporary directories, and ``systemctl`` by a s
 for the Debian package run in a clean Debian by ``packaging/try-deb``.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

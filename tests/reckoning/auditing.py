@@ -1,7 +1,5 @@
 """The audit's expected document for a dataset: findings, and what a group's members have in common on file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """The expected comparison with the run before, computed from two datasets without using the product."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """The product under test, with one sandbox."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """The expected documents of the check and the hooks for a dataset."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from reckoning.family import blocked_for_fines, out_overdue_lost, total

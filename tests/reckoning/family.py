@@ -1,7 +1,5 @@
 """Reasons of members' debts, their dates and checkouts, computed a second time; also selects groups by them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal

@@ -4,8 +4,6 @@ Neither this module nor the others that compute use the product, so they don't r
 up row by row, with indexes only for rows by patron, permissions and groups.
 """
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Iterable

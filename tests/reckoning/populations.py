@@ -4,8 +4,6 @@
 data of an earlier run where they differ: whole classes of rows that replace those here.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Sequence

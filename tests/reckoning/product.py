@@ -1,7 +1,5 @@
 """The product, asked over HTTP like its users do, and the comparison of its documents with the computed ones."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable, Iterator

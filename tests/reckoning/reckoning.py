@@ -5,8 +5,6 @@ None instead of a document means that only an error is right. :func:`may_refuse`
 account with more permissions would get a document.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Iterable, Sequence
 from decimal import Decimal

@@ -3,8 +3,6 @@
 The sandbox recalculates like a recorded Evergreen (``penalties-update-…``, ``fines-elsewhere-…``).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from random import Random
 from typing import Any

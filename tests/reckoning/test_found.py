@@ -1,7 +1,5 @@
 """What the second computation found, each case as small as possible: a consortium of two branches and a few people."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

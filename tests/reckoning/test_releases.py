@@ -3,8 +3,6 @@
 The exception is in docs/releases.md: an account that may see no one at its own home library sees itself from 3.15 on.
 """
 
-from __future__ import annotations
-
 import copy
 import io
 import json

@@ -11,7 +11,7 @@ import pytest
 from jinja2 import Environment, UndefinedError, nodes
 from markupsafe import Markup
 from support.report_samples import large_report
-from support.sources import PACKAGE, package
+from support.repository import PACKAGE, package
 
 from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report import render

@@ -1,7 +1,5 @@
 """The demo desk's pages, and its proxy to the web service."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from urllib.parse import urlsplit

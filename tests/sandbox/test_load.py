@@ -1,7 +1,5 @@
 """Loading another dataset into a running sandbox."""
 
-from __future__ import annotations
-
 import json
 from importlib import resources
 from typing import Any

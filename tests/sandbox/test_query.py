@@ -3,8 +3,6 @@
 A real Evergreen gave the same results for these cases.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any

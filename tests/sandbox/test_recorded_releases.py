@@ -3,8 +3,6 @@
 ``nox -s replay`` does the same with all recorded traffic, if it lies next to the checkout.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

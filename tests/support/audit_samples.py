@@ -1,7 +1,5 @@
 """Sample audits with findings of every kind, a few or thousands of each, to see how they are written."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from decimal import Decimal
 

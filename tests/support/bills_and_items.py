@@ -1,7 +1,5 @@
 """Bills and items as varied as in a real library; the sandbox's built-in families owe for one thing only."""
 
-from __future__ import annotations
-
 from evergreen_groups.sandbox import Sandbox
 
 HARBOR, ELM = 11, 22

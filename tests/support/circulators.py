@@ -1,7 +1,5 @@
 """What accounts may do, and other rows of the sandbox: a circulator as in Evergreen's seed data, rights taken away."""
 
-from __future__ import annotations
-
 from evergreen_groups.sandbox import Sandbox
 
 ACCOUNT, USER = "harbor_desk", 4

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import requests
+from support.command import clock_ahead
 from support.desk_caller import NEW_GROUP, UPDATE, group_of
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import environ_of
@@ -28,7 +29,6 @@ from support.postgresql import Cluster, own_cluster
 from support.repository import REPOSITORY
 from support.web_caller import API, bearer, session
 from support.write_log import WriteLog
-from support.wrong_clocks import clock_ahead
 
 from evergreen_groups.sandbox import Sandbox
 

@@ -1,7 +1,5 @@
 """The command in a separate process, also as the web service."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -54,3 +52,20 @@ def serving(command: Command, *words: str) -> Iterator[tuple[subprocess.Popen[st
             yield process, printed, printed.split()[-1].removesuffix("/evergreen-groups/")
         finally:
             process.kill()
+
+
+def clock_ahead(seconds: int) -> dict[str, str]:
+    """Return the environment of a program whose clock is ahead by so many seconds, or behind, by libfaketime.
+
+    The program's forks inherit the library, and each can set ``FAKETIME`` for itself.
+    """
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        raise RuntimeError("wrong clocks need libfaketime: apt install faketime")
+    return {
+        "LD_PRELOAD": str(found[0]),
+        "FAKETIME": f"{seconds:+d}",
+        "FAKETIME_NO_CACHE": "1",  # FAKETIME is reread each time, so a fork has its own clock at once
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # it slows down threads that wait for each other
+    }

@@ -1,7 +1,5 @@
 """Add debts to the sandbox, and patrons whom Evergreen blocks because they reach its own thresholds."""
 
-from __future__ import annotations
-
 from evergreen_groups.sandbox import Sandbox
 
 AT_THRESHOLD, CHILD_AT_THRESHOLD = 1001, 1003

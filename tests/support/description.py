@@ -1,7 +1,5 @@
 """Bodies and answers held against the service's OpenAPI description."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from jsonschema import Draft202012Validator

@@ -1,7 +1,5 @@
 """The demo desk in a headless Chromium, with the web service behind it, for the panel's tests."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import threading

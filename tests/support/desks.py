@@ -1,7 +1,5 @@
 """Desks that change groups, each a staff user with a gateway."""
 
-from __future__ import annotations
-
 from evergreen_groups.changes import Action, Changer, Operator, PlanRequest
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import PatronReference

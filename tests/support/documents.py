@@ -1,7 +1,5 @@
 """JSON documents, validated with their schemas."""
 
-from __future__ import annotations
-
 import json
 from importlib import resources
 from typing import Any

@@ -3,8 +3,6 @@
 ``python tests/support/error_catalog.py`` prints ``docs/errors.md`` from it, and ``nox -s docs`` writes the file.
 """
 
-from __future__ import annotations
-
 import ast
 import string
 import sys

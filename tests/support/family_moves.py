@@ -1,7 +1,5 @@
 """Moves of one family over an unreliable network, and what staff do to the same patrons meanwhile."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 

@@ -1,7 +1,5 @@
 """Follow-ups for tests: runs that list groups, and entries for those groups."""
 
-from __future__ import annotations
-
 import secrets
 from typing import Any
 

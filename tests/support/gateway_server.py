@@ -1,7 +1,5 @@
 """A scripted web server on real sockets: it responds, hangs up, stalls, drips, resets."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import socket

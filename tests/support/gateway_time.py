@@ -3,8 +3,6 @@
 So a late call doesn't need a short timeout, which a timely call could miss on a slow machine.
 """
 
-from __future__ import annotations
-
 import time
 from importlib import import_module
 

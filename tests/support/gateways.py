@@ -1,7 +1,5 @@
 """Gateways and clients for the sandbox, by account."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -3,8 +3,6 @@
 ``python tests/support/http_reference.py`` prints the page, and ``nox -s docs`` writes it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An installation for the doctor: configuration, password and state in a temporary directory."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path

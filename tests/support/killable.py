@@ -5,8 +5,6 @@ after it (the number of further receives varies between runs, and step numbers m
 killed before the step.
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import signal

@@ -1,7 +1,5 @@
 """The family of the sandbox that tests write to, and changes to its records."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

@@ -4,8 +4,6 @@ Importing takes most commands longer than their work. Each still runs in a separ
 evergreen_groups`` to the end of the interpreter; only the imports are done already.
 """
 
-from __future__ import annotations
-
 import atexit
 import gc
 import importlib

@@ -1,7 +1,5 @@
 """A real mail server in this process, with TLS and a login."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

@@ -5,8 +5,6 @@ Errors, findings and problems are collected with their fields (``error_catalog``
 shows it: ``gettext`` and similar functions, or ``Message`` in a table.
 """
 
-from __future__ import annotations
-
 import ast
 import io
 import re

@@ -1,7 +1,5 @@
 """A clerk's browser on the desk's pages, and the patrons that tests use."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from selenium.webdriver.common.keys import Keys

@@ -5,8 +5,6 @@ ones export or write. If the page says so (:mod:`support.pages`), a configuratio
 placeholders in the text are replaced by the sandbox's URL, account and password.
 """
 
-from __future__ import annotations
-
 import doctest
 import json
 import os

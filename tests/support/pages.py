@@ -11,8 +11,6 @@ These comments, which readers don't see, have a meaning:
 ``<!-- printed by: the block above, in part -->``: lines of that output.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Records that belong to patrons, read by patron id."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any

@@ -13,8 +13,6 @@ the width of a screen and of a phone, and in dark colors. Also some pages of the
 site``).
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Faults to plant in an installation, each with the check that finds it, and words of the cause and the advice."""
 
-from __future__ import annotations
-
 import json
 import os
 import sqlite3

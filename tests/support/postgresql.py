@@ -1,7 +1,5 @@
 """A PostgreSQL for tests: Debian's programs, a cluster in a temporary directory, a database for each test."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pwd

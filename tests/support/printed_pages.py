@@ -1,7 +1,5 @@
 """Pages as printed by a browser."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 ``python tests/support/python_reference.py`` prints the page, and ``nox -s docs`` writes it.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Helpers for tests of recalculations."""
 
-from __future__ import annotations
-
 from support.fault_proxy import Call
 
 from evergreen_groups.gateway import RetryPolicy

@@ -1,7 +1,5 @@
 """Responses of real Evergreen servers by id; ``recorded/README.md`` describes an exchange."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

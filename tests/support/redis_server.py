@@ -1,7 +1,5 @@
 """A Valkey (or Redis) for tests, on a socket in a temporary directory."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

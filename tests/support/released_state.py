@@ -7,8 +7,6 @@ export`` writes them. The sandbox's sample data is in every table. Do this for e
 the older ones: users upgrade from them.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The releases of Evergreen that tests run on, and the sandbox as each of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache

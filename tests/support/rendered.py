@@ -3,8 +3,6 @@
 The test language has no Latin letters.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Sample reports: invented families, as many as a test wants, with everything that a page can show."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone

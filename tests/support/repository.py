@@ -1,12 +1,15 @@
-"""The repository's root directory, and what is built of it."""
+"""The repository's root directory, its sources, and what is built of it."""
 
+import ast
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+PACKAGE = REPOSITORY / "evergreen_groups"
 
 
 def tracked() -> list[str]:
@@ -25,3 +28,13 @@ def build(
     subprocess.run(command, cwd=source, env=environ, umask=umask, capture_output=True, check=True)
     (built,) = target.glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return built
+
+
+@cache
+def syntax_tree(path: Path) -> ast.Module:
+    """Parse a file of the package, once for all tests of a process."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def package() -> dict[Path, ast.Module]:
+    return {path: syntax_tree(path) for path in sorted(PACKAGE.rglob("*.py"))}

@@ -1,7 +1,5 @@
 """Raw calls to a gateway over HTTP, without the product's gateway client, to test the responses."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from http.client import HTTPConnection

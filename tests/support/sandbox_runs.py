@@ -22,8 +22,6 @@ gateway. What a test writes to the sandbox itself is replicated at once, and so 
 which tests use to look at the results.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import threading

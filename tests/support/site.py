@@ -6,8 +6,6 @@ MODULE -->``, or ``<!-- reference: MODULE: NAME, NAME -->``, is replaced by the 
 annotations to classes.
 """
 
-from __future__ import annotations
-
 import re
 from html import escape
 from pathlib import Path

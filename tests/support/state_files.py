@@ -1,7 +1,5 @@
 """Read and write a state directory from outside."""
 
-from __future__ import annotations
-
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The state of a test's clients in files, closed when the test ends."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path

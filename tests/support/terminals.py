@@ -1,7 +1,5 @@
 """Run a program with a terminal as standard error, or as all standard streams."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty
@@ -84,15 +82,8 @@ def terminal_of(command: Command, *words: str) -> Iterator[Terminal]:
 
 
 def on_a_terminal(command: Command, *words: str, **environ: str) -> tuple[int, str]:
-    """Run the command, and return its exit status and the terminal's output.
-
-    The output is read while the command runs, because a terminal holds little, and a long run shows much progress.
-    """
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        command.arguments(*words), env={**command.environ, **environ}, stdout=subprocess.DEVNULL, stderr=theirs
-    )
-    return _read(process, ours, theirs)
+    """Run the command with a terminal as standard error, and return its exit status and the terminal's output."""
+    return _run(command, words, environ, stdout=subprocess.DEVNULL)
 
 
 def at_a_terminal(command: Command, *words: str, answer: str = "", lines: int = 100, **environ: str) -> tuple[int, str]:
@@ -100,30 +91,27 @@ def at_a_terminal(command: Command, *words: str, answer: str = "", lines: int = 
 
     ``answer`` is typed there.
     """
+    return _run(command, words, {"TERM": "xterm", **environ}, answer, lines)
+
+
+def _run(
+    command: Command, words: Sequence[str], environ: Mapping[str, str], answer: str = "", lines: int = 0, **streams: int
+) -> tuple[int, str]:
+    """Read the output while the command runs, because a terminal holds little, and a long run shows much progress."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 80, 0, 0))
-    process = subprocess.Popen(
-        command.arguments(*words),
-        env={**command.environ, "TERM": "xterm", **environ},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    if answer:
-        os.write(ours, answer.encode())
-    return _read(process, ours, theirs)
-
-
-def _read(process: subprocess.Popen[bytes], terminal: int, theirs: int) -> tuple[int, str]:
-    """Return the exit status and the output; both sides of the terminal are closed."""
+    if lines:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 80, 0, 0))
+        streams = {"stdin": theirs, "stdout": theirs, "start_new_session": True}
+    environ = {**command.environ, **environ}
+    process = subprocess.Popen(command.arguments(*words), env=environ, stderr=theirs, **streams)
+    os.write(ours, answer.encode())
     os.close(theirs)
     said = b""
     try:
-        while portion := os.read(terminal, 65536):
+        while portion := os.read(ours, 65536):
             said += portion
     except OSError:
         pass  # the other side has closed: there is no more
     finally:
-        os.close(terminal)
+        os.close(ours)
     return process.wait(), said.decode()

@@ -15,8 +15,6 @@ With ``--write`` they update ``tests/recorded/results.json``, its source. The nu
 that a new test doesn't outdate the table. Trials with real Evergreens are in ``tests/recorded/tried.toml``.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

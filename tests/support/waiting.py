@@ -1,7 +1,5 @@
 """Wait for another process, thread or server, and let deadlines expire."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

@@ -1,7 +1,5 @@
 """A library where the command runs, is killed, or runs out of disk space, while its writes are recorded."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The web service with a gateway, for tests: its settings, sessions to call it with, and serving it for real."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The report as the service shows it, in a clerk's browser."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The effective writes to patrons in the sandbox, by the gateway's responses."""
 
-from __future__ import annotations
-
 import json
 import threading
 from dataclasses import dataclass

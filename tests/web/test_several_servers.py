@@ -12,12 +12,11 @@ import pytest
 import requests
 from flask import Flask
 from support.clerk_runs import town
-from support.command import Command, serving
+from support.command import Command, clock_ahead, serving
 from support.desk_caller import NEW_GROUP, Answer, DeskCaller, caller_of
 from support.fault_proxy import Fault, FaultProxy
 from support.postgresql import Cluster, shared_cluster
 from support.web_caller import API, PASSWORD, SECRET, bearer, client_of, events_settings, session, settings_of
-from support.wrong_clocks import clock_ahead
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import StateSettings

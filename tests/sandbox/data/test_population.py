@@ -1,7 +1,5 @@
 """The large population: reproducible even after interruptions, with the documented distribution."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator

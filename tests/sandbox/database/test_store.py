@@ -1,7 +1,5 @@
 """The sandbox's state: rows and their types, order after updates, sequences, reset, files, datasets, permissions."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

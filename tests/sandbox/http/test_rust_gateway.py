@@ -1,7 +1,5 @@
 """The sandbox as the Rust gateway: what its source says, over raw HTTP."""
 
-from __future__ import annotations
-
 import json
 import socket
 from collections.abc import Iterator

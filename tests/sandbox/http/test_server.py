@@ -1,7 +1,5 @@
 """The sandbox's web server: the gateway's forms, envelopes and failures, the IDL file, the reset."""
 
-from __future__ import annotations
-
 import json
 import socket
 from http.client import HTTPConnection, RemoteDisconnected

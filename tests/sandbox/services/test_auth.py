@@ -1,7 +1,5 @@
 """open-ils.auth of the sandbox: who may log in and how, and how long a session lasts."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from hashlib import md5
 from typing import Any

@@ -3,8 +3,6 @@
 Recorded exchanges show the differences that have one as evidence.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterator

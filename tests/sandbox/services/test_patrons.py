@@ -1,7 +1,5 @@
 """Patrons and groups in the sandbox: what recorded exchanges don't show of reading, finding and writing them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -3,8 +3,6 @@
 tests/reckoning/test_explanations.py compares recalculations of random consortia with a second computation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
