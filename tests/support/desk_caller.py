@@ -1,5 +1,7 @@
 """A clerk who plans and makes changes through the API, over any transport."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
