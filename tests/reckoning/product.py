@@ -172,7 +172,7 @@ def _report(product: Product, content: Content) -> Iterator[str]:
     library = Library(content)
 
     def answer() -> Document:
-        said = _document(lambda stream: render(product.report(content), "json", stream))
+        said = document(lambda stream: render(product.report(content), "json", stream))
         return {**said, "_notes": " ".join(said["notes"])}
 
     expected = report(library)
@@ -189,7 +189,7 @@ def _audit(product: Product, content: Content) -> Iterator[str]:
 
     def answer() -> Document:
         audited = client.audit(audit_criteria(client, content))
-        said = _document(lambda stream: render_audit(audited, "json", stream))
+        said = document(lambda stream: render_audit(audited, "json", stream))
         for one in said["groups"]:
             one["reasons"].sort()
         said["thresholds"].sort(key=in_order)
@@ -199,54 +199,39 @@ def _audit(product: Product, content: Content) -> Iterator[str]:
         yield from _unlike(said, expected)
 
 
-def _each(
-    product: Product,
-    content: Content,
-    what: str,
-    ask: Callable[[Client, int], Document],
-    expect: Callable[[Library, int], Document | None],
-) -> Iterator[str]:
+def _ask_why(client: Client, patron: int) -> Document:
+    return document(lambda stream: write_block_explanation_json(client.explanations.of_user(patron), stream))
+
+
+def _ask_check(client: Client, patron: int) -> Document:
+    checked = client.checks.of_user(patron, all_members=True)
+    said = document(lambda stream: write_check_json(checked, stream))
+    said["patrons"].sort(key=lambda one: int(one["id"]))
+    for one in said["patrons"]:
+        one["difference_count"] = len(one["differences"])
+    return said
+
+
+QUESTIONS: dict[str, tuple[str, Callable[[Client, int], Document], Callable[[Library, int], Document | None]]] = {
+    "explanation": ("check", _ask_why, explanation),
+    "check": ("check", _ask_check, check),
+    "summary": ("summary", lambda client, patron: hooks.as_json(hooks.patron_summary(client, patron)), summary),
+    "decision": ("decision", lambda client, patron: hooks.as_json(hooks.block_decision(client, patron)), decision),
+    # The totals of groups in the API; the desk's page and the command write the same record.
+    "group": ("check", lambda client, patron: hooks.as_json(client.details.of_user(patron)), details),
+}
+"""About each of the checked patrons: what may be refused, how the product is asked, and what is expected."""
+
+
+def _each(product: Product, content: Content, *names: str) -> Iterator[str]:
     """Compare the documents about each of the checked patrons."""
     client, library = product.client(content), Library(content)
-    for patron in content["_question"]["check"]:
-        may = may_refuse(library, f"{what} {patron}")
-        for said, expected in _judged(partial(ask, client, patron), expect(library, patron), may):
-            yield from (f"{what} {patron}: {text}" for text in _unlike(said, expected))
-
-
-def _explanation(product: Product, content: Content) -> Iterator[str]:
-    """Explain why the checked patrons are blocked or not."""
-
-    def ask(client: Client, patron: int) -> Document:
-        return _document(lambda stream: write_block_explanation_json(client.explanations.of_user(patron), stream))
-
-    return _each(product, content, "check", ask, explanation)
-
-
-def _check(product: Product, content: Content) -> Iterator[str]:
-    def ask(client: Client, patron: int) -> Document:
-        checked = client.checks.of_user(patron, all_members=True)
-        said = _document(lambda stream: write_check_json(checked, stream))
-        said["patrons"].sort(key=lambda one: int(one["id"]))
-        for one in said["patrons"]:
-            one["difference_count"] = len(one["differences"])
-        return said
-
-    return _each(product, content, "check", ask, check)
-
-
-def _summary(product: Product, content: Content) -> Iterator[str]:
-    """Call the hooks: about a patron and the group, and whether the patron is blocked."""
-    for what, hook, expect in (
-        ("summary", hooks.patron_summary, summary),
-        ("decision", hooks.block_decision, decision),
-    ):
-        ask = partial(_asked_by_hook, hook)
-        yield from _each(product, content, what, ask, expect)
-
-
-def _asked_by_hook(hook: Callable[[Client, int], Any], client: Client, patron: int) -> Document:
-    return hooks.as_json(hook(client, patron))
+    for name in names:
+        what, ask, expect = QUESTIONS[name]
+        for patron in content["_question"]["check"]:
+            may = may_refuse(library, f"{what} {patron}")
+            for said, expected in _judged(partial(ask, client, patron), expect(library, patron), may):
+                yield from (f"{what} {patron}: {text}" for text in _unlike(said, expected))
 
 
 def _comparison(product: Product, content: Content) -> Iterator[str]:
@@ -264,7 +249,7 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
         def answer() -> Document:
             made = product.report(content)
             made = look_up_cleared(client.gateway, replace(made, changes=history.compare(made)))
-            said = _document(lambda stream: render(made, "json", stream))
+            said = document(lambda stream: render(made, "json", stream))
             return {**said["changes"], "by_group": {str(one["group"]): one["change"] for one in said["groups"]}}
 
         whole = report(library)
@@ -276,23 +261,14 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
             yield from _unlike(said, reckoned)
 
 
-def _group(product: Product, content: Content) -> Iterator[str]:
-    """Return the totals of groups in the API; the desk's page and the command write the same record."""
-
-    def ask(client: Client, patron: int) -> Document:
-        return hooks.as_json(client.details.of_user(patron))
-
-    return _each(product, content, "check", ask, details)
-
-
 _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
     "comparison": _comparison,  # first, because it starts with another dataset
     "report": _report,
     "audit": _audit,
-    "explanation": _explanation,
-    "check": _check,
-    "summary": _summary,
-    "group": _group,
+    "explanation": lambda product, content: _each(product, content, "explanation"),
+    "check": lambda product, content: _each(product, content, "check"),
+    "summary": lambda product, content: _each(product, content, "summary", "decision"),
+    "group": lambda product, content: _each(product, content, "group"),
 }
 JOBS = tuple(_JOBS)
 """What is compared."""
@@ -319,7 +295,7 @@ def _unlike(said: Any, expected: Document) -> Iterator[str]:
     return iter([said]) if isinstance(said, str) else differences(said, expected)
 
 
-def _document(write: Callable[[io.StringIO], object]) -> Document:
+def document(write: Callable[[io.StringIO], object]) -> Document:
     stream = io.StringIO()
     write(stream)
     document = json.loads(stream.getvalue())

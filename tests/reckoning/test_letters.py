@@ -1,5 +1,7 @@
 """Letters to the families of random consortia: nothing about other adults, and the amounts that are owed."""
 
+from __future__ import annotations
+
 import io
 from datetime import UTC, date, datetime
 from random import Random

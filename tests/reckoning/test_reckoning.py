@@ -3,6 +3,8 @@
 ``tests/bench/reckoning.py`` does the same for thousands of them, and shows a single population by its seed.
 """
 
+from __future__ import annotations
+
 import ast
 import sys
 from pathlib import Path

@@ -3,28 +3,29 @@
 The exception is in docs/releases.md: an account that may see no one at its own home library sees itself from 3.15 on.
 """
 
+from __future__ import annotations
+
 import copy
-import io
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from random import Random
-from typing import IO, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reckoning.library import Library
 from reckoning.populations import PASSWORD, Content, population
-from reckoning.product import Product, audit_criteria, over_random_consortia, product
+from reckoning.product import QUESTIONS, Product, audit_criteria, document, over_random_consortia, product
+from reckoning.reckoning import Document
 from support.releases import LATEST, differences_of
 
-from evergreen_groups import hooks
+from evergreen_groups.audit import Audit
 from evergreen_groups.changes import PlanOutcome
 from evergreen_groups.client import Client, Plan
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.render.audit import render_audit, write_block_explanation_json
-from evergreen_groups.render.group import write_check_json
+from evergreen_groups.render.audit import render_audit
 from evergreen_groups.render.report import render
 
 ACCOUNTS = ("a superuser", "sees all patrons", "sees one library", "as it comes")
@@ -56,24 +57,22 @@ def answers(product: Product, content: Content, chance: Random) -> dict[str, Any
     """Return each job's document, or its error, and the members of groups after a few moves and an undo."""
     client = product.client(content)
     found: dict[str, Any] = {
-        "report": _answer(lambda stream: render(product.report(content), "json", stream)),
-        "audit": _answer(lambda stream: render_audit(client.audit(audit_criteria(client, content)), "json", stream)),
+        "report": _answer(lambda: document(lambda stream: render(product.report(content), "json", stream))),
+        "audit": _answer(lambda: document(lambda stream: render_audit(_audited(client, content), "json", stream))),
     }
+    library = Library(content)
     for patron in content["_question"]["check"]:
-        for name, write in _of_a_patron(client, patron).items():
-            found[f"{name} {patron}"] = _answer(write)
+        if patron == ASKER and not library.visible(library.account):
+            continue
+        for name, (_what, ask, _expect) in QUESTIONS.items():
+            found[f"{name} {patron}"] = _answer(partial(ask, client, patron))
     found["moves"] = list(_moves(client, content, chance))
     found["in the end"] = {row["id"]: row["usrgroup"] for row in product.sandbox._store.rows("au", {})}
     return found
 
 
-def _of_a_patron(client: Client, patron: int) -> dict[str, Callable[[IO[str]], None]]:
-    return {
-        "explanation": lambda stream: write_block_explanation_json(client.explanations.of_user(patron), stream),
-        "check": lambda stream: write_check_json(client.checks.of_user(patron, all_members=True), stream),
-        "summary": lambda stream: json.dump(hooks.as_json(hooks.patron_summary(client, patron)), stream),
-        "decision": lambda stream: json.dump(hooks.as_json(hooks.block_decision(client, patron)), stream),
-    }
+def _audited(client: Client, content: Content) -> Audit:
+    return client.audit(audit_criteria(client, content))
 
 
 def _moves(client: Client, content: Content, chance: Random) -> Iterator[Any]:
@@ -101,13 +100,11 @@ def _outcome(outcome: PlanOutcome) -> Any:
     return [(step.step.patron_id, step.state.value, step.value, str(step.reason)) for step in outcome.steps], stopped
 
 
-def _answer(write: Callable[[IO[str]], None]) -> Any:
-    stream = io.StringIO()
+def _answer(ask: Callable[[], Document]) -> Any:
     try:
-        write(stream)
+        return _without_the_run(ask())
     except EvergreenGroupsError as error:
         return _error(error)
-    return _without_the_run(json.loads(stream.getvalue()))
 
 
 def _error(error: Exception) -> str:
