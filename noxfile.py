@@ -267,7 +267,7 @@ def night(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What things cost, and whether figures are right (-- table, output, service, reckoning, faults, clerks)."""
+    """What things cost, and whether figures are right (-- table, service, reckoning, faults, paths, …)."""
     small = {
         "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
         "output": ["--members", "1000"],
@@ -275,6 +275,7 @@ def benches(session: nox.Session) -> None:
         "reckoning": ["--populations", "500"],
         "faults": ["--runs", "1000"],
         "clerks": ["--sequences", "100"],
+        "paths": [],
     }
     names = [name for name in session.posargs if name in small] or ["table", "service", "reckoning"]
     options = [one for one in session.posargs if one not in names]

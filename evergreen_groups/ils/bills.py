@@ -282,7 +282,7 @@ def _bills(rows: Iterable[tuple[Any, ...]], by_type: Mapping[int, tuple[Billed, 
         types = by_type.get(id, ())
         billing_type = last or ""
         if types:
-            billing_type = _largest_type(transaction, types, (billed or ZERO) - (paid or ZERO))
+            billing_type = _largest_type(transaction, types, balance)
         kind = kinds.get((transaction, billing_type))
         if kind is None:
             kind = kinds[transaction, billing_type] = BillKind.of(transaction, billing_type)

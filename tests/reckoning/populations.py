@@ -431,6 +431,7 @@ class _Maker:
         for row in earlier["mbts"]:
             if self.often(0.3):
                 row["balance_owed"] = row["total_owed"] = chance.choice(_AMOUNTS)
+                row["total_paid"] = "0.00"
         if self.often(0.2):
             perms = self.content["staff_permissions"]["asker"]["perms"]
             depth = chance.randint(0, self.levels - 1)
