@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergreen_groups import policy
+from evergreen_groups.errors import ArgumentError
 from evergreen_groups.policy import Comparison, Limit, decide
 
 amounts = st.decimals(min_value=-1000, max_value=100_000, places=2)
@@ -28,7 +29,12 @@ EXCEEDS, REACHES = Comparison.EXCEEDS, Comparison.REACHES
     ],
 )
 def test_the_limit(own: str, amount: str, comparison: Comparison, blocked: bool) -> None:
-    assert decide(Decimal(own), Limit(Decimal(amount), comparison)).over_limit is blocked
+    decision = decide(Decimal(own), Limit(Decimal(amount), comparison))
+    assert decision.over_limit is blocked
+    verb = "exceed" if comparison is EXCEEDS else "reach"
+    begins = "Over the limit: own fines of " if blocked else "Not over the limit: own fines of "
+    assert decision.explanation.startswith(begins)
+    assert str(decision.explanation).endswith(f" {'' if blocked else 'do not '}{verb} the limit of {amount}.")
 
 
 def test_no_limit_blocks_no_patron() -> None:
@@ -36,6 +42,11 @@ def test_no_limit_blocks_no_patron() -> None:
     assert not decision.over_limit
     assert decision.explanation == "Not over the limit: there is no limit."
     assert decision.over_by == Decimal("0.00")
+
+
+def test_a_limit_has_a_comparison() -> None:
+    with pytest.raises(ArgumentError, match="comparison"):
+        Limit(comparison="reaches")  # type: ignore[arg-type]
 
 
 def test_limits_are_the_same_wherever_they_come_from() -> None:
