@@ -29,6 +29,9 @@ def connect(
 
     ``cached`` reads the IDL from disk if it hasn't changed on the server. ``anonymous`` creates a gateway without a
     login. ``any_release`` allows calls to an Evergreen older than the supported releases.
+
+    Raises:
+        ConfigurationError: the address or the account is missing, or the password can't be read.
     """
     from evergreen_groups.gateway import Credentials, Gateway  # slow to import, and commands on the state don't need it
 
@@ -56,6 +59,9 @@ def configured_state(settings: Settings, environ: Mapping[str, str], directory: 
     """Create the state described in ``[state]``, without opening it, and with the plug-ins of ``[plugins]``.
 
     ``directory`` is the state directory, by default ``$STATE_DIRECTORY`` or the user's.
+
+    Raises:
+        ConfigurationError: the database's password can't be read.
     """
     chosen = settings.state
     password = passwords.secret(chosen, environ) if chosen.database else None

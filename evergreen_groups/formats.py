@@ -161,7 +161,8 @@ def is_document(path: Path | None) -> bool:
 def format_for(path: Path | None, asked_for: str | None, default: str, names: Collection[str] = REPORT_FORMATS) -> str:
     """Return the name of the requested format. Without one, use the file's extension, then ``default``.
 
-    Refuse an unknown extension if the default is a table, which is meant for the terminal.
+    Raises:
+        ConfigurationError: the extension is unknown and the default is a table, which is meant for the terminal.
     """
     found = asked_for or format_of_file(path, names)
     if found is None and path is not None and default == OUTPUT_FORMATS[0].name:
@@ -180,7 +181,11 @@ def format_for(path: Path | None, asked_for: str | None, default: str, names: Co
 
 
 def require(names: Collection[str]) -> None:
-    """Check that the packages these formats need are installed. Call it first, so that a long run doesn't fail late."""
+    """Check that the packages these formats need are installed. Call it first, so that a long run doesn't fail late.
+
+    Raises:
+        ConfigurationError: a package is missing. The advice names the extra to install.
+    """
     for format in map(output_format, names):
         if not format.installed:
             raise ConfigurationError(

@@ -38,7 +38,11 @@ class Plugin:
         self._busy_until: float | None = None  # the deadline of the current call, by the monotonic clock
 
     def inspect(self, seconds: float) -> tuple[str, tuple[str, ...]]:
-        """Load the plug-in, and return its distribution's version and the methods that it has."""
+        """Load the plug-in, and return its distribution's version and the methods that it has.
+
+        Raises:
+            PluginFailedError: the plug-in can't be used.
+        """
         methods = self._run(lambda loaded: tuple(name for name in METHODS if hasattr(loaded, name)), seconds)
         if not methods:
             raise PluginFailedError(f"no {', '.join(METHODS)}")
@@ -46,7 +50,11 @@ class Plugin:
         return distribution.version if distribution else "", methods
 
     def call(self, method: str, records: Sequence[object], seconds: float) -> None:
-        """Call a method, if the plug-in has it, with one record after the other. Wait up to ``seconds`` for all."""
+        """Call a method, if the plug-in has it, with one record after the other. Wait up to ``seconds`` for all.
+
+        Raises:
+            PluginFailedError: a call failed, or the plug-in is late.
+        """
 
         def work(loaded: object) -> None:
             if function := getattr(loaded, method, None):

@@ -43,7 +43,13 @@ class Machine:
 def this_machine(
     config_file: Path | None, environ: Mapping[str, str], *, root: Path = Path("/"), program: Path | None = None
 ) -> Machine:
-    """Return this machine's paths and settings. ``config_file`` and ``program`` override the paths found."""
+    """Return this machine's paths and settings.
+
+    ``config_file`` and ``program`` override the paths found.
+
+    Raises:
+        ConfigurationError: the configuration can't be read, or a path has characters that the files can't contain.
+    """
     below = root / load.SYSTEM_FILE.relative_to("/")
     if root == Path("/") or config_file is not None or environ.get(load.CONFIG_VARIABLE):
         found = load.find_file(config_file, environ)

@@ -156,7 +156,12 @@ class InstallationPlan:
 
 
 def plan_installation(machine: Machine, names: Iterable[str], *, starts: bool = True) -> InstallationPlan:
-    """Plan the installation of these parts. ``starts`` False leaves out the commands."""
+    """Plan the installation of these parts. ``starts`` False leaves out the commands.
+
+    Raises:
+        ConfigurationError: a part needs a setting that is missing, the machine isn't suitable for it, or a file can't
+            be read.
+    """
     parts = [PARTS[name] for name in names]
     for part in parts:
         _refuse_unsuitable(part, machine)
@@ -312,7 +317,11 @@ class RemovalPlan:
 
 
 def plan_removal(machine: Machine, names: Iterable[str], *, purges: bool = False) -> RemovalPlan:
-    """Plan the removal of these parts. ``purges`` includes the configuration, passwords, state and cache."""
+    """Plan the removal of these parts. ``purges`` includes the configuration, passwords, state and cache.
+
+    Raises:
+        ConfigurationError: Apache's configuration still includes one of the files.
+    """
     files, left, units = [], [], []
     for part in (PARTS[name] for name in names):
         for path, _source in part.files:

@@ -32,7 +32,8 @@ _END_OF_HEADERS = b"\r\n\r\n"
 class Outbox:
     """The queue of mails, stored in the database.
 
-    Only the run that holds the lease for making the report may send them, so that no mail is sent twice.
+    Only the run that holds the lease for making the report may send them, so that no mail is sent twice. Methods raise
+    StateError if the database can't be used.
     """
 
     def __init__(self, transactions: Transactions) -> None:
@@ -164,7 +165,9 @@ class Mailer:
 
         A mail leaves the outbox once the server has accepted it. Connections that sent any mail don't count as tries,
         because many servers hang up after a number of mails. Mails that are refused individually are logged by number.
-        If the database can't be used, the next run may repeat the mail that was just being sent.
+
+        Raises:
+            StateError: the database can't be used. The next run may repeat the mail that was just being sent.
         """
         dropped = self.outbox.drop_older(self._settings.keep_days)
         waiting, sent, reason = self.outbox.numbers(), 0, ""

@@ -41,6 +41,9 @@ def addresses_by_libraries(
     An address that occurs several times, in any capitalization, is listed once, with all its libraries except those
     below another one. ``listed`` are the libraries in the report (empty: all). Addresses that want only other libraries
     are left out, because the report doesn't have all groups of those.
+
+    Raises:
+        ConfigurationError: an org unit doesn't exist.
     """
     tops = {org_units.find(name).id for name in listed}
     wanted: dict[str, set[int]] = {}

@@ -81,7 +81,8 @@ class Readers:
 def timezones_for(gateway: Gateway, jobs: Iterable[ReportJob], settings: LanguageSettings) -> dict[int, tzinfo]:
     """Read the time zones of org units (by id) if people read times in the reports and no time zone is configured.
 
-    Makes at most one call for all reports of a run.
+    Makes at most one call for all reports of a run. Raises the same errors as
+    :meth:`OrgUnits.read_timezones`.
     """
     wanted = settings.timezone is None and any(job.mail or job.target.has_files_for_people for job in jobs)
     return OrgUnits.read_timezones(gateway) if wanted else {}
@@ -197,6 +198,10 @@ def publish(
 
     ``progress`` counts the files. A library's files are in the language of its ``readers``, the index in the default
     language (None: everything in the current one). Each library's page links back to the index.
+
+    Raises:
+        BusyError: another run is writing there.
+        ConfigurationError: the directory can't be written.
     """
     from evergreen_groups.render.report import IndexedLibrary, write_index
 

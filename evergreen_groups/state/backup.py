@@ -70,6 +70,10 @@ def restore(database: Database, source: Path) -> int:
     """Fill an empty database from a backup, all or nothing, and return the number of rows.
 
     Upgrade the backup of an earlier release in a copy.
+
+    Raises:
+        ConfigurationError: the backup can't be read.
+        StateError: the file isn't a backup, or is damaged, or the database isn't empty.
     """
     if not source.is_file():
         raise ConfigurationError(
@@ -233,6 +237,10 @@ def export(transactions: Transactions, stream: TextIO) -> int:
     """Write one consistent state as a line of JSON per row, ``{"table": …, …}``, and return the number of rows.
 
     The first line is ``{"version": 1}``. Times are ISO 8601 in UTC, amounts are strings, and mails are in base64.
+
+    Raises:
+        StateError: the database can't be read.
+        OSError: the stream can't be written.
     """
 
     def documents() -> Generator[dict[str, Any]]:

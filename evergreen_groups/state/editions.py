@@ -70,6 +70,10 @@ def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> 
     Both links keep their targets until then, and also if the block raises or the process is killed. An edition of the
     same day is replaced. With ``keep_days``, remove dates older than that many days with their editions, unless the
     clock is years ahead of the last run. New directories have mode 0700.
+
+    Raises:
+        BusyError: another process is writing an edition there.
+        ConfigurationError: the directory can't be written, or something other than a link has the name of a link.
     """
     with write_errors(directory), ExitStack() as stack:
         directory.mkdir(mode=0o700, exist_ok=True)

@@ -98,6 +98,9 @@ def database_errors(where: str) -> Iterator[None]:
     """Convert database errors in the block to a StateError about the database ``where``.
 
     Keep other code out of the block: its ValueErrors and OSErrors would be converted too.
+
+    Raises:
+        StateError: the engine, or the disk under it, refused.
     """
     try:
         yield

@@ -222,7 +222,11 @@ def _remove_abandoned(directory: int) -> None:
 def write_atomically(path: Path) -> Iterator[TextIO]:
     """Yield a UTF-8 stream whose text replaces the file at ``path`` when the block ends.
 
-    Line ends are written unchanged. See :func:`unfinished_file`. Errors are those of :func:`write_errors`.
+    Line ends are written unchanged. See :func:`unfinished_file`.
+
+    Raises:
+        ConfigurationError: the file can't be written.
+        DiskError: the disk is full or failing.
     """
     with write_bytes_atomically(path) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
@@ -247,7 +251,12 @@ def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def write_errors(directory: Path) -> Iterator[None]:
-    """Convert every OSError of a block that only writes in ``directory``, and add advice."""
+    """Convert every OSError of a block that only writes in ``directory``, and add advice.
+
+    Raises:
+        ConfigurationError: the system refused to write.
+        DiskError: the disk is full or failing.
+    """
     try:
         yield
     except OSError as error:

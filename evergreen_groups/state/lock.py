@@ -108,8 +108,11 @@ def hold(
 
     ``timeout`` is how many seconds to wait for the lock. ``directory`` is a descriptor of the file's directory, if the
     caller has opened it. With ``parts``, numbers below 2**62, lock only these bytes of the file, and leave no note.
-    So one file has locks for any number of things. ``shared`` parts get a shared lock. Raise BusyError if another
-    process holds the lock.
+    So one file has locks for any number of things. ``shared`` parts get a shared lock.
+
+    Raises:
+        BusyError: another process holds the lock. The message says which one and since when.
+        ConfigurationError: the file can't be opened, isn't this user's own, or is on a disk without locks.
     """
     with _lock_file(file, directory) as descriptor:
         try:
