@@ -115,6 +115,18 @@ def test_thresholds_are_only_read_where_patrons_are_visible(asked: Product) -> N
     agrees(asked, content, "audit")
 
 
+def test_the_accounts_own_debts_are_hidden_or_counted(asked: Product) -> None:
+    other_system = 6
+    content = consortium(limit="ils", works=(other_system, BR2), depth=2, permissions=ALL[:2])
+    content["aou"] = [*UNITS, {**UNITS[1], "id": other_system, "shortname": "SYS2"}]
+    content["staff_permissions"]["asker"]["perms"].append(["VIEW_GROUP_PENALTY_THRESHOLD", BR2, 0])
+    content["au"].pop(0)
+    add(content, 2, other_system, (CONS, "10.00"), group=2, usrname="asker", profile=3)
+    threshold(content, other_system, "0.01")
+    content["_question"]["check"] = [2]
+    agrees(asked, content, "summary")
+
+
 def test_a_group_that_continues_above_the_branches_has_improved_not_cleared(asked: Product) -> None:
     content = _above_the_libraries()
     content["au"][-1]["home_ou"] = BR1
