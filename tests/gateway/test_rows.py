@@ -343,13 +343,6 @@ def ids_of(exchange_id, where, **options):
         return [row.id for row in gateway.pcrud.search("au", where, **options)]
 
 
-def test_hidden_rows_leave_room_for_others():
-    """The same account each time; ten rows requested."""
-    _token, where, options = params("pcrud-034")
-    options["select"] = options["select"]["au"] if options.get("select") else None
-    assert len(ids_of("pcrud-034", where, **options)) == options["limit"] == 10
-
-
 @pytest.mark.parametrize(("exchange_id", "found"), [("3.12/releases-044", 4), ("3.14/releases-044", 10)])
 def test_hidden_rows_took_the_place_of_others_before_3_14(exchange_id, found):
     where = {"id": {">": 5000}, "deleted": "f"}

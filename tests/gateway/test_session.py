@@ -246,13 +246,6 @@ class TestTokenHandedIn:
             assert server.posts == [THING, THING]
             assert server.requests[0].params == ["e" * 32, 6001]
 
-    @pytest.mark.parametrize("over", [OVER, says(401)])
-    def test_not_renewed(self, over):
-        with Server(otherwise=over) as server, connect(server, token="e" * 32) as gateway:
-            with pytest.raises(errors.NoSessionError):
-                call(gateway)
-            assert server.posts == [THING]
-
     def test_not_together_with_credentials(self):
         with Server() as server, pytest.raises(errors.ConfigurationError):
             connect_as_staff(server, token="e" * 32)
