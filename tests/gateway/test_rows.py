@@ -14,7 +14,7 @@ from support.recorded import gateway_of, idl_of, is_call, method, named_exchange
 
 from evergreen_groups.errors import DataError, ServerError
 from evergreen_groups.gateway.call import dumps
-from evergreen_groups.gateway.gateway import NEVER_NULL, Page, PageSize, RowCheck, batches, encoded_length, key_ranges
+from evergreen_groups.gateway.gateway import NEVER_NULL, Page, PageSize, RowCheck, batches, encoded_length
 
 IDL = idl_of()
 
@@ -103,16 +103,6 @@ def test_another_order() -> None:
     assert RowCheck(IDL["au"], {}, order_by=[{"class": "au", "field": "id", "direction": "desc"}]).apply(rows)
     assert code_of("au", rows, {}, order_by="id") == "rows-in-another-order"
     assert code_of("au", rows[::-1], {}, order_by=by_group) == "rows-in-another-order"
-
-
-@given(st.integers(-1000, 1000), st.integers(0, 1000), st.integers(1, 9))
-def test_stretches_cover_all_keys_once(low, length, parts):
-    cut = key_ranges(low, low + length, parts)
-    assert 1 <= len(cut) <= parts
-    keys = [key for part in cut for key in range(part.after + 1, part.high + 1)]
-    assert keys == list(range(low, low + length + 1))
-    sizes = [part.high - part.after for part in cut]
-    assert max(sizes) - min(sizes) <= 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 3000), st.integers(2, 10_000_000)), max_size=30), st.integers(1, 3000))
