@@ -43,12 +43,6 @@ class TestSearch:
         with pytest.raises(DataError):
             gateways(one_answer(answer)).pcrud.search("au", {"id": 1})
 
-    def test_retrieve(self, gateways):
-        gateway = gateways(one_answer({"__c": "ac", "__p": ["t", "2999", 7, 5001]}))
-        assert gateway.pcrud.retrieve("ac", 7).barcode == "2999"
-        assert gateway.server.posts == ["open-ils.pcrud.retrieve.ac"]
-        assert gateway.server.requests[0].params == [TOKEN, 7]
-
     def test_id_list(self, gateways):
         gateway = gateways(one_answer([5001, "5002"]))
         assert gateway.pcrud.id_list("au", {"usrgroup": 6001}, order_by="id", limit=10) == [5001, 5002]

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.gateway_server import says
 from support.pcrud_table import Table, one_answer, patrons
 from support.recorded import gateway_of, idl_of, is_call, method, named_exchanges, params, payload, release_of
 
-from evergreen_groups.errors import DataError, ServerError
+from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import dumps
 from evergreen_groups.gateway.gateway import NEVER_NULL, Page, PageSize, RowCheck, batches, encoded_length
 
@@ -197,18 +196,6 @@ class TestPages:
             table(line, request)
 
         assert sum(len(page) for page in gateways(answer).pcrud.pages("au", low=0, high=299, concurrency=3)) == 300
-
-    def test_a_failure_is_raised(self, gateways):
-        table = patrons(range(1000))
-
-        def answer(line, request):
-            if request.method == "POST" and len(table.searches) >= 5:
-                says(500)(line, request)
-            else:
-                table(line, request)
-
-        with pytest.raises(ServerError):
-            list(gateways(answer).pcrud.pages("au", page_size=50))
 
     def test_keys_that_are_no_numbers(self, gateways):
         gateway = gateways(one_answer([{"__c": "ac", "__p": ["t", "2000000000502b", 1, 1]}]))

@@ -226,12 +226,6 @@ def test_wraps_at_blanks_and_hyphens() -> None:
     assert wrapped("", 4) == [""]
 
 
-def test_large_report_with_members() -> None:
-    shown = table(samples.large_report(400), width=80)
-    assert shown.count(" lead  ") == 400
-    assert max(map(cell_len, shown.splitlines())) <= 80
-
-
 def test_wrapped_lines_are_indented_and_stay_in_their_column() -> None:
     columns = Columns(
         (TextColumn("A"), TextColumn("B", least=4)), [[Cell("1"), Cell("eins zwei drei", indent=2)]], width=11
