@@ -1,4 +1,4 @@
-"""``evergreen-groups follow-ups``, and what the nightly run does to follow-ups."""
+"""``evergreen-groups follow-ups``, after the report of a night."""
 
 from __future__ import annotations
 
@@ -80,31 +80,6 @@ def test_each_named_report(command: Command, sandbox: Sandbox) -> None:
     unnamed, named = json.loads(told(command, "follow-ups", "--json", "--due"))["reports"]
     assert (unnamed["report"], named["report"], named["as_of"], named["groups"]) == ("", "elm", None, [])
     assert unnamed["groups"]
-
-
-def test_nights_follow_the_groups(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
-    """A closed group that is gone for a night is to do when it returns, with its history."""
-
-    def status_after_a_night() -> str | None:
-        told(command, "-q", "report", "--history")
-        return {one["group"]: one["status"] for one in report_of(command)["groups"]}.get(number)
-
-    number = 0
-    status_after_a_night()
-    number = report_of(command)["groups"][0]["group"]
-    with State(tmp_path / "state") as state:
-        save(state, draft(number, What.CLOSED, note=SECRET), url=gateway_url(sandbox))
-    assert status_after_a_night() == "closed"
-    members = [row["id"] for row in sandbox._store.rows("au", {"usrgroup": number})]
-    debts = [row for member in members for row in sandbox._store.rows("mbts", {"usr": member, "xact_finish": None})]
-    for row in debts:
-        sandbox._store.update("mbts", row["id"], {"xact_finish": "2026-01-01T12:00:00+0000"})
-    assert status_after_a_night() is None
-    for row in debts:
-        sandbox._store.update("mbts", row["id"], {"xact_finish": None})
-    assert status_after_a_night() == "to-do"
-    [found] = [one for one in report_of(command)["groups"] if one["group"] == number]
-    assert [entry["note"] for entry in found["entries"]] == [SECRET]
 
 
 def gateway_url(sandbox: Sandbox) -> str:

@@ -85,13 +85,6 @@ def test_the_hint_is_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     assert not re.search("[A-Za-z]{2}", WRITTEN.sub("", hint + error))
 
 
-def test_programs_read_english(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LC_ALL", "ar_XB.UTF-8")
-    assert run(["--log-format", "json", "report", "--format", "pdf"]) == exit_status.USAGE
-    event = json.loads(capsys.readouterr().err)
-    assert event["message"].startswith("Invalid value for '--format': 'pdf' is not one of 'table'")
-
-
 @OLDER_CLICK
 def test_a_command_without_one_of_its_own_shows_its_help() -> None:
     done = CliRunner().invoke(cli, ["state"])

@@ -9,8 +9,8 @@ def gateways():
     """Open gateways on servers, which they have as ``server``, and close both at the end."""
     opened = []
 
-    def start(answers, **settings):
-        server = Server(otherwise=answers)
+    def start(answers, *, tls=None, **settings):
+        server = Server(otherwise=answers, tls=tls)
         opened.append(connect(server, token=TOKEN, **settings))
         opened[-1].server = server
         return opened[-1]

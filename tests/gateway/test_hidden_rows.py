@@ -8,7 +8,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.gateway import LARGEST_LIST, LIMIT_FACTOR
-from evergreen_groups.groups import GroupSearch, IdRange, search
+from evergreen_groups.groups import GroupSearch, search
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.values import ZERO
 
@@ -149,8 +149,3 @@ def test_how_the_release_behaves_is_asked_once() -> None:
         for _ in range(3):
             list(gateway.within(60).pcrud.pages("au"))
         assert sum(".count." in method for method in proxy.seen) == 1
-
-
-def test_a_range_holds_its_upper_end_alone() -> None:
-    assert [number for number in range(6) if IdRange(1, 4).holds(number)] == [2, 3, 4]
-    assert IdRange(None, None).holds(-5)

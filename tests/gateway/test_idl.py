@@ -78,10 +78,6 @@ class TestReading:
         with pytest.raises(AttributeError, match=f"ac has no field {name}"):
             Idl.parse(RECORDED)["ac"].field(name)
 
-    def test_unknown_class(self):
-        with pytest.raises(DataError, match="no class zzz"):
-            _ = Idl.parse(RECORDED)["zzz"]
-
     def test_all_of_a_servers(self):
         idl = Idl.parse(RECORDED)
         assert len(idl) == len(set(idl)) == 23

@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from support.gateway_server import TOKEN, results, says
+from support.gateway_server import TOKEN, results
 from support.pcrud_table import Table, one_answer, patrons
 
-from evergreen_groups.errors import DataError, ServerError
-from evergreen_groups.gateway import RetryPolicy
+from evergreen_groups.errors import DataError
 
 
 class TestSearch:
@@ -39,21 +38,10 @@ class TestSearch:
         gateway.pcrud.search("au", {"id": 1}, order_by=given_order)
         assert gateway.server.requests[0].params[2]["order_by"] == sent
 
-    def test_records(self, gateways):
-        gateway = gateways(one_answer([{"__c": "mous", "__p": ["4.50", "4.50", "0.0", 5001]}]))
-        [row] = gateway.pcrud.search("mous", {"usr": 5001})
-        assert (row.usr, str(row.balance_owed), str(row.total_paid)) == (5001, "4.50", "0.00")
-
     @pytest.mark.parametrize("answer", ["x", {"a": 1}, [1], [{"__c": "ac", "__p": []}], [None]])
     def test_something_else_than_records(self, gateways, answer):
         with pytest.raises(DataError):
             gateways(one_answer(answer)).pcrud.search("au", {"id": 1})
-
-    def test_retrieve(self, gateways):
-        gateway = gateways(one_answer({"__c": "ac", "__p": ["t", "2999", 7, 5001]}))
-        assert gateway.pcrud.retrieve("ac", 7).barcode == "2999"
-        assert gateway.server.posts == ["open-ils.pcrud.retrieve.ac"]
-        assert gateway.server.requests[0].params == [TOKEN, 7]
 
     def test_id_list(self, gateways):
         gateway = gateways(one_answer([5001, "5002"]))
@@ -73,13 +61,6 @@ class TestSearch:
             gateway.pcrud.id_list("au", {"id": 1})
         with pytest.raises(DataError):
             gateway.pcrud.count("au", {"id": 1})
-
-    def test_a_refused_query(self, gateways):
-        died = says(500, "osrfMethodException : Severe query error -- see error log")
-        gateway = gateways(died, retries=RetryPolicy(tries=2, first_delay=0.001))
-        with pytest.raises(ServerError, match="status 500, osrfMethodException"):
-            gateway.pcrud.search("au", {"nonesuch": 1})
-        assert len(gateway.server.posts) == 2  # the failure might have been temporary
 
     def test_the_key_is_always_selected(self, gateways):
         """Releases before 3.16 fetch each row again by its primary key (3.12/releases-019)."""

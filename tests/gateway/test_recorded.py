@@ -101,7 +101,7 @@ def replay(exchange_id, expect="one"):
     exchange = exchanges()[exchange_id]
     response = exchange["response"]
     service = dict(map(tuple, exchange["form"]))["service"]
-    sent = [TOKEN_PLACE if value == TOKEN else value for value in (params(exchange_id) if is_call(exchange_id) else ())]
+    sent = [TOKEN_PLACE if value == TOKEN else value for value in params(exchange_id)]
     answer = raw(http(body(exchange_id), status=response["http_status"], content_type=response["content_type"]))
     settings = {"token": TOKEN, "retries": RetryPolicy(tries=1)}
     with Server(otherwise=answer) as server, connect(server, **settings) as gateway:
@@ -109,7 +109,7 @@ def replay(exchange_id, expect="one"):
             return gateway.call(service, method(exchange_id), *sent, expect=expect)
         finally:
             [request] = server.requests
-            assert request.params == (params(exchange_id) if is_call(exchange_id) else [])
+            assert request.params == params(exchange_id)
 
 
 @pytest.mark.parametrize("exchange_id", sorted(set(named_exchanges()) - NO_CALLS))
@@ -135,13 +135,6 @@ def test_each_gives_its_value_or_its_own_exception(exchange_id):
 def plain(value):
     """Return a result with floats, as Python's own JSON reader would."""
     return json.loads(dumps(value))
-
-
-def test_a_web_page_where_the_method_was_missing():
-    with pytest.raises(errors.HTTPStatusError) as caught:
-        replay("errors-007")
-    assert caught.value.status == 404
-    assert "Not Found" in caught.value.raw
 
 
 def objects(value) -> Iterator[dict]:

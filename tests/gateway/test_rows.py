@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.gateway_server import says
 from support.pcrud_table import Table, one_answer, patrons
 from support.recorded import gateway_of, idl_of, is_call, method, named_exchanges, params, payload, release_of
 
-from evergreen_groups.errors import DataError, ServerError
+from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import dumps
-from evergreen_groups.gateway.gateway import NEVER_NULL, Page, PageSize, RowCheck, batches, encoded_length, key_ranges
+from evergreen_groups.gateway.gateway import NEVER_NULL, Page, PageSize, RowCheck, batches, encoded_length
 
 IDL = idl_of()
 
@@ -103,16 +102,6 @@ def test_another_order() -> None:
     assert RowCheck(IDL["au"], {}, order_by=[{"class": "au", "field": "id", "direction": "desc"}]).apply(rows)
     assert code_of("au", rows, {}, order_by="id") == "rows-in-another-order"
     assert code_of("au", rows[::-1], {}, order_by=by_group) == "rows-in-another-order"
-
-
-@given(st.integers(-1000, 1000), st.integers(0, 1000), st.integers(1, 9))
-def test_stretches_cover_all_keys_once(low, length, parts):
-    cut = key_ranges(low, low + length, parts)
-    assert 1 <= len(cut) <= parts
-    keys = [key for part in cut for key in range(part.after + 1, part.high + 1)]
-    assert keys == list(range(low, low + length + 1))
-    sizes = [part.high - part.after for part in cut]
-    assert max(sizes) - min(sizes) <= 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 3000), st.integers(2, 10_000_000)), max_size=30), st.integers(1, 3000))
@@ -207,18 +196,6 @@ class TestPages:
             table(line, request)
 
         assert sum(len(page) for page in gateways(answer).pcrud.pages("au", low=0, high=299, concurrency=3)) == 300
-
-    def test_a_failure_is_raised(self, gateways):
-        table = patrons(range(1000))
-
-        def answer(line, request):
-            if request.method == "POST" and len(table.searches) >= 5:
-                says(500)(line, request)
-            else:
-                table(line, request)
-
-        with pytest.raises(ServerError):
-            list(gateways(answer).pcrud.pages("au", page_size=50))
 
     def test_keys_that_are_no_numbers(self, gateways):
         gateway = gateways(one_answer([{"__c": "ac", "__p": ["t", "2000000000502b", 1, 1]}]))
@@ -341,13 +318,6 @@ def test_a_search_gives_the_rows_that_came(exchange_id):
 def ids_of(exchange_id, where, **options):
     with gateway_of(exchange_id) as gateway:
         return [row.id for row in gateway.pcrud.search("au", where, **options)]
-
-
-def test_hidden_rows_leave_room_for_others():
-    """The same account each time; ten rows requested."""
-    _token, where, options = params("pcrud-034")
-    options["select"] = options["select"]["au"] if options.get("select") else None
-    assert len(ids_of("pcrud-034", where, **options)) == options["limit"] == 10
 
 
 @pytest.mark.parametrize(("exchange_id", "found"), [("3.12/releases-044", 4), ("3.14/releases-044", 10)])

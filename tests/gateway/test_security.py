@@ -63,12 +63,18 @@ def test_addresses_that_cannot_be(url):
     assert "hidden" not in str(caught.value)
 
 
-@pytest.fixture
-def certificates(mail_certificates):
-    return mail_certificates
-
-
 class TestTLS:
+    @pytest.fixture
+    def secure(self, gateways, mail_certificates):
+        """Open gateways to servers with a certificate of the tests, trusting those in a bundle."""
+
+        def start(answers, certificate="right", bundle="ca.pem", **settings):
+            if bundle:
+                settings["ca_bundle"] = mail_certificates / bundle
+            return gateways(answers, tls=context_of(mail_certificates, certificate), **settings)
+
+        return start
+
     def test_the_form_of_a_certificate_is_forgiven_on_every_python(self):
         context = ssl.create_default_context()
         context.verify_flags |= ssl.VERIFY_X509_STRICT
@@ -77,93 +83,74 @@ class TestTLS:
         assert context.check_hostname
 
     @pytest.mark.parametrize("bundle", ["ca.pem", "right.pem"])  # the CA's certificate, or only the server's
-    def test_own_ca_bundle(self, certificates, bundle):
-        with (
-            Server(otherwise=session_server(results(1)), tls=context_of(certificates, "right")) as server,
-            connect_as_staff(server, ca_bundle=certificates / bundle) as gateway,
-        ):
-            assert gateway.call("a", "a.b", TOKEN_PLACE).value == 1
-            assert gateway.call("a", "a.b", TOKEN_PLACE, write=True).value == 1
+    def test_own_ca_bundle(self, secure, bundle):
+        gateway = secure(results(1), bundle=bundle)
+        assert gateway.call("a", "a.b", TOKEN_PLACE).value == 1
+        assert gateway.call("a", "a.b", TOKEN_PLACE, write=True).value == 1
 
-    def test_a_bundle_is_read_once_and_again_when_it_is_another(self, certificates, tmp_path):
+    def test_a_bundle_is_read_once_and_again_when_it_is_another(self, secure, mail_certificates, tmp_path):
         bundle = tmp_path / "bundle.pem"
-        bundle.write_bytes((certificates / "ca.pem").read_bytes())
-        with (
-            Server(otherwise=results(1), tls=context_of(certificates, "right")) as server,
-            connect(server, ca_bundle=bundle) as gateway,
-        ):
-            _context.cache_clear()
-            call = partial(gateway.call, "a", "a.b", write=True)  # over its own connection
-            assert [result.value for result in gateway.map(lambda _number: call(), range(8))] == [1] * 8
-            assert _context.cache_info().misses <= gateway.concurrency  # each of the first may have read the secret
-            bundle.write_bytes((certificates / "wrong.pem").read_bytes())
-            with pytest.raises(UnreachableError, match="certificate"):
-                call()
-            bundle.write_bytes((certificates / "right.pem").read_bytes())
-            assert call().value == 1
+        bundle.write_bytes((mail_certificates / "ca.pem").read_bytes())
+        gateway = secure(results(1), bundle=bundle)
+        _context.cache_clear()
+        call = partial(gateway.call, "a", "a.b", write=True)  # over its own connection
+        assert [result.value for result in gateway.map(lambda _number: call(), range(8))] == [1] * 8
+        assert _context.cache_info().misses <= gateway.concurrency  # each of the first may have read the secret
+        bundle.write_bytes((mail_certificates / "wrong.pem").read_bytes())
+        with pytest.raises(UnreachableError, match="certificate"):
+            call()
+        bundle.write_bytes((mail_certificates / "right.pem").read_bytes())
+        assert call().value == 1
 
-    def test_deadlines_hold_as_well(self, certificates):
-        with Server(otherwise=stall, tls=context_of(certificates, "right")) as server:
-            settings = {"timeout": 0.1, "grace": 0.1, "retries": RetryPolicy(tries=1)}
-            with (
-                connect(server, ca_bundle=certificates / "ca.pem", **settings) as gateway,
-                pytest.raises(GatewayError, match="no answer within"),
-            ):
-                gateway.call("a", "a.b")
+    def test_deadlines_hold_as_well(self, secure):
+        gateway = secure(stall, timeout=0.1, grace=0.1, retries=RetryPolicy(tries=1))
+        with pytest.raises(GatewayError, match="no answer within"):
+            gateway.call("a", "a.b")
 
-    def test_a_record_that_is_not_tls_in_the_middle_of_an_answer(self, certificates):
+    def test_a_record_that_is_not_tls_in_the_middle_of_an_answer(self, mail_certificates):
         def break_off(line, request):
             line.send(http(envelope(1))[:-5])
             os.write(line.sock.fileno(), b"HTTP/1.1 400 Bad Request\r\n\r\n")
             line.keep = False
 
         with (
-            Server([break_off, results(1)], tls=context_of(certificates, "right")) as server,
-            connect(server, ca_bundle=certificates / "ca.pem") as gateway,
+            Server([break_off, results(1)], tls=context_of(mail_certificates, "right")) as server,
+            connect(server, ca_bundle=mail_certificates / "ca.pem") as gateway,
         ):
             assert gateway.call("a", "a.b").value == 1
             assert server.connections == [0, 1]
 
-    def test_a_later_connection_resumes_the_session(self, certificates):
+    def test_a_later_connection_resumes_the_session(self, secure):
         """Without the server's signature, which takes it about as long as a simple call."""
-        context = context_of(certificates, "right")
-        with (
-            Server(otherwise=results(1), tls=context) as server,
-            connect(server, ca_bundle=certificates / "ca.pem") as gateway,
-        ):
-            for _ in range(3):
-                gateway.call("a", "a.b", own_connection=True)
-            assert server.connections == [0, 1, 2]
-            assert context.session_stats()["hits"] == 2
+        gateway = secure(results(1))
+        for _ in range(3):
+            gateway.call("a", "a.b", own_connection=True)
+        assert gateway.server.connections == [0, 1, 2]
+        assert gateway.server.tls.session_stats()["hits"] == 2
 
-    def test_closing_closes_connections_that_an_error_still_holds(self, certificates):
-        with Server(otherwise=results(1), tls=context_of(certificates, "right")) as server:
-            with connect(server, ca_bundle=certificates / "ca.pem") as gateway:
-                gateway.call("a", "a.b")
-                held = gateway._sender.transport._adapter._pool  # as kept in a traceback
-            assert held.pool is None
+    def test_closing_closes_connections_that_an_error_still_holds(self, secure):
+        gateway = secure(results(1))
+        gateway.call("a", "a.b")
+        held = gateway._sender.transport._adapter._pool  # as kept in a traceback
+        gateway.close()
+        assert held.pool is None
 
     @pytest.mark.parametrize(
         ("certificate", "bundle", "words"),
         [("right", None, "certificate"), ("wrong", "ca.pem", "mismatch|not valid for")],
     )
-    def test_a_certificate_that_fails_is_not_tried_again(self, certificates, certificate, bundle, words):
-        with Server(otherwise=results(1), tls=context_of(certificates, certificate)) as server:
-            settings = {"ca_bundle": certificates / bundle} if bundle else {}
-            with connect(server, **settings) as gateway:
-                with pytest.raises(UnreachableError, match=words) as caught:
-                    gateway.call("a", "a.b")
-                assert gateway.statistics.calls == 1
-            assert server.requests == []
+    def test_a_certificate_that_fails_is_not_tried_again(self, secure, certificate, bundle, words):
+        gateway = secure(results(1), certificate, bundle)
+        with pytest.raises(UnreachableError, match=words) as caught:
+            gateway.call("a", "a.b")
+        assert gateway.statistics.calls == 1
+        assert gateway.server.requests == []
         assert not caught.value.sent
 
-    def test_a_bundle_in_the_environment_does_not_replace_the_own_one(self, certificates, monkeypatch):
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates / "ca.pem"))
-        with (
-            Server(otherwise=results(1), tls=context_of(certificates, "right")) as server,
-            connect(server, ca_bundle=certificates / "wrong.pem") as gateway,
-            pytest.raises(UnreachableError),
-        ):
+    def test_a_bundle_in_the_environment_does_not_replace_the_own_one(self, secure, mail_certificates, monkeypatch):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(mail_certificates / "ca.pem"))
+        gateway = secure(results(1), bundle="wrong.pem")
+        with pytest.raises(UnreachableError):
             gateway.call("a", "a.b")
 
     def test_a_server_without_tls(self):

@@ -63,12 +63,6 @@ def test_head_and_body_leave_together():
 
 
 class TestConnections:
-    def test_they_are_kept(self):
-        with Server(otherwise=results(1)) as server, connect(server) as gateway:
-            for _ in range(5):
-                call(gateway)
-            assert server.connections == [0] * 5
-
     def test_idle_ones_are_closed_soon(self):
         """Much earlier than any server would: it holds a process of Apache's for each."""
         closed = threading.Event()
@@ -213,15 +207,6 @@ class TestConnections:
         ):
             call(gateway)
         assert (caught.value.code, caught.value.sent) == ("host-unknown", False)
-
-    def test_after_closing_nothing_goes_out(self):
-        with Server(otherwise=results(1)) as server:
-            gateway = connect(server)
-            gateway.close()
-            gateway.close()
-            with pytest.raises(errors.UnreachableError, match="closed"):
-                call(gateway)
-            assert server.requests == []
 
 
 class TestRequests:

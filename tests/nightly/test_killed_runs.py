@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 from support.command import Command
-from support.gateways import PASSWORD
+from support.gateways import environ_of
 from support.killable import KILLED, Killable, Run, World
-from support.mail_server import Post, server
 from support.state_files import count_runs, last_run, reporter
 
 from evergreen_groups import exit_status
@@ -27,9 +26,6 @@ from evergreen_groups.client import Client
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome
 from evergreen_groups.state.database import FILE_NAME
-
-STATUS_STEPS = 7
-"""From the status file to the lock's note, the last steps of every run."""
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +40,7 @@ class Nights:
     def __init__(self, killable: Killable, client: Client, directory: Path, url: str) -> None:
         self._killable = killable
         self._directory = directory
-        self.environ = {
-            "EVERGREEN_GROUPS_GATEWAY_URL": url,
-            "EVERGREEN_GROUPS_GATEWAY_USERNAME": "consortium_staff",
-            "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
-        }
+        self.environ = environ_of(url)
         self.state = directory / "night" / "state"
         self.target = directory / "night" / "reports"
         self.target.mkdir(parents=True)
@@ -66,23 +58,9 @@ class Nights:
         shutil.rmtree(self._directory / "night")
         shutil.copytree(self._kept, self._directory / "night", symlinks=True)
 
-    def mail_to(self, port: int) -> None:
-        self.environ |= {
-            "EVERGREEN_GROUPS_MAIL_HOST": "localhost",
-            "EVERGREEN_GROUPS_MAIL_PORT": str(port),
-            "EVERGREEN_GROUPS_MAIL_SECURITY": "none",
-            "EVERGREEN_GROUPS_MAIL_SENDER": "groups@library.example",
-            "EVERGREEN_GROUPS_MAIL_RECIPIENTS": "*=director@library.example",
-        }
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        return ("report", "--output", str(self.target / "report.json"))
-
     def run(self, *words: str, kill_at: int | None = None) -> Run:
         return self._killable(
-            *self.words,
-            *words,
+            *("report", "--output", str(self.target / "report.json"), *words),
             environ={**self.environ, "STATE_DIRECTORY": str(self.state)},
             world=World(kill_at=kill_at),
         )
@@ -200,26 +178,6 @@ def test_killed_while_it_publishes(nights: Nights, same_day: bool) -> None:
         assert moment_of(reports / "latest") == moment_of(today) != old
         assert len([path for path in (reports / ".editions").iterdir() if path.is_dir()]) == 2 - same_day
     assert seen == ({(True, True)} if same_day else {(True, None), (True, False)}) | {(False, False)}
-
-
-def test_killed_while_it_mails_it_is_not_made_again(nights: Nights) -> None:
-    """[report] hours_between_runs counts from the moment when the mails are in the outbox."""
-    post = Post()
-    with server(post, None) as port, closing(sqlite3.connect(nights.state / FILE_NAME, isolation_level=None)) as last:
-        last.execute("DELETE FROM run_status")  # last night was long ago
-        nights.keep()
-        nights.mail_to(port)
-        nights.environ["EVERGREEN_GROUPS_REPORT_HOURS_BETWEEN_RUNS"] = "12"
-        steps = nights.run("--mail").steps - STATUS_STEPS
-        taken = {message["Message-ID"] for message in post.taken}
-        assert len(taken) == 1
-        for step in range(steps - 6, steps + 1, 2):
-            nights.again()
-            post.taken.clear()
-            assert nights.run("--mail", kill_at=step).status == KILLED
-            assert nights.run("--mail").status == exit_status.DONE
-            assert len({message["Message-ID"] for message in post.taken}) == 1
-            assert nights.recorded() == 2
 
 
 @pytest.mark.long  # it is waited for twice

@@ -31,7 +31,6 @@ from evergreen_groups.ils import OrgUnit
 from evergreen_groups.nightly import library_file_names
 from evergreen_groups.nightly.output import publish, report_date
 from evergreen_groups.report import Criteria, Report, libraries
-from evergreen_groups.state import new_edition
 from evergreen_groups.state.lock import hold
 
 LIBRARIES = ("BM1", "BR1", "BR2", "BR3", "SL1")
@@ -163,21 +162,6 @@ def test_a_disk_that_takes_no_more_leaves_the_old_edition(tmp_path: Path, format
     assert str(caught.value) == f"cannot write {tmp_path}: File too large; free up disk space, or choose another path"
     assert {path.name: path.read_bytes() for path in (tmp_path / "latest").iterdir()} == before
     assert editions(tmp_path) == [DAY]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("no")])
-def test_an_edition_that_is_broken_off_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
-    def write() -> None:
-        with new_edition(tmp_path, report_date(report())) as edition:
-            with edition.create("half") as stream:
-                stream.write(b"half")
-            raise error
-
-    with pytest.raises(type(error)) as caught:
-        write()
-    assert caught.value is error
-    assert editions(tmp_path) == []
-    assert [path.name for path in tmp_path.iterdir()] == [".editions"]
 
 
 def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:

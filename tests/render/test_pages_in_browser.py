@@ -83,9 +83,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, language in {"pseudo": Language(PSEUDO), "french": Language("fr-CA", "CAD")}.items():
         with use_language(language), (directory / f"{name}.html").open("w", encoding="utf-8") as stream:
             render(changed_report(), "html", stream, client=CLIENT)
-    for language in (Language("fr-CA", "CAD"), Language("es"), Language("cs", "CZK")):
-        with use_language(language), (directory / f"full-{language.tag}.html").open("w", encoding="utf-8") as stream:
-            render(reports["full"], "html", stream, client=CLIENT)
     for name, times in {"audit": 3, "long-audit": 500}.items():
         with (directory / f"{name}.html").open("w", encoding="utf-8") as stream:
             render_audit(sample_audit(times), "html", stream, client=CLIENT)
@@ -134,14 +131,6 @@ def test_axe_finds_nothing_and_nothing_sticks_out(
     page = "document.documentElement"
     assert browser.execute_script(f"return {page}.scrollWidth - {page}.clientWidth") == 0
     assert browser.execute_script(_TOO_WIDE) == []
-
-
-@pytest.mark.parametrize(("width", "most"), [(1280, 420), (390, 700)])
-@pytest.mark.parametrize("name", ["full", "contact", "blocked", "detailed", "full-fr-CA", "full-es", "full-cs"])
-def test_the_list_begins_on_the_first_screen(browser: Chrome, files: Path, name: str, width: int, most: int) -> None:
-    opened(browser, files / f"{name}.html", width)
-    first = "document.querySelector('#groups > tbody > tr').getBoundingClientRect()"
-    assert browser.execute_script(f"return {first}.top") < most
 
 
 LANGUAGES = [Language(), Language("fr-CA", "CAD"), Language("es"), Language("cs", "CZK")]
@@ -363,15 +352,6 @@ def test_what_is_far_from_the_screen_is_not_laid_out(browser: Chrome, files: Pat
     browser.execute_script(f"{far}.scrollIntoView()")
     until(browser, f"return {far}.getAttribute('role')", "rowgroup")
     assert browser.execute_script(f"return {far}.rows[0].cells[0].getAttribute('role')") == "rowheader"
-
-
-def test_a_librarys_page_leads_to_the_index_and_back(browser: Chrome, files: Path) -> None:
-    opened(browser, files / "libraries" / "latest" / "BR1.html")
-    browser.find_element(By.LINK_TEXT, "All libraries").click()
-    until(browser, "return location.pathname.split('/').pop()", "index.html")
-    assert len(browser.window_handles) == 1
-    browser.find_element(By.LINK_TEXT, "BR1").click()
-    until(browser, "return location.pathname.split('/').pop()", "BR1.html")
 
 
 @pytest.mark.parametrize("names", [True, False])

@@ -22,14 +22,9 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def service(server: Server) -> str:
-    return server.url
-
-
-@pytest.fixture
-def desk(service: str) -> Iterator[Sandbox]:
+def desk(server: Server) -> Iterator[Sandbox]:
     with Sandbox() as sandbox:
-        sandbox.serve_desk(service)
+        sandbox.serve_desk(server.url)
         yield sandbox
 
 
@@ -71,14 +66,14 @@ def test_the_clients_pages_load_the_panel(desk: Sandbox, path: str, mark: str) -
     ],
 )
 def test_the_clients_match_the_release(
-    service: str, release: str, angular: tuple[str, ...], angularjs: tuple[str, ...]
+    server: Server, release: str, angular: tuple[str, ...], angularjs: tuple[str, ...]
 ) -> None:
     with Sandbox(release=release) as sandbox:
-        sandbox.serve_desk(service)
+        sandbox.serve_desk(server.url)
         new, old = (fetch(sandbox.url, path.format("checkout"))[2] for path in PATRON_PAGES)
         assert all(part in new for part in (*angular, f"Evergreen {release}<"))
         assert all(part in old for part in (*angularjs, f"Evergreen {release}<"))
-        sandbox.serve_desk(service, "3.12")
+        sandbox.serve_desk(server.url, "3.12")
         assert "<hr" in fetch(sandbox.url, PATRON_PAGES[0].format("checkout"))[2], "whatever the sandbox is otherwise"
 
 

@@ -149,6 +149,21 @@ def test_problems(status: int) -> None:
     assert latin(f"{values['title']} {values['text']} {values['advice']}") == set()
 
 
+def test_what_an_earlier_release_wrote_is_said_as_it_stands() -> None:
+    said = "the record was changed by somebody else, 3 times"
+    with use_language(Language()):
+        text, advice = outcomes.explain_step(step(StepState.FAILED, reason=StepReason(said)), {}, approved=False)
+        assert outcomes.explain_step(step(StepState.FAILED), {}, approved=False)[0] == "Evergreen reported an error"
+    assert (text, advice) == (said, "Check the group, then make the change if it's still needed.")
+
+
+def test_a_missing_permission_is_the_supervisors_if_one_approved() -> None:
+    missing = step(StepState.FAILED, reason=LACKS, refusal=SimpleNamespace(permission="UPDATE_USER", org_unit=4))
+    with use_language(Language()):
+        text, _advice = outcomes.explain_step(missing, {4: "BR1"}, approved=True)
+    assert text == "the supervisor's login lacks the permission UPDATE_USER at BR1"
+
+
 class TestNames:
     def test_against_the_direction_they_keep_their_own(self) -> None:
         assert isolated(NAME) == f"\u2068{NAME}\u2069"

@@ -1,4 +1,4 @@
-"""The terminal table: fits the screen, keeps names from steering it, cuts nothing off."""
+"""The terminal table and its columns: they fit the screen, keep names from steering it, and cut nothing off."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evergreen_groups.groups import Group
 from evergreen_groups.language import Language, describe_total, price, timezone_of, use_language
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render import printable
-from evergreen_groups.render.columns import Cell, Columns, TextColumn, wrapped
+from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn, aligned, wrapped
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Changes, Criteria, Report
 
@@ -226,15 +226,57 @@ def test_wraps_at_blanks_and_hyphens() -> None:
     assert wrapped("", 4) == [""]
 
 
-def test_large_report_with_members() -> None:
-    shown = table(samples.large_report(400), width=80)
-    assert shown.count(" lead  ") == 400
-    assert max(map(cell_len, shown.splitlines())) <= 80
-
-
 def test_wrapped_lines_are_indented_and_stay_in_their_column() -> None:
     columns = Columns(
         (TextColumn("A"), TextColumn("B", least=4)), [[Cell("1"), Cell("eins zwei drei", indent=2)]], width=11
     )
     shown = "".join(segment.text for segment in columns.row([Cell("1"), Cell("eins zweidreivier", indent=2)]))
     assert shown == "1    eins\n      zweid\n      reivi\n      er\n"
+
+
+# -- columns are as wide as a terminal shows their texts ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blank", ["\xa0", "\u202f"])
+def test_an_amount_stays_on_one_line(blank: str) -> None:
+    amount = f"1{blank}234,50{blank}$"
+    assert wrapped(f"plus de {amount}", 12) == ["plus de", amount]
+    assert wrapped(f"doit {amount} depuis", 14) == ["doit", amount, "depuis"]
+
+
+@pytest.mark.parametrize("name", ["Müller", "山田, 太郎", "e\u0301lan", "\u200f4.90\xa0\u200f$", ""])
+def test_what_follows_begins_at_the_same_place(name: str) -> None:
+    columns = Columns([TextColumn("Name"), TextColumn("Fines", right=True)], [[Cell(name), Cell("1.00")]], 80)
+    (line,) = "".join(segment.text for segment in columns.row([Cell(name), Cell("1.00")])).splitlines()
+    assert cell_len(line) == columns.width == sum(columns.widths) + 2
+    assert "".join(segment.text for segment in columns.heading(PLAIN)).startswith("Name")
+    assert cell_len(aligned(name, 12)) == cell_len(aligned(name, 12, right=True)) == 12
+
+
+NARROW = [TextColumn("Groupe", right=True), TextColumn("Nom", least=8), TextColumn("Bibliothèque", least=7)]
+ROW = [Cell("1008"), Cell("O'Sullivan-Byrne, Siobhán", indent=2), Cell("20000000001032")]
+
+
+@pytest.mark.parametrize("width", [80, 42, 36, 34])
+def test_a_barcode_is_not_broken_while_a_name_can_be(width: int) -> None:
+    columns = Columns(NARROW, [ROW], width)
+    lines = "".join(segment.text for segment in columns.row(ROW)).splitlines()
+    assert columns.width <= width
+    assert lines[0].endswith("20000000001032")
+
+
+def test_words_of_names_are_broken_last() -> None:
+    columns = Columns(NARROW, [ROW], 38)
+    lines = "".join(segment.text for segment in columns.row(ROW)).splitlines()
+    assert [line.split()[-2 if number == 0 else -1] for number, line in enumerate(lines)] == [
+        "O'Sullivan-",
+        "Byrne,",
+        "Siobhán",
+    ]
+
+
+def test_a_long_heading_is_parted_by_a_hyphen() -> None:
+    columns = Columns([TextColumn("Bibliothèque", least=7), TextColumn("Dû")], [[Cell("PINE"), Cell("1,00")]], 13)
+    lines = "".join(segment.text for segment in columns.heading(PLAIN)).splitlines()
+    assert lines == ["Biblio-", "thèque   Dû"]
+    assert columns.width <= 13

@@ -24,7 +24,6 @@ from evergreen_groups.groups import Group
 from evergreen_groups.message import own_pip
 from evergreen_groups.render import StaffClient, printable
 from evergreen_groups.render import sheets as long_sheets
-from evergreen_groups.render.report import write_file
 from evergreen_groups.render.sheets import cell_text
 from evergreen_groups.report import Report
 
@@ -342,12 +341,6 @@ def test_broken_off_it_says_nothing_on_its_own(monkeypatch: pytest.MonkeyPatch) 
         xlsx(samples.sample_report())
     archives[0].fp.close()
     archives[0].close()
-
-
-def test_into_a_file(tmp_path: Path) -> None:
-    write_file(samples.sample_report(), "xlsx", tmp_path / "report.xlsx")
-    assert (tmp_path / "report.xlsx").stat().st_mode & 0o777 == 0o600
-    assert openpyxl.load_workbook(tmp_path / "report.xlsx")["Groups"]["A2"].value == 1187
 
 
 def test_a_report_that_is_too_long_for_a_sheet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,13 +185,6 @@ def test_a_partial_file_with_other_contents_is_discarded(tmp_path: Path) -> None
     connection.close()
 
 
-def test_a_full_disk_is_noticed_in_advance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 10_000})())
-    with pytest.raises(DiskError, match="No space left on device"):
-        Sandbox(patrons=500, prepared=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_two_processes_cannot_make_the_same_file(tmp_path: Path) -> None:
     def another(step: int, _steps: int) -> None:
         if step == 1:

@@ -125,11 +125,3 @@ def test_the_org_tree(store: Store) -> None:
     assert orgs.descendants_of_depth(23, 2) == [21, 23]
     assert orgs.descendants_of_depth(1, 2) == []
     assert orgs.descendants(99) == orgs.ancestors(99) == []
-
-
-def test_a_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "letters.txt"
-    path.write_text("Dear library,")
-    with pytest.raises(ConfigurationError, match="isn't a sandbox database"):
-        Sandbox(database=path)
-    assert path.read_text() == "Dear library,"

@@ -85,8 +85,7 @@ def test_the_older_login_hashes_seed_and_password(caller: Caller) -> None:
 
 
 class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 25, 9, tzinfo=UTC)
+    now = datetime(2026, 11, 25, 9, tzinfo=UTC)
 
     def __call__(self) -> datetime:
         return self.now
