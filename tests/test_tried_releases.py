@@ -1,16 +1,13 @@
 """The table of releases that were tried says what the tests found, and no more."""
 
-from dataclasses import replace
-
 from support.conversation import can_be_sent_again
 from support.recorded import BETWEEN, files, read
 from support.releases import RELEASES
-from support.tried_releases import PAGE, Trial, page, renewed, results, table, trials
+from support.tried_releases import PAGE, page, renewed, results, trials
 
 from evergreen_groups.sandbox.services.releases import differences
 
 FOUND = {"3.12": {"tests": 1200, "recorded": 10, "replayed": 10}}
-TRIED = Trial("3.12", "3.12.10", "XMPP", "2026-11-05", [300, 200_000], "report", right=True, result="fine")
 
 
 def test_the_page_has_the_table_of_what_was_found() -> None:
@@ -36,13 +33,6 @@ def test_what_was_tried_by_somebody_is_of_a_known_release() -> None:
         assert one.bus in ("Redis", "XMPP")
         assert one.what
         assert one.result
-
-
-def test_the_row_of_a_release() -> None:
-    *_, row = table(FOUND, [TRIED])
-    assert row == "| 3.12 | 1,200+ passed | 10 of 10 match | 3.12.10, 200,000 patrons, 5 November 2026 |"
-    *_, row = table(FOUND, [replace(TRIED, on="2026-11", right=False)])
-    assert row.endswith("| 3.12.10, 200,000 patrons, November 2026: problems, see tried.toml |")
 
 
 def test_more_is_written_down() -> None:
