@@ -102,9 +102,11 @@ def altered_rows(how: str, chance: Random, call: Call, rows: list[Result], bank:
     if how == "one with the id of another" and _asks_by_owner_or_id(call):
         return None
     altered = ROWS[how](chance, deepcopy(rows), place, bank)
-    # Another patron of the question who had no row, and could have had this one: as if a row were missing.
-    could_be = altered and _is_asked_for(altered[place], call) and _number(altered[place]) not in map(_number, rows)
-    return None if how == "one with the id of another" and could_be else altered
+    if how != "one with the id of another" or altered is None:
+        return altered
+    # Another patron of the question who had no row could have had this one: as if a row were missing.
+    could_be = _is_asked_for(altered[place], call) and _number(altered[place]) not in map(_number, rows)
+    return None if could_be else altered
 
 
 def _number(row: Result) -> Result:
