@@ -93,7 +93,10 @@ def mutants_of(source: str) -> list[Mutant]:
         operator = OURS[name]() if name in OURS else get_operator(f"core/{name}")()
         places = sum(len(list(operator.mutation_positions(node))) for node in ast_nodes(get_ast(source)))
         for occurrence in range(places):
-            changed = mutate_code(source, operator, occurrence)
+            try:
+                changed = mutate_code(source, operator, occurrence)
+            except AttributeError:  # ExceptionReplacer knows plain names only, not ``errors.StateError``
+                continue
             if changed is None or changed in sources or _meaning(changed) == meaning:
                 continue
             sources.add(changed)
