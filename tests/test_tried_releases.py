@@ -5,8 +5,6 @@ from support.recorded import BETWEEN, files, read
 from support.releases import RELEASES
 from support.tried_releases import PAGE, page, renewed, results, trials
 
-from evergreen_groups.sandbox.services.releases import differences
-
 FOUND = {"3.12": {"tests": 1200, "recorded": 10, "replayed": 10}}
 
 
@@ -25,21 +23,6 @@ def test_what_the_repository_has_of_a_release_is_counted() -> None:
     for release in BETWEEN:
         count = sum(len(list(filter(can_be_sent_again, read(file)))) for file in files(release))
         assert results()[release]["replayed"] >= count
-
-
-def test_what_was_tried_by_somebody_is_of_a_known_release() -> None:
-    for one in trials():
-        assert differences(one.release, ()) is not None
-        assert one.bus in ("Redis", "XMPP")
-        assert one.what
-        assert one.result
-
-
-def test_more_is_written_down() -> None:
-    found, wrong = renewed(FOUND, {"3.12": {"passed": 1399, "differing": 3}, "3.13": {"passed": 100}}, {})
-    assert wrong == []
-    assert found == {"3.12": {"tests": 1300, "recorded": 10, "replayed": 10}, "3.13": {"tests": 100}}
-    assert renewed(FOUND, {}, {"3.12": {"recorded": 11, "replayed": 11}})[0]["3.12"]["replayed"] == 11
 
 
 def test_what_failed_and_a_table_that_says_more_than_was_found_are_wrong() -> None:

@@ -112,6 +112,18 @@ class TestReferenceData:
         names = [sandbox._store.row("au", user)["usrname"] for user in users]
         assert names == ["consortium_staff", "harbor_desk"]
 
+    def test_what_is_cached_for_the_desk(self, sandbox: Sandbox) -> None:
+        data = ReferenceData(ILS)
+        with gateway_of(sandbox.url, "consortium_staff") as staff, gateway_of(sandbox.url, "harbor_desk") as desk:
+            assert data.may_change(staff, HARBOR, None)
+            assert not data.may_change(desk, HARBOR, None)
+            assert not data.has_penalty_kinds(staff)
+            data.penalty_kinds(staff)
+            calls = staff.statistics.calls
+            assert 1 in data.penalty_kinds(staff, [1])
+            assert data.has_penalty_kinds(staff)
+            assert staff.statistics.calls == calls
+
     def test_a_look_at_whose_session_it_is_does_not_prolong_it(self, proxy: FaultProxy) -> None:
         looks: list[list[object]] = []
         proxy.before_answer = lambda call: looks.append(call.parameters) if "session.retrieve" in call.method else None

@@ -69,6 +69,7 @@ def test_who_may_see_all_thresholds_is_asked_first(proxy: FaultProxy, held: obje
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         org_units = OrgUnits.read(gateway)
         reader = Thresholds.read(gateway, org_units, Profiles.read(gateway), {})
+        assert reader.complete is (asked == 0)
         for _ in range(2):
             found = reader.find(ADULT, HARBOR)
             assert found is not None
