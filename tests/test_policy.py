@@ -32,8 +32,7 @@ def test_the_limit(own: str, amount: str, comparison: Comparison, blocked: bool)
     decision = decide(Decimal(own), Limit(Decimal(amount), comparison))
     assert decision.over_limit is blocked
     verb = "exceed" if comparison is EXCEEDS else "reach"
-    begins = "Over the limit: own fines of " if blocked else "Not over the limit: own fines of "
-    assert decision.explanation.startswith(begins)
+    assert decision.explanation.startswith("Over the limit: own" if blocked else "Not over the limit: own")
     assert str(decision.explanation).endswith(f" {'' if blocked else 'do not '}{verb} the limit of {amount}.")
 
 
