@@ -12,7 +12,7 @@ import pytest
 from bench import table
 from bench.floor import RANGES, Bare, Reading, log_in, positions_of, start
 from bench.growth import draw
-from bench.table import Account, Row, Site, markdown
+from bench.table import Account, Site
 from support.repository import REPOSITORY
 
 from evergreen_groups.gateway import Credentials, Gateway
@@ -49,14 +49,6 @@ def test_a_difference_of_a_cent_ends_it(tmp_path: Path, monkeypatch: pytest.Monk
     account = Account("admin", "secret", sees_all=True)
     with pytest.raises(SystemExit, match="differ"):
         table.report(Site("http://127.0.0.1:1", (account,), tmp_path), account, 1, what="report")
-
-
-def test_pairs_are_compared_by_their_median() -> None:
-    ours, floor = ([{"seconds": seconds, "calls": 20} for seconds in times] for times in ((1, 2, 9), (1, 2, 3)))
-    row = Row("report", "admin", "", ours, floor)
-    assert markdown([row]).splitlines()[-1] == (
-        "| report | admin |  | 2.00 (1.00–9.00) | 2.00 (1.00–3.00) | 1.00 |  | 20 / 20 |  |  |"
-    )
 
 
 @pytest.mark.long

@@ -274,8 +274,10 @@ class Desk:
         return WebDriverWait(self.browser, TIMEOUT, poll_frequency=0.03).until(lambda _: condition())
 
     def panel_of(self, patron: int) -> Any:
-        """Wait until the panel shows the patron, and return it."""
-        return self.until(lambda: (panel := self.panel()) and panel["patron"] == patron and panel)
+        """Wait until the panel shows the patron, each text in the form that fits, and return it."""
+        self.until(lambda: (panel := self.panel()) and panel["patron"] == patron)
+        self.framed()
+        return self.panel()
 
     def comes_to(self, amount: str) -> None:
         """Wait until the panel shows an amount."""
