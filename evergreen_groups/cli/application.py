@@ -187,7 +187,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             _refuse_broken_completion()
             status: object = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
             sys.stdout.flush()
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C included; what isn't an error, such as SystemExit, is raised again
             from evergreen_groups.cli.failure import report_failure
 
             status = report_failure(error)

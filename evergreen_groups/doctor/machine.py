@@ -165,7 +165,7 @@ def _denied(directory: Path) -> Message:
 
 
 def _sharing(path: Path | None) -> tuple[object, str]:
-    """Return who else can change a secret file ("": nobody) and a remedy. Files open to all are errors elsewhere."""
+    """Return who else can change a secret file ("" if no one) and a remedy. Files open to all are refused earlier."""
     if path is None:
         return "", ""
     mode, owner = path.stat().st_mode, _foreign_owner(path)

@@ -358,8 +358,8 @@ def read_fines_within(
     for id in suspects:
         if id not in hidden:  # closed, or the session's own user, whom the former query leaves out without VIEW_USER
             with suppress(PermissionDeniedError):
-                owes = read_fines_of(gateway, id)
-                hidden |= {} if owes is None else {id: owes}
+                if (owed := read_fines_of(gateway, id)) is not None:
+                    hidden[id] = owed
     if hidden and not leave_out_hidden:
         raise DataError(
             "the account can't see all transactions, so it isn't known which fines count toward the limit",

@@ -19,6 +19,7 @@ from support.fault_proxy import Fault, FaultProxy
 from support.follow_ups import draft, note_run, record_report, save
 from support.gateways import gateway_of
 from support.letters import CHILDREN, FAMILY, IN_COLLECTIONS, LEAD, OTHER_ADULT, change, penalize
+from support.waiting import wait_until
 from support.web_caller import MakeApp, client_of, cookie, session, settings_of
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
@@ -262,7 +263,8 @@ def test_too_many_for_the_deadline(site: Site, path: str) -> None:
         assert refused.status_code == 504
         assert "Select fewer groups." in refused.text
     site.proxy.heal()
-    assert reader.get([FAMILY]).status_code in (200, 504), "the desks aren't locked out (503); a busy machine is late"
+    # Desks that were locked out would get 503. A busy machine may be late for three seconds: then look again.
+    assert wait_until(lambda: (status := reader.get([FAMILY]).status_code) != 504 and status) == 200
 
 
 def test_no_letter_is_logged(site: Site, reader: Reader, caplog: pytest.LogCaptureFixture) -> None:
