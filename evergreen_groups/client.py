@@ -20,35 +20,12 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from evergreen_groups import arguments
-from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, build_audit
-from evergreen_groups.changes import (
-    Action,
-    Changer,
-    Operator,
-    PlanOutcome,
-    PlanRequest,
-    RecentlyChanged,
-    Step,
-    journal,
-    plan_batch,
-    read_batch,
-)
-from evergreen_groups.desk import (
-    BillsReader,
-    Checker,
-    DetailsReader,
-    EventHandler,
-    GroupSummary,
-    PatronDecision,
-    PatronLookup,
-    SummaryReader,
-)
+from evergreen_groups import arguments, audit, changes, desk, report
+from evergreen_groups.changes import Action, Operator, PlanOutcome, PlanRequest, Step, journal
 from evergreen_groups.errors import PlanError, UnreachableError, not_visible
 from evergreen_groups.groups import AdultRule, FamilyReader
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.message import Progress, silent
-from evergreen_groups.report import Choice, Criteria, Report, build_report
 from evergreen_groups.settings import (
     AuditSettings,
     GatewaySettings,
@@ -59,17 +36,28 @@ from evergreen_groups.settings import (
 )
 from evergreen_groups.state import State, find_state_directory
 
+# Other classes are reached by their room, so that a command loads no more than it uses.
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import TracebackType
 
     from evergreen_groups.arguments import Amount, Several
-    from evergreen_groups.audit import GroupsToKeep
-    from evergreen_groups.changes import Draft, PlannedGroup, PlanWarning
+    from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, GroupsToKeep
+    from evergreen_groups.changes import Changer, Draft, PlannedGroup, PlanWarning, RecentlyChanged
+    from evergreen_groups.desk import (
+        BillsReader,
+        Checker,
+        DetailsReader,
+        EventHandler,
+        GroupSummary,
+        PatronDecision,
+        PatronLookup,
+        SummaryReader,
+    )
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import PatronReference
     from evergreen_groups.policy import Limit
-    from evergreen_groups.report import GroupNights
+    from evergreen_groups.report import Choice, Criteria, GroupNights, Report
 
 
 def adult_rule(settings: AuditSettings) -> AdultRule:
@@ -200,8 +188,7 @@ class Plan:
             BusyError: another run is changing one of the patrons or groups.
             TransportError: the client is closed, or an interrupted run's outcome can't be looked up. Nothing is sent.
         """
-        changes = self._client.changes
-        return Outcome(changes.apply_draft(self.draft, progress or silent, timeout=timeout), self._client)
+        return Outcome(self._client.changes.apply_draft(self.draft, progress or silent, timeout=timeout), self._client)
 
 
 class Client:
@@ -252,7 +239,7 @@ class Client:
     # Most requests of a service only read.
     @cached_property
     def _changes(self) -> Changer:
-        return Changer(
+        return changes.Changer(
             self.gateway,
             self.state,
             self._operator,
@@ -331,18 +318,18 @@ class Client:
             GatewayError: Evergreen can't be reached, or gives no usable answer.
         """
         if criteria is None:
-            criteria = Criteria(
+            criteria = report.Criteria(
                 min_total=arguments.amount("min_total", min_total),
                 min_members=min_members,
                 orgs=arguments.texts("libraries", libraries),
                 top=top,
                 sort=sort,
                 limit=self._limit,
-                choice=choice or Choice(),
+                choice=choice or report.Choice(),
                 details=details,
             )
-        arguments.instance("criteria", criteria, Criteria)
-        return build_report(self.gateway, criteria, self._progress, policy=self._policy)
+        arguments.instance("criteria", criteria, report.Criteria)
+        return report.build_report(self.gateway, criteria, self._progress, policy=self._policy)
 
     def audit(
         self, criteria: AuditCriteria | None = None, progress: Progress | None = None, *, libraries: Several[str] = ()
@@ -362,13 +349,15 @@ class Client:
             StateError: the state can't be read.
         """
         if criteria is None:
-            criteria = AuditCriteria(orgs=arguments.texts("libraries", libraries), limit=self._limit)
-        arguments.instance("criteria", criteria, AuditCriteria)
+            criteria = audit.AuditCriteria(orgs=arguments.texts("libraries", libraries), limit=self._limit)
+        arguments.instance("criteria", criteria, audit.AuditCriteria)
         stored = self._groups_to_keep()
         to_keep = stored.read()
-        audit = build_audit(self.gateway, criteria, progress or self._progress, policy=self._policy, to_keep=to_keep)
-        stored.remove(audit.changed)
-        return audit
+        found = audit.build_audit(
+            self.gateway, criteria, progress or self._progress, policy=self._policy, to_keep=to_keep
+        )
+        stored.remove(found.changed)
+        return found
 
     def move(self, patrons: Several[PatronReference], *, to: PatronReference, active_cards: bool = False) -> Plan:
         """Plan to move patrons into the group of the patron ``to``. Nothing is changed before ``Plan.apply``.
@@ -433,8 +422,8 @@ class Client:
         """
         if isinstance(file, str):
             file = Path(file)
-        batch = read_batch(arguments.instance("file", file, Path, "a path, as Path or str"))
-        return Plan(plan_batch(self._changes.planner, batch), self)
+        batch = changes.read_batch(arguments.instance("file", file, Path, "a path, as Path or str"))
+        return Plan(changes.plan_batch(self._changes.planner, batch), self)
 
     @property
     def changes(self) -> Changer:
@@ -450,34 +439,34 @@ class Client:
     @property
     def details(self) -> DetailsReader:
         """Reads groups with the details that the desk shows, by barcode, patron id or group number."""
-        return DetailsReader(self.gateway, self._policy, self._reference, self._recently_changed)
+        return desk.DetailsReader(self.gateway, self._policy, self._reference, self._recently_changed)
 
     @property
     def bills(self) -> BillsReader:
         """Reads the open bills and checked-out items of group members."""
-        return BillsReader(self.gateway, self._reference, self._recently_changed)
+        return desk.BillsReader(self.gateway, self._reference, self._recently_changed)
 
     @property
     def checks(self) -> Checker:
         """Decides whether patrons are over the limit, and reads the penalties that Evergreen has recorded."""
-        return Checker(self.gateway, self._policy, self._recently_changed)
+        return desk.Checker(self.gateway, self._policy, self._recently_changed)
 
     @property
     def patrons(self) -> PatronLookup:
         """Finds visible patrons by barcode, by the shortened barcode that a library uses, or by name."""
-        return PatronLookup(self.gateway)
+        return desk.PatronLookup(self.gateway)
 
     @property
     def summaries(self) -> SummaryReader:
         """Reads patrons with their groups, as the desk's panel shows them."""
-        return SummaryReader(
+        return desk.SummaryReader(
             self.gateway, self._reference, lambda: journal.recently_changed_or_unknown(self.gateway, self.state)
         )
 
     @property
     def events(self) -> EventHandler:
         """Handles the events that Evergreen sends when patrons or their fines change."""
-        return EventHandler(self.gateway, self.summaries, self._changes, self.state)
+        return desk.EventHandler(self.gateway, self.summaries, self._changes, self.state)
 
     @property
     def nights(self) -> GroupNights:
@@ -525,7 +514,7 @@ class Client:
     @property
     def explanations(self) -> BlockExplainer:
         """Explains step by step why a patron is or isn't blocked for fines."""
-        return BlockExplainer(self.gateway, self._policy)
+        return audit.BlockExplainer(self.gateway, self._policy)
 
     def _plan(self, request: PlanRequest) -> Plan:
         return Plan(self._changes.plan(request), self)

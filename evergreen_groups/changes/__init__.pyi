@@ -1,5 +1,5 @@
 from . import journal as journal
-from .apply import recover_by_reading as recover_by_reading
+from .apply import Applier as Applier
 from .batch import plan_batch as plan_batch
 from .batch import read_batch as read_batch
 from .changes import WAIT as WAIT

@@ -447,10 +447,14 @@ class Applier:
             return run.apply(progress)
 
     def recover(self, patrons: Collection[int] | None = None) -> list[JournalStep]:
-        """Resolve steps that an earlier run left open, and return the resolved steps.
+        """Resolve steps that an earlier run left open, without sending any, and return the resolved steps.
 
-        Covers the given patrons (ids), or all patrons. Skip patrons whom another run is changing: that run resolves its
-        steps itself.
+        Covers the given patrons (ids), or all patrons. Make no call if nothing is open. Skip patrons whom another run
+        is changing: that run resolves its steps itself.
+
+        Raises:
+            StateError: the journal can't be used.
+            GatewayError: Evergreen can't be reached, or the session has ended.
         """
         ended: list[JournalStep] = []
         open_steps = Journal(self.state.database).open_steps(self.gateway.url, patrons)
@@ -628,15 +632,3 @@ def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
 def visible_patrons(gateway: Gateway, patrons: Collection[int]) -> set[int]:
     """Return the patrons (ids) whom the session may see."""
     return {id for (id,) in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons))}
-
-
-def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:
-    """Resolve what earlier runs left open, for jobs that only read. Return the resolved steps.
-
-    Make no call if nothing is open. Skip patrons whom another run is changing: that run resolves its steps itself.
-
-    Raises:
-        StateError: the journal can't be used.
-        GatewayError: Evergreen can't be reached, or the session has ended.
-    """
-    return Applier(gateway, state, Operator("")).recover() if state.database.is_there else []
