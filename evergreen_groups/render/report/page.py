@@ -57,8 +57,9 @@ def _member_columns(report: Report) -> list[Column[Any]]:
     return sorted((column for column in every if column.page), key=lambda column: column.rank)
 
 
-def _in_cell(form: RowTemplate, shown: Callable[[Any], str]) -> Callable[[Any], str]:
-    return lambda row: form.filled({"text": shown(row)})
+def _cell(form: RowTemplate, write: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Return a cached function that returns the cell of a value, with the text that ``write`` returns."""
+    return lru_cache(maxsize=_CACHE_SIZE)(lambda value: form.filled({"text": escape(write(value))}))
 
 
 def _cells_of(cells: Sequence[Sequence[Callable[[Any], str]]], rows: Sequence[Any], empty: str) -> str:
@@ -68,8 +69,8 @@ def _cells_of(cells: Sequence[Sequence[Callable[[Any], str]]], rows: Sequence[An
     )
 
 
-def _shown(column: Column[Any]) -> Callable[[Any], str]:
-    """Return a function that returns a cell's escaped text, by the column's kind."""
+def _plain_cell(form: RowTemplate, column: Column[Any]) -> Callable[[Any], str]:
+    """Return a function that returns a row's cell, written by the column's kind."""
     value_of = column.value
     write: Callable[..., str] = printable
     if column.kind == "flag":
@@ -78,8 +79,8 @@ def _shown(column: Column[Any]) -> Callable[[Any], str]:
         write = language.describe_total
     elif column.kind in ("number", "id"):
         write = language.number
-    cached = _cached(write)
-    return lambda row: cached(value_of(row))
+    cell = _cell(form, write)
+    return lambda row: cell(value_of(row))
 
 
 def _cached(write: Callable[..., str]) -> Callable[..., str]:
@@ -326,28 +327,32 @@ class PageWriter(GroupWriter):
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
         self._no_lead = str(macros.no_lead_mark())
         self._summary = _cached(_count_of_members)
+        self._profile = lru_cache(maxsize=_CACHE_SIZE)(
+            lambda name: gettext("{label}: {value}", label=gettext("Profile"), value=printable(name))
+        )
         over_count, over_limit = _cached(macros.count_over_limit), _cached(macros.over_limit)
         fines = _cached(macros.fines)
         blocked, change, no_card = _cached(macros.blocked), _cached(macros.change), str(macros.no_card())
         cell_form, self._empty_cell = RowTemplate(macros.cell_form), str(macros.empty_cell())
+        band = _cell(cell_form, lambda found: wording.describe_age_band(found) or "")
         one_limit = report.criteria.limit is not None
         # The template has the cells of group, lead and member's name, which are links.
         special: dict[str, Callable[[Any], str]] = {
+            "combined_fines": lambda group: fines(group.combined_fines, _share_over_limit(group)),
             "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
-            "age_band": lambda details: wording.describe_age_band(details.age_band) or "",
-            "barcode": lambda member: no_card if member.barcode is None else escape(printable(member.barcode)),
+            "owing_since": macros.dated,
+            "age_band": lambda details: band(details.age_band),
+            "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
+            "barcode": lambda member: (
+                no_card if member.barcode is None else cell_form.filled({"text": escape(printable(member.barcode))})
+            ),
             "over_limit": lambda one: over_limit(one.over_limit, "" if one_limit else describe_limit(one.limit)),
             "blocked_in_evergreen": lambda standing: blocked(
                 tuple(map(describe_penalty, standing.blocks_for_fines)), standing.difference
             ),
         }
-        whole: dict[str, Callable[[Any], str]] = {
-            "combined_fines": lambda group: fines(group.combined_fines, _share_over_limit(group)),
-            "owing_since": macros.dated,
-            "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
-        }
         cells = [
-            (column, whole.get(column.name) or _in_cell(cell_form, special.get(column.name) or _shown(column)))
+            (column, special.get(column.name) or _plain_cell(cell_form, column))
             for column in (*of_groups[2:], *of_members[1:])
         ]
         self._group_cells = [
@@ -448,9 +453,7 @@ class PageWriter(GroupWriter):
         if self._report.details is None:
             return ""
         found = self._report.details.of(member)
-        profile = found.profile and gettext(
-            "{label}: {value}", label=gettext("Profile"), value=printable(found.profile)
-        )
+        profile = found.profile and self._profile(found.profile)
         text = "; ".join(filter(None, (wording.describe_member_details(found), profile)))
         return self._about_member.filled({"text": escape(text)}) if text else ""
 
