@@ -61,6 +61,14 @@ def _columns(members: bool) -> list[tuple[str, bool, str, Column[Any] | None]]:
     ]
 
 
+def _value(column: Column[Any], *, at_least: bool) -> Callable[[Any], Any]:
+    """Return a function that returns a column's value of a row: of a total, what is known exactly, or its bound."""
+    value_of = column.value
+    if at_least:
+        return lambda row: value_of(row).at_least
+    return (lambda row: value_of(row).value) if column.total else value_of
+
+
 class CsvWriter(GroupWriter):
     """Writes the header and the rows, each ending in CR LF; open a text stream with ``newline=""``.
 
@@ -75,29 +83,23 @@ class CsvWriter(GroupWriter):
         self._comma = dialect == "semicolon"
         self._separator = ";" if self._comma else ","
         self._special = re.compile(f'["\r\n{self._separator}]')
+        self._plain = re.compile(f'[0-9A-Za-z][^"\r\n{self._separator}\x80-\U0010ffff]*')
         self._written: dict[type, Callable[[Any], str]] = {
             bool: {True: "true", False: "false"}.__getitem__,
             int: str,
             Decimal: self._amount,
             datetime: lambda when: when.isoformat(timespec="seconds"),
             type(None): lambda _none: "",
+            str: self._text,
         }
         self._columns = _columns(details)
-        # The functions that make the cells, with adjacent columns about the same thing together.
-        self._blocks: list[tuple[str, list[Callable[[Any], str]]]] = []
+        # The functions that return the values, with adjacent columns about the same thing together.
+        self._blocks: list[tuple[str, list[Callable[[Any], Any]]]] = []
         for about, at_least, _name, column in self._columns:
             if not self._blocks or self._blocks[-1][0] != about:
                 self._blocks.append((about, []))
             if column is not None:
-                self._blocks[-1][1].append(self._cell(column, at_least=at_least))
-
-    def _cell(self, column: Column[Any], *, at_least: bool) -> Callable[[Any], str]:
-        value_of, writers, text = column.value, self._written, self._text
-        if at_least:
-            return lambda row: writers[type(value := value_of(row).at_least)](value)
-        if column.total:
-            return lambda row: writers[type(value := value_of(row).value)](value)
-        return lambda row: writers.get(type(value := value_of(row)), text)(value)
+                self._blocks[-1][1].append(_value(column, at_least=at_least))
 
     def head(self, part: Report) -> Iterator[str]:  # noqa: ARG002  # all parts have the same columns
         yield f"{self._mark}{self._separator.join(name for _, _, name, _ in self._columns)}\r\n"
@@ -106,7 +108,7 @@ class CsvWriter(GroupWriter):
         separator = self._separator
         row = group_row(self._report, group)
         of_group = {"group": row.group, "change": row.change, "details": row.details, "contact": row.contact}
-        made = [self._joined(cells, of_group[about]) if about in of_group else None for about, cells in self._blocks]
+        made = [self._joined(values, of_group[about]) if about in of_group else None for about, values in self._blocks]
         if not self._with_members:
             return f"{separator.join('true' if block is None else block for block in made)}\r\n"
         rows = []
@@ -115,21 +117,22 @@ class CsvWriter(GroupWriter):
             one = member_row(self._report, group, member)
             of = {"member": one.member, "standing": one.standing, "member_details": one.details}
             blocks = [
-                block if block is not None else first if about == "first" else self._joined(cells, of[about])
-                for block, (about, cells) in zip(made, self._blocks, strict=True)
+                block if block is not None else first if about == "first" else self._joined(values, of[about])
+                for block, (about, values) in zip(made, self._blocks, strict=True)
             ]
             rows.append(f"{separator.join(blocks)}\r\n")
             first = "false"
         return "".join(rows)
 
-    def _joined(self, cells: Sequence[Callable[[Any], str]], row: Any) -> str:
+    def _joined(self, values: Sequence[Callable[[Any], Any]], row: Any) -> str:
         """Return the cells about something, empty if it isn't known."""
         if row is None:
-            return self._separator * (len(cells) - 1)
-        return self._separator.join([cell(row) for cell in cells])
+            return self._separator * (len(values) - 1)
+        written = self._written
+        return self._separator.join([written[type(value := value_of(row))](value) for value_of in values])
 
     def tail(self, part: Report) -> Iterator[str]:
-        known = {column.name: self._cell(column, at_least=False) for column in columns.CLEARED if column.name}
+        known = {column.name: column.value for column in columns.CLEARED if column.name}
         changes = compared_changes(part)
         for cleared in changes.cleared if changes else ():
             cells = []
@@ -137,9 +140,11 @@ class CsvWriter(GroupWriter):
                 if column is None:
                     cells.append("false")
                 elif about == "group" and name in known:
-                    cells.append(known[name](cleared))
+                    cells.append(self._joined([known[name]], cleared))
                 else:
-                    cells.append(self._cell(column, at_least=at_least)(cleared) if about == "change" else "")
+                    cells.append(
+                        self._joined([_value(column, at_least=at_least)], cleared) if about == "change" else ""
+                    )
             yield f"{self._separator.join(cells)}\r\n"
 
     def _amount(self, value: Decimal) -> str:
@@ -148,6 +153,8 @@ class CsvWriter(GroupWriter):
 
     def _text(self, text: str) -> str:
         """Escape a text, and quote it if necessary."""
+        if not text or self._plain.fullmatch(text):
+            return text  # most cells
         text = escape_formula(text)
         if self._special.search(text):
             text = text.replace('"', '""')
