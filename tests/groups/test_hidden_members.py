@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from support.debts import owe
-from support.fault_proxy import Call, FaultProxy, alter_payloads
+from support.fault_proxy import Call, FaultProxy, alter_payloads, fault_proxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, EvergreenGroupsError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import find_hidden_with_ids
+from evergreen_groups.groups import find_hidden_with_ids, read_group_balances
 from evergreen_groups.sandbox import Sandbox
 
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"
@@ -24,6 +25,7 @@ ONE, OTHER, THIRD = 70_001, 70_002, 70_003
 VISIBLE = {ONE: {1001, 1002, 1003}, OTHER: {1004, 1005}, THIRD: {1006}}
 HIDDEN = {ONE: {1012, 1013}, OTHER: {1014}, THIRD: set[int]()}
 MILL = 21
+NINE = Decimal("9.00")
 ORG_UNITS = (1, 2, 3, 11, 12, 21, 22)
 
 Alter = Callable[[Any], Any]
@@ -31,6 +33,10 @@ Alter = Callable[[Any], Any]
 
 @pytest.fixture(autouse=True)
 def families(sandbox: Sandbox) -> None:
+    add_families(sandbox)
+
+
+def add_families(sandbox: Sandbox) -> None:
     for family in (VISIBLE, HIDDEN):
         for group, members in family.items():
             for member in members:
@@ -204,3 +210,45 @@ def test_a_patron_is_moved_in_during_the_read(gateway: Gateway, proxy: FaultProx
 
     proxy.refuse = joins
     assert found_in(gateway, ONE, OTHER) == {ONE: ({1012, 1013}, "9.00"), OTHER: ({1014, 1040}, "0.00")}
+
+
+@pytest.mark.parametrize("once", [True, False])
+@pytest.mark.parametrize("wrong", [name for name, (method, _alter) in WRONG.items() if method != BY_ORG_UNITS])
+def test_one_groups_balances_are_asked_for_again(gateway: Gateway, proxy: FaultProxy, wrong: str, once: bool) -> None:
+    alter_payloads(proxy, *WRONG[wrong], times=1 if once else 99)
+    if once:
+        balances, hidden = read_group_balances(gateway, ONE, VISIBLE[ONE])
+        assert hidden is not None
+        assert (balances, hidden.ids, hidden.fines) == (dict.fromkeys((1001, 1012), NINE), {1012, 1013}, NINE)
+    else:
+        with pytest.raises(DataError) as raised:
+            read_group_balances(gateway, ONE, VISIBLE[ONE])
+        assert raised.value.code == "members-not-asked-for"
+
+
+def test_a_confirmed_list_takes_no_call_more(gateway: Gateway, proxy: FaultProxy) -> None:
+    conditions: list[object] = []
+    found = read_group_balances(gateway, ONE, VISIBLE[ONE], confirm=lambda one: not conditions.append(one))
+    assert (found[1] is not None, len(conditions)) == (True, 1)
+    assert not any("pcrud" in method for method in proxy.seen)
+
+
+def test_balances_that_come_twice_are_trusted_before_the_replica_has_them() -> None:
+    """The second reading has a connection of its own, so that no answer of the first can be taken for it."""
+    with Sandbox(differences=["replica"], replica_delay=math.inf) as sandbox, fault_proxy(sandbox.url) as proxy:
+        add_families(sandbox)
+        sandbox.catch_up()
+        owe(sandbox, 1040, (MILL, "2.00"))
+        sandbox._store.update("au", 1040, {"usrgroup": ONE, "home_ou": MILL, "deleted": False})
+        with gateway_of(proxy.url, "harbor_desk", concurrency=1) as gateway:
+            balances, hidden = read_group_balances(gateway, ONE, VISIBLE[ONE])
+            assert hidden is not None
+            assert (set(balances), hidden.ids, str(hidden.fines)) == ({1001, 1012, 1040}, {1012, 1013, 1040}, "11.00")
+            before, again = [call.port for call in proxy.calls if call.method == f"{MEMBERS}.authoritative"]
+            assert before != again
+            found = find_hidden_with_ids(
+                gateway, {ONE: VISIBLE[ONE]}, lambda: ORG_UNITS, {ONE: hidden.ids | VISIBLE[ONE]}
+            )
+            assert found == {ONE: hidden}
+            *_, before, again = [call.port for call in proxy.calls if call.method.startswith(BALANCES)]
+            assert before != again

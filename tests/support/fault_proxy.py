@@ -92,9 +92,13 @@ def with_numbers_as_text(answer: HttpAnswer) -> HttpAnswer:
 
 
 class Call:
-    """One request: ``service``, ``method`` and ``parameters`` as sent (including tokens); empty for the IDL."""
+    """One request: ``service``, ``method`` and ``parameters`` as sent (including tokens); empty for the IDL.
 
-    def __init__(self, body: bytes) -> None:
+    ``port`` is the client's, by which connections differ.
+    """
+
+    def __init__(self, body: bytes, port: int = 0) -> None:
+        self.port = port
         fields = [part.split("=", 1) for part in body.decode().split("&") if "=" in part]
         values = [(unquote(name), unquote(value)) for name, value in fields]
         self.method = next((value for name, value in values if name == "method"), "")
@@ -211,7 +215,7 @@ class FaultProxy:
         self.alter: Callable[[Call, HttpAnswer], HttpAnswer | None] = lambda call, answer: None
 
     def handle(self, request: _Connection, body: bytes) -> None:
-        call = Call(body)
+        call = Call(body, request.client_address[1])
         if not call.proves_answers:
             self.seen.append(call.method)
             self.calls.append(call)
