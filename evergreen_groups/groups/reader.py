@@ -109,7 +109,7 @@ class GroupReader:
             )
         return [Group.by_fines(number, members, hidden.get(number)) for number, members in by_group.items()]
 
-    def members(self, rows: Iterable[PatronRow], *, cards: bool = True, again: bool = False) -> dict[int, Member]:
+    def members(self, rows: Iterable[PatronRow], *, cards: bool, again: bool = False) -> dict[int, Member]:
         """Return the patrons by id, with own fines and, if ``cards``, barcodes, whatever their groups.
 
         Pass ``again=True`` if many of them will be read once more as members of groups, without decisions. Their own

@@ -178,6 +178,22 @@ def test_where_an_account_works(admin: Gateway, workstation: object, home: objec
         assert told.value.code == "no-workplace"
 
 
+@pytest.mark.parametrize(("wsid", "workstation"), [(7, 7), ("7", 7), (None, None), ("x", None)])
+def test_a_workstation_that_is_none(proxy: FaultProxy, admin: Gateway, wsid: object, workstation: int | None) -> None:
+    account = permissions.account_of_session(admin).replace(wsid=wsid).to_wire()
+    proxy.answer = lambda call: account if call.method == SESSION else None
+    with gateway_of(proxy.url, "north_manager") as gateway:
+        assert SessionAccount.read(gateway).workstation == workstation
+
+
+def test_the_names_of_permissions(proxy: FaultProxy) -> None:
+    with gateway_of(proxy.url, "north_manager") as gateway:
+        assert {VIEW, UPDATE} < permissions.permission_names(gateway)
+        proxy.answer = lambda call: {"VIEW_USER": 1} if call.method.endswith("permissions.retrieve") else None
+        with pytest.raises(UnexpectedAnswerError, match="permissions"):
+            permissions.permission_names(gateway)
+
+
 NAMES = ("STAFF_LOGIN", "VIEW_USER", "VIEW_CIRCULATIONS")
 HARBOR, NORTH_BRANCH = 11, 21
 

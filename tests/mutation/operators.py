@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
@@ -28,14 +28,6 @@ COSMIC_RAY = (
     "ZeroIterationForLoop",
 )  # fmt: skip
 """One replacement per operator. Cosmic-ray would try a dozen, all of which the same test kills."""
-
-
-class Mutant(NamedTuple):
-    """A module with one change; ``source`` is all of it."""
-
-    operator: str
-    occurrence: int
-    source: str
 
 
 class _Ours(Operator):
@@ -87,28 +79,33 @@ class RemoveKeywordArgument(_Ours):
 OURS = {one.__name__: one for one in (RemoveStatement, ReturnNone, RemoveKeywordArgument)}
 
 
-def mutants_of(source: str) -> list[Mutant]:
-    """Yield all mutants of a module, except those that differ only in what Python doesn't run.
+def places_of(source: str) -> list[tuple[str, int]]:
+    """Return where a module could be changed: the name of the operator, and which of its occurrences."""
+    nodes = list(ast_nodes(get_ast(source)))
+    counts = {
+        name: sum(len(list(_operator(name).mutation_positions(node))) for node in nodes)
+        for name in (*COSMIC_RAY, *OURS)
+    }
+    return [(name, occurrence) for name, count in counts.items() for occurrence in range(count)]
+
+
+def mutated(source: str, name: str, occurrence: int) -> str | None:
+    """Return a module with one change, or None if that changes nothing that Python runs.
 
     Numbers in constants of the module stay: how many at once, how often, how long. They were chosen by measuring, and
     one more or less is as right.
     """
-    meaning, found, sources = _meaning(source), [], set()
-    for name in (*COSMIC_RAY, *OURS):
-        operator = OURS[name]() if name in OURS else get_operator(f"core/{name}")()
-        places = sum(len(list(operator.mutation_positions(node))) for node in ast_nodes(get_ast(source)))
-        for occurrence in range(places):
-            try:
-                changed = mutate_code(source, operator, occurrence)
-            except AttributeError:  # ExceptionReplacer knows plain names only, not ``errors.StateError``
-                continue
-            if changed is None or changed in sources or _meaning(changed) == meaning:
-                continue
-            if name == "NumberReplacer" and _constants(changed) != _constants(source):
-                continue
-            sources.add(changed)
-            found.append(Mutant(name, occurrence, changed))
-    return found
+    try:
+        changed = mutate_code(source, _operator(name), occurrence)
+    except AttributeError:  # ExceptionReplacer knows plain names only, not ``errors.StateError``
+        return None
+    if changed is None or _meaning(changed) == _meaning(source):
+        return None
+    return None if name == "NumberReplacer" and _constants(changed) != _constants(source) else str(changed)
+
+
+def _operator(name: str) -> Any:
+    return OURS[name]() if name in OURS else get_operator(f"core/{name}")()
 
 
 def _constants(source: str) -> list[str]:

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from operators import mutants_of
+from operators import mutated, places_of
 
 sys.path.append(str(Path(__file__).parents[1]))  # like pytest (pythonpath)
 
@@ -65,18 +65,20 @@ def modules() -> dict[str, dict[str, list[str]]]:
 
 
 def chosen(files: Sequence[str], sample: int, seed: int, only: str) -> tuple[int, list[tuple[Tried, str]]]:
-    """Return the number of mutants, and those to try with their sources."""
-    everyone = []
-    for file in files:
-        source = (REPOSITORY / file).read_text("utf-8")
-        for mutant in mutants_of(source):
-            lines = difflib.unified_diff(source.splitlines(), mutant.source.splitlines(), file, file, "", "", 0, "")
-            tried = Tried(file, mutant.operator, mutant.occurrence, "\n".join([*lines][2:]))
-            everyone.append((tried, mutant.source))
-    selected = [it for it in everyone if only in it[0].name]
-    if 0 < sample < len(selected):
-        selected = random.Random(seed).sample(selected, sample)
-    return len(everyone), selected
+    """Return the number of places for mutants, and those to try with their sources."""
+    sources = {file: (REPOSITORY / file).read_text("utf-8") for file in files}
+    places = [Tried(file, name, number, "") for file in files for name, number in places_of(sources[file])]
+    random.Random(seed).shuffle(places)
+    selected: dict[str, Tried] = {}  # by source: two operators may make the same change
+    for it in places:
+        if sample and len(selected) == sample:
+            break
+        source = sources[it.file]
+        if only in it.name and (changed := mutated(source, it.operator, it.occurrence)) is not None:
+            lines = difflib.unified_diff(source.splitlines(), changed.splitlines(), it.file, it.file, "", "", 0, "")
+            it.diff = "\n".join([*lines][2:])
+            selected.setdefault(changed, it)
+    return len(places), [(it, source) for source, it in selected.items()]
 
 
 @contextlib.contextmanager
@@ -156,7 +158,7 @@ def try_module(name: str, options: argparse.Namespace) -> str:
     """Try a module's mutants and return its line of the table."""
     configured, path = modules()[name], RESULTS / f"{name}.json"
     total, selected = chosen(configured["files"], options.sample, options.seed, options.only)
-    print(f"{name}: {len(selected)} of {total} mutants ", end="", flush=True)
+    print(f"{name}: {len(selected)} mutants, {total} places ", end="", flush=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     parts = [RESULTS / f"{name}-{number}.jsonl" for number in range(options.jobs)]
     workers = []
