@@ -518,7 +518,7 @@ class GroupSearch:
         order = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
         # Naming the visible libraries excludes hidden rows. Before 3.14, a hidden highest row makes the answer empty
         # (3.12/releases-050).
-        where = self._visible({"id": {">": 0}})
+        where = self._visible({"id": {"<>": None}})
         found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
         return found[0].usrgroup if found else 0
 

@@ -175,6 +175,24 @@ def test_so_many_groups_may_take_too_long(
     assert len(giant) == 6
 
 
+def test_groups_that_take_too_long_belong_to_the_libraries_too(staff: Gateway, proxy: FaultProxy) -> None:
+    """A giant group is read with its members at other libraries, and only if it has some at the libraries."""
+    groups = {row.group: {one.home_library for one in whole(staff) if one.group == row.group} for row in whole(staff)}
+    home = min(groups[1001] - groups[1008])
+    proxy.refuse = lambda call: SLOW if is_combined(call) and (_holds(call, 1001) or _holds(call, 1008)) else None
+    found = GroupSearch(staff, search.HighFines(Decimal("5.00"), homes=(home,))).run(list)
+    assert {row.group for row in found} == {group for group, homes in groups.items() if home in homes}
+    assert len([row for row in found if row.group == 1001]) == 6
+
+
+def test_named_groups_are_read_whatever_they_owe(staff: Gateway) -> None:
+    assert GroupSearch(staff, QUERY).read([], list) == []
+    found = GroupSearch(staff, QUERY).read([1008, 1001, 1020], list)
+    assert found == sorted(found, key=lambda row: (row.group, row.id))
+    assert {row.group for row in found} == {1001, 1008}
+    assert len([row for row in found if row.group == 1001]) == 6
+
+
 def test_an_answer_to_another_range_is_an_error(staff: Gateway, proxy: FaultProxy) -> None:
     """Each part of the range gets the answer to the whole range."""
     answers: list[HttpAnswer] = []
