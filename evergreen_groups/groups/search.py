@@ -545,8 +545,7 @@ class GroupSearch:
                     if self._giants > _MAX_GIANTS:
                         raise
                     # Read the giant group without sums, whatever it owes.
-                    giant = self._read_by_id(self._query.candidates(part))
-                    found.extend(sorted(giant, key=lambda patron: (patron.group, patron.id)))
+                    found.extend(sorted(self._read_by_id(self._query.candidates(part))))  # by id
                 rest.extend((smaller, _PART_SECONDS) for smaller in reversed(parts))
                 continue
             if len(page) < self._page:

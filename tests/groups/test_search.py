@@ -66,11 +66,22 @@ def whole(gateway: Gateway) -> list[PatronRow]:
 
 
 @pytest.mark.parametrize("page", [1, 2, 5, 7])
-def test_members_come_once_whatever_the_page(staff: Gateway, page: int) -> None:
-    """Groups have up to six members: some span two pages, some end with a page."""
+def test_members_come_once_whatever_the_page(staff: Gateway, page: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Groups have up to six members: some span two pages, some end with a page. None is read again."""
     expected = whole(staff)
     assert len(expected) > 20
-    assert sorted(GroupSearch(staff, QUERY, page=page).run(list)) == expected
+    with caplog.at_level(logging.INFO, "evergreen_groups.groups"):
+        assert sorted(GroupSearch(staff, QUERY, page=page).run(list)) == expected
+    assert "again" not in caplog.text
+
+
+def test_what_follows_a_full_page_is_put_back(staff: Gateway) -> None:
+    """A range that is far denser than expected would fill up memory."""
+    rest: list[IdRange] = []
+    finder = GroupSearch(staff, QUERY, page=7)
+    rows = finder._read_range(IdRange(None, 5_000), GroupRanges(5_000), rest)
+    assert 0 < len(rows) <= 7
+    assert rest == [IdRange(rows[-1].group, 5_000)]
 
 
 def test_what_is_made_of_them_gets_whole_groups(staff: Gateway) -> None:
