@@ -212,6 +212,7 @@ def test_a_spreadsheet_that_cannot_be_made_is_told_before_anything_is_read(
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
+    monkeypatch.chdir(tmp_path)  # a failed run leaves a page beside the reports
     assert run(["report", *words]) == exit_status.CONFIGURATION
     assert "xlsxwriter" in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flask import Flask
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -271,7 +272,9 @@ class Desk:
         return self.run(_PANEL)
 
     def until(self, condition: Callable[[], Any]) -> Any:
-        return WebDriverWait(self.browser, TIMEOUT, poll_frequency=0.03).until(lambda _: condition())
+        """Wait for a condition. The client may replace an element while it is being looked at."""
+        waiting = WebDriverWait(self.browser, TIMEOUT, 0.03, ignored_exceptions=(StaleElementReferenceException,))
+        return waiting.until(lambda _: condition())
 
     def panel_of(self, patron: int) -> Any:
         """Wait until the panel shows the patron, each text in the form that fits, and return it."""
