@@ -105,6 +105,7 @@ class TestInForce:
             org_units = OrgUnits.read(gateway)
             found = PenaltyKinds.read(gateway, org_units).in_force(gateway, org_units, [PATRON, 1013])
             rows = list(rows_in_force(gateway, [PATRON]))
+            assert [row.kind for row in rows_in_force(gateway, [PATRON], kinds=[25])] == [25]
         assert found[1013] == []
         assert [penalty.id for penalty in found[PATRON]] == [first, ends_soon]
         assert [penalty.kind.id for penalty in found[PATRON]] == [25, 1]
