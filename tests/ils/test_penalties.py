@@ -47,6 +47,9 @@ class TestKinds:
         assert kinds.is_for_fines(kind, home) is for_fines
         assert kinds.blocks_for_fines(kind, home) is blocks
 
+    def test_those_with_these_names(self) -> None:
+        assert kinds_of({}).ids_of(["OWN_FINES", "STAFF_C", "NOBODYS"]) == {101: "OWN_FINES", 25: "STAFF_C"}
+
     @pytest.mark.parametrize(
         ("at", "anywhere", "everywhere"),
         [

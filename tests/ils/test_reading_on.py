@@ -10,6 +10,7 @@ from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 from support.web_caller import Clock
 
+from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import Limits, OrgUnits, ReferenceData, ResolvedLimit, decide_all
 from evergreen_groups.ils.reference_data import SECONDS
@@ -97,6 +98,14 @@ class TestReferenceData:
             clock.now += SECONDS + 1
             data.limits(first)
             assert first.statistics.calls > calls[0], "and read again in the end"
+
+    def test_a_session_that_is_no_staffs_is_told_what_it_lacks(self, proxy: FaultProxy, clock: Clock) -> None:
+        proxy.answer = lambda call: [] if call.method.removesuffix(".atomic").endswith(".pgt") else None
+        with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(PermissionDeniedError) as refused:
+            ReferenceData(ILS, clock=clock).profiles(gateway)
+        assert str(refused.value) == (
+            "the account can't see permission profiles; log in with a staff account, or grant STAFF_LOGIN"
+        )
 
     def test_whose_session_it_is_and_where_it_sees_patrons(self, sandbox: Sandbox, clock: Clock) -> None:
         data = ReferenceData(ILS, clock=clock)
