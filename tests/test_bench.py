@@ -1,6 +1,5 @@
 """The bench against the floor, a minimal client: independent, with equal answers; any difference stops the bench."""
 
-import json
 import subprocess
 import sys
 from argparse import Namespace
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 from bench import table
 from bench.floor import RANGES, Bare, Reading, log_in, positions_of, start
-from bench.growth import draw
 from bench.table import Account, Site
 from support.repository import REPOSITORY
 
@@ -60,11 +58,3 @@ def test_the_table_of_the_sandbox_is_printed() -> None:
     assert [cells[1] for cells in lines[2:]].count("harbor_desk") == 2
     assert len(lines) == 2 + 2 * 3 + 3
     assert len({len(cells) for cells in lines}) == 1
-
-
-def test_the_picture_of_growth_is_drawn_of_its_figures(tmp_path: Path) -> None:
-    pictures = REPOSITORY / "docs" / "pictures"
-    draw(json.loads((pictures / "growth.json").read_text("utf-8")), tmp_path / "growth.svg")
-    drawn = (tmp_path / "growth.svg").read_text("utf-8")
-    assert drawn == (pictures / "growth.svg").read_text("utf-8"), "run: python -m tests.bench.growth"
-    assert len(drawn) <= 30_000

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import growth
 from .floor import Bare, log_in, positions_of, start
 
 Figures = dict[str, Any]
@@ -41,6 +40,7 @@ PROGRAM = (sys.executable, "-m", "evergreen_groups")
 SANDBOX_ACCOUNTS = ("admin", "consortium_staff", "harbor_desk")
 SUBJECTS = ("report", "limited", "startup", "audit", "growth")
 GROWING = (200_000, 1_000_000, 3_000_000)
+MIN_TOTALS = ("400.00", "200.00", "100.00", "50.00", "25.00", "15.00")
 LISTED = 4_250
 LARGE = 100_000
 """From this number of patrons on, generating them takes long."""
@@ -98,7 +98,6 @@ class Row:
     size: str
     ours: Sequence[Figures]
     floor: Sequence[Figures] = ()
-    patrons: int | None = None
 
     @property
     def ratio(self) -> float:
@@ -116,11 +115,6 @@ class Row:
         cost = (pair("cpu_seconds", ".2f"), pair("calls", ","), pair("bytes", ".2f", 1e-6))
         last = "" if peak is None else f"{peak:.0f}"
         return (self.what, self.account, self.size, _spread(self.ours), *floor, *cost, last)
-
-    def saved(self) -> dict[str, Any]:
-        """Return what ``--save`` writes, and :mod:`growth` draws."""
-        more = {"ours": _middle(self.ours), "floor": _middle(self.floor) if self.floor else {}, "patrons": self.patrons}
-        return {"what": self.what, "account": self.account, "size": self.size, "more": more}
 
 
 def _middle(found: Sequence[Figures]) -> Figures:
@@ -158,7 +152,7 @@ def by_turns(
     return found
 
 
-def report(site: Site, account: Account, pairs: int, *options: str, what: str, patrons: int | None = None) -> Row:
+def report(site: Site, account: Account, pairs: int, *options: str, what: str) -> Row:
     """Return the row of the report; ends the bench if the product and the floor disagree."""
     given = ("--url", site.url, "--account", account.name, *options)
     environ = site.environ(account)
@@ -179,7 +173,7 @@ def report(site: Site, account: Account, pairs: int, *options: str, what: str, p
                 raise SystemExit(f"{what}, {account.name}: ours and the floor differ in {name}: {sorted(answers)}")
     one = products[0]
     size = f"{one['groups']:,} groups, {one['members']:,} members, {one['fines']}"
-    return Row(what, account.name, size, products, floors, patrons)
+    return Row(what, account.name, size, products, floors)
 
 
 def audit(site: Site, account: Account, pairs: int, output_format: str) -> Row:
@@ -235,10 +229,10 @@ def growing(sizes: list[int], pairs: int, prepared: Path) -> Iterator[Row]:
     names = ("consortium_staff",)
     for size in sizes:
         with sandbox(names, size, prepared, listed_groups=LISTED) as site:
-            yield report(site, site.accounts[0], pairs, what=growth.PATRONS, patrons=size)
+            yield report(site, site.accounts[0], pairs, what=f"report, {size:,} patrons")
     with sandbox(names, sizes[0], prepared, listed_groups=LISTED) as site:
-        for amount in growth.MIN_TOTALS:
-            what = f"{growth.LISTED}: {amount} and more"
+        for amount in MIN_TOTALS:
+            what = f"report, {amount} and more"
             yield report(site, site.accounts[0], pairs, "--min-total", amount, what=what)
 
 
@@ -311,7 +305,6 @@ def main() -> None:
     parser.add_argument("--prepared", type=Path, default=PREPARED, help="where large sandboxes are kept, made once")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
-    parser.add_argument("--save", type=Path, help="write all figures to this file, as JSON")
     chosen = parser.parse_args()
     before = os.getloadavg()[0]
     found: list[Row] = []
@@ -321,5 +314,3 @@ def main() -> None:
     print(markdown(found))
     load = f"load {before:.1f} before and {os.getloadavg()[0]:.1f} after"
     print(f"\n{machine()}; Python {platform.python_version()}; {load}; {chosen.pairs} pairs.")
-    if chosen.save:
-        chosen.save.write_text(json.dumps([row.saved() for row in found], indent=1) + "\n")
