@@ -207,6 +207,23 @@ def test_a_block_that_staff_set_during_the_run_is_left_alone(
     assert (1, 1) in penalties(sandbox, 1042)
 
 
+def test_a_block_by_staff_that_is_gone_afterwards_is_reported(
+    mover: Client, sandbox: Sandbox, proxy: FaultProxy
+) -> None:
+    block = sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": 1})
+
+    def answered(call: Call) -> None:
+        if recalculates(call):
+            sandbox._store.update("ausp", block, {"stop_date": "2026-01-01T10:00:00+0000"})
+
+    proxy.before_answer = answered
+    outcome = by_id(mover.changes.recalculate(over_limit_of(findings(mover))))[1030]
+    told = "a block set by staff is gone; set it again if needed"
+    assert (outcome.state, outcome.reason, outcome.resolved) == (StepState.FAILED, told, False)
+    (entry,) = mover.changes.entries()
+    assert [step.reason for step in entry.steps if step.patron == 1030] == [told]
+
+
 def test_the_penalty_is_named(client: Client, proxy: FaultProxy, tmp_path: Path) -> None:
     sent: list[list[object]] = []
     proxy.before_answer = lambda call: sent.append(call.parameters[1:]) if recalculates(call) else None

@@ -603,6 +603,8 @@ def test_whom_a_merge_is_named_by_stays_until_the_others_have_moved(
     outcome = mover.merge(SOURCE, to=TARGET).apply()
     assert [step.state for step in outcome.steps] == [StepState.FAILED, StepState.NOT_DONE]
     assert outcome.steps[1].reason == "moves last, once everyone else in the group has moved"
+    (entry,) = mover.changes.entries()
+    assert entry.steps[1].reason == outcome.steps[1].reason
     assert value_of(sandbox, 1043) == former
     proxy.heal()
     assert mover.merge(SOURCE, to=TARGET).apply().done
