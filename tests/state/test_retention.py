@@ -72,6 +72,22 @@ def test_each_kind_has_its_own_life(state: State) -> None:
     }
 
 
+def test_plans_go_after_a_week_and_groups_to_keep_after_three_years(state: State) -> None:
+    of = {"gateway": "g", "staff": 1}
+    with state.database.writing() as connection:
+        for id, age in (("young", 6), ("old", 8)):
+            plan = {"id": id, "action": "move", "content": "{}", "at": days_ago(age), "expires": days_ago(age)}
+            connection.execute(schema.plans.insert(), {**of, **plan})
+        for number, age in ((1, 3 * 365 - 1), (2, 3 * 365 + 1)):
+            kept = {"gateway": "g", "number": number, "members": "[]", "at": days_ago(age)}
+            connection.execute(schema.groups_to_keep.insert(), kept)
+    add_events(state, 0)
+    prune(state.database, DAYS, NOON)
+    with state.database.reading() as connection:
+        assert connection.execute(select(schema.plans.c.id)).scalars().all() == ["young"]
+        assert connection.execute(select(schema.groups_to_keep.c.number)).scalars().all() == [1]
+
+
 def test_a_series_without_runs_goes(state: State) -> None:
     with state.database.writing() as connection:
         connection.execute(schema.series.insert(), [{"id": 1, "gateway": "g", "settings": "{}"}])
