@@ -138,7 +138,7 @@ class Changer:
             )
         return self.planner.undo(found, self._journal.now(), self._journal.moved_since(found))
 
-    def apply_draft(self, draft: Draft, progress: Progress = silent, *, timeout: float = 0.0) -> PlanOutcome[Step]:
+    def apply_draft(self, draft: Draft, progress: Progress, *, timeout: float) -> PlanOutcome[Step]:
         """Apply a plan that isn't stored. A step that no longer fits its patron isn't made.
 
         ``timeout`` is how many seconds to wait for another run on the same patrons or groups.

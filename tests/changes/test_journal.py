@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -144,6 +148,22 @@ def test_who_sat_at_which_terminal(journal: Journal, terminal_user: TerminalUser
     shown = StringIO()
     write_entries([entry], shown)
     assert shown.getvalue().endswith(f"0 of 1 done, {words}\n")
+
+
+def test_the_terminal_of_this_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any stream: standard input may be a file."""
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, StringIO())
+    assert TerminalUser.current().terminal is None
+    main, at_user = os.openpty()
+    with open("/dev/null") as nothing, open(at_user, "w") as terminal:  # noqa: PTH123 - a file descriptor
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert TerminalUser.current().terminal is None
+        monkeypatch.setattr(sys, "stderr", terminal)
+        found = TerminalUser.current()
+        assert found.terminal == os.ttyname(at_user).removeprefix("/dev/")
+    os.close(main)
+    assert (found.user, found.host) == (pwd.getpwuid(os.geteuid()).pw_name, socket.gethostname())
 
 
 def test_half_a_plan_is_none(journal: Journal) -> None:
