@@ -250,6 +250,7 @@ class TestAlone:
         with pytest.raises(DataError) as told:
             judged({"usrgroup": 1100}, after=None)
         assert told.value.code == f"members-{code}"
+        assert ("a group's members aren't a list" in str(told.value)) is (code == "not-a-list")
 
 
 class TestPenalties:

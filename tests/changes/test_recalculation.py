@@ -137,6 +137,16 @@ def test_a_refusal_is_told_and_the_others_go_on(client: Client, sandbox: Sandbox
     assert all("UPDATE_USER" in person.reason for person in outcome.steps)
 
 
+def test_a_refusal_leaves_an_earlier_request_open(mover: Client, proxy: FaultProxy) -> None:
+    """That one may still come in."""
+    proxy.decide = lambda call: Fault.DROP_REQUEST if recalculates(call) else Fault.NONE
+    assert by_id(mover.changes.recalculate({1030: True}))[1030].state is StepState.SENDING
+    proxy.heal()
+    proxy.answer = lambda call: event("PERM_FAILURE") if recalculates(call) else None
+    outcome = by_id(mover.changes.recalculate({1030: True, 1034: True}))
+    assert (outcome[1030].state, outcome[1034].state) == (StepState.SENDING, StepState.FAILED)
+
+
 OVERDUE = "circ.custom_penalty_override.PATRON_EXCEEDS_OVERDUE_COUNT"
 
 

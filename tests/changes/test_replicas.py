@@ -34,7 +34,16 @@ from support.states import state_in
 from support.write_log import WriteLog
 
 from evergreen_groups.audit import AuditCriteria
-from evergreen_groups.changes import Action, Changer, Draft, PlanRequest, StepState, over_limit_of, recalculable
+from evergreen_groups.changes import (
+    Action,
+    Changer,
+    Draft,
+    PlanRequest,
+    StepState,
+    journal,
+    over_limit_of,
+    recalculable,
+)
 from evergreen_groups.changes.reasons import STALE_READ
 from evergreen_groups.client import Client, Plan
 from evergreen_groups.errors import PlanError
@@ -93,6 +102,14 @@ def test_a_plan_starts_from_where_everybody_is_now(mover: Client) -> None:
     assert PATRON in members(back.draft, OTHER)
     assert PATRON not in members(back.draft, HOME)
     assert back.apply().done
+
+
+def test_whom_this_journal_has_changed_is_known(mover: Client, gateway: Gateway) -> None:
+    """Of these, the panel reads penalties and groups from the primary database."""
+    mover.move([CARD], to=OTHERS_CARD).apply()
+    mover.changes.recalculate({1042: False})
+    found = journal.recently_changed_or_unknown(gateway, mover.state)
+    assert (found.patrons, found.recalculated) == ({PATRON, 1042}, {1042})
 
 
 def test_what_others_have_changed_is_known_as_well(mover: Client, gateway: Gateway) -> None:
