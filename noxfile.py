@@ -270,7 +270,6 @@ def benches(session: nox.Session) -> None:
     """What things cost, and whether figures are right (-- table, service, reckoning, faults, paths, …)."""
     small = {
         "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
-        "output": ["--members", "1000"],
         "service": ["--clients", "1", "50", "--pairs", "2"],
         "reckoning": ["--populations", "500"],
         "faults": ["--runs", "1000"],
