@@ -145,8 +145,12 @@ def test_warnings(client: Client, admin: Gateway) -> None:
 def test_hidden_members_are_counted_in_the_plan(sandbox: Sandbox, tmp_path: Path) -> None:
     with gateway_of(sandbox.url, "north_manager") as gateway:
         client = client_of(gateway, tmp_path)
-        (source, _target) = client.move([barcode(1028)], to=barcode(1032)).draft.groups
+        (source, target) = client.move([barcode(1028)], to=barcode(1032)).draft.groups
         assert (source.hidden_member_count, source.total_before) == (1, Decimal("40.40"))
+        assert (source.total_after, target.total_after) == (
+            Decimal("40.40"),
+            Decimal("84.35"),
+        )  # who moves owes nothing
         # The hidden member may be lead, as 1027 is.
         leaves = client.move([barcode(1026)], to=barcode(1032)).draft
         assert "left-without-lead" not in {warning.code for warning in leaves.warnings}

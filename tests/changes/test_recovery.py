@@ -29,6 +29,7 @@ from support.family_moves import (
 )
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
 from support.gateways import client_of, gateway_of, why_not_undone
+from support.recalculations import recalculates
 from support.states import state_in
 
 from evergreen_groups import errors
@@ -73,6 +74,18 @@ def test_what_is_open_of_one_patron_holds_up_nobody_else(mover: Client, proxy: F
     proxy.decide = lambda call: Fault.DROP_REQUEST if named.search(str(call.parameters)) else Fault.NONE
     assert plan.apply().done
     assert [step.patron for step in mover.changes.open_steps()] == [PATRON]
+
+
+def test_a_move_and_a_recalculation_of_one_patron_are_looked_up_each_in_its_way(
+    mover: Client, proxy: FaultProxy
+) -> None:
+    proxy.decide = lambda call: Fault.DROP_REQUEST if recalculates(call) else Fault.NONE
+    mover.changes.recalculate({PATRON: False})
+    cut_off_at(proxy, UPDATE)
+    mover.move([CARD], to=OTHERS_CARD).apply()
+    proxy.heal()
+    (resolved,) = mover.changes.recover()
+    assert (resolved.field, resolved.value) == ("usrgroup", OTHER)
 
 
 def test_recovery_writes_down_what_it_found_and_why(mover: Client, proxy: FaultProxy) -> None:

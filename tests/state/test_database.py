@@ -130,7 +130,11 @@ def test_many_threads_make_it_once(state: State) -> None:
 @pytest.mark.parametrize(
     ("version", "code", "message"),
     [
-        ("6", "state-of-development-version", "can't be upgraded; move the file away"),
+        (
+            "6",
+            "state-of-development-version",
+            r"from a development version \(schema 6\) and can't be upgraded; move the file away",
+        ),
         ("of tomorrow", "state-of-newer-release", r"from a later release \(schema of tomorrow\); install that release"),
     ],
 )
