@@ -150,7 +150,7 @@ def test_hidden_members_are_counted_in_the_plan(sandbox: Sandbox, tmp_path: Path
         assert (source.total_after, target.total_after) == (
             Decimal("40.40"),
             Decimal("84.35"),
-        )  # who moves owes nothing
+        )
         # The hidden member may be lead, as 1027 is.
         leaves = client.move([barcode(1026)], to=barcode(1032)).draft
         assert "left-without-lead" not in {warning.code for warning in leaves.warnings}

@@ -217,9 +217,7 @@ def test_a_block_that_staff_set_during_the_run_is_left_alone(
     assert (1, 1) in penalties(sandbox, 1042)
 
 
-def test_a_block_by_staff_that_is_gone_afterwards_is_reported(
-    mover: Client, sandbox: Sandbox, proxy: FaultProxy
-) -> None:
+def test_a_block_by_staff_that_is_gone_is_reported(mover: Client, sandbox: Sandbox, proxy: FaultProxy) -> None:
     block = sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": 1})
 
     def answered(call: Call) -> None:

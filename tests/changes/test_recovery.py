@@ -76,9 +76,7 @@ def test_what_is_open_of_one_patron_holds_up_nobody_else(mover: Client, proxy: F
     assert [step.patron for step in mover.changes.open_steps()] == [PATRON]
 
 
-def test_a_move_and_a_recalculation_of_one_patron_are_looked_up_each_in_its_way(
-    mover: Client, proxy: FaultProxy
-) -> None:
+def test_a_move_and_a_recalculation_are_looked_up_each_in_its_way(mover: Client, proxy: FaultProxy) -> None:
     proxy.decide = lambda call: Fault.DROP_REQUEST if recalculates(call) else Fault.NONE
     mover.changes.recalculate({PATRON: False})
     cut_off_at(proxy, UPDATE)

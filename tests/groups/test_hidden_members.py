@@ -214,7 +214,7 @@ def test_a_patron_is_moved_in_during_the_read(gateway: Gateway, proxy: FaultProx
 
 @pytest.mark.parametrize("once", [True, False])
 @pytest.mark.parametrize("wrong", [name for name, (method, _alter) in WRONG.items() if method != BY_ORG_UNITS])
-def test_one_groups_balances_are_asked_for_again(gateway: Gateway, proxy: FaultProxy, wrong: str, once: bool) -> None:
+def test_one_groups_balances(gateway: Gateway, proxy: FaultProxy, wrong: str, once: bool) -> None:
     alter_payloads(proxy, *WRONG[wrong], times=1 if once else 99)
     if once:
         balances, hidden = read_group_balances(gateway, ONE, VISIBLE[ONE])

@@ -179,7 +179,7 @@ def test_where_an_account_works(admin: Gateway, workstation: object, home: objec
 
 
 @pytest.mark.parametrize(("wsid", "workstation"), [(7, 7), ("7", 7), (None, None), ("x", None)])
-def test_a_workstation_that_is_none(proxy: FaultProxy, admin: Gateway, wsid: object, workstation: int | None) -> None:
+def test_the_workstation(proxy: FaultProxy, admin: Gateway, wsid: object, workstation: int | None) -> None:
     account = permissions.account_of_session(admin).replace(wsid=wsid).to_wire()
     proxy.answer = lambda call: account if call.method == SESSION else None
     with gateway_of(proxy.url, "north_manager") as gateway:
