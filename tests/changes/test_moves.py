@@ -266,9 +266,6 @@ def test_an_entry_of_another_gateway(mover: Client, sandbox: Sandbox, tmp_path: 
     assert told.value.values == {"entry": id, "gateway": mover.gateway.url}
 
 
-# -- side effects in answers of real servers ---------------------------------------------------------------------------
-
-
 def recorded_patron(exchange_id: str) -> Record:
     """Return the patron in an answer, without the fleshed ``groups``, which only the first answer has."""
     record = decode(payload(exchange_id)[0], idl_of("3.16"))

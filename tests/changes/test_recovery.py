@@ -42,9 +42,6 @@ HIDDEN = lacking("VIEW_USER", 12)
 CALL = {"service": "open-ils.actor", "method": "m"}
 
 
-# -- recovery ----------------------------------------------------------------------------------------------------------
-
-
 def test_what_cannot_be_looked_up_because_nothing_answers_is_an_error(mover: Client, proxy: FaultProxy) -> None:
     proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
     mover.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply()
@@ -126,9 +123,6 @@ def test_a_removal_is_not_taken_for_a_later_one(
     assert [entry.steps[0].state for entry in mover.changes.entries()] == [StepState.DONE, StepState.NOT_DONE]
 
 
-# -- obstacles during a change -----------------------------------------------------------------------------------------
-
-
 def test_a_change_that_somebody_shut_out_is_made_again_from_the_new_record(
     mover: Client, proxy: FaultProxy, admin: Gateway
 ) -> None:
@@ -199,9 +193,6 @@ def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: Fa
     proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
     mover.move([CARD], to=OTHERS_CARD).apply()
     assert why_not_undone(mover, 1) == "nothing to undo in change 1: patron 1052: not confirmed yet"
-
-
-# -- descriptions of refusals, and steps that others have open ---------------------------------------------------------
 
 
 def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Client, proxy: FaultProxy) -> None:

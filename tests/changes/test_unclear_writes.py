@@ -66,9 +66,6 @@ UNCLEAR = {
 }
 
 
-# -- late requests -----------------------------------------------------------------------------------------------------
-
-
 def test_a_removal_that_may_still_come_in_is_not_sent_again(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
     proxy.decide = only(NEW_GROUP, Fault.HELD_REQUEST)
     outcome = mover.remove([CARD]).apply()
@@ -101,9 +98,6 @@ def test_a_move_whose_requests_all_vanish_stays_open(mover: Client, proxy: Fault
     assert record_of(admin).usrgroup == OTHER
 
 
-# -- unclear answers ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("answer", UNCLEAR)
 @pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
 def test_a_write_that_landed_is_done_whatever_was_answered(
@@ -115,9 +109,6 @@ def test_a_write_that_landed_is_done_whatever_was_answered(
     step = only_step(mover)
     assert (step.state, step.value) == (StepState.DONE, record_of(admin).usrgroup)
     assert step.value != HOME
-
-
-# -- changes by other users --------------------------------------------------------------------------------------------
 
 
 def interrupt(plan: Plan, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, **ago: float) -> None:
@@ -166,9 +157,6 @@ def test_a_change_by_staff_right_after_ours_is_no_side_effect(mover: Client, pro
     assert outcome.steps[0].reason == "another user changed this patron's record"
 
 
-# -- recovery by the next run ------------------------------------------------------------------------------------------
-
-
 def test_a_patron_hidden_from_the_next_account_stays_open_and_blocks_no_one(
     mover: Client, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,9 +178,6 @@ def test_recovery_only_reads(mover: Client, proxy: FaultProxy, monkeypatch: pyte
     proxy.seen.clear()
     assert mover.changes.recover()
     assert set(proxy.seen) <= {RETRIEVE, "", "open-ils.auth.login"}
-
-
-# -- answers to other questions ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -308,9 +293,6 @@ def test_a_clock_that_evergreens_contradicts_restarts_nothing(
     assert only_step(mover).sending == sent
 
 
-# -- requests that arrive twice ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("field", "before", "after"), [("usrgroup", HOME, OTHER), ("master_account", 0, 1)])
 def test_a_change_whose_copy_collides_with_itself_is_done(
     mover: Client, proxy: FaultProxy, sandbox: Sandbox, field: str, before: int, after: int
@@ -412,9 +394,6 @@ def removed_twice(client: Client, proxy: FaultProxy, *, lead: bool = False) -> N
     assert client.remove([CARD], lead=lead).apply().done
     proxy.heal()
     proxy.let_go()
-
-
-# -- stale reads and answers to other requests -------------------------------------------------------------------------
 
 
 def after_the_write(proxy: FaultProxy, method: str, answer: object) -> None:
@@ -542,9 +521,6 @@ def test_a_last_look_that_fails_leaves_the_step_open(mover: Client, proxy: Fault
 
 def _patron(call: Call) -> int:
     return int(call.parameters[1]["__p"][28])
-
-
-# -- several changes of one patron -------------------------------------------------------------------------------------
 
 
 def test_another_field_waits_while_a_change_may_still_come_in(

@@ -106,9 +106,6 @@ def test_no_progress_if_quiet_or_without_a_terminal(sandbox: Sandbox, tmp_path: 
     assert on_a_terminal(command, "--quiet", "report", TERM="xterm") == (0, "")
 
 
-# -- the pager ---------------------------------------------------------------------------------------------------------
-
-
 FAMILY = ("--sandbox", "show", "20000000001013")
 MARKING = {"PAGER": "sed s/^/paged:/"}
 

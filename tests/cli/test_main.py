@@ -348,9 +348,6 @@ def test_how_to_connect_to_a_sandbox(sandbox: Sandbox) -> None:
     assert all(barcode in text for barcode in sandbox.barcodes)
 
 
-# -- which groups the report lists, in which order, with how much detail -----------------------------------------------
-
-
 LOST = {1003, 1008}
 
 
@@ -393,9 +390,6 @@ def test_details(run: Command) -> None:
     assert set(listed(run, "--details", "full", "--kind", "lost materials")) == LOST
 
 
-# -- changes over a network that loses things ------------------------------------------------------------------------
-
-
 CARD = "20000000001052"
 NEW_GROUP, RETRIEVE = "open-ils.actor.usergroup.new", "open-ils.actor.user.retrieve.authoritative"
 
@@ -432,9 +426,6 @@ def test_a_removal_that_came_in_late_is_found_by_the_next_run(change: Command, p
     assert "consortium_staff: Remove from the group, 1 of 1 done, by " in journal
     assert f" on {socket.gethostname()}\n" in journal
     assert change("undo", listed_id(change, 1), "--yes").returncode == 0
-
-
-# -- a release that isn't supported ------------------------------------------------------------------------------------
 
 
 VERSION = "opensrf.open-ils.system.ils_version"

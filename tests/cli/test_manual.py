@@ -72,9 +72,6 @@ def test_man_shows_every_option_without_a_warning(pages: list[Path]) -> None:
                 assert max(parameter.opts, key=len) in text, path.name
 
 
-# -- completion as each shell does it ----------------------------------------------------------------------------------
-
-
 SHELLS = sorted(PLACES)
 PROMPT = "here> "
 

@@ -124,9 +124,6 @@ def test_a_directory_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert said.startswith("evergreen-groups: Invalid value for '--sandbox=FILE': ")
 
 
-# -- a large population is made once, and goes on where it was interrupted ---------------------------------------------
-
-
 MANY = ("sandbox", "--port", "0", "--patrons", "100000")
 SOME_BYTES = 4_000_000
 

@@ -104,9 +104,6 @@ def test_with_a_mistyped_command_comes_the_nearest(arguments: tuple[str, ...], s
     assert describe_usage_error(what_is_wrong(arguments)) == says
 
 
-# -- global options, help and the version ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("option", [name for option in global_options() for name in option.opts])
 def test_every_command_takes_every_global_option(option: str) -> None:
     for context in contexts():

@@ -489,9 +489,6 @@ def test_a_service_that_is_stopped_is_tried_again_and_lost_for_the_moment_only(
         assert report() == exit_status.DONE
 
 
-# -- a failed run leaves a page next to the last report, which the next report removes ------------------------------
-
-
 def fail(command: Command, *words: str) -> None:
     right, command.environ["EVERGREEN_GROUPS_PASSWORD"] = command.environ["EVERGREEN_GROUPS_PASSWORD"], "wrong"
     assert command("report", *words).returncode == exit_status.LOGIN
@@ -535,9 +532,6 @@ def test_files_that_are_not_read_as_pages_have_none(command: Command, tmp_path: 
 
 def test_a_page_that_cannot_be_left_is_only_a_warning(command: Command, tmp_path: Path) -> None:
     fail(command, "--output", str(tmp_path / "nowhere" / "at" / "all" / "report.html"))
-
-
-# -- runs at a terminal: later reports aren't compared with them -------------------------------------------------------
 
 
 def at_a_terminal(command: Command, *words: str) -> str:

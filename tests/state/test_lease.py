@@ -170,9 +170,6 @@ LOCKS = (
 )
 
 
-# -- leases of patrons and groups --------------------------------------------------------------------------------------
-
-
 def is_free(state: State, *patrons: int, groups: tuple[int, ...] = ()) -> bool:
     """Return whether another process could take the lease now."""
     try:

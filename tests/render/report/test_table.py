@@ -234,9 +234,6 @@ def test_wrapped_lines_are_indented_and_stay_in_their_column() -> None:
     assert shown == "1    eins\n      zweid\n      reivi\n      er\n"
 
 
-# -- columns are as wide as a terminal shows their texts ---------------------------------------------------------------
-
-
 @pytest.mark.parametrize("blank", ["\xa0", "\u202f"])
 def test_an_amount_stays_on_one_line(blank: str) -> None:
     amount = f"1{blank}234,50{blank}$"
