@@ -30,6 +30,8 @@ sys.path.append(str(Path(__file__).parents[1]))  # like pytest (pythonpath)
 from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
 from support.repository import REPOSITORY, tracked
 
+from evergreen_groups.language.compilation import compile_catalogues
+
 RESULTS = REPOSITORY / "build" / "mutants"
 SHORTEST_TIMEOUT = 30.0
 PRELOADED = (
@@ -88,6 +90,7 @@ def copied() -> Iterator[Path]:
         for name in tracked():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, copy / name)
+        compile_catalogues(copy / "evergreen_groups" / "language" / "locale")
         yield copy
 
 
