@@ -14,6 +14,7 @@ import random
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import tomllib
@@ -30,8 +31,6 @@ sys.path.append(str(Path(__file__).parents[1]))  # like pytest (pythonpath)
 from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
 from support.repository import REPOSITORY, tracked
 
-from evergreen_groups.language.compilation import compile_catalogues
-
 RESULTS = REPOSITORY / "build" / "mutants"
 SHORTEST_TIMEOUT = 30.0
 PRELOADED = (
@@ -39,6 +38,10 @@ PRELOADED = (
     *("rich", "click", "pytest", "sqlalchemy", "alembic.command", "psycopg", "limits"),
 )
 """Slow imports of other packages, done once before the processes that run tests are forked."""
+COMPILE = (
+    "from pathlib import Path; from evergreen_groups.language.compilation import compile_catalogues;"
+    'compile_catalogues(Path("evergreen_groups/language/locale"))'
+)
 PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"
 
 
@@ -90,7 +93,8 @@ def copied() -> Iterator[Path]:
         for name in tracked():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, copy / name)
-        compile_catalogues(copy / "evergreen_groups" / "language" / "locale")
+        # In another process: this one mustn't import the package, because those that it forks import the copy.
+        subprocess.run([sys.executable, "-c", COMPILE], cwd=copy, check=True)
         yield copy
 
 
