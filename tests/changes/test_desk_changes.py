@@ -18,10 +18,12 @@ from support.family_moves import ANOTHER, HOME, NEW_GROUP, OTHER, OTHERS, PATRON
 from support.fault_proxy import FaultProxy, HeldCalls
 from support.gateways import gateway_of
 
-from evergreen_groups.changes import Action, Changer, PlanRequest, StepState
+from evergreen_groups.changes import Action, Changer, Operator, PlanRequest, StepState
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.gateway import Gateway, RetryPolicy
+from evergreen_groups.ils import ReferenceData
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings
 from evergreen_groups.state import State, prune, schema
 from evergreen_groups.state.retention import forget
 
@@ -294,6 +296,13 @@ class TestNoLongerFits:
                 sandbox._store.update("au", patron, {"usrgroup": group})
             desk.apply(second, "m")
 
+    def test_whoever_approves_must_see_its_patrons(self, desk: Changer, proxy: FaultProxy, state: State) -> None:
+        plan = plan_of(desk, move(1012, to=1026))
+        operator = Operator("desk", staff=ONE, approved_by=ANOTHER_CLERK)
+        with gateway_of(proxy.url, "north_manager") as gateway:
+            supervisor = Changer(gateway, state, operator, ReferenceData(PolicySettings()))
+            assert refusal(partial(supervisor.apply, plan, "k")) == "permission-denied"
+
 
 class TestUndo:
     def test_what_never_was(self, desk: Changer, state: State, sandbox: Sandbox) -> None:
@@ -315,6 +324,12 @@ class TestPast:
         assert [number_of(it.entry.id) for it in desk.recent()] == [3, 1]
         later(monkeypatch, days=8)
         assert [number_of(it.entry.id) for it in desk.recent()] == [3]
+
+    def test_ones_own(self, desk: Changer, another: Changer) -> None:
+        change = applied(desk, move(PATRON, to=STRANGER))
+        assert desk.own(change) == desk.recent()[0]
+        with pytest.raises(NotFoundError):
+            another.own(change)
 
     def test_a_groups_past(self, desk: Changer, another: Changer) -> None:
         first = applied(desk, move(PATRON, to=STRANGER))
