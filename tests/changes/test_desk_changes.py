@@ -339,6 +339,8 @@ class TestPast:
         assert [it.entry.id for it in another.of_group(HOME)] == [third, first]
         assert [it.entry.id for it in another.of_group(THIRD)] == [second]
         assert another.of_group(4711) == []
+        lead = applied(desk, PlanRequest(Action.LEAD, (PATRON,)), "l")
+        assert [it.entry.id for it in another.of_group(HOME, {PATRON})] == [lead, third, first]
 
     def test_only_what_is_about_visible_patrons(self, desk: Changer, proxy: FaultProxy, state: State) -> None:
         both, alone = applied(desk, move(1012, 1040, to=1026)), applied(desk, remove(1027), "l")

@@ -20,6 +20,7 @@ from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import (
     LARGEST_ID,
     barcode,
+    change_id,
     client_address,
     client_network,
     is_allowed,
@@ -192,6 +193,9 @@ def test_invalid_ids(text: str) -> None:
     assert (refused.value.status, refused.value.code) == (400, "id-wrong")
     assert "from 1 to 2147483647" in str(refused.value)
     assert record_id("2147483647") == LARGEST_ID
+    with pytest.raises(ProblemError) as refused:
+        change_id(text)
+    assert (refused.value.status, refused.value.code) == (400, "change-id-wrong")
 
 
 @pytest.mark.parametrize("text", ["", " ", "a/b", "a%00", "ñ", "'", "1" * 65])
