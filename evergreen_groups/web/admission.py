@@ -77,9 +77,9 @@ class Counters:
         self._local = MemoryStorage()
         self._local.timer = _NoTimer()
         self._local_lock = threading.Lock()
-        self._next_cleanup = 0.0
+        self._next_cleanup = -math.inf  # at once
         self._shared = shared
-        self._retry_at = 0.0
+        self._retry_at = -math.inf  # at once
 
     def use(self, action: Callable[[MemoryStorage | RedisStorage], Result]) -> Result:
         """Run ``action`` with the shared store, or with this process's own while the shared one is unreachable."""
@@ -121,7 +121,7 @@ class RateLimit:
         self._name = name
         # Opening a patron sends several requests at once.
         at_once = max(least, per_minute // 10)
-        self._item = RateLimitItemPerSecond(at_once, max(1, math.ceil(60 * at_once / per_minute)), namespace=_PREFIX)
+        self._item = RateLimitItemPerSecond(at_once, math.ceil(60 * at_once / per_minute), namespace=_PREFIX)
 
     def take(self, key: str) -> None:
         """Count a request. A ProblemError (429) says that the limit is exceeded, and when to try again."""

@@ -348,9 +348,11 @@ class TestInOneProcess:
         limit = limit_of(counters)
         for number in range(50):
             limit.take(str(number))
-        clock.now += 3600
+            RetryTimes(counters).is_due(str(number), 5.0, HERE)
+        clock.now += 90_000
         limit.take("the next")
         assert len(counters._local.events) == 1, "whoever makes keys up fills no memory"
+        assert not counters._local.storage
 
     def test_counting_starts_no_thread(self) -> None:
         limit = limit_of(Counters())
