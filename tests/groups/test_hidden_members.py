@@ -212,18 +212,25 @@ def test_a_patron_is_moved_in_during_the_read(gateway: Gateway, proxy: FaultProx
     assert found_in(gateway, ONE, OTHER) == {ONE: ({1012, 1013}, "9.00"), OTHER: ({1014, 1040}, "0.00")}
 
 
-@pytest.mark.parametrize("once", [True, False])
-@pytest.mark.parametrize("wrong", [name for name, (method, _alter) in WRONG.items() if method != BY_ORG_UNITS])
-def test_one_groups_balances(gateway: Gateway, proxy: FaultProxy, wrong: str, once: bool) -> None:
-    alter_payloads(proxy, *WRONG[wrong], times=1 if once else 99)
-    if once:
-        balances, hidden = read_group_balances(gateway, ONE, VISIBLE[ONE])
-        assert hidden is not None
-        assert (balances, hidden.ids, hidden.fines) == (dict.fromkeys((1001, 1012), NINE), {1012, 1013}, NINE)
-    else:
-        with pytest.raises(DataError) as raised:
-            read_group_balances(gateway, ONE, VISIBLE[ONE])
-        assert raised.value.code == "members-not-asked-for"
+WRONG_LISTS = [name for name, (method, _alter) in WRONG.items() if method != BY_ORG_UNITS]
+
+
+@pytest.mark.parametrize("wrong", WRONG_LISTS)
+def test_one_groups_balances_are_asked_for_again(gateway: Gateway, proxy: FaultProxy, wrong: str) -> None:
+    method, alter = WRONG[wrong]
+    alter_payloads(proxy, f"{method}.authoritative" if gateway.reads_replicas else method, alter, times=1)
+    balances, hidden = read_group_balances(gateway, ONE, VISIBLE[ONE])
+    assert hidden is not None
+    assert (balances, hidden.ids, hidden.fines) == (dict.fromkeys((1001, 1012), NINE), {1012, 1013}, NINE)
+
+
+@pytest.mark.differs("copies-unsaid", reason="plain reads are taken to come from copies", strict=False)
+@pytest.mark.parametrize("wrong", WRONG_LISTS)
+def test_one_groups_wrong_balances(gateway: Gateway, proxy: FaultProxy, wrong: str) -> None:
+    alter_payloads(proxy, *WRONG[wrong])
+    with pytest.raises(DataError) as raised:
+        read_group_balances(gateway, ONE, VISIBLE[ONE])
+    assert raised.value.code == "members-not-asked-for"
 
 
 def test_a_confirmed_list_takes_no_call_more(gateway: Gateway, proxy: FaultProxy) -> None:
