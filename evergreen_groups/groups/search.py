@@ -518,7 +518,7 @@ class GroupSearch:
         order = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
         # Naming the visible libraries excludes hidden rows. Before 3.14, a hidden highest row makes the answer empty
         # (3.12/releases-050).
-        where = self._visible({"id": {"<>": None}})
+        where = self._visible({"id": {">": 0}})
         found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
         return found[0].usrgroup if found else 0
 
@@ -545,7 +545,8 @@ class GroupSearch:
                     if self._giants > _MAX_GIANTS:
                         raise
                     # Read the giant group without sums, whatever it owes.
-                    found.extend(sorted(self._read_by_id(self._query.candidates(part))))  # by id
+                    giant = self._read_by_id(self._query.candidates(part))
+                    found.extend(sorted(giant, key=lambda patron: (patron.group, patron.id)))
                 rest.extend((smaller, _PART_SECONDS) for smaller in reversed(parts))
                 continue
             if len(page) < self._page:

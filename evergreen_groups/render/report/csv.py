@@ -12,6 +12,7 @@ before such a sign: removing one always restores the original. Amounts and count
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -84,13 +85,14 @@ class CsvWriter(GroupWriter):
         self._separator = ";" if self._comma else ","
         self._special = re.compile(f'["\r\n{self._separator}]')
         self._plain = re.compile(f'[0-9A-Za-z][^"\r\n{self._separator}\x80-\U0010ffff]*')
-        self._written: dict[type, Callable[[Any], str]] = {
+        # By type, so that a cell costs one look-up. Text has subclasses, such as Message.
+        self._written: defaultdict[type, Callable[[Any], str]] = defaultdict(lambda: self._text)
+        self._written |= {
             bool: {True: "true", False: "false"}.__getitem__,
             int: str,
             Decimal: self._amount,
             datetime: lambda when: when.isoformat(timespec="seconds"),
             type(None): lambda _none: "",
-            str: self._text,
         }
         self._columns = _columns(details)
         # The functions that return the values, with adjacent columns about the same thing together.

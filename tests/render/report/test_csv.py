@@ -15,6 +15,8 @@ from support import report_samples as samples
 from support.rendered import written
 
 from evergreen_groups.groups import Group
+from evergreen_groups.message import Message
+from evergreen_groups.render.report.csv import CsvWriter
 from evergreen_groups.render.text import escape_formula
 from evergreen_groups.report import WAYS, Report
 
@@ -180,6 +182,11 @@ def test_formulas_are_made_harmless_and_half_a_surrogate_pair_is_replaced() -> N
     report = samples.report_of([Group(1, (samples.member(1, "Smith\ud83d", "30.00"),))])
     csv_text(report).encode("utf-8")
     assert rows(csv_text(report))[0]["member_name"] == "Smith\ufffd"
+
+
+def test_a_message_is_text() -> None:
+    """Like every subclass of ``str``."""
+    assert CsvWriter(samples.empty_report())._joined([str.strip, lambda text: text], Message("=1")) == "'=1,'=1"
 
 
 @pytest.mark.parametrize("sign", "=+-@＝")
