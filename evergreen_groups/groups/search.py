@@ -496,7 +496,6 @@ class GroupSearch:
     def read(self, numbers: Collection[int], build: BuildResults[Result]) -> list[Result]:
         """Build results from the groups with these numbers, whatever they owe."""
         rows = self._read_by_id(self._query.candidates(GroupList(tuple(sorted(numbers))))) if numbers else []
-        rows.sort(key=lambda patron: (patron.group, patron.id))
         return list(chain.from_iterable(map(build, batch_by_group([rows]))))
 
     def _batches(self, ranges: GroupRanges) -> Iterator[list[PatronRow]]:
@@ -545,8 +544,7 @@ class GroupSearch:
                     if self._giants > _MAX_GIANTS:
                         raise
                     # Read the giant group without sums, whatever it owes.
-                    giant = self._read_by_id(self._query.candidates(part))
-                    found.extend(sorted(giant, key=lambda patron: (patron.group, patron.id)))
+                    found.extend(self._read_by_id(self._query.candidates(part)))
                 rest.extend((smaller, _PART_SECONDS) for smaller in reversed(parts))
                 continue
             if len(page) < self._page:
@@ -565,11 +563,16 @@ class GroupSearch:
         return found
 
     def _read_by_id(self, where: Query) -> list[PatronRow]:
-        """Read patrons page by page. The condition must name the libraries that the account sees."""
+        """Read patrons page by page, in the order of :data:`_BY_GROUP`.
+
+        The condition must name the libraries that the account sees.
+        """
         pages = self._gateway.pcrud.pages(
             "au", where, select=self._fields, page_size=self._page, concurrency=1, all_visible=True
         )
-        return self._rows(row for page in pages for row in columns(page, *self._fields))
+        found = self._rows(row for page in pages for row in columns(page, *self._fields))
+        found.sort(key=lambda patron: (patron.group, patron.id))
+        return found
 
     def _search(self, within: Groups, seconds: float) -> list[PatronRow]:
         # A shorter deadline than the gateway's, so a slow range can still be split.

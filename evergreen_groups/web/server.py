@@ -119,8 +119,9 @@ class Server:
     def stop(self) -> None:
         """Tell the server to stop. May be called from a signal handler or another thread."""
         if not self._is_stopping:
-            self._is_stopping = True
             self._server.pull_trigger()
+            # Not before: run() closes the trigger when it sees this. If it looks too early, it looks again in a second.
+            self._is_stopping = True
 
     def run(self, grace: float | Callable[[], float] = GRACE) -> bool:
         """Serve until stopped, then accept no more connections and finish the running requests.

@@ -65,13 +65,19 @@ def whole(gateway: Gateway) -> list[PatronRow]:
     return sorted(GroupSearch(gateway, QUERY).run(list))
 
 
-@pytest.mark.parametrize("page", [1, 2, 5, 7])
-def test_members_come_once_whatever_the_page(staff: Gateway, page: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Groups have up to six members: some span two pages, some end with a page. None is read again."""
-    expected = whole(staff)
-    assert len(expected) > 20
+@pytest.mark.parametrize(("page", "orgs", "members"), [*((page, (), 49) for page in (1, 2, 5, 7)), (12, (11,), 14)])
+def test_members_come_once_whatever_the_page(
+    staff: Gateway, page: int, orgs: tuple[int, ...], members: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Groups have up to six members: some span two pages, some end with a page. None is read again.
+
+    The page of 12 ends after a group with a single member at the library.
+    """
+    query = search.HighFines(Decimal("5.00"), visible_orgs=orgs)
+    expected = sorted(GroupSearch(staff, query).run(list))
+    assert len(expected) == members
     with caplog.at_level(logging.INFO, "evergreen_groups.groups"):
-        assert sorted(GroupSearch(staff, QUERY, page=page).run(list)) == expected
+        assert sorted(GroupSearch(staff, query, page=page).run(list)) == expected
     assert "again" not in caplog.text
 
 
@@ -236,6 +242,16 @@ def test_the_highest_group(sandbox: Sandbox, staff: Gateway, orgs: tuple[int, ..
     sandbox._store.update("au", 1013, {"usrgroup": 6_000, "home_ou": 21, "deleted": True})
     finder = GroupSearch(staff, search.HighFines(Decimal("5.00"), visible_orgs=orgs))
     assert finder.highest_group() == highest
+
+
+def test_few_patrons_are_read_with_one_call(staff: Gateway, proxy: FaultProxy) -> None:
+    """Reading in parallel, by ranges of ids, would take two more calls to find the ends of the ranges."""
+    calls: list[str] = []
+    proxy.before_answer = lambda call: calls.extend([call.method] if "search.au" in call.method else [])
+    GroupSearch(staff, QUERY).read([1001], list)
+    assert len(calls) == 1
+    ChangedPatrons(staff, {"home_ou": 11}).groups()
+    assert len(calls) == 2
 
 
 class TestMoved:

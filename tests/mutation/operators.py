@@ -129,8 +129,8 @@ def _named_arguments(node: Any) -> list[Any]:
 class _OnlyWhatRuns(ast.NodeTransformer):
     """Removes what has no effect at runtime: annotations, code for mypy, docstrings.
 
-    Also removes ``frozen`` and ``slots`` from data classes, and ``init`` and ``repr`` from their fields: they prevent
-    mistakes and save memory, but tests can't notice.
+    Also removes ``frozen`` and ``slots`` from data classes, ``init`` and ``repr`` from their fields, and ``strict`` from
+    ``zip``: they prevent mistakes and save memory, but tests can't notice.
     """
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
@@ -160,6 +160,8 @@ class _OnlyWhatRuns(ast.NodeTransformer):
             node.keywords = [one for one in node.keywords if one.arg not in ("slots", "frozen")]
         if isinstance(node.func, ast.Name) and node.func.id == "field":
             node.keywords = [one for one in node.keywords if one.arg not in ("init", "repr")]
+        if isinstance(node.func, ast.Name) and node.func.id == "zip":
+            node.keywords = []
         return self.generic_visit(node)
 
 
