@@ -135,8 +135,8 @@ class RateLimit:
         named = self._item, self._name, key
         if not self._counters.use(lambda store: ask(MovingWindowRateLimiter(store), *named)):
             stats = self._counters.use(lambda store: MovingWindowRateLimiter(store).get_window_stats(*named))
-            retry_after = max(0.1, stats.reset_time - time.time())
-            raise ProblemError(429, _TOO_MANY, code="too-many-requests", retry_after=retry_after)
+            seconds = stats.reset_time - time.time()
+            raise ProblemError(429, _TOO_MANY, code="too-many-requests", retry_after=seconds)
 
 
 class RetryTimes:

@@ -175,7 +175,12 @@ def _width(call: Call) -> int:
 
 @pytest.mark.parametrize(("giants", "fails"), [(2, False), (1, True)])
 def test_so_many_groups_may_take_too_long(
-    staff: Gateway, proxy: FaultProxy, giants: int, fails: bool, monkeypatch: pytest.MonkeyPatch
+    staff: Gateway,
+    proxy: FaultProxy,
+    giants: int,
+    fails: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Members are read without sums, each once, in order of groups and ids."""
     expected = whole(staff)
@@ -185,7 +190,9 @@ def test_so_many_groups_may_take_too_long(
         with pytest.raises(TimedOutError):
             GroupSearch(staff, QUERY).run(list)
         return
-    found = GroupSearch(staff, QUERY).run(list)
+    with caplog.at_level(logging.INFO, "evergreen_groups.groups"):
+        found = GroupSearch(staff, QUERY).run(list)
+    assert "in 1 parts" in caplog.text
     assert sorted(found) == expected
     giant = [row for row in found if row.group == 1001]
     assert giant == sorted(giant)
@@ -236,22 +243,28 @@ def test_how_far_it_is_is_told(staff: Gateway) -> None:
 
 
 @pytest.mark.parametrize(("orgs", "highest"), [((), 5_000), ((3,), 0), ((11,), 1_001)])
-def test_the_highest_group(sandbox: Sandbox, staff: Gateway, orgs: tuple[int, ...], highest: int) -> None:
+def test_the_highest_group(
+    sandbox: Sandbox, staff: Gateway, proxy: FaultProxy, orgs: tuple[int, ...], highest: int
+) -> None:
     change_rows(sandbox, "UPDATE au SET usrgroup = 1001")
     sandbox._store.update("au", 1012, {"usrgroup": 5_000, "home_ou": 21})
     sandbox._store.update("au", 1013, {"usrgroup": 6_000, "home_ou": 21, "deleted": True})
     finder = GroupSearch(staff, search.HighFines(Decimal("5.00"), visible_orgs=orgs))
+    limits: list[object] = []
+    proxy.before_answer = lambda call: limits.extend([call.parameters[2]["limit"]] if "search.au." in call.method else [])
     assert finder.highest_group() == highest
+    assert limits == [1]
 
 
 def test_few_patrons_are_read_with_one_call(staff: Gateway, proxy: FaultProxy) -> None:
     """Reading in parallel, by ranges of ids, would take two more calls to find the ends of the ranges."""
-    calls: list[str] = []
-    proxy.before_answer = lambda call: calls.extend([call.method] if "search.au" in call.method else [])
+    calls: list[Call] = []
+    proxy.before_answer = lambda call: calls.extend([call] if "search.au" in call.method else [])
     GroupSearch(staff, QUERY).read([1001], list)
     assert len(calls) == 1
     ChangedPatrons(staff, {"home_ou": 11}).groups()
     assert len(calls) == 2
+    assert calls[1].parameters[2]["select"] == {"au": ["id", "usrgroup"]}
 
 
 class TestMoved:

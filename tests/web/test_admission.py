@@ -475,8 +475,8 @@ class TestTogether:
         ("http://localhost", "isn't a valid address"),
         ("redis://localhost:port/1", "isn't a valid address"),
         ("redis://localhost/1?whatever=1", "isn't a valid address"),
-        ("redis://:very-secret@localhost/1", "contains a password"),
-        ("redis://localhost/1?password=very-secret", "contains a password"),
+        ("redis://:very-secret@localhost/1", r"^\[redis\] url contains a password"),
+        ("redis://localhost/1?password=very-secret", r"^\[redis\] url contains a password"),
     ],
 )
 def test_addresses_that_will_not_do(url: str, says: str) -> None:
