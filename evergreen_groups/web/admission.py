@@ -61,7 +61,7 @@ class _NoTimer(threading.Timer):
     """Keeps the store in memory from starting a thread that drops expired counts, which it does for each request."""
 
     def __init__(self) -> None:
-        super().__init__(0.0, lambda: None)
+        super().__init__(math.inf, lambda: None)
 
     def is_alive(self) -> bool:
         return True

@@ -129,7 +129,7 @@ def _named_arguments(node: Any) -> list[Any]:
 class _OnlyWhatRuns(ast.NodeTransformer):
     """Removes what has no effect at runtime: annotations, code for mypy, docstrings.
 
-    Also removes ``frozen`` and ``slots`` from data classes, ``init`` and ``repr`` from their fields, and ``strict`` from
+    Also removes ``frozen`` and ``slots`` from data classes, ``init`` and ``repr`` from their fields, ``strict`` from
     ``zip``: they prevent mistakes and save memory, but tests can't notice.
     """
 
@@ -156,12 +156,9 @@ class _OnlyWhatRuns(ast.NodeTransformer):
         return ast.Pass() if isinstance(node.value, ast.Constant) else self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if isinstance(node.func, ast.Name) and node.func.id == "dataclass":
-            node.keywords = [one for one in node.keywords if one.arg not in ("slots", "frozen")]
-        if isinstance(node.func, ast.Name) and node.func.id == "field":
-            node.keywords = [one for one in node.keywords if one.arg not in ("init", "repr")]
-        if isinstance(node.func, ast.Name) and node.func.id == "zip":
-            node.keywords = []
+        none = {"dataclass": ("slots", "frozen"), "field": ("init", "repr"), "zip": ("strict",)}
+        ignored = none.get(ast.unparse(node.func), ())
+        node.keywords = [one for one in node.keywords if one.arg not in ignored]
         return self.generic_visit(node)
 
 

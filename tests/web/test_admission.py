@@ -25,7 +25,7 @@ from evergreen_groups.ils import VIEW_USER, ReferenceData
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings
 from evergreen_groups.settings.sections import RedisSettings
-from evergreen_groups.state import counter_store
+from evergreen_groups.state import check_counter_store, counter_store
 from evergreen_groups.web import admission
 from evergreen_groups.web.admission import (
     CALLER_CACHE_SECONDS,
@@ -327,8 +327,10 @@ class TestInOneProcess:
         clock.now += 1
         assert times.is_due("one", 5.0, HERE)
         times.give_up("one")
+        assert not times.is_due("two", 5.0, HERE)
+        times.give_up("two")  # while it still has to wait
         clock.now += 3600
-        assert not times.is_due("one", 0.0, HERE)
+        assert not any(times.is_due(key, 0.0, HERE) for key in ("one", "two"))
 
     @pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0])
     def test_a_short_time_is_a_time_as_well(self, clock: Clock, seconds: float) -> None:
@@ -353,6 +355,9 @@ class TestInOneProcess:
         limit.take("the next")
         assert len(counters._local.events) == 1, "whoever makes keys up fills no memory"
         assert not counters._local.storage
+        clock.now += 7
+        limit.take("soon after")
+        assert len(counters._local.events) == 2, "going through all of them takes time"
 
     def test_counting_starts_no_thread(self) -> None:
         limit = limit_of(Counters())
@@ -452,7 +457,9 @@ class TestTogether:
     ) -> None:
         monkeypatch.setattr(shared_counters, "_SECONDS_TO_ANSWER", 0.05)
         with socket.create_server(("127.0.0.1", 0)) as silent:
-            counters = Counters(counter_store(f"redis://127.0.0.1:{silent.getsockname()[1]}/1", None))
+            store = counter_store(f"redis://127.0.0.1:{silent.getsockname()[1]}/1", None)
+            assert store.storage.get_connection_kwargs()["socket_timeout"] == 0.05
+            counters = Counters(store)
             last_resort = threading.Timer(60, silent.close)
             last_resort.start()
             began = time.monotonic()
@@ -466,6 +473,8 @@ class TestTogether:
         for _ in range(3):
             limit.take("one")
         refused(limit)
+        with pytest.raises(ConfigurationError, match=rf"^127\.0\.0\.1:{server.port} refused"):
+            check_counter_store(server.url, "wrong")
 
 
 @pytest.mark.parametrize(
