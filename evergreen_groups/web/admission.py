@@ -160,9 +160,10 @@ class RetryTimes:
                 return False
             store.incr(count, _DAY)
             store.incr(known, _DAY)
-            if seconds > 0:
-                store.incr(waiting, math.ceil(seconds))
-            return seconds <= 0
+            if seconds <= 0:
+                return True
+            store.incr(waiting, math.ceil(seconds))
+            return False
 
         return self._counters.use(look)
 

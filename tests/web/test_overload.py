@@ -129,14 +129,14 @@ def test_a_single_request_finds_out_whether_the_gateway_is_back() -> None:
     assert use(breaker)
 
 
-@pytest.mark.parametrize("wait", [0.0, 5.0], ids=["at the gateway", "first for something else"])
-def test_requests_that_wait_long_keep_others_from_joining_them(wait: float) -> None:
+@pytest.mark.parametrize("wait", [{}, {"wait": 5.0}], ids=["at the gateway", "first for something else"])
+def test_requests_that_wait_long_keep_others_from_joining_them(wait: dict[str, float]) -> None:
     clock = Clock()
     breaker = breaker_of(clock)
     with ExitStack() as waiting:
         for _ in range(MOST_WAITING):
-            waiting.enter_context(breaker.watching(wait=wait))
-        clock.now += SLOW_AFTER + wait - 0.1
+            waiting.enter_context(breaker.watching(**wait))
+        clock.now += SLOW_AFTER + sum(wait.values()) - 0.1
         assert use(breaker, ValueError()), "which says nothing of the gateway"
         clock.now += 0.1
         with pytest.raises(ProblemError) as refused, breaker.watching():

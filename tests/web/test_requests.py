@@ -122,7 +122,7 @@ class TestOrigin:
     def test_pages_of_other_origins_may_not(self, headers: dict[str, str]) -> None:
         with pytest.raises(ProblemError) as refused:
             refuse_other_origins(Headers(headers), HERE)
-        assert refused.value.status == 403
+        assert (refused.value.status, refused.value.code) == (403, "another-origin")
 
 
 class TestAddress:

@@ -278,7 +278,9 @@ class TestWhoMayChangeNothing:
     ) -> None:
         own = {**cookie(staff), "Origin": sandbox.url, "Sec-Fetch-Site": "same-origin"}
         body = json.dumps(body_of(address, planned(caller, staff)))
-        check(caller.post(address, data=body, headers={**own, "Content-Type": "application/json"}), 400)
+        keyless = caller.post(address, data=body, headers={**own, "Content-Type": "application/json"})
+        check(keyless, 400)
+        assert keyless.get_json(force=True)["code"] == "key-missing"
         for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
             check(caller.post(address, data=body, headers={**own, "Content-Type": content_type}), 400, 415)
 
