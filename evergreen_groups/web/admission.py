@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from limits import RateLimitItemPerSecond
 from limits.errors import StorageError
@@ -57,16 +58,6 @@ MAX_REFUSED_KEYS = 10_000
 Result = TypeVar("Result")
 
 
-class _NoTimer(threading.Timer):
-    """Keeps the store in memory from starting a thread that drops expired counts, which it does for each request."""
-
-    def __init__(self) -> None:
-        super().__init__(math.inf, lambda: None)
-
-    def is_alive(self) -> bool:
-        return True
-
-
 class Counters:
     """Counts requests. While the shared store is unreachable, this process counts on its own.
 
@@ -75,7 +66,8 @@ class Counters:
 
     def __init__(self, shared: RedisStorage | None = None) -> None:
         self._local = MemoryStorage()
-        self._local.timer = _NoTimer()
+        # Otherwise the store starts a thread for each request, to drop expired counts.
+        self._local.timer = cast("threading.Timer", SimpleNamespace(is_alive=lambda: True))
         self._local_lock = threading.Lock()
         self._next_cleanup = -math.inf  # at once
         self._shared = shared
