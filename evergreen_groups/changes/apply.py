@@ -30,7 +30,7 @@ from evergreen_groups.changes.plans import (
     claim,
 )
 from evergreen_groups.gateway import TOKEN
-from evergreen_groups.groups import read_members, read_patron, require_visible
+from evergreen_groups.groups import families, read_members, read_patron
 from evergreen_groups.ils import PenaltyKinds, PenaltyRow, rows_in_force
 from evergreen_groups.message import Message, Progress, silent
 
@@ -626,7 +626,7 @@ def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
     Make one call, plus one for the first hidden patron.
     """
     for patron in sorted(plan.patrons - visible_patrons(gateway, plan.patrons)):
-        require_visible(gateway, patron)
+        families.require_visible(gateway, patron)
 
 
 def visible_patrons(gateway: Gateway, patrons: Collection[int]) -> set[int]:

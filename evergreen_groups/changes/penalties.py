@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN
-from evergreen_groups.groups import patron_in, read_patron
+from evergreen_groups.groups import families, read_patron
 from evergreen_groups.ils import OrgUnits, PenaltyRow, rows_in_force
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class PenaltyReader:
             answer = self._gateway.call("open-ils.actor", _RETRIEVE, TOKEN, patron, ["standing_penalties"]).value
         except PermissionDeniedError:  # the account has VIEW_USER for the patron, but not at its workplace
             return None
-        rows = patron_in(self._gateway, answer, patron).standing_penalties
+        rows = families.patron_in(self._gateway, answer, patron).standing_penalties
         if not isinstance(rows, list):
             raise DataError(
                 "Evergreen's answer can't be read: {detail}",

@@ -16,7 +16,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.usage import accept_global_options, global_options, rewrite_sandbox_option
-from evergreen_groups.language import ENGLISH, Language, terminal_language, use_language
+from evergreen_groups.language import ENGLISH, Language, catalogue, use_language
 
 
 def repair_standard_streams() -> None:
@@ -182,7 +182,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     _replace_broken_timezone()
     # Use the terminal's language at first. If the terminal has none, reading the settings sets the configured one.
-    with use_language(Language(terminal_language(os.environ) or ENGLISH.tag)):
+    with use_language(Language(catalogue.terminal_language(os.environ) or ENGLISH.tag)):
         try:
             _refuse_broken_completion()
             status: object = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)

@@ -18,7 +18,7 @@ import click
 from evergreen_groups.cli import logs
 from evergreen_groups.cli.output import ASKING, output_in_pages, terminal_progress, terminal_width
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import set_language, terminal_language
+from evergreen_groups.language import catalogue, set_language
 from evergreen_groups.message import Message
 from evergreen_groups.settings import MailSettings, MetricsSettings, PluginSettings, Settings
 from evergreen_groups.settings import reading as load
@@ -242,7 +242,7 @@ class Invocation:
 
 def apply_language(settings: Settings) -> None:
     """Use the terminal's language or, if it has none, the configured one."""
-    set_language(settings.language.language(terminal_language(os.environ)))
+    set_language(settings.language.language(catalogue.terminal_language(os.environ)))
 
 
 def _without_installation(settings: Settings) -> Settings:

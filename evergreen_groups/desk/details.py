@@ -20,7 +20,7 @@ from evergreen_groups.groups import (
     Standing,
     StandingTotals,
     VisiblePatrons,
-    correct_fines_from_primary,
+    families,
     find_hidden_with_ids,
     find_owner,
     read_group_balances,
@@ -210,7 +210,7 @@ class DetailsReader(DeskReader):
         return own_fines, hidden, counting.with_exact_counts(counted) if exact else counted
 
     def _own_fines(self, found: VisiblePatrons) -> Mapping[int, Decimal]:
-        return correct_fines_from_primary(
+        return families.correct_fines_from_primary(
             self._gateway, [found.group], found.ids, lambda: self._visible_fines(found.ids)
         )
 

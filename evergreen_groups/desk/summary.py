@@ -20,15 +20,13 @@ from evergreen_groups.gateway import Record
 from evergreen_groups.groups import (
     Group,
     GroupViewer,
-    HiddenCirculations,
     HiddenMembers,
     Member,
     Standing,
     StandingDifference,
     StandingTotals,
     VisiblePatrons,
-    correct_fines_from_primary,
-    find_card,
+    families,
     find_owner,
     read_group_balances,
     read_patron,
@@ -191,7 +189,7 @@ class DeskReader:
         plain = self._member_viewer(recent)
         counted_at = self._reference.rights(self._gateway).at(permissions.VIEW_CIRCULATIONS)
         hidden_at = frozenset(unit.id for unit in self._reference.org_units(self._gateway)) - counted_at
-        circulations = HiddenCirculations(hidden_at, counted_at)
+        circulations = families.HiddenCirculations(hidden_at, counted_at)
         return replace(
             plain,
             circulations=circulations if circulations.can_be_asked_about else None,
@@ -346,7 +344,7 @@ class SummaryReader(DeskReader):
         arguments.text("barcode", barcode)
         self._gateway.idl("ac", "au", "mous")
         # Flesh the patron here: for a single row this costs Evergreen one more query, but saves a call.
-        card = find_card(self._gateway, barcode, with_patron=True)
+        card = families.find_card(self._gateway, barcode, with_patron=True)
         patron = None if card is None else card.usr
         if self._gateway.reads_replicas:
             owner = (patron.id, True) if isinstance(patron, Record) else find_owner(self._gateway, barcode)
@@ -444,4 +442,5 @@ class SummaryReader(DeskReader):
         gateway, ids = self._gateway, found.ids
         if not found.complete:
             return read_group_balances(gateway, found.group, ids)
-        return correct_fines_from_primary(gateway, [found.group], ids, lambda: read_own_fines(gateway, ids)), None
+        fines = families.correct_fines_from_primary(gateway, [found.group], ids, lambda: read_own_fines(gateway, ids))
+        return fines, None

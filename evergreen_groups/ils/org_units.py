@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError, DataError, GatewayError, unreadable
 from evergreen_groups.gateway import TOKEN
-from evergreen_groups.language import name_key, timezone_of
+from evergreen_groups.language import catalogue, name_key
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -166,7 +166,7 @@ class OrgUnits:
         It needs no permission (950.data.seed-values.sql), but pcrud can't read settings. Raises DataError.
         """
         values = OrgUnits.read_setting(gateway, TIMEZONE).items()
-        found = {org_unit: timezone_of(value) for org_unit, value in values if isinstance(value, str)}
+        found = {org_unit: catalogue.timezone_of(value) for org_unit, value in values if isinstance(value, str)}
         return {org_unit: zone for org_unit, zone in found.items() if zone is not None}
 
     @staticmethod

@@ -1,11 +1,6 @@
-from .catalogue import accepted_tags as accepted_tags
-from .catalogue import catalogue_for as catalogue_for
+from . import catalogue as catalogue
 from .catalogue import first_available as first_available
 from .catalogue import languages as languages
-from .catalogue import tag_of as tag_of
-from .catalogue import terminal_language as terminal_language
-from .catalogue import texts_for_scripts as texts_for_scripts
-from .catalogue import timezone_of as timezone_of
 from .language import ENGLISH as ENGLISH
 from .language import Language as Language
 from .language import current_language as current_language

@@ -149,7 +149,7 @@ def _text_of(name: str) -> str:
 @cache
 def _texts_for(script: str, tag: str) -> Markup | None:
     """Return the translations that a script needs, as JSON. None if the script's own English texts are right."""
-    document = json.loads(language.texts_for_scripts(tag))
+    document = json.loads(language.catalogue.texts_for_scripts(tag))
     if not document["texts"]:
         return None
     source = _text_of(script)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from evergreen_groups import arguments
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import CSV_DIALECTS, FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
-from evergreen_groups.language import Language, catalogue_for, timezone_of
+from evergreen_groups.language import Language, catalogue
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.settings import values as v
@@ -821,7 +821,7 @@ class LetterSettings:
             for place, one in enumerate(self.texts)
             if (text := getattr(one, part)) is not None
             and (one.library is None or one.library.casefold() in near)
-            and (one.language is None or catalogue_for(one.language) == catalogue_for(tag))
+            and (one.language is None or catalogue.catalogue_for(one.language) == catalogue.catalogue_for(tag))
         ]
         return min(found)[-1] if found else None
 
@@ -856,7 +856,7 @@ class LanguageSettings:
 
         ``timezone`` is the library's own in Evergreen; the configured one takes precedence.
         """
-        configured = timezone_of(self.timezone) if self.timezone else None
+        configured = catalogue.timezone_of(self.timezone) if self.timezone else None
         return Language(tag or self.default, self.currency, configured or timezone)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from evergreen_groups.formats import FILE_FORMATS
-from evergreen_groups.language import catalogue_for, tag_of, timezone_of
+from evergreen_groups.language import catalogue
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, LimitRule
 
@@ -242,8 +242,8 @@ def _existing_file(value: object) -> Path:
 
 
 def _language(value: object) -> str:
-    tag = tag_of(_text(value))
-    if tag is None or catalogue_for(tag) is None:
+    tag = catalogue.tag_of(_text(value))
+    if tag is None or catalogue.catalogue_for(tag) is None:
         raise NotAllowedError(LANGUAGE.allowed)
     return tag
 
@@ -407,7 +407,7 @@ LANGUAGE = Kind(
 )
 LANGUAGES_OF_LIBRARIES = Kind("shortname=language", _like('{BR3 = "fr-CA"}'), _languages_of_libraries, empty="{}")
 CURRENCY = Kind("currency", _like('"CAD" (ISO 4217)'), _where(_text, _CURRENCY_CODE.fullmatch))
-TIMEZONE = Kind("timezone", _like('"America/Toronto"'), _where(_text, timezone_of))
+TIMEZONE = Kind("timezone", _like('"America/Toronto"'), _where(_text, catalogue.timezone_of))
 _AN_AMOUNT = Message("an amount of {lowest} or more, with at most two decimal places")
 AMOUNT = Kind("amount", _AN_AMOUNT.with_values({"lowest": "0.00"}), _amount)
 AMOUNT_ABOVE_ZERO = Kind("amount", _AN_AMOUNT.with_values({"lowest": "0.01"}), _where(_amount, bool))

@@ -19,7 +19,7 @@ from evergreen_groups import __version__, hooks
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.groups import find_owner
 from evergreen_groups.ils import VIEW_USER
-from evergreen_groups.language import money_form, texts_for_scripts, use_language
+from evergreen_groups.language import catalogue, money_form, use_language
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE
 from evergreen_groups.render import total_document
 from evergreen_groups.report import history
@@ -299,7 +299,7 @@ def desk_settings() -> Response:
     """
     settings = service().settings
     desk, language = settings.desk, language_of_reader(request, settings.language)
-    texts = json.loads(texts_for_scripts(language.tag))
+    texts = json.loads(catalogue.texts_for_scripts(language.tag))
     with use_language(language):
         money = money_form()._asdict()
     spoken = {"tag": language.tag, "direction": language.direction, "money": money, **texts}

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from evergreen_groups.changes import is_change_id
 from evergreen_groups.groups import barcodes
-from evergreen_groups.language import Language, accepted_tags, first_available
+from evergreen_groups.language import Language, catalogue, first_available
 from evergreen_groups.render.desk import client_from
 from evergreen_groups.web.problems import ProblemError, no_session
 
@@ -237,4 +237,4 @@ def _wanted(request: Request) -> Iterator[str]:
     # The Angular client has its language in the URL, AngularJS only in the cookie.
     yield client_from(request.args.get("client"), request.referrer).partition("/")[2]
     yield request.cookies.get(LOCALE_COOKIE, "")
-    yield from accepted_tags(request.headers.get("Accept-Language", ""))
+    yield from catalogue.accepted_tags(request.headers.get("Accept-Language", ""))

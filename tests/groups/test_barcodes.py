@@ -12,7 +12,7 @@ from evergreen_groups.audit import BlockExplainer
 from evergreen_groups.client import Client
 from evergreen_groups.desk import LookupKind
 from evergreen_groups.errors import NotFoundError
-from evergreen_groups.groups import FamilyReader, find_card
+from evergreen_groups.groups import FamilyReader, families
 from evergreen_groups.groups.barcodes import spellings, without_blanks
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
@@ -62,12 +62,12 @@ def test_wherever_a_barcode_is_taken(client: Client, tmp_path: Path) -> None:
 def test_a_card_with_a_blank_in_its_barcode_is_found(client: Client, sandbox: Sandbox) -> None:
     change_rows(sandbox, "UPDATE ac SET barcode = 'PINE 36' WHERE barcode = ?", CARD)
     change_rows(sandbox, "UPDATE ac SET barcode = 'PINE36' WHERE barcode = ?", OTHER)
-    card = find_card(client.gateway, " PINE  36 ")
+    card = families.find_card(client.gateway, " PINE  36 ")
     assert card is not None
     assert card.usr == 1036
     assert 1036 in {member.id for member in client.details.of_barcode("PINE 36").group.members}
     assert FamilyReader(client.gateway).named(["PINE 36"]).cards["PINE 36"].member.id == 1036
-    other = find_card(client.gateway, "PINE36")
+    other = families.find_card(client.gateway, "PINE36")
     assert other is not None
     assert other.usr == 1052
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from support.recorded import gateway_of, params
 
-from evergreen_groups.groups import FamilyReader, GroupSearch, GroupViewer, PatronState, VisiblePatrons, find_card
+from evergreen_groups.groups import FamilyReader, GroupSearch, GroupViewer, PatronState, VisiblePatrons, families
 from evergreen_groups.groups.families import FamilyQuery
 from evergreen_groups.groups.hidden import assign_to_groups, membership_conditions, read_balances, read_member_ids
 from evergreen_groups.groups.search import HighFines, IdRange
@@ -57,7 +57,7 @@ def test_rows_say_in_which_group_each_hidden_member_is(exchange_id, class_id, ro
 
 def test_a_barcode_is_found_in_its_own_letters_alone():
     with gateway_of("pcrud-068", alike=False) as gateway:
-        assert find_card(gateway, "2000000000502B") is None
+        assert families.find_card(gateway, "2000000000502B") is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from support.message_catalogue import DIRECTORY as SOURCES
 from support.message_catalogue import TEMPLATE, catalogues, collected, problems, template, written
 from support.repository import REPOSITORY
 
-from evergreen_groups.language import languages, texts_for_scripts
+from evergreen_groups.language import catalogue, languages
 from evergreen_groups.language.catalogue import DIRECTORY
 from evergreen_groups.language.compilation import compile_catalogues
 
@@ -65,7 +65,7 @@ def test_what_is_installed_is_what_the_sources_say(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tag", ["en", "fi", "fr-FR", "cs", "ar-XB"])
 def test_what_browsers_get(tag: str) -> None:
-    document = json.loads(texts_for_scripts(tag))
+    document = json.loads(catalogue.texts_for_scripts(tag))
     assert bool(document["texts"]) == (tag not in ("en", "fi"))
 
 

@@ -9,17 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evergreen_groups.language import (
-    Language,
-    accepted_tags,
-    catalogue_for,
-    first_available,
-    languages,
-    tag_of,
-    terminal_language,
-    texts_for_scripts,
-    timezone_of,
-)
+from evergreen_groups.language import Language, catalogue, first_available, languages
 from evergreen_groups.language.catalogue import translations_for
 from evergreen_groups.language.language import PSEUDO
 
@@ -48,18 +38,19 @@ LATIN_AMERICA = "es" + "-419"  # in one piece, it would look like the id of a re
     ],
 )
 def test_tags_are_read_however_they_are_written(text: str, tag: str | None) -> None:
-    assert tag_of(text) == tag
+    assert catalogue.tag_of(text) == tag
 
 
 @given(st.text(max_size=30))
 def test_whatever_is_read_is_a_language_or_nothing(text: str) -> None:
-    tag = tag_of(text)
+    tag = catalogue.tag_of(text)
     assert tag is None or Language(tag).locale is not None
 
 
 def test_the_catalogue_of_another_country_does() -> None:
     assert {"en", "fr-CA", "es", "cs"} <= set(languages())
-    assert [catalogue_for(tag) for tag in ("fr-CA", "fr", "fr-FR", "es-MX", "cs-CZ", "en-GB", "fi", PSEUDO)] == [
+    tags = "fr-CA", "fr", "fr-FR", "es-MX", "cs-CZ", "en-GB", "fi", PSEUDO
+    assert list(map(catalogue.catalogue_for, tags)) == [
         *["fr-CA"] * 3,
         "es",
         "cs",
@@ -86,11 +77,11 @@ def test_the_first_that_there_are_texts_for() -> None:
     ],
 )
 def test_what_browsers_accept(header: str, tags: list[str]) -> None:
-    assert accepted_tags(header) == tags
+    assert catalogue.accepted_tags(header) == tags
 
 
 def test_a_header_without_end_is_cut() -> None:
-    assert len(accepted_tags("fr," * 100_000)) < 200
+    assert len(catalogue.accepted_tags("fr," * 100_000)) < 200
 
 
 @pytest.mark.parametrize(
@@ -106,12 +97,12 @@ def test_a_header_without_end_is_cut() -> None:
     ],
 )
 def test_what_the_terminal_says(variables: dict[str, str], tag: str | None) -> None:
-    assert terminal_language(variables) == tag
+    assert catalogue.terminal_language(variables) == tag
 
 
 def test_time_zones_by_name() -> None:
-    assert timezone_of("America/Toronto") is not None
-    assert [timezone_of(name) for name in ("Mars/Olympus", "", "../etc/passwd", "America")] == [None] * 4
+    assert catalogue.timezone_of("America/Toronto") is not None
+    assert [catalogue.timezone_of(name) for name in ("Mars/Olympus", "", "../etc/passwd", "America")] == [None] * 4
 
 
 def test_one_catalogue_is_read_for_all_regions() -> None:
@@ -119,12 +110,12 @@ def test_one_catalogue_is_read_for_all_regions() -> None:
     regions = [f"fr-{number:03}" for number in range(300)]
     assert {first_available([tag]) for tag in regions} == set(regions)
     assert len({id(translations_for(tag)) for tag in ("fr-CA", "fr", *regions)}) == 1
-    assert len({id(texts_for_scripts(tag)) for tag in ("fr-CA", "fr", *regions)}) == 1
+    assert len({id(catalogue.texts_for_scripts(tag)) for tag in ("fr-CA", "fr", *regions)}) == 1
 
 
 def test_a_terminals_language_is_known_without_the_data_of_all_languages() -> None:
     """Every command chooses a language when it starts, even for ``--help``."""
-    code = "import sys; from evergreen_groups.language import terminal_language"
-    code += "; print(terminal_language({'LC_ALL': 'fr_CA.UTF-8'})); print('babel' in sys.modules)"
+    code = "import sys; from evergreen_groups.language import catalogue"
+    code += "; print(catalogue.terminal_language({'LC_ALL': 'fr_CA.UTF-8'})); print('babel' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["fr-CA", "False"]

@@ -14,13 +14,13 @@ from support.mail_server import SECRET, Post, mail_section, server
 from support.report_samples import ORG_UNITS
 
 from evergreen_groups import exit_status
-from evergreen_groups.language import timezone_of
+from evergreen_groups.language import catalogue
 from evergreen_groups.nightly.output import Readers
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import LanguageSettings
 
 SETTINGS = LanguageSettings(libraries=(("sys", "fr-CA"), ("BR2", "es")), currency="CAD")
-TORONTO, PRAGUE = timezone_of("America/Toronto"), timezone_of("Europe/Prague")
+TORONTO, PRAGUE = catalogue.timezone_of("America/Toronto"), catalogue.timezone_of("Europe/Prague")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from evergreen_groups.language import Language, first_available, languages, texts_for_scripts, use_language
+from evergreen_groups.language import Language, catalogue, first_available, languages, use_language
 from evergreen_groups.sandbox.services import releases
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _texts(language: Language) -> Markup:
     """Return the catalog's texts for a JSON script element, with ``<`` escaped so that no text can end the element."""
     from markupsafe import Markup
 
-    return Markup(texts_for_scripts(language.tag).decode().replace("<", "\\u003c"))  # noqa: S704
+    return Markup(catalogue.texts_for_scripts(language.tag).decode().replace("<", "\\u003c"))  # noqa: S704
 
 
 def _answer(body: bytes, content_type: str) -> ForwardedAnswer:

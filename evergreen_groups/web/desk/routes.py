@@ -17,7 +17,7 @@ from werkzeug.datastructures import MultiDict
 from evergreen_groups.desk import LookupKind, Titles, make_statement
 from evergreen_groups.errors import StateError
 from evergreen_groups.follow_up import FollowUps
-from evergreen_groups.language import catalogue_for, current_language, gettext, languages, number, own_name, pgettext
+from evergreen_groups.language import catalogue, current_language, gettext, languages, number, own_name, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_entry, template_text
 from evergreen_groups.render import desk as pages
@@ -428,7 +428,7 @@ def statement(patron: str) -> Response:
             sheet=pages.statement_page(make_statement(found, clerk.patron, settings), settings),
             # A parent may read a language other than the clerk's, so the URL can choose one.
             languages=[(tag, own_name(tag)) for tag in languages()],
-            shown_in=catalogue_for(current_language().tag),
+            shown_in=catalogue.catalogue_for(current_language().tag),
         )
 
 

@@ -15,7 +15,7 @@ from support.rendered import latin_words, texts_of_page, workbook, written
 from support.report_samples import ORG_UNITS, blocked_report, changed_report, detailed, empty_report, report_with_limits
 
 from evergreen_groups import exit_status
-from evergreen_groups.language import ENGLISH, Language, timezone_of, use_language
+from evergreen_groups.language import ENGLISH, Language, catalogue, use_language
 from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
 from evergreen_groups.render import failed_run_page, refusal_page
@@ -164,7 +164,7 @@ def test_what_programs_read_is_english_whatever_the_language(report: Report, for
 
 
 def test_data_as_of_has_the_time_zone_of_the_reader() -> None:
-    with use_language(Language("en", timezone=timezone_of("America/Vancouver"))):
+    with use_language(Language("en", timezone=catalogue.timezone_of("America/Vancouver"))):
         assert "14 Aug 2026, 01:15 PDT" in texts_of_page(text(changed_report(), "html"))
 
 

@@ -15,7 +15,7 @@ from support import report_samples as samples
 from support.rendered import written
 
 from evergreen_groups.groups import Group
-from evergreen_groups.language import Language, describe_total, price, timezone_of, use_language
+from evergreen_groups.language import Language, catalogue, describe_total, price, use_language
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render import printable
 from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn, aligned, wrapped
@@ -86,7 +86,7 @@ def test_every_fact_is_there(width: int) -> None:
 
 def test_time_has_its_zone() -> None:
     assert re.search(r"^Data as of +1\d Aug 2026, \d\d:\d\d \S+$", table(samples.sample_report()), re.MULTILINE)
-    with use_language(Language("en", timezone=timezone_of("America/Toronto"))):
+    with use_language(Language("en", timezone=catalogue.timezone_of("America/Toronto"))):
         assert re.search(r"\nData as of +14 Aug 2026, 04:15 EDT\n", table(samples.sample_report()))
 
 
