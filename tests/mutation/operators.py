@@ -129,7 +129,7 @@ def _named_arguments(node: Any) -> list[Any]:
 class _OnlyWhatRuns(ast.NodeTransformer):
     """Removes what has no effect at runtime: annotations, code for mypy, docstrings.
 
-    Also removes ``frozen`` and ``slots`` from data classes, ``init`` and ``repr`` from their fields, ``strict`` from
+    Also removes ``frozen`` and ``slots`` from data classes, ``init`` and ``repr`` from their fields, and ``strict`` of
     ``zip``: they prevent mistakes and save memory, but tests can't notice.
     """
 
@@ -140,8 +140,8 @@ class _OnlyWhatRuns(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None
         # Our static methods are called by their class, nobody tries to make an abstract object, and caches save time.
-        none = ("staticmethod", "abstractmethod", "cache", "lru_cache")
-        node.decorator_list = [one for one in node.decorator_list if ast.unparse(one).partition("(")[0] not in none]
+        unseen = ("staticmethod", "abstractmethod", "cache", "lru_cache")
+        node.decorator_list = [one for one in node.decorator_list if ast.unparse(one).partition("(")[0] not in unseen]
         return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
@@ -156,9 +156,9 @@ class _OnlyWhatRuns(ast.NodeTransformer):
         return ast.Pass() if isinstance(node.value, ast.Constant) else self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        none = {"dataclass": ("slots", "frozen"), "field": ("init", "repr"), "zip": ("strict",)}
-        ignored = none.get(ast.unparse(node.func), ())
-        node.keywords = [one for one in node.keywords if one.arg not in ignored]
+        unseen = {"dataclass": ("slots", "frozen"), "field": ("init", "repr"), "zip": ("strict",)}
+        names = unseen.get(ast.unparse(node.func), ())
+        node.keywords = [one for one in node.keywords if one.arg not in names]
         return self.generic_visit(node)
 
 
