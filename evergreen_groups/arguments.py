@@ -49,7 +49,11 @@ def texts(name: str, values: object) -> tuple[str, ...]:
     ('20000000001001',)
     """
     expected = "several texts, such as a list of them"
-    return tuple(instance(name, value, str, expected) for value in _several(name, values, expected))
+    found: tuple[Any, ...] = tuple(_several(name, values, expected))
+    for value in found:  # not by instance(), because the fields of every search are checked
+        if not isinstance(value, str):
+            raise wrong(name, value, expected)
+    return found
 
 
 def references(name: str, values: object) -> tuple[str | int, ...]:

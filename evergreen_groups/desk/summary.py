@@ -424,8 +424,7 @@ class SummaryReader(DeskReader):
         members = Member.of_patrons(self._gateway, limits, patrons, balances)
         group = Group.by_name(found.group, members, hidden)
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)
-        standings = {member.id: Standing.of(member, penalties[member.id], kinds) for member in members}
-        people = [(member, standings[member.id]) for member in members]
+        people = [(member, Standing.of(member, penalties[member.id], kinds)) for member in members]
         forecasts = read_forecasts(self._gateway, lambda: self._reference.ils_limits(self._gateway), people, kinds)
         return GroupSummary(
             group.number,
@@ -433,7 +432,7 @@ class SummaryReader(DeskReader):
             group.hidden_member_count,
             group.hidden_fines,
             group.hidden_ids,
-            standings=standings,
+            standings={member.id: standing for member, standing in people},
             forecasts=forecasts,
         )
 

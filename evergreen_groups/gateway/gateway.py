@@ -84,8 +84,8 @@ class RowCheck:
     fleshed: Several[str] = ()
 
     def __post_init__(self) -> None:
-        asked = {field.name for field in self.known.fields if not field.virtual}
-        self.fields = asked if self.select is None else asked.intersection(self.select)
+        columns = self.known.columns
+        self.fields = columns if self.select is None else columns.intersection(self.select)
 
     def apply(self, rows: list[Any]) -> list[list[Any]]:
         """Return the values of each row, or raise DataError if they aren't what was asked for."""
@@ -107,7 +107,7 @@ class RowCheck:
 
     def _refuse_incomplete(self, values: list[list[Any]]) -> None:
         # Rows end at the last selected field, null or not (pcrud-001 and all others).
-        due = max((self.known.positions[field] for field in self.fields), default=-1) + 1
+        due = max(map(self.known.positions.__getitem__, self.fields), default=-1) + 1
         if min(map(len, values)) < due:
             raise unreadable(
                 "row-cut-short", f"{self.known.id} row with fewer fields than requested", advice=CHECK_PROXY
@@ -881,7 +881,7 @@ class RowsByValues:
 
     def pages(self, values: Iterable[int | str]) -> Iterator[Page]:
         """Yield pages in the order of the values, which are taken as needed."""
-        fixed = encoded_length(self._condition([])) + encoded_length(self._search.options(10 * LARGEST_PAGE))
+        fixed = encoded_length([self._condition([]), self._search.options(10 * LARGEST_PAGE)])
         room = REQUEST_LIMIT - _ENVELOPE - len(self.class_id) - fixed
         lists: Iterable[list[int | str]] = batches(values, room, self._longest)
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:

@@ -83,6 +83,11 @@ class Class:
         return {name: position for position, name in enumerate(names)}
 
     @cached_property
+    def columns(self) -> frozenset[str]:
+        """The names of the fields that are columns; a virtual field is only sent if it is fleshed."""
+        return frozenset(field.name for field in self.fields if not field.virtual)
+
+    @cached_property
     def datatypes(self) -> dict[str, str]:
         """The datatype of each field and flag, such as ``id``, ``money`` or ``text``."""
         return dict.fromkeys(FLAGS, "bool") | {field.name: field.datatype for field in self.fields}

@@ -16,7 +16,7 @@ from evergreen_groups.values import UNKNOWN
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Statistics
-    from evergreen_groups.gateway.idl import Class, Idl
+    from evergreen_groups.gateway.idl import Class, Field, Idl
 
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
@@ -169,8 +169,10 @@ _DECODERS: dict[str, Decoder] = {
 }
 """Decoders by datatype; ids and links (``id``, ``link``, ``org_unit``) use :func:`_decode_id`."""
 
-UNDECODED_TYPES: dict[Decoder, type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
-"""For each decoder, the type of wire values that it returns unchanged."""
+_NOTHING: frozenset[type] = frozenset({type(None)})
+_TEXT, _WHOLE = _NOTHING | {str}, _NOTHING | {int}
+_UNDECODED: dict[Decoder, frozenset[type]] = {_decode_text: _TEXT, _decode_id: _WHOLE, _decode_integer: _WHOLE}
+"""For each decoder, the types of wire values that it returns unchanged."""
 
 
 def decoder_of(datatype: str) -> Decoder:
@@ -298,7 +300,7 @@ def decode(value: Any, idl: Idl) -> Any:
 
 def _decode_field(value: Any, known: Class, name: str, idl: Idl) -> Any:
     """Return a field's value, decoded by its datatype, or as records if the field is a link to objects."""
-    if not isinstance(value, dict | list):
+    if type(value) not in _CONTAINERS:
         return decoder_of(known.datatypes[name])(value, known.id, name)
     # Only links hold objects (even an amount: circ.billing_total). A hash or a list in any other field is an error.
     items: list[Any] = value if isinstance(value, list) else [value]
@@ -385,11 +387,10 @@ class ColumnReader:
     def __init__(self, known: Class, names: Iterable[str], idl: Idl, statistics: Statistics | None = None) -> None:
         """``statistics`` records dates that can't be read."""
         self._statistics = statistics
-        self._names = tuple(names)
         self._class = known
         self._idl = idl
-        self._positions = [known.field(name).position for name in self._names]
-        self._longest = max(self._positions, default=-1) + 1
+        self._fields = [known.field(name) for name in names]
+        self._longest = max([field.position for field in self._fields], default=-1) + 1
 
     def read(self, rows: Iterable[list[Any]]) -> Iterator[tuple[Any, ...]]:
         """Yield the fields of each object."""
@@ -397,24 +398,21 @@ class ColumnReader:
             values if len(values) >= self._longest else values + [None] * (self._longest - len(values))
             for values in rows
         ]
-        picked = (list(map(itemgetter(position), rows)) for position in self._positions)
-        return zip(
-            *(self._decoded(name, values, rows) for name, values in zip(self._names, picked, strict=True)), strict=True
-        )
+        return zip(*[self._decoded(field, rows) for field in self._fields], strict=True)
 
-    def _decoded(self, name: str, values: list[Any], rows: list[list[Any]]) -> list[Any]:
+    def _decoded(self, field: Field, rows: list[list[Any]]) -> list[Any]:
         """Return one field of these rows, decoded."""
-        decoder = decoder_of(self._class.datatypes[name])
-        kinds = set(map(type, values))
-        if kinds <= {_NONE, UNDECODED_TYPES.get(decoder)}:
+        values, decoder, name = list(map(itemgetter(field.position), rows)), decoder_of(field.datatype), field.name
+        if _UNDECODED.get(decoder, _NOTHING).issuperset(map(type, values)):
             return values
-        if kinds <= {_NONE, str}:
+        kinds = set(map(type, values))
+        if kinds <= _TEXT:
             table = {value: decoder(value, self._class.id, name) for value in set(values) if value is not None}
             if decoder is decode_date and self._statistics is not None:
                 odd = {sent for sent, read in table.items() if read is None or read is UNKNOWN}
-                position, key = self._class.positions[name], self._class.positions[self._class.primary]
-                for row in rows if odd else ():
-                    if row[position] in odd:
+                key = self._class.positions[self._class.primary]
+                for value, row in zip(values, rows, strict=True) if odd else ():
+                    if value in odd:
                         number = row[key] if key < len(row) else None
                         self._statistics.unreadable_date(self._class.id, number, name)
             return list(map(table.get, values))  # columns repeat few values: "t" and "f", 0.00
@@ -423,5 +421,4 @@ class ColumnReader:
         return [None if value is None else _decode_field(value, self._class, name, self._idl) for value in values]
 
 
-_NONE = type(None)
 _class_id, _values = itemgetter("__c"), itemgetter("__p")

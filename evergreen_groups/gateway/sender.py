@@ -415,9 +415,8 @@ class Sender:
 
     def with_retries(self, attempt: Callable[[], Value]) -> Value:
         """Return the result of ``attempt``, retrying while the failure may pass."""
-        policy = self.retries.before(self.deadline)
-        stop = self.transport.stop
-        began = time.monotonic()
+        policy, stop = self.retries, self.transport.stop
+        latest = min(time.monotonic() + policy.total_seconds, math.inf if self.deadline is None else self.deadline)
         delays = policy.delays()
         while True:
             try:
@@ -429,7 +428,7 @@ class Sender:
                 if isinstance(error, UnexplainedError) and not policy.unexplained:
                     raise
                 # stop.wait() returns True once the gateway is closed.
-                if time.monotonic() - began + delay > policy.total_seconds or stop.wait(delay):
+                if time.monotonic() + delay > latest or stop.wait(delay):
                     raise
                 log.info("%s %s: %s; trying again", error.service, error.method, type(error).__name__)
                 self.transport.statistics.retry()

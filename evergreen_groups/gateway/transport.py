@@ -528,6 +528,7 @@ class Transport:
         self._requests = requests.Session()  # prepares requests, and sends none: no redirects and no cookies
         self._requests.auth = _nothing_added
         self._requests.headers["Accept-Encoding"] = "gzip"
+        del self._requests.headers["Accept"], self._requests.headers["Connection"]  # they say what is true without them
         self._requests.trust_env = not address.loopback  # proxies from the environment, but not for this machine
         bundle = str(ca_bundle) if ca_bundle else None
         self._environment = self._requests.merge_environment_settings(address.gateway, {}, True, bundle, None)

@@ -676,12 +676,12 @@ class VisiblePatrons:
 
     @property
     def ids(self) -> frozenset[int]:
-        return frozenset(row.id for row in self.rows)
+        return frozenset({row.id for row in self.rows})
 
     @property
     def named_org_units(self) -> frozenset[int]:
         """The ids of the org units that the members and their penalties refer to."""
-        return frozenset((*(row.home_library for row in self.rows), *(row.org_unit for row in self.penalties)))
+        return frozenset({row.home_library for row in self.rows} | {row.org_unit for row in self.penalties})
 
     def patrons(self, org_units: OrgUnits) -> list[Patron]:
         """Make the members' patron records. Raises DataError if a home library isn't among the org units."""
@@ -818,10 +818,12 @@ def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ..
     now = datetime.now(UTC)
     rows = list(map(PatronRow._make, columns(members, *PATRON_FIELDS)))
     cards: list[Any] = [row.card for row in rows if isinstance(row.card, Record)]
+    barcodes = list(columns(cards, "id", "barcode"))
+    ids = (id for id, _barcode in barcodes)
     return VisiblePatrons(
         group,
-        rows=tuple(row._replace(card=card.id) if isinstance(card := row.card, Record) else row for row in rows),
-        barcodes=dict(columns(cards, "id", "barcode")),
+        rows=tuple(row._replace(card=next(ids)) if isinstance(row.card, Record) else row for row in rows),
+        barcodes=dict(barcodes),
         accounts={
             row.id: PatronAccount.of(values, now)
             for row, values in zip(rows, columns(members, *ACCOUNT_FIELDS), strict=True)

@@ -98,11 +98,12 @@ def penalty_document(penalty: Penalty, *, label: bool = False) -> dict[str, Any]
 
 def standing_document(standing: Standing, *, labels: bool = False) -> dict[str, Any]:
     """Return a member's standing as keys of a JSON object; ``over_limit`` is null if the limit isn't visible."""
+    difference = standing.difference
     return {
         "over_limit": standing.over_limit,
         "blocked_in_evergreen": [penalty_document(penalty, label=labels) for penalty in standing.blocks_for_fines],
         "other_blocks": [penalty_document(penalty, label=labels) for penalty in standing.other_blocks],
-        "difference": None if standing.difference is None else standing.difference.value,
+        "difference": None if difference is None else difference.value,
     }
 
 

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, current_language, set_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
-from evergreen_groups.render import SERVICE
+from evergreen_groups.render import SERVICE, json_documents
 from evergreen_groups.web import api, follow_ups, letters, reports
 from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.problems import ProblemError
@@ -55,6 +55,14 @@ _TURNED_AWAY = {429, 503, 504}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
+class _JSON(DefaultJSONProvider):
+    """Writes JSON as the commands do: faster than Flask, and without escapes."""
+
+    def response(self, *args: Any, **fields: Any) -> Response:
+        """Return a response with a document, given in one piece or by its fields."""
+        return Response(json_documents.line(self._prepare_response_obj(args, fields)), mimetype=self.mimetype)
+
+
 class _App(Flask):
     """Flask that restores the prefix of the path if a WSGI mount has removed it."""
 
@@ -87,8 +95,7 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     # Flask's redirect would repeat the path, including a barcode in it.
     app.url_map.merge_slashes = False
-    app.json = DefaultJSONProvider(app)
-    app.json.sort_keys = False
+    app.json = _JSON(app)
     reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters())
     counters.add(ServiceCollector(lambda: reloadable.current))
     counters.add(StateCollector(lambda: reloadable.current.state.database))

@@ -10,7 +10,7 @@ import hmac
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -220,6 +220,7 @@ class Service:
         else:
             store = counter_store(redis.url, passwords.secret(redis, environ)) if redis.url else None
             self._request_counters = Counters(store)
+        self._adults = adult_rule(settings.audit)
         self.reference = ReferenceData(settings.policy, clock=clock)
         self.admission = Admission(clock, self._request_counters, self.reference, per_minute=settings.serve.rate_limit)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
@@ -246,8 +247,7 @@ class Service:
         # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 
-    @contextmanager
-    def desk(self, request: Request, *, by_link: bool = False, largest: int = 0) -> Iterator[DeskRequest]:
+    def desk(self, request: Request, *, by_link: bool = False, largest: int = 0) -> AbstractContextManager[DeskRequest]:
         """Admit the caller and run the block in their name, within the deadline for a request.
 
         ``by_link`` also admits a browser that followed a link from another site: the page shows only what the caller's
@@ -256,11 +256,9 @@ class Service:
         """
         if not (by_link and is_followed_link(request.method, request.headers)):
             refuse_other_origins(request.headers, self.origin)
-        with self._admitted(request, largest, problems.read_problem) as desk:
-            yield desk
+        return self._admitted(request, largest, problems.read_problem)
 
-    @contextmanager
-    def changing_desk(self, request: Request, *, largest: int) -> Iterator[DeskRequest]:
+    def changing_desk(self, request: Request, *, largest: int) -> AbstractContextManager[DeskRequest]:
         """Like :meth:`desk`, for a request that plans or makes a change: only if settings and origin allow it."""
         token_of(request.headers)  # a missing session is the first thing to report
         refuse_foreign_writes(request.headers, self.origin)
@@ -268,8 +266,7 @@ class Service:
             raise ProblemError(403, CHANGES_OFF, code="changes-off")
         # Waiting for another desk's lock doesn't count as waiting for Evergreen. If it did, a few could open the
         # breaker.
-        with self._admitted(request, largest, problems.change_problem, wait=WAIT) as desk:
-            yield desk
+        return self._admitted(request, largest, problems.change_problem, wait=WAIT)
 
     @contextmanager
     def _admitted(
@@ -311,7 +308,7 @@ class Service:
             may_undo_others=cache(
                 lambda: permission is not None and has_permission(gateway, caller, caller.library, permission)
             ),
-            adults=adult_rule(self.settings.audit),
+            adults=self._adults,
         )
 
     def use_session_timezone(self, gateway: Gateway) -> None:
