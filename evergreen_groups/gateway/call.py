@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -23,6 +23,8 @@ from evergreen_groups.errors import RequestTooLargeError, TimedOutError
 
 if TYPE_CHECKING:
     from evergreen_groups.errors import CallNames
+
+View = TypeVar("View")
 
 # A pair of surrogates, a single one, or another escape. Only the second is six characters long.
 _SURROGATES = re.compile(
@@ -211,6 +213,13 @@ def form(call: Call, parameters: Sequence[object], *, locale: str | None, timeou
             **call.names,
         )
     return body
+
+
+def view_of(whole: View) -> View:
+    """Return a shallow copy. ``copy.copy`` takes four times as long, and a request to the service makes five."""
+    view = object.__new__(type(whole))
+    view.__dict__.update(whole.__dict__)
+    return view
 
 
 def seconds_left(deadline: float | None, call: Call) -> float | None:

@@ -7,7 +7,6 @@ for again, because it may have been upgraded.
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 import threading
@@ -34,7 +33,7 @@ from evergreen_groups.errors import (
     ServiceNotFoundError,
     UnexplainedError,
 )
-from evergreen_groups.gateway.call import PCRUD, Call, GatewayKind, RetryPolicy
+from evergreen_groups.gateway.call import PCRUD, Call, GatewayKind, RetryPolicy, view_of
 from evergreen_groups.gateway.idl import IdlCache, IdlSource
 from evergreen_groups.gateway.record import class_ids, decode, unrequested_rows
 from evergreen_groups.gateway.sender import TOKEN, Credentials, Sender, Session
@@ -525,7 +524,7 @@ class Connection:
         return view
 
     def _view(self, sender: Sender) -> Self:
-        view = copy.copy(self)
+        view = view_of(self)
         view._sender = sender
         return view
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import secrets
@@ -49,6 +48,7 @@ from evergreen_groups.gateway.call import (
     form,
     held,
     seconds_left,
+    view_of,
 )
 from evergreen_groups.gateway.transport import require_positive
 from evergreen_groups.message import Message
@@ -323,7 +323,7 @@ class Sender:
 
     def view(self) -> Sender:
         """Return a sender over the same connections that can be closed separately."""
-        view = copy.copy(self)
+        view = view_of(self)
         view.origin = self
         return view
 

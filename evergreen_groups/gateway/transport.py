@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import http.client
 import io
 import ipaddress
@@ -33,7 +32,7 @@ from evergreen_groups import arguments
 from evergreen_groups.certificates import relax_verification
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, UnexpectedAnswerError
 from evergreen_groups.gateway.answer import Redactor, causes_of, http_error, root_of, transport_error
-from evergreen_groups.gateway.call import Statistics
+from evergreen_groups.gateway.call import Statistics, view_of
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -545,7 +544,7 @@ class Transport:
 
     def for_session(self) -> Transport:
         """Return a transport over the same connections for another session, whose secrets it doesn't share."""
-        shared = copy.copy(self)
+        shared = view_of(self)
         shared.redactor = Redactor()
         return shared
 

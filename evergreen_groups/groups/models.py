@@ -323,8 +323,7 @@ class Patron:
     deleted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PatronAccount:
+class PatronAccount(NamedTuple):
     """The state of a patron's account.
 
     It is separate from :class:`Patron` because a report reads tens of thousands of patrons, needs little of it
@@ -496,8 +495,7 @@ class StandingDifference(Enum):
     """Blocked for fines although the own fines aren't over the limit, or no longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """A member's status: over the limit by the rule, and blocked by penalties in the ILS.
 
     ``over_limit`` is None if the account may not see the limit. ``blocks_for_fines`` and ``other_blocks`` hold the

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from hashlib import sha256
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
@@ -113,6 +114,7 @@ class RateLimit:
         self._name = name
         # Opening a patron sends several requests at once.
         at_once = max(least, per_minute // 10)
+        self._limiter = cache(MovingWindowRateLimiter)  # by store; a new one would ask again what its store can do
         self._item = RateLimitItemPerSecond(at_once, math.ceil(60 * at_once / per_minute), namespace=_PREFIX)
 
     def take(self, key: str) -> None:
@@ -125,8 +127,8 @@ class RateLimit:
 
     def _require(self, ask: Callable[..., bool], key: str) -> None:
         named = self._item, self._name, key
-        if not self._counters.use(lambda store: ask(MovingWindowRateLimiter(store), *named)):
-            stats = self._counters.use(lambda store: MovingWindowRateLimiter(store).get_window_stats(*named))
+        if not self._counters.use(lambda store: ask(self._limiter(store), *named)):
+            stats = self._counters.use(lambda store: self._limiter(store).get_window_stats(*named))
             seconds = stats.reset_time - time.time()
             raise ProblemError(429, _TOO_MANY, code="too-many-requests", retry_after=seconds)
 
