@@ -7,6 +7,7 @@ from .follow_ups import follow_ups_document as follow_ups_document
 from .follow_ups import write_follow_ups as write_follow_ups
 from .json_documents import forecast_document as forecast_document
 from .json_documents import item_totals_document as item_totals_document
+from .json_documents import json_line as json_line
 from .json_documents import penalty_document as penalty_document
 from .json_documents import standing_document as standing_document
 from .json_documents import standing_totals_document as standing_totals_document

@@ -134,7 +134,7 @@ def text(value: dict[str, Any]) -> str:
         return LONE_SURROGATE.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def line(value: dict[str, Any]) -> str:
+def json_line(value: dict[str, Any]) -> str:
     """Return JSON on one line, including the line feed."""
     try:
         return _encoder.encode(value).decode() + "\n"

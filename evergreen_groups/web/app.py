@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, current_language, set_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
-from evergreen_groups.render import SERVICE, json_documents
+from evergreen_groups.render import SERVICE, json_line
 from evergreen_groups.web import api, follow_ups, letters, reports
 from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.problems import ProblemError
@@ -60,7 +60,7 @@ class _JSON(DefaultJSONProvider):
 
     def response(self, *args: Any, **fields: Any) -> Response:
         """Return a response with a document, given in one piece or by its fields."""
-        return Response(json_documents.line(self._prepare_response_obj(args, fields)), mimetype=self.mimetype)
+        return Response(json_line(self._prepare_response_obj(args, fields)), mimetype=self.mimetype)
 
 
 class _App(Flask):

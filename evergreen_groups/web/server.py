@@ -50,9 +50,6 @@ GRACE = 35.0
 _IN_MEMORY = 2**30
 """Requests and responses name patrons, so waitress must not put even large ones into temporary files."""
 
-_SENT_AT_ONCE = 1024
-"""Bytes that wait for more, so that a response's headers leave in one packet with its body."""
-
 _COLLECTION_THRESHOLD = 20_000
 """New objects that survive until the next garbage collection. One request creates a few thousand."""
 
@@ -109,7 +106,6 @@ class Server:
             inbuf_overflow=_IN_MEMORY,
             outbuf_overflow=_IN_MEMORY,
             clear_untrusted_proxy_headers=False,  # the app decides which proxies to trust
-            send_bytes=_SENT_AT_ONCE,
             log_socket_errors=False,
             ident="evergreen-groups",  # the default would reveal that it is waitress
         )

@@ -15,7 +15,7 @@ from evergreen_groups.audit import Audit, FindingKind
 from evergreen_groups.render.audit import columns
 from evergreen_groups.render.audit.columns import GroupFindingRow, PatronFindingRow
 from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO
-from evergreen_groups.render.json_documents import fields, limit_document, line, text
+from evergreen_groups.render.json_documents import fields, json_line, limit_document, text
 from evergreen_groups.render.report import document_of, json_keys
 from evergreen_groups.render.text import csv_cell
 
@@ -50,9 +50,9 @@ def write_document(audit: Audit, stream: TextIO, *, client: StaffClient | None =
 
 def write_lines(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
     """Write JSON lines: the head, then one line for each finding, to limit memory use."""
-    stream.write(line({"schema": LINES_SCHEMA, **_head(audit), "groups_to_keep": list(audit.to_keep)}))
+    stream.write(json_line({"schema": LINES_SCHEMA, **_head(audit), "groups_to_keep": list(audit.to_keep)}))
     for documents in _lists(audit, client).values():
-        stream.writelines(map(line, documents))
+        stream.writelines(map(json_line, documents))
 
 
 def _head(audit: Audit) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.render.json_documents import fields, limit_document, line, text, total_document
+from evergreen_groups.render.json_documents import fields, json_line, limit_document, text, total_document
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.writers import GroupWriter
@@ -36,10 +36,10 @@ class JsonLinesWriter(GroupWriter):
         self._with_members = details
 
     def head(self, part: Report) -> Iterator[str]:
-        yield line({"schema": LINES_SCHEMA, **_head(part)})
+        yield json_line({"schema": LINES_SCHEMA, **_head(part)})
 
     def group(self, group: Group) -> str:
-        return line(self._document(group))
+        return json_line(self._document(group))
 
     def _document(self, group: Group) -> dict[str, Any]:
         row = group_row(self._report, group)
