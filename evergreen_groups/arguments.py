@@ -50,7 +50,7 @@ def texts(name: str, values: object) -> tuple[str, ...]:
     """
     expected = "several texts, such as a list of them"
     found: tuple[Any, ...] = tuple(_several(name, values, expected))
-    for value in found:  # not by instance(), because the fields of every search are checked
+    for value in found:  # not by instance(): every search names some twenty fields
         if not isinstance(value, str):
             raise wrong(name, value, expected)
     return found
