@@ -19,7 +19,7 @@ from evergreen_groups.language import name_key
 from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Patron, PatronAccount, VisiblePatrons
+    from evergreen_groups.groups import Patron, PatronAccount
     from evergreen_groups.ils import OrgUnit
     from evergreen_groups.settings import StatementSettings
 

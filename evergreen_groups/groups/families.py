@@ -656,27 +656,34 @@ _PATRON, _STAFF = PENALTY_FIELDS.index("usr"), PENALTY_FIELDS.index("staff")
 _FLESHED = ("card", "standing_penalties")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VisiblePatrons:
     """The visible members of a group, without their fines.
 
-    ``barcodes`` are by card id, ``accounts`` by patron id. ``penalties`` are those in force. ``names`` are those of
-    visible staff and extra patrons, by id. ``complete`` means that no member is hidden, ``no_circulation_hidden`` that
-    none of the circulations asked about is; if False, some may be hidden.
+    ``records`` and ``rows`` are the members, ``barcodes`` are by card id. ``penalties`` are those in force. ``names``
+    are those of visible staff and extra patrons, by id. ``complete`` means that no member is hidden,
+    ``no_circulation_hidden`` that none of the circulations asked about is; if False, some may be hidden.
     """
 
     group: int
+    records: tuple[Record, ...]
     rows: tuple[PatronRow, ...]
     barcodes: Mapping[int, str]
-    accounts: Mapping[int, PatronAccount]
     penalties: tuple[PenaltyRow, ...]
     names: Mapping[int, str]
     complete: bool
     no_circulation_hidden: bool
 
-    @property
+    @cached_property
     def ids(self) -> frozenset[int]:
         return frozenset({row.id for row in self.rows})
+
+    @cached_property
+    def accounts(self) -> Mapping[int, PatronAccount]:
+        """The members' accounts by patron id. A summary doesn't need them."""
+        now = datetime.now(UTC)
+        found = columns(self.records, "id", *ACCOUNT_FIELDS)
+        return {id: PatronAccount.of(values, now) for id, *values in found}
 
     @property
     def named_org_units(self) -> frozenset[int]:
@@ -765,7 +772,7 @@ def _merge(
         found,
         rows=rows,
         barcodes={**found.barcodes, **joined.barcodes},
-        accounts={id: account for id, account in {**found.accounts, **joined.accounts}.items() if id in visible},
+        records=tuple(record for record in (*found.records, *joined.records) if record.id in visible),
         penalties=tuple(row for row in (*found.penalties, *joined.penalties) if row.patron in visible),
         complete=ids == visible,
         # The query didn't ask about circulations of members who just joined.
@@ -815,19 +822,15 @@ def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisibleP
 
 def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ...]]) -> VisiblePatrons:
     """Make the record from the members' rows and their ``penalties``. The other answers are left at False."""
-    now = datetime.now(UTC)
     rows = list(map(PatronRow._make, columns(members, *PATRON_FIELDS)))
     cards: list[Any] = [row.card for row in rows if isinstance(row.card, Record)]
     barcodes = list(columns(cards, "id", "barcode"))
     ids = (id for id, _barcode in barcodes)
     return VisiblePatrons(
         group,
+        tuple(members),
         rows=tuple(row._replace(card=next(ids)) if isinstance(row.card, Record) else row for row in rows),
         barcodes=dict(barcodes),
-        accounts={
-            row.id: PatronAccount.of(values, now)
-            for row, values in zip(rows, columns(members, *ACCOUNT_FIELDS), strict=True)
-        },
         penalties=tuple(PenaltyRow.select_in_force(penalties)),
         names={},
         complete=False,

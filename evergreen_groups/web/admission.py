@@ -371,8 +371,10 @@ class Admission:
         self._retry_times = RetryTimes(counters)
         self._retries = RateLimit(counters, "second-try", per_minute=_RETRIES_FACTOR * per_minute)
 
-    def admit(self, gateway: Gateway, address: str) -> Caller:
-        """Return the caller whose token ``gateway`` uses and who asks from ``address``.
+    def admit(self, gateway: Gateway, address: Callable[[], str]) -> Caller:
+        """Return the caller whose token ``gateway`` uses.
+
+        ``address`` returns the client's address. It is called if the token isn't known yet.
 
         A session in Evergreen doesn't record whether it is for staff. Patrons' own sessions are recognized by their
         permissions: only staff have both. A session that still waits for a second factor isn't found at all
@@ -386,7 +388,7 @@ class Admission:
         key = sha256(gateway.token.encode()).hexdigest()
         # Count before making any call to Evergreen.
         self._requests.take(key)
-        caller = self.callers.get(key, lambda: self._look(gateway, key, address))
+        caller = self.callers.get(key, lambda: self._look(gateway, key, address()))
         if caller.lacks:
             log.info("the session lacks the permission %s", " and ".join(sorted(caller.lacks)))
             raise ProblemError(403, "Your login needs STAFF_LOGIN and VIEW_USER.", code="staff-only")

@@ -277,7 +277,9 @@ class Service:
         *,
         wait: float = 0.0,
     ) -> Iterator[DeskRequest]:
-        address = client_network(self.address_of(request))
+        def address() -> str:
+            return client_network(self.address_of(request))
+
         without_deadline = self.gateway.acting_as(token_of(request.headers))
         gateway = without_deadline.within(self.settings.serve.timeout)
         try:

@@ -59,7 +59,7 @@ class Door:
         return session(self._url, username=account)
 
     def admit(self, token: str, address: str = HERE, *, gateway: Gateway | None = None) -> Caller:
-        return self._admission.admit((gateway or self.gateway).acting_as(token), address)
+        return self._admission.admit((gateway or self.gateway).acting_as(token), lambda: address)
 
     def refused(self, token: str) -> ProblemError:
         with pytest.raises(ProblemError) as refusal:
