@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cache, cached_property
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -244,7 +244,7 @@ class Client:
             self.state,
             self._operator,
             self._reference,
-            may_undo_others=self._may_undo_others,
+            may_undo_others=cache(self._may_undo_others),  # a page lists many changes
             adults=self._adults,
         )
 

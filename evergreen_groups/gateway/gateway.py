@@ -429,7 +429,7 @@ class Pcrud:
         _refuse_other_types(class_id, where, select, limit)
         options = {"own_connection": own_connection, "flesh": flesh, "flesh_fields": flesh_fields, "join": join}
         search = RowSearch(self._gateway, class_id, select=select, order_by=order_by, offset=offset, **options)
-        return self._records(class_id, search.page(where, limit).rows, nested=bool(flesh))
+        return self._records(class_id, search.page(where, limit).rows)
 
     def search_columns(
         self, class_id: str, names: Several[str], where: Where, *, order_by: Any = None, limit: int = 1000
@@ -531,7 +531,7 @@ class Pcrud:
             self._gateway, class_id, where, key, (low, high), select=select, all_visible=all_visible, **options
         )
         for page in rows.pages(page_size, concurrency or self._gateway.concurrency):
-            yield self._records(class_id, page.rows, nested=bool(flesh))
+            yield self._records(class_id, page.rows)
 
     def by_values(
         self,
@@ -597,9 +597,8 @@ class Pcrud:
     def _class(self, class_id: str) -> Class:
         return self._gateway.idl(class_id)[class_id]
 
-    def _records(self, class_id: str, rows: list[list[Any]], *, nested: bool = False) -> list[Record]:
-        """Turn rows, whose fields may hold ``nested`` objects, into records."""
-        idl = self._gateway.idl(class_id, *(class_ids(rows) if nested else ()))
+    def _records(self, class_id: str, rows: list[list[Any]]) -> list[Record]:
+        idl = self._gateway.idl(class_id)
         return [Record(idl[class_id], values, idl) for values in rows]
 
     def _call(self, name: str, *parameters: Any, expect: Expect = "one") -> Result:
@@ -708,15 +707,16 @@ class RowSearch:
                 raise arguments.wrong("search", name, f"names of fields of {known.id}", given)
 
     def _check_fleshed(self, known: Class, rows: list[list[Any]], names: Several[str]) -> None:
-        """Check fleshed objects against the classes that their fields link to."""
+        """Check fleshed objects against the classes that their fields link to, and load all nested classes."""
         for field in [known.field(name) for name in names if name in known.positions]:  # others are ignored (pcrud-164)
+            values = [row[field.position] for row in rows if len(row) > field.position]
+            found = [one for value in values for one in (value if isinstance(value, list) else [value])]
+            objects = [one for one in found if isinstance(one, dict)]
             if field.link is not None and not field.link.through:
-                values = [row[field.position] for row in rows if len(row) > field.position]
-                found = [one for value in values for one in (value if isinstance(value, list) else [value])]
-                objects = [one for one in found if isinstance(one, dict)]
                 # Allow duplicates: one library is the home of many patrons.
                 leads_to = self._gateway.idl(field.link.class_id)[field.link.class_id]
                 RowCheck(leads_to, {}, joined=True).apply(objects)
+            self._gateway.idl(*class_ids(objects))
 
 
 _LARGEST_KEY = 2**63 - 1  # PostgreSQL's bigint

@@ -94,10 +94,14 @@ class Class:
 
     def field(self, name: str) -> Field:
         """Return a field. Raises AttributeError for an unknown name."""
-        position = self.positions.get(name, len(self.fields))
-        if position >= len(self.fields):
-            raise AttributeError(f"class {self.id} has no field {name}")
-        return self.fields[position]
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise AttributeError(f"class {self.id} has no field {name}") from None
+
+    @cached_property
+    def _by_name(self) -> dict[str, Field]:
+        return {field.name: field for field in self.fields}
 
 
 class Idl:

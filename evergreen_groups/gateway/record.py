@@ -326,7 +326,8 @@ def class_ids(value: Any) -> set[str]:
     while waiting:
         item = waiting.pop()
         if isinstance(item, list):
-            waiting += [inner for inner in item if type(inner) in _CONTAINERS]
+            if not _CONTAINERS.isdisjoint(map(type, item)):  # most values are plain
+                waiting += [inner for inner in item if type(inner) in _CONTAINERS]
         elif is_object(item):
             found.add(item["__c"])
             waiting.append(item["__p"])

@@ -795,19 +795,19 @@ def _fleshed(gateway: Gateway, where: Query, limit: int) -> list[Record]:
 
 
 def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisiblePatrons:
-    fields = list(zip(found, columns(found, "id", "usrgroup", "deleted"), strict=True))
-    members = [record for record, (_id, number, deleted) in fields if number == group and not deleted]
+    members: dict[int, Record] = {}
+    others: dict[int, Record] = {}
+    numbers: dict[int, int] = {}
+    for record, (id, number, deleted) in zip(found, columns(found, "id", "usrgroup", "deleted"), strict=True):
+        if number == group and not deleted:
+            members[id] = record
+        else:
+            others[id], numbers[id] = record, number
     if len(members) > MAX_MEMBERS:
         raise _too_large()
-    penalties = _penalties(members)
-    visible = _of_members(group, members, penalties)
-    ids = visible.ids
-    others = {id: (record, number) for record, (id, number, _deleted) in fields if id not in ids}
-    extra = query.interpret(
-        ids,
-        {id: number for id, (_record, number) in others.items()},
-        {row[_STAFF] for row in penalties if row[_STAFF] is not None},
-    )
+    penalties = _penalties(members.values())
+    staff = {row[_STAFF] for row in penalties if row[_STAFF] is not None}
+    extra = query.interpret(members.keys(), numbers, staff)
     if extra is None:
         raise unreadable(
             "groups-not-asked-for",
@@ -815,13 +815,27 @@ def _split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisibleP
             advice="check any proxy in between: it may have mixed up answers",
         )
     named, complete, no_circulation_hidden = extra
-    named_rows = map(PatronRow._make, columns([others[id][0] for id in named], *PATRON_FIELDS))
-    names = {row.id: row.name for row in named_rows}
-    return replace(visible, names=names, complete=complete, no_circulation_hidden=no_circulation_hidden)
+    named_rows = map(PatronRow._make, columns([others[id] for id in named], *PATRON_FIELDS))
+    return _of_members(
+        group,
+        members.values(),
+        penalties,
+        names={row.id: row.name for row in named_rows},
+        complete=complete,
+        no_circulation_hidden=no_circulation_hidden,
+    )
 
 
-def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ...]]) -> VisiblePatrons:
-    """Make the record from the members' rows and their ``penalties``. The other answers are left at False."""
+def _of_members(
+    group: int,
+    members: Collection[Record],
+    penalties: list[tuple[Any, ...]],
+    *,
+    names: Mapping[int, str] | None = None,
+    complete: bool = False,
+    no_circulation_hidden: bool = False,
+) -> VisiblePatrons:
+    """Make the record from the members' rows and their ``penalties``."""
     rows = list(map(PatronRow._make, columns(members, *PATRON_FIELDS)))
     cards: list[Any] = [row.card for row in rows if isinstance(row.card, Record)]
     barcodes = list(columns(cards, "id", "barcode"))
@@ -832,9 +846,9 @@ def _of_members(group: int, members: list[Record], penalties: list[tuple[Any, ..
         rows=tuple(row._replace(card=next(ids)) if isinstance(row.card, Record) else row for row in rows),
         barcodes=dict(barcodes),
         penalties=tuple(PenaltyRow.select_in_force(penalties)),
-        names={},
-        complete=False,
-        no_circulation_hidden=False,
+        names=names or {},
+        complete=complete,
+        no_circulation_hidden=no_circulation_hidden,
     )
 
 
@@ -847,7 +861,7 @@ def _too_large() -> DataError:
     )
 
 
-def _penalties(records: Sequence[Record]) -> list[tuple[Any, ...]]:
+def _penalties(records: Collection[Record]) -> list[tuple[Any, ...]]:
     found: list[Record] = []
     owners: list[int] = []
     for id, rows in columns(records, "id", "standing_penalties"):

@@ -64,16 +64,22 @@ class _JSON(DefaultJSONProvider):
 
 
 class _App(Flask):
-    """Flask that restores the prefix of the path if a WSGI mount has removed it."""
+    """Flask that adds the headers common to all responses, and restores the path's prefix after a WSGI mount."""
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
+            present = {name.lower() for name, _value in headers}
+            more = [(name, value) for name, value in _HEADERS.items() if name.lower() not in present]
+            return start_response(status, headers + more, *error)
+
         mount = environ.get("SCRIPT_NAME", "").rstrip("/")
         if mount.endswith(PREFIX):
             # Routes and log entries then have the same path under every server.
             environ["SCRIPT_NAME"] = mount.removesuffix(PREFIX)
             environ["PATH_INFO"] = PREFIX + environ.get("PATH_INFO", "")
-        return super().wsgi_app(environ, start_response)
+        return super().wsgi_app(environ, start)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function itself. Flask would check four times per request whether it is a coroutine's."""
@@ -144,14 +150,10 @@ def _end(_error: BaseException | None) -> None:
 
 
 def _finish(response: Response) -> Response:
-    # Not by setdefault, which raises an exception for each header that is missing.
-    present = {name.lower() for name, _value in response.headers}
-    for name, value in _HEADERS.items():
-        if name.lower() not in present:
-            response.headers.add(name, value)
     # Log the route instead of the path, which contains ids and barcodes.
-    method = request.method if request.method in _METHODS else "(unknown method)"
-    route = request.url_rule.rule if request.url_rule else "(no such address)"
+    method, rule = request.method, request.url_rule
+    method = method if method in _METHODS else "(unknown method)"
+    route = rule.rule if rule else "(no such address)"
     seconds = time.monotonic() - g.began
     log.info("%s %s %d %.0f ms", method, route, response.status_code, seconds * 1000)
     reloadable_service(current_app).counters.request(method, route, response.status_code, seconds)

@@ -177,9 +177,11 @@ def token_of(headers: Headers) -> str:
     tokens are refused, because a sibling host could have set one of them.
     """
     scheme, _, credentials = headers.get("Authorization", "").partition(" ")
-    pairs = (pair.partition("=") for header in headers.getlist("Cookie") for pair in header.split(";"))
-    in_cookies = {_unpacked(value.strip()) for name, _, value in pairs if name.strip() == COOKIE}
-    found = {credentials.strip()} if scheme.lower() == "bearer" else in_cookies
+    if scheme.lower() == "bearer":
+        found = {credentials.strip()}
+    else:
+        pairs = (pair.partition("=") for header in headers.getlist("Cookie") for pair in header.split(";"))
+        found = {_unpacked(value.strip()) for name, _, value in pairs if name.strip() == COOKIE}
     token = found.pop() if len(found) == 1 else ""
     if not _TOKEN.fullmatch(token):
         raise no_session()

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
@@ -306,9 +305,8 @@ class Service:
             policy=self.settings.policy,
             state=self.state,
             reference=self.reference,
-            # Cached: a page lists many changes, and the permission is the same for all of them.
-            may_undo_others=cache(
-                lambda: permission is not None and has_permission(gateway, caller, caller.library, permission)
+            may_undo_others=lambda: (
+                permission is not None and has_permission(gateway, caller, caller.library, permission)
             ),
             adults=self._adults,
         )
