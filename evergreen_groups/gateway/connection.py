@@ -314,24 +314,11 @@ class KnownCapabilities:
                     self._hidden_rows = known
             return known[1]
 
-    @contextmanager
-    def refuse_old_release(self, gateway: Connection, *, beforehand: bool) -> Iterator[None]:
-        """Run a block while ``gateway`` is asked for its release; ``beforehand`` waits for the answer first.
+    def release(self, gateway: Connection) -> Version | Future[Version]:
+        """Return the release, or the request for it if it isn't known yet. An empty one if the server doesn't answer.
 
-        After the first answer, later ones are fetched in the background. A server that doesn't answer passes as recent.
-        Raises OldReleaseError if the release is older than :data:`OLDEST_RELEASE`.
+        After the first answer, later ones are fetched in the background.
         """
-        asked = self._asked(gateway)
-        if beforehand:
-            self._refuse_old(asked)
-        try:
-            yield
-        except GatewayError:
-            self._refuse_old(asked)
-            raise
-        self._refuse_old(asked)
-
-    def _asked(self, gateway: Connection) -> Version | Future[Version]:
         with self._lock:
             if self._asking is not None and self._asking.done():
                 self._version, self._asking = self._asking.result(), None
@@ -348,7 +335,8 @@ class KnownCapabilities:
                 self._asking = gateway.begin(version)
             return self._version or self._asking or Version()
 
-    def _refuse_old(self, asked: Version | Future[Version]) -> None:
+    def refuse_old(self, asked: Version | Future[Version]) -> None:
+        """Raise OldReleaseError if what :meth:`release` returned is, or becomes, older than :data:`OLDEST_RELEASE`."""
         version = asked if isinstance(asked, Version) else asked.result()
         if version.is_old:
             with self._lock:
@@ -595,8 +583,16 @@ class Connection:
         options: SendOptions = {"expect": expect, "write": write, "own_connection": own_connection, "timeout": timeout}
         if not self._only_supported:
             return self._session.send(self._sender, call, params, **options)
-        with self._known.refuse_old_release(self, beforehand=write):
-            return self._session.send(self._sender, call, params, **options)
+        release = self._known.release(self)
+        if write:
+            self._known.refuse_old(release)
+        try:
+            result = self._session.send(self._sender, call, params, **options)
+        except GatewayError:
+            self._known.refuse_old(release)
+            raise
+        self._known.refuse_old(release)
+        return result
 
     def idl(self, *class_ids: str) -> Idl:
         """Return the classes known so far, fetching missing ones. Raises DataError for a class that doesn't exist."""

@@ -285,11 +285,12 @@ def _group_head(number: int) -> dict[str, Any]:
 
 
 def _group_totals(group: Group, **more: Any) -> dict[str, Any]:
+    lead = group.lead if group.members else None
     return {
         **_group_head(group.number),
         "group_fines": plain_amount_or_none(group.combined_fines),
         **more,
-        "lead": group.lead.id if group.members and group.lead.group_lead else None,
+        "lead": lead.id if lead and lead.group_lead else None,
         "hidden_members": {"count": group.hidden_member_count, "fines": plain_amount_or_none(group.hidden_fines)},
     }
 
