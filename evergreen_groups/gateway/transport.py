@@ -170,18 +170,14 @@ class Exchange:
 
     def read_timeout(self) -> float:
         """Return how long the next read may block. Raises TimeoutError or, if stopped, ConnectionAbortedError."""
-        self.refuse_stopped()
+        if self.stop.is_set():
+            raise ConnectionAbortedError("stopped")
         now = time.monotonic()
         if self.expires is None:
             self.expires = now + self.seconds if self.deadline is None else min(now + self.seconds, self.deadline)
         if now >= self.expires:
             raise TimeoutError("timed out")
         return min(self.expires - now, _LONGEST_WAIT)
-
-    def refuse_stopped(self) -> None:
-        """Raise ConnectionAbortedError if the exchange was stopped."""
-        if self.stop.is_set():
-            raise ConnectionAbortedError("stopped")
 
     def remaining(self, seconds: float) -> float:
         """Return ``seconds``, or less if the deadline comes first."""
@@ -268,6 +264,7 @@ class _WatchedConnection(HTTPConnection):
     """A connection that counts its ``answers``, and notices surplus data after one."""
 
     response_class = _TimedResponse
+    putheader = http.client.HTTPConnection.putheader  # urllib3's looks for its own markers in each header
     answers = 0
     is_mixed_up = False
     idle_since = 0.0
@@ -295,8 +292,8 @@ class _WatchedConnection(HTTPConnection):
             return
         data, self._head = (self._head or b"") + data, None
         exchange = current_exchange.get()
-        if exchange is not None:
-            exchange.refuse_stopped()  # the gateway may have been closed during the wait for a connection
+        if exchange is not None and exchange.stop.is_set():  # by closing the gateway during the wait for a connection
+            raise ConnectionAbortedError("stopped")
         if self.sock is None:
             self.connect()
         if exchange is not None:
