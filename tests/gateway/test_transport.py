@@ -8,6 +8,7 @@ import tracemalloc
 import zlib
 from contextlib import contextmanager
 from decimal import Decimal
+from http.client import HTTPConnection
 
 import pytest
 from support.gateway_server import (
@@ -124,6 +125,14 @@ class TestConnections:
         with Server([results("first"), twice, results("second")]) as server, connect(server) as gateway:
             assert [call(gateway), call(gateway)] == ["first", "second"]
             assert [request.connection for request in server.requests] == [0, 0, 1]
+
+    def test_a_kept_connection_may_have_to_wait_for_room_to_send(self, monkeypatch):
+        send, waits = HTTPConnection.send, []
+        monkeypatch.setattr(
+            HTTPConnection, "send", lambda it, data: [waits.append(it.sock.gettimeout()), send(it, data)]
+        )
+        with Server([results("a"), results("b")]) as server, connect(server) as gateway:
+            assert [call(gateway), call(gateway), server.requests[1].connection, min(waits) > 0] == ["a", "b", 0, True]
 
     def test_what_lies_behind_an_answer_is_nobodys(self):
         with Server([raw(GOOD + http(envelope("behind"))), results("next")]) as server, connect(server) as gateway:
