@@ -711,11 +711,11 @@ class RowSearch:
         for field in [known.field(name) for name in names if name in known.positions]:  # others are ignored (pcrud-164)
             values = [row[field.position] for row in rows if len(row) > field.position]
             found = [one for value in values for one in (value if isinstance(value, list) else [value])]
-            objects = [one for one in found if isinstance(one, dict)]
+            objects: list[Any] = [one for one in found if isinstance(one, dict)]
             if field.link is not None and not field.link.through:
                 # Allow duplicates: one library is the home of many patrons.
                 leads_to = self._gateway.idl(field.link.class_id)[field.link.class_id]
-                RowCheck(leads_to, {}, joined=True).apply(objects)
+                objects = RowCheck(leads_to, {}, joined=True).apply(objects)  # their values, of a class known now
             self._gateway.idl(*class_ids(objects))
 
 

@@ -395,10 +395,9 @@ class ColumnReader:
 
     def read(self, rows: Iterable[list[Any]]) -> Iterator[tuple[Any, ...]]:
         """Yield the fields of each object."""
-        rows = [
-            values if len(values) >= self._longest else values + [None] * (self._longest - len(values))
-            for values in rows
-        ]
+        rows = list(rows)
+        if min(map(len, rows), default=0) < self._longest:
+            rows = [values + [None] * (self._longest - len(values)) for values in rows]
         return zip(*[self._decoded(field, rows) for field in self._fields], strict=True)
 
     def _decoded(self, field: Field, rows: list[list[Any]]) -> list[Any]:

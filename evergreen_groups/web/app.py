@@ -6,6 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, g, request
@@ -114,9 +115,9 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
         desk_pages.blueprint,
     ):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
-    app.before_request(_begin)
-    app.after_request(_finish)
-    app.teardown_request(_end)
+    app.before_request(partial(_begin, reloadable))
+    app.after_request(partial(_finish, reloadable))
+    app.teardown_request(partial(_end, reloadable))
     app.register_error_handler(ProblemError, _problem)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected)
@@ -128,9 +129,9 @@ def close(app: Flask) -> None:
     reloadable_service(app).close()
 
 
-def _begin() -> None:
+def _begin(reloadable: ReloadableService) -> None:
     g.began = time.monotonic()
-    g.service = reloadable_service(current_app).enter()
+    g.service = reloadable.enter()
     # Answers to programs are in English. Threads are reused, so the previous language is restored after the request.
     language = language_of_reader(request, service().settings.language) if _is_for_people() else ENGLISH
     g.previous_language = current_language()
@@ -141,22 +142,22 @@ def _is_for_people() -> bool:
     return request.blueprint in ("desk_pages", "letters", "reports", "worklist")
 
 
-def _end(_error: BaseException | None) -> None:
+def _end(reloadable: ReloadableService, _error: BaseException | None) -> None:
     if "previous_language" in g:
         set_language(g.previous_language)
     running: Service | None = g.pop("service", None)
     if running is not None:
-        reloadable_service(current_app).leave(running)
+        reloadable.leave(running)
 
 
-def _finish(response: Response) -> Response:
+def _finish(reloadable: ReloadableService, response: Response) -> Response:
     # Log the route instead of the path, which contains ids and barcodes.
     method, rule = request.method, request.url_rule
     method = method if method in _METHODS else "(unknown method)"
     route = rule.rule if rule else "(no such address)"
     seconds = time.monotonic() - g.began
     log.info("%s %s %d %.0f ms", method, route, response.status_code, seconds * 1000)
-    reloadable_service(current_app).counters.request(method, route, response.status_code, seconds)
+    reloadable.counters.request(method, route, response.status_code, seconds)
     return response
 
 
