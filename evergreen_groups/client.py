@@ -201,7 +201,7 @@ class Client:
         state: Holds the journal. By default the client opens, and closes, the one that the command uses.
         progress: Called during long jobs.
         reference: A cache of reference data that several clients with the same policy share.
-        may_undo_others: Tells whether the operator may undo what other people changed, in a stored plan.
+        may_undo_others: Tells whether the operator may undo what other people changed, in a stored plan. Asked once.
         adults: When to warn that a plan puts too many adults in one group. By default there is no warning.
         owned: What the client closes in addition.
     """

@@ -682,6 +682,8 @@ class RowSearch:
         fleshed = options.get("flesh_fields", {}).get(class_id, ())
         select, order = options.get("select", {}).get(class_id), options.get("order_by")
         known, joined = self._gateway.idl(class_id)[class_id], "join" in options
+        if "*" in fleshed:
+            fleshed = [field.name for field in known.fields if field.link is not None]
         check = RowCheck(known, where, select=select, limit=limit, order_by=order, joined=joined, fleshed=fleshed)
         rows = check.apply(result.value)
         self._check_fleshed(known, rows, fleshed)
@@ -712,7 +714,7 @@ class RowSearch:
             values = [row[field.position] for row in rows if len(row) > field.position]
             found = [one for value in values for one in (value if isinstance(value, list) else [value])]
             objects: list[Any] = [one for one in found if isinstance(one, dict)]
-            if field.link is not None and not field.link.through:
+            if objects and field.link is not None and not field.link.through:
                 # Allow duplicates: one library is the home of many patrons.
                 leads_to = self._gateway.idl(field.link.class_id)[field.link.class_id]
                 objects = RowCheck(leads_to, {}, joined=True).apply(objects)  # their values, of a class known now

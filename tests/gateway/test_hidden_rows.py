@@ -69,12 +69,16 @@ def test_where_nothing_is_seen_at_the_beginning_and_the_end(sandbox: Sandbox) ->
             connection.executemany("UPDATE au SET home_ou = ? WHERE id = ?", [(home, id) for id, home in homes.items()])
 
 
+def test_everything_a_row_links_to(sandbox: Sandbox) -> None:
+    with gateway_of(sandbox.url, "admin") as gateway:
+        [row] = gateway.pcrud.search("au", {"id": 1001}, flesh=2, flesh_fields={"au": ["*"], "ac": ["usr"]})
+        assert row.card.usr.home_ou == row.home_ou.id
+
+
 def test_lists_of_values(sandbox: Sandbox) -> None:
     with gateway_of(sandbox.url, "harbor_desk") as gateway, gateway_of(sandbox.url, "admin") as admin:
-        seen = sorted(visible(sandbox, "harbor_desk"))
-        everybody = sorted(visible(sandbox, "admin"))
-        rows = gateway.pcrud.columns_by_values("au", ("usrgroup",), "id", everybody)
-        groups = sorted({group for (group,) in rows})
+        seen, everybody = (sorted(visible(sandbox, account)) for account in ("harbor_desk", "admin"))
+        groups = sorted({group for (group,) in gateway.pcrud.columns_by_values("au", ["usrgroup"], "id", everybody)})
         for class_id, field, values in (("mous", "usr", everybody), ("au", "usrgroup", groups), ("ausp", "usr", seen)):
             found = list(gateway.pcrud.columns_by_values(class_id, (field,), field, values))
             whole = [row for page in admin.pcrud.by_values(class_id, field, values) for row in page]

@@ -343,15 +343,11 @@ def test_other_reads(exchange_id, ask, found):
 def test_a_field_that_was_not_selected_is_nothing_even_fleshed():
     _token, where, options = params("pcrud-017")
     with gateway_of("pcrud-017", alike=False) as gateway:
-        left_out = gateway.pcrud.search(
-            "au", where, select=["id", "family_name"], flesh=1, flesh_fields={"au": ["card"]}
-        )
+        names = gateway.pcrud.search("au", where, select=["id", "family_name"], flesh=1, flesh_fields={"au": ["card"]})
     with gateway_of("pcrud-018", alike=False) as gateway:
-        selected = gateway.pcrud.search(
-            "au", where, select=["id", "card"], flesh=1, flesh_fields=options["flesh_fields"]
-        )
-    assert {row.card for row in left_out} == {None}
-    assert [row.card and row.card.barcode for row in selected][:2] == [None, "20000000005025"]
+        cards = gateway.pcrud.search("au", where, select=["id", "card"], flesh=1, flesh_fields=options["flesh_fields"])
+    assert {row.card for row in names} == {None}
+    assert [row.card and row.card.barcode for row in cards][:2] == [None, "20000000005025"]
 
 
 def test_numbers_and_booleans_that_came_as_text():
