@@ -394,9 +394,10 @@ class _DeadlinePool(HTTPConnectionPool):
             conn.request(method, url, options["body"], options["headers"])
         return conn.getresponse()
 
-    def release(self, connection: _WatchedConnection | None, *, reusable: bool) -> None:
-        """Take back the connection of a response."""
-        if connection is not None and not reusable:
+    def release(self, connection: _WatchedConnection | None, answer: http.client.HTTPResponse) -> None:
+        """Take back the connection of an answer. Close both unless the answer was read to its end."""
+        if connection is not None and not answer.isclosed():
+            answer.close()  # has the socket alone if it is the connection's last answer
             connection.close()
         self._put_conn(connection)
 
@@ -641,7 +642,7 @@ class Transport:
             try:
                 content = self._read(response, call)
             finally:
-                adapter.pool.release(exchange.connection, reusable=response.isclosed())
+                adapter.pool.release(exchange.connection, response)
             if exchange.mixed_up:
                 raise StaleConnectionError("more came than one answer to each request")  # noqa: TRY301  # as below
         except EvergreenGroupsError:
