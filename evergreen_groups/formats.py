@@ -31,18 +31,13 @@ class OutputFormat(NamedTuple):
     """The extension of its files, without the dot."""
     media_type: str
     report: str
-    """The function that writes a report. It takes the report, a text stream, and ``options`` as keywords.
-
-    For a format that can render several parts of a report at once, for example one per library, it is a class
-    ``GroupWriter`` instead (in ``render/report``). If ``binary``, the function takes the report, and all its parts with
-    their byte streams.
-    """
+    """The function that writes a report. It takes the report, a stream, and ``options`` as keywords."""
     audit: str | None = None
     """The function that writes an audit to a text stream. None: audits can't be written in this format."""
     options: tuple[str, ...] = ("details",)
     """The fields of ``WritingOptions`` (in ``render/report``) that the functions take."""
     binary: bool = False
-    """Whether the format isn't text."""
+    """Whether the format isn't text. The stream is then one of bytes."""
     to_file: bool = True
     """Whether the format makes sense for mail attachments and for one file per library."""
     package: str | None = None
@@ -70,7 +65,7 @@ OUTPUT_FORMATS = (
         "csv",
         ending="csv",
         media_type="text/csv",
-        report=f"{_REPORT}.csv:CsvWriter",
+        report=f"{_REPORT}.csv:write_csv",
         audit=f"{_AUDIT}.data:write_rows",
         options=("details", "bom", "dialect"),
         for_programs=True,
@@ -79,7 +74,7 @@ OUTPUT_FORMATS = (
         "json",
         ending="json",
         media_type="application/json",
-        report=f"{_REPORT}.json:JsonWriter",
+        report=f"{_REPORT}.json:write_document",
         audit=f"{_AUDIT}.data:write_document",
         for_programs=True,
     ),
@@ -87,7 +82,7 @@ OUTPUT_FORMATS = (
         "html",
         ending="html",
         media_type="text/html",
-        report=f"{_REPORT}.page:PageWriter",
+        report=f"{_REPORT}.page:write_page",
         audit=f"{_AUDIT}.page:write_page",
         options=("details", "client", "index", "follow_ups"),
     ),
@@ -95,7 +90,7 @@ OUTPUT_FORMATS = (
         "xlsx",
         ending="xlsx",
         media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-        report=f"{_REPORT}.workbook:write_workbooks",
+        report=f"{_REPORT}.workbook:write_workbook",
         options=("details", "client"),
         binary=True,
         package="xlsxwriter",
@@ -104,7 +99,7 @@ OUTPUT_FORMATS = (
         "jsonl",
         ending="jsonl",
         media_type="application/jsonl",
-        report=f"{_REPORT}.json:JsonLinesWriter",
+        report=f"{_REPORT}.json:write_lines",
         audit=f"{_AUDIT}.data:write_lines",
         for_programs=True,
     ),

@@ -8,11 +8,11 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -21,7 +21,7 @@ from evergreen_groups.formats import PAGE, output_format
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.language import ENGLISH, current_language, describe_advice, describe_problem, use_language
 from evergreen_groups.message import Message, Progress, silent
-from evergreen_groups.render.report import WritingOptions, render, render_parts, write_file
+from evergreen_groups.render.report import WritingOptions, render, render_bytes, write_file
 from evergreen_groups.report import Report, libraries
 from evergreen_groups.state import LATEST, new_edition
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from evergreen_groups.follow_up import FollowUpState
-    from evergreen_groups.formats import OutputFormat
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import OrgUnit
     from evergreen_groups.language import Language
@@ -174,10 +173,6 @@ def _file_name(shortname: str, *, unique: bool) -> str:
 
 
 DEFAULT_FORMATS = ("html", "csv", "json")
-_OPEN_AT_ONCE = 200
-"""Maximum number of open files. The usual limit of a process is 1,024."""
-_COMPRESSED_AT_ONCE = 32
-"""Maximum number of open compressed files; each takes a quarter of a megabyte of memory."""
 
 
 def publish(
@@ -216,29 +211,15 @@ def publish(
         files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
         entries.append(IndexedLibrary(library, parts[library.shortname], files, language))
     with new_edition(directory, day, keep_days=keep_days) as edition:
-        done, every = 0, len(entries) * len(formats)
-        for format in formats:
-            for together in _batches(entries, output_format(format)):
-                progress(writing, done, every)
-                with ExitStack() as stack, use_language(together[0].language):
-                    streams = [stack.enter_context(edition.create(entry.files[format])) for entry in together]
-                    written = [(entry.part, stream) for entry, stream in zip(together, streams, strict=True)]
-                    render_parts(report, format, written, **options)
-                done += len(together)
+        every = len(entries) * len(formats)
+        for done, (entry, format) in enumerate(product(entries, formats)):
+            progress(writing, done, every)
+            with edition.create(entry.files[format]) as stream, use_language(entry.language):
+                render_bytes(entry.part, format, stream, **options)
         progress(writing, every, every)
         with edition.create(INDEX) as stream, use_language(readers.of_all if readers else current_language()):
             write_index(report, entries, stream)
     return WrittenReport(directory, len(entries) * len(formats) + 1, len(entries))
-
-
-def _batches(entries: Sequence[IndexedLibrary], format: OutputFormat) -> Iterator[list[IndexedLibrary]]:
-    """Batch the libraries whose files are written together: one language, and within the limit on open files."""
-    by_language: dict[Language | None, list[IndexedLibrary]] = {}
-    for entry in entries:
-        by_language.setdefault(None if format.for_programs else entry.language, []).append(entry)
-    most = _COMPRESSED_AT_ONCE if format.binary else _OPEN_AT_ONCE
-    for alike in by_language.values():
-        yield from (alike[at : at + most] for at in range(0, len(alike), most))
 
 
 def report_date(report: Report) -> date:

@@ -235,7 +235,7 @@ _MEASURED_ROWS = 2_000
 _COMPRESSION_LEVEL = 1
 """Compression level. The third saves another twentieth, but takes half as long again."""
 _BATCH_SIZE = 200
-"""Write this many rows or links at once."""
+"""Write this many links at once."""
 _CACHE_SIZE = 4096
 """Cache this many cells of a column; most columns repeat few values."""
 _EPOCH = date(1899, 12, 30)
@@ -352,7 +352,6 @@ class StreamedWorkbook:
         self._archive = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION_LEVEL)
         self._entry: Any = None
         self._row = 1
-        self._waiting: list[bytes] = []
         self._sheets: list[tuple[str, str, str]] = []
         self.styles: list[list[int]] = []
         """The format numbers of each long sheet's sample cells."""
@@ -388,13 +387,7 @@ class StreamedWorkbook:
 
     def add(self, rows: Sequence[bytes]) -> None:
         self._row += len(rows)
-        self._waiting += rows
-        if len(self._waiting) >= _BATCH_SIZE:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._write(self._waiting)
-        self._waiting.clear()
+        self._entry.write(b"".join(rows))
 
     def _write(self, pieces: Iterable[bytes]) -> None:
         left = iter(pieces)
@@ -403,7 +396,6 @@ class StreamedWorkbook:
 
     def end(self, index: int, links: Iterable[str] | None) -> None:
         """Finish a long sheet. Texts in the second column link to these addresses, row by row (None: no links)."""
-        self._flush()
         name, _head, tail = self._sheets[index]
         before, margins, after = tail.partition("<pageMargins")
         self._entry.write(before.encode())

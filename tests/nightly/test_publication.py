@@ -26,11 +26,12 @@ from support.report_samples import (
 from support.state_files import small_files
 
 from evergreen_groups.errors import BusyError, ConfigurationError
+from evergreen_groups.formats import FILE_FORMATS
 from evergreen_groups.groups import Group
 from evergreen_groups.ils import OrgUnit
 from evergreen_groups.nightly import library_file_names
 from evergreen_groups.nightly.output import publish, report_date
-from evergreen_groups.report import Criteria, Report, libraries
+from evergreen_groups.report import ADULT, GUARDIAN, Contact, Criteria, PostalAddress, Report, libraries
 from evergreen_groups.state.lock import hold
 
 LIBRARIES = ("BM1", "BR1", "BR2", "BR3", "SL1")
@@ -71,6 +72,44 @@ def test_every_library_has_its_files(tmp_path: Path) -> None:
         assert document["criteria"]["orgs"] == [name]
     assert (published.path / "latest" / "BR1.csv").read_bytes().count(b"\r\n") == 5
     assert (published.path / "latest" / "BR1.xlsx").read_bytes().startswith(b"PK")
+
+
+def text_of(path: Path) -> str:
+    if path.suffix != ".xlsx":
+        return path.read_text("utf-8")
+    sheets = openpyxl.load_workbook(path).worksheets
+    return "\n".join(str(cell.value) for sheet in sheets for row in sheet for cell in row)
+
+
+def test_a_library_s_files_have_contact_data_of_its_own_patrons_only(tmp_path: Path) -> None:
+    """Three families with members at all branches. Each branch has the contact of one; at BR2, it's a guardian."""
+    homes = ("BR1", "BR2", "BR3")
+    groups, contacts = [], {}
+    for number, home in enumerate(homes, 1):
+        ids = range(10 * number, 10 * number + 3)
+        groups.append(
+            Group(number, tuple(member(id, "A", "9.00", library=one) for id, one in zip(ids, homes, strict=True)))
+        )
+        contacts[number] = Contact(
+            ids[number - 1],
+            f"Name at {home}",
+            GUARDIAN if home == "BR2" else ADULT,
+            home,
+            day_phone=f"Phone at {home}",
+            email=f"Mail at {home}",
+            postal_address=PostalAddress(f"Street at {home}", "", "Lakeland", "MN", "55555", "USA"),
+        )
+    units = (OrgUnit(1, "CONS", "", None), *(OrgUnit(id, name, "", 1) for id, name in enumerate(homes, 2)))
+    publish(replace(report_of(groups), contacts=contacts, org_units=units), tmp_path, FILE_FORMATS)
+    for format in FILE_FORMATS:
+        for name, own in (("CONS", homes), *((home, (home,)) for home in homes)):
+            text = text_of(tmp_path / "latest" / f"{name}.{format}")
+            marks = {f"{what} at {home}" for what in ("Phone", "Mail", "Street") for home in own}
+            assert set(re.findall(r"(?:Phone|Mail|Street) at BR\d", text)) == marks, (name, format)
+            # The names of members are in the report anyway.
+            assert ("Name at BR2" in text) == ("BR2" in own), (name, format)
+    document = json.loads((tmp_path / "latest" / "BR1.json").read_text("utf-8"))
+    assert [group["contact_withheld"] for group in document["groups"]] == [False, True, True]
 
 
 def test_details_and_byte_order_mark_are_for_every_library(tmp_path: Path) -> None:

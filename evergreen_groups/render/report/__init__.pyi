@@ -17,5 +17,4 @@ from .worklist import shown_entries as shown_entries
 from .writers import WritingOptions as WritingOptions
 from .writers import render as render
 from .writers import render_bytes as render_bytes
-from .writers import render_parts as render_parts
 from .writers import write_file as write_file

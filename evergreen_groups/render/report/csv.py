@@ -16,12 +16,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.wording import compared_changes
-from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.render.text import BYTE_ORDER_MARK, escape_formula
 from evergreen_groups.values import plain_amount
 
@@ -70,12 +69,21 @@ def _value(column: Column[Any], *, at_least: bool) -> Callable[[Any], Any]:
     return (lambda row: value_of(row).value) if column.total else value_of
 
 
-class CsvWriter(GroupWriter):
-    """Writes the header and the rows, each ending in CR LF; open a text stream with ``newline=""``.
+def write_csv(
+    report: Report, stream: TextIO, *, details: bool = True, bom: bool = False, dialect: str = "plain"
+) -> None:
+    """Write the header and the rows, each ending in CR LF; open a text stream with ``newline=""``.
 
     ``bom`` writes a byte order mark first, so that Excel recognizes UTF-8. So does every ``dialect`` except "plain".
-    A group's own cells are made once for all its members.
     """
+    writer = CsvWriter(report, details=details, bom=bom, dialect=dialect)
+    stream.write(writer.head())
+    stream.writelines(map(writer.group, report.groups))
+    stream.writelines(writer.cleared())
+
+
+class CsvWriter:
+    """Renders the pieces of :func:`write_csv`. A group's own cells are made once for all its members."""
 
     def __init__(self, report: Report, *, details: bool = True, bom: bool = False, dialect: str = "plain") -> None:
         self._report = report
@@ -103,8 +111,8 @@ class CsvWriter(GroupWriter):
             if column is not None:
                 self._blocks[-1][1].append(_value(column, at_least=at_least))
 
-    def head(self, part: Report) -> Iterator[str]:  # noqa: ARG002  # all parts have the same columns
-        yield f"{self._mark}{self._separator.join(name for _, _, name, _ in self._columns)}\r\n"
+    def head(self) -> str:
+        return f"{self._mark}{self._separator.join(name for _, _, name, _ in self._columns)}\r\n"
 
     def group(self, group: Group) -> str:
         separator = self._separator
@@ -133,9 +141,9 @@ class CsvWriter(GroupWriter):
         written = self._written
         return self._separator.join([written[type(value := value_of(row))](value) for value_of in values])
 
-    def tail(self, part: Report) -> Iterator[str]:
+    def cleared(self) -> Iterator[str]:
         known = {column.name: column.value for column in columns.CLEARED if column.name}
-        changes = compared_changes(part)
+        changes = compared_changes(self._report)
         for cleared in changes.cleared if changes else ():
             cells = []
             for about, at_least, name, column in self._columns:

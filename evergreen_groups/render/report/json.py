@@ -7,12 +7,11 @@ readers should ignore unknown keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.render.json_documents import fields, json_line, limit_document, text, total_document
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import Column, group_row, member_row
-from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.report import AgeSum, BlockTotals, ChangeKind, Criteria, GroupChange, Report
 from evergreen_groups.values import Total, plain_amount, plain_amount_or_none
 
@@ -25,56 +24,45 @@ LINES_SCHEMA = "evergreen-groups/report-lines/1"
 _BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
 
 
-class JsonLinesWriter(GroupWriter):
-    """Writes the head, then one line for each group.
+def write_document(report: Report, stream: TextIO, *, details: bool = True) -> None:
+    """Write the document, indented by two spaces, one group at a time to limit memory use.
 
     Amounts are strings with two decimal places. Non-Latin text isn't escaped.
     """
-
-    def __init__(self, report: Report, *, details: bool = True) -> None:
-        self._report = report
-        self._with_members = details
-
-    def head(self, part: Report) -> Iterator[str]:
-        yield json_line({"schema": LINES_SCHEMA, **_head(part)})
-
-    def group(self, group: Group) -> str:
-        return json_line(self._document(group))
-
-    def _document(self, group: Group) -> dict[str, Any]:
-        row = group_row(self._report, group)
-        document = document_of(_GROUP, row.group) | document_of(_CHANGE, row.change)
-        if self._report.details is not None:
-            document |= document_of(_GROUP_DETAILS, row.details)
-        if row.contact is not None:
-            document |= document_of(_CONTACT, row.contact)
-        if self._with_members:
-            document["members"] = [self._member(group, member) for member in group.members]
-        return document
-
-    def _member(self, group: Group, member: Member) -> dict[str, Any]:
-        row = member_row(self._report, group, member)
-        # Null means that penalties weren't read; an empty list means none.
-        document = member_document(member) | document_of(_BLOCKS, row.standing)
-        return document if row.details is None else document | document_of(_MEMBER_DETAILS, row.details)
-
-
-class JsonWriter(JsonLinesWriter):
-    """Writes the document, indented by two spaces, one group at a time to limit memory use."""
-
-    def head(self, part: Report) -> Iterator[str]:
-        yield text({"schema": SCHEMA, **_head(part)}).removesuffix("\n}")
-        yield ',\n  "groups": ['
-
-    def between(self, count: int) -> str:
-        return ",\n    " if count else "\n    "
-
-    def group(self, group: Group) -> str:
+    stream.write(text({"schema": SCHEMA, **_head(report)}).removesuffix("\n}"))
+    stream.write(',\n  "groups": [')
+    separator = "\n    "
+    for group in report.groups:
         # Line breaks inside strings are escaped, so replacing only affects indentation.
-        return text(self._document(group)).replace("\n", "\n    ")
+        stream.write(separator + text(_document(report, group, details=details)).replace("\n", "\n    "))
+        separator = ",\n    "
+    stream.write("\n  ]\n}\n" if report.groups else "]\n}\n")
 
-    def tail(self, part: Report) -> Iterator[str]:
-        yield "\n  ]\n}\n" if part.groups else "]\n}\n"
+
+def write_lines(report: Report, stream: TextIO, *, details: bool = True) -> None:
+    """Write the head, then one line for each group. The values are as in :func:`write_document`."""
+    stream.write(json_line({"schema": LINES_SCHEMA, **_head(report)}))
+    for group in report.groups:
+        stream.write(json_line(_document(report, group, details=details)))
+
+
+def _document(report: Report, group: Group, *, details: bool) -> dict[str, Any]:
+    row = group_row(report, group)
+    document = document_of(_GROUP, row.group) | document_of(_CHANGE, row.change)
+    if report.details is not None:
+        document |= document_of(_GROUP_DETAILS, row.details)
+    if row.contact is not None:
+        document |= document_of(_CONTACT, row.contact)
+    if details:
+        document["members"] = [_member(report, group, member) for member in group.members]
+    return document
+
+
+def _member(report: Report, group: Group, member: Member) -> dict[str, Any]:
+    row = member_row(report, group, member)
+    # Null means that penalties weren't read; an empty list means none.
+    document = member_document(member) | document_of(_BLOCKS, row.standing)
+    return document if row.details is None else document | document_of(_MEMBER_DETAILS, row.details)
 
 
 def _head(report: Report) -> dict[str, Any]:

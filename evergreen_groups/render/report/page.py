@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from urllib.parse import quote
 
 from markupsafe import escape
@@ -25,7 +25,6 @@ from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report import columns, wording
 from evergreen_groups.render.report.columns import Column, group_row, member_row
 from evergreen_groups.render.report.worklist import replaceable_row
-from evergreen_groups.render.report.writers import GroupWriter
 from evergreen_groups.render.wording import describe_limit, describe_penalty, report_title
 from evergreen_groups.report import AgeSum, ChangeKind
 from evergreen_groups.values import ZERO
@@ -127,7 +126,8 @@ class GroupMarks:
                 counts.update(kinds)
             found = (_marks_of(group, report), kinds)
             self._groups[group.number] = alike.setdefault(found, found)
-        self._marks = {kind: str(index) for index, kind in enumerate(_most_first(counts))}
+        most_first = sorted(counts, key=lambda kind: (-counts[kind], kind))
+        self._marks = {kind: str(index) for index, kind in enumerate(most_first)}
         self._written = {
             (marks, kinds): (" ".join(marks), " ".join(sorted((self._marks[kind] for kind in kinds), key=int)))
             for marks, kinds in alike.values()
@@ -142,22 +142,16 @@ class GroupMarks:
         """Return a group's marks, and the marks of the kinds it owes for."""
         return self._written[self._groups[group.number]]
 
-    def offered_kinds(self, part: Report) -> list[tuple[str, str]]:
-        """Return mark and name of each kind that groups of a part owe for, the most frequent first."""
-        counts: Counter[BillKind] = Counter()
-        for (_marks, kinds), count in self._count_combinations(part).items():
-            counts.update(dict.fromkeys(kinds, count))
-        return [(self._marks[kind], kind.describe()) for kind in _most_first(counts)]
+    def offered_kinds(self) -> list[tuple[str, str]]:
+        """Return mark and name of each kind that groups owe for, the most frequent first."""
+        return [(mark, kind.describe()) for kind, mark in self._marks.items()]
 
-    def offered_filters(self, part: Report) -> list[tuple[str, str]]:
-        """Return mark and label of each filter that selects some groups of a part but not all."""
-        each = [set(marks) for marks, _kinds in self._count_combinations(part)]
+    def offered_filters(self) -> list[tuple[str, str]]:
+        """Return mark and label of each filter that selects some groups but not all."""
+        each = [set(marks) for marks, _kinds in self._written]
         some = set().union(*each)
         every = set.intersection(*each) if each else set()
         return [(mark, gettext(words)) for mark, words in _FILTERS.items() if mark in some - every]
-
-    def _count_combinations(self, part: Report) -> Counter[tuple[tuple[str, ...], frozenset[BillKind]]]:
-        return Counter(self._groups[group.number] for group in part.groups)
 
 
 def _band_mark(band: AgeBand) -> str:
@@ -183,10 +177,6 @@ def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
     if change is not None:
         found.append(change.kind.value)
     return tuple(found)
-
-
-def _most_first(counts: Counter[BillKind]) -> list[BillKind]:
-    return sorted(counts, key=lambda kind: (-counts[kind], kind))
 
 
 def trend_chart(trend: Sequence[RunTotals]) -> dict[str, object] | None:
@@ -269,23 +259,42 @@ _GROUPS = "\0"
 """Placeholder for the groups. No page contains this character."""
 
 
-class PageWriter(GroupWriter):
-    """Writes the page. With ``details``, the members of each group can be unfolded, and are printed if unfolded.
+def write_page(
+    report: Report,
+    stream: TextIO,
+    *,
+    details: bool = True,
+    client: StaffClient | None = None,
+    index: str = "",
+    follow_ups: Mapping[int, FollowUpState] = MappingProxyType({}),
+) -> None:
+    """Write the page. With ``details``, the members of each group can be unfolded, and are printed if unfolded.
 
     Each group has its follow-up at the time of writing. The service puts the current one in its place (worklist.py).
 
     With a staff ``client``, names link to patrons. ``index`` is the address of the index that a library's page links
     to.
     """
+    writer = PageWriter(report, details, client, index, follow_ups)
+    head, _place, tail = writer.without_groups().partition(_GROUPS)
+    stream.write(head)
+    for count, group in enumerate(report.groups):
+        if count == _FIRST_GROUPS:
+            stream.write(writer.rest_start)
+        stream.write(writer.group(group))
+    stream.write(tail)
+
+
+class PageWriter:
+    """Renders the pieces of :func:`write_page`. ``rest_start`` is what precedes the groups after the first ones."""
 
     def __init__(
         self,
         report: Report,
-        *,
-        details: bool = True,
-        client: StaffClient | None = None,
-        index: str = "",
-        follow_ups: Mapping[int, FollowUpState] = MappingProxyType({}),
+        details: bool,
+        client: StaffClient | None,
+        index: str,
+        follow_ups: Mapping[int, FollowUpState],
     ) -> None:
         self._report = report
         self._follow_ups = follow_ups
@@ -307,7 +316,6 @@ class PageWriter(GroupWriter):
             "ways_to_reach": wording.WAYS_TO_REACH,
             "link_to": link_to,
         }
-        self._tails: dict[tuple[tuple[str, ...], str], str] = {}
         of_groups, of_members = group_columns(report), _member_columns(report)
         self._column_count = len(of_groups)
         given = {
@@ -323,7 +331,7 @@ class PageWriter(GroupWriter):
         self._group, self._member, self._about_member = map(
             RowTemplate, (macros.group_form, macros.member_form, macros.about_form)
         )
-        self._about, self._table, self._rest_start = macros.about, macros.table(), str(macros.rest_start())
+        self._about, self._table, self.rest_start = macros.about, macros.table(), str(macros.rest_start())
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
         self._no_lead = str(macros.no_lead_mark())
         self._summary = _cached(_count_of_members)
@@ -363,28 +371,29 @@ class PageWriter(GroupWriter):
             [cell for column, cell in cells if column in some] for some in (columns.MEMBER, columns.BLOCKS)
         ]
 
-    def head(self, part: Report) -> Iterator[str]:
-        # Render the page with a placeholder for its groups.
-        page = template_text(
+    def without_groups(self) -> str:
+        """Return the page with a placeholder for its groups."""
+        report = self._report
+        return template_text(
             "report.html",
-            **shared_values(part),
+            **shared_values(report),
             **self._values,
-            title=report_title(part.criteria, part.name),
+            title=report_title(report.criteria, report.name),
             columns=[
-                (column.page, gettext(column.heading or ""), _sort_kind(column)) for column in group_columns(part)
+                (column.page, gettext(column.heading or ""), _sort_kind(column)) for column in group_columns(report)
             ],
-            filters=self._marks.offered_filters(part),
-            owed_for=self._marks.offered_kinds(part),
-            age_sums=[(_band_mark(one.band), wording.describe_age_sum(one)) for one in AgeSum.of(part)],
-            cleared=part.changes.cleared if part.changes else (),
+            filters=self._marks.offered_filters(),
+            owed_for=self._marks.offered_kinds(),
+            age_sums=[(_band_mark(one.band), wording.describe_age_sum(one)) for one in AgeSum.of(report)],
+            cleared=report.changes.cleared if report.changes else (),
             cleared_heading=wording.change_heading(ChangeKind.CLEARED),
-            cleared_change=part.changes
+            cleared_change=report.changes
             and gettext(
                 "{label}: {value}",
                 label=wording.KINDS[ChangeKind.CLEARED],
-                value=language.describe_difference(part.changes.cleared_difference),
+                value=language.describe_difference(report.changes.cleared_difference),
             ),
-            is_hidden=bool(part.criteria.orgs) and part.hidden_libraries.issuperset(part.criteria.orgs),
+            is_hidden=bool(report.criteria.orgs) and report.hidden_libraries.issuperset(report.criteria.orgs),
             sentence=sentence,
             cleared_explanation=gettext(wording.CLEARED_EXPLANATION),
             cleared_lead=wording.cleared_lead,
@@ -392,16 +401,8 @@ class PageWriter(GroupWriter):
             cleared_remarks=wording.cleared_remarks,
             table=self._table,
             groups=_GROUPS,
-            has_rest=len(part.groups) > _FIRST_GROUPS,
+            has_rest=len(report.groups) > _FIRST_GROUPS,
         )
-        head, _place, self._tails[part.criteria.orgs, part.name] = page.partition(_GROUPS)
-        yield head
-
-    def between(self, count: int) -> str:
-        return self._rest_start if count == _FIRST_GROUPS else ""
-
-    def tail(self, part: Report) -> Iterator[str]:
-        yield self._tails.pop((part.criteria.orgs, part.name))
 
     def group(self, group: Group) -> str:
         lead, client = group.lead, self._client

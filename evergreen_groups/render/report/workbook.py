@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC
 from functools import partial
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import StandingDifference
@@ -22,7 +22,6 @@ from evergreen_groups.language import day, gettext, local, minute, pgettext, tim
 from evergreen_groups.message import own_pip
 from evergreen_groups.render.report import columns, wording
 from evergreen_groups.render.report.columns import Column, GroupRow, MemberRow, group_row, known, member_row
-from evergreen_groups.render.report.writers import Part, part_indexes
 from evergreen_groups.render.sheets import (
     ColumnKind,
     Formats,
@@ -159,55 +158,31 @@ class _UnclosedBuffer(io.BytesIO):
         pass
 
 
-def write_workbooks(
-    report: Report, parts: Sequence[Part], *, details: bool = True, client: StaffClient | None = None
+def write_workbook(
+    report: Report, stream: BinaryIO, *, details: bool = True, client: StaffClient | None = None
 ) -> None:
-    """Write a workbook for each part of a report, including a sheet of members if ``details``.
+    """Write a workbook, including a sheet of members if ``details``. Names link to the staff ``client``.
 
-    Names link to the staff ``client``. Column widths are the same in all parts. No temporary files are used.
+    No temporary files are used.
 
     Raises:
         ConfigurationError: xlsxwriter isn't installed, or there are more groups or members than fit on a sheet.
     """
     sheets: list[LongSheet] = [_groups(report, client), *([_members(report, client)] if details else [])]
-    indexes = part_indexes([part for part, _stream in parts])
-    workbooks: list[StreamedWorkbook] = []
+    workbook = StreamedWorkbook(stream)
     try:
-        for part, stream in parts:
-            workbooks.append(StreamedWorkbook(stream))
-            workbooks[-1].copy_from(_without_rows(part, sheets), sheets)
-        for number, sheet in enumerate(sheets if parts else ()):
-            _write_sheet(sheet, number, report, parts, workbooks, indexes)
-        for workbook in workbooks:
-            workbook.close()
+        workbook.copy_from(_without_rows(report, sheets), sheets)
+        for number, sheet in enumerate(sheets):
+            workbook.begin(number)
+            writer = RowWriter(sheet, workbook.styles[number])
+            for at in range(0, len(report.groups), _GROUPS_AT_ONCE):
+                groups = report.groups[at : at + _GROUPS_AT_ONCE]
+                workbook.add(list(writer.made([row for group in groups for row in sheet.rows_of(group)])))
+            workbook.end(number, sheet.links_of and chain.from_iterable(map(sheet.links_of, report.groups)))
+        workbook.close()
     except BaseException:
-        for workbook in workbooks:
-            workbook.abandon()
+        workbook.abandon()
         raise
-
-
-def _write_sheet(
-    sheet: LongSheet,
-    number: int,
-    report: Report,
-    parts: Sequence[Part],
-    workbooks: Sequence[StreamedWorkbook],
-    indexes: Mapping[int, Sequence[int]],
-) -> None:
-    """Write one of the long sheets into all workbooks (at least one), making each row only once."""
-    for workbook in workbooks:
-        workbook.begin(number)
-    # All parts have the same columns, so their formats have the same numbers.
-    writer = RowWriter(sheet, workbooks[0].styles[number])
-    for at in range(0, len(report.groups), _GROUPS_AT_ONCE):
-        groups = [group for group in report.groups[at : at + _GROUPS_AT_ONCE] if group.number in indexes]
-        made = writer.made([row for group in groups for row in sheet.rows_of(group)])
-        for group in groups:
-            rows = list(islice(made, sheet.count_of(group)))
-            for index in indexes[group.number]:
-                workbooks[index].add(rows)
-    for (part, _stream), workbook in zip(parts, workbooks, strict=True):
-        workbook.end(number, sheet.links_of and chain.from_iterable(map(sheet.links_of, part.groups)))
 
 
 def _groups(report: Report, client: StaffClient | None) -> LongSheet:

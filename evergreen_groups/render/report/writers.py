@@ -6,8 +6,7 @@ A format's module is imported on first use, so that commands that render nothing
 from __future__ import annotations
 
 import io
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from pkgutil import resolve_name
@@ -19,7 +18,6 @@ from evergreen_groups.state import write_bytes_atomically
 
 if TYPE_CHECKING:
     from evergreen_groups.follow_up import FollowUpState
-    from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
     from evergreen_groups.report import Report
 
@@ -43,10 +41,6 @@ class WritingOptions(TypedDict, total=False):
     follow_ups: Mapping[int, FollowUpState]
 
 
-Part = tuple["Report", BinaryIO]
-"""A part of a report, and the stream to write it to."""
-
-
 def render(report: Report, format: str, stream: TextIO, **options: Unpack[WritingOptions]) -> None:
     """Write ``report`` as text to ``stream`` in ``format``, one of ``TEXT_FORMATS``.
 
@@ -59,41 +53,21 @@ def render(report: Report, format: str, stream: TextIO, **options: Unpack[Writin
     if chosen.binary:
         raise ValueError(f"unknown format {format!r}; known are {', '.join(TEXT_FORMATS)}")
     with _language_of(chosen):
-        write, wanted = resolve_name(chosen.report), _accepted(chosen, options)
-        if not isinstance(write, type):
-            write(report, stream, **wanted)
-            return
-        writer: GroupWriter = write(report, **wanted)
-        stream.writelines(writer.head(report))
-        for count, group in enumerate(report.groups):
-            stream.write(writer.between(count) + writer.group(group))
-        stream.writelines(writer.tail(report))
+        resolve_name(chosen.report)(report, stream, **_accepted(chosen, options))
 
 
 def render_bytes(report: Report, format: str, stream: BinaryIO, **options: Unpack[WritingOptions]) -> None:
     """Write ``report`` to a binary stream in ``format``, one of ``REPORT_FORMATS``. Text is encoded as UTF-8."""
-    render_parts(report, format, [(report, stream)], **options)
-
-
-def render_parts(report: Report, format: str, parts: Sequence[Part], **options: Unpack[WritingOptions]) -> None:
-    """Write each part of a report to its binary stream. Groups must be in the same order as in ``report``.
-
-    Formats that support it render content common to several parts only once.
-    """
     chosen = output_format(format)
-    with _language_of(chosen):
-        write, wanted = resolve_name(chosen.report), _accepted(chosen, options)
-        if chosen.binary:
-            write(report, parts, **wanted)
-        elif isinstance(write, type):
-            _write_side_by_side(write(report, **wanted), report, parts)
-        else:
-            for part, stream in parts:
-                text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-                try:
-                    write(part, text, **wanted)
-                finally:
-                    text.detach()
+    if chosen.binary:
+        with _language_of(chosen):
+            resolve_name(chosen.report)(report, stream, **_accepted(chosen, options))
+        return
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+    try:
+        render(report, format, text, **options)
+    finally:
+        text.detach()
 
 
 def write_file(report: Report, format: str, path: Path, **options: Unpack[WritingOptions]) -> None:
@@ -112,56 +86,3 @@ def _language_of(chosen: OutputFormat) -> AbstractContextManager[None]:
 
 def _accepted(chosen: OutputFormat, options: WritingOptions) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in chosen.options}
-
-
-class GroupWriter(ABC):
-    """Renders the pieces of a report in a text format. Created with the report and, by name, the format's options."""
-
-    def between(self, count: int) -> str:  # noqa: ARG002  # for formats in which groups follow one another
-        """Return what follows the first ``count`` groups and precedes the next."""
-        return ""
-
-    @abstractmethod
-    def head(self, part: Report) -> Iterable[str]:
-        """Yield what precedes the groups."""
-
-    @abstractmethod
-    def group(self, group: Group) -> str:
-        """Return a group, which looks the same in every part."""
-
-    def tail(self, part: Report) -> Iterable[str]:  # noqa: ARG002  # for formats in which nothing follows
-        """Yield what follows the groups."""
-        return ()
-
-
-def _write_side_by_side(writer: GroupWriter, report: Report, parts: Sequence[Part]) -> None:
-    """Write all parts of a report as UTF-8, rendering each group once."""
-    for part, stream in parts:
-        stream.writelines(map(str.encode, writer.head(part)))
-    indexes = part_indexes([part for part, _stream in parts])
-    streams = [stream for _part, stream in parts]
-    written = [0] * len(parts)
-    for group in report.groups:
-        wanted = indexes.get(group.number, ())
-        if not wanted:
-            continue
-        piece = writer.group(group).encode()
-        for index in wanted:
-            streams[index].write(writer.between(written[index]).encode() + piece)
-            written[index] += 1
-    for part, stream in parts:
-        stream.writelines(map(str.encode, writer.tail(part)))
-
-
-def part_indexes(parts: Sequence[Report]) -> dict[int, tuple[int, ...]]:
-    """Return the indexes of the parts that contain each group, by group number. Equal tuples are stored once."""
-    found: dict[int, tuple[int, ...]] = {}
-    longer: dict[tuple[tuple[int, ...], int], tuple[int, ...]] = {}
-    for index, part in enumerate(parts):
-        for group in part.groups:
-            before = found.get(group.number, ())
-            after = longer.get((before, index))
-            if after is None:
-                after = longer[before, index] = (*before, index)
-            found[group.number] = after
-    return found
