@@ -461,12 +461,14 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
     except (DataError, GatewayError) as error:
         logger.warning("how the cleared groups stand now could not be looked up: %s", error)
         return report
+    readers = {org_units.shortname(id) for id in org_units.named(report.criteria.orgs)}
     cleared = []
     for change in changes.cleared:
         if (number := numbers.get(change.group)) is not None and (group := groups.get(number)):
-            present = GroupNow(group.number, group.lead.name, group.member_count, group.combined_fines)
+            homes = frozenset(member.library for member in group.members)
+            present = GroupNow(group.number, group.lead.name, group.member_count, group.combined_fines, homes)
             change = replace(change, present=present)  # noqa: PLW2901
-        cleared.append(change)
+        cleared.append(change.seen_from(readers) if report.criteria.orgs else change)
     return replace(report, changes=replace(changes, cleared=tuple(cleared)))
 
 

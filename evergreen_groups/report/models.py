@@ -321,12 +321,16 @@ class ChangeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GroupNow:
-    """The current state of a cleared group, by its current number. ``combined_fines`` is None if unknown."""
+    """The current state of a cleared group, by its current number. ``combined_fines`` is None if unknown.
+
+    ``libraries`` are the short names of the visible members' home libraries.
+    """
 
     group: int
     lead_name: str
     member_count: int
     combined_fines: Decimal | None
+    libraries: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +373,12 @@ class GroupChange:
     def difference(self) -> Decimal | None:
         """How much the group adds to the list's total, in full if new or cleared. None unless ``certain``."""
         return (self.after or ZERO) - (self.before or ZERO) if self.certain else None
+
+    def seen_from(self, libraries: Collection[str]) -> GroupChange:
+        """Return the change without the group's current state if the group has no member at ``libraries`` now."""
+        if self.present is None or not self.present.libraries.isdisjoint(libraries):
+            return self
+        return replace(self, present=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,6 +444,8 @@ class Changes:
     def restricted(self, groups: Iterable[int], libraries: Collection[str], trend_of: str | None = None) -> Changes:
         """Return the changes of ``groups``, and of cleared groups that had members at ``libraries``.
 
+        The current state of a cleared group is left out if it no longer has members there.
+
         The trend is that of the org unit ``trend_of``. There is no trend for several org units, because groups with
         members at two of them would count twice.
         """
@@ -441,7 +453,7 @@ class Changes:
         return replace(
             self,
             by_group={group: self.by_group[group] for group in groups if group in self.by_group},
-            cleared=tuple(change for change in self.cleared if change.libraries & wanted),
+            cleared=tuple(change.seen_from(wanted) for change in self.cleared if change.libraries & wanted),
             hidden=tuple(change for change in self.hidden if change.libraries & wanted),
             trend=self.library_trends.get(trend_of, ()) if trend_of is not None else (),
             library_trends={name: trend for name, trend in self.library_trends.items() if name in wanted},

@@ -25,6 +25,7 @@ from evergreen_groups.report import (
     libraries,
 )
 from evergreen_groups.report.libraries import HIDDEN_PATRONS
+from evergreen_groups.report.models import GroupNow
 from evergreen_groups.sandbox import Sandbox
 
 TREE = (
@@ -102,8 +103,9 @@ def changes() -> Changes:
         change(1187, ChangeKind.WORSE, "1200.00", "1289.35", "BR1", "BR2"),
         change(902, ChangeKind.NEW, None, "29.00", "BR3", "BM1"),
     ]
+    present = GroupNow(9, "Lead", 2, Decimal("1.00"), frozenset({"SL1"}))
     cleared = (
-        change(7, ChangeKind.CLEARED, "31.00", None, "BR2", "SL1"),
+        replace(change(7, ChangeKind.CLEARED, "31.00", None, "BR2", "SL1"), present=present),
         change(8, ChangeKind.CLEARED, "26.00", None, "BR1"),
     )
     before = GENERATED_AT - timedelta(days=1)
@@ -128,6 +130,8 @@ def test_changes_are_those_of_the_part() -> None:
     assert of("BR1").difference == Decimal("89.35") - 26
     assert of("BR1").trend == changes().library_trends["BR1"]
     assert of("BM1").trend == ()
+    shown = {name: bool(of(name).cleared[0].present) for name in ("CONS", "BR2", "BR3", "SL1")}
+    assert shown == {"CONS": True, "BR2": False, "BR3": True, "SL1": True}  # BR2 has no member of that group any more
     together = libraries.for_libraries(replace(sample(), changes=changes()), ("BR1", "BR3")).changes
     assert together
     assert together.trend == ()

@@ -171,7 +171,7 @@ def changed_report() -> Report:
     def change(group: int, kind: ChangeKind, before: str | None, **rest: Any) -> GroupChange:
         return GroupChange(group, kind, Decimal(before) if before else None, fines.get(group), "BR1", **rest)
 
-    present = GroupNow(612, "Featherstonehaugh, Hildegard Maria", 3, Decimal("3.00"))
+    present = GroupNow(612, "Featherstonehaugh, Hildegard Maria", 3, Decimal("3.00"), frozenset({"BR1"}))
     changes = (
         change(1187, ChangeKind.WORSE, "1204.00", joined_count=1),
         change(902, ChangeKind.NEW, None, formerly=(77,)),
