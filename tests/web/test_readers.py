@@ -380,15 +380,20 @@ def test_after_a_merge_is_undone_each_note_is_where_it_was(site: Site) -> None:
 def test_rights_count_as_they_are(site: Site, clock: Clock) -> None:
     site.run()
     site.note()
-    app = site.serve()
-    walk = site.walk(app, MILL)
+    # The clerk of Mill Lane also works at Harbor Street.
+    change_rows(site.sandbox, "INSERT INTO work_orgs SELECT 7, id FROM aou WHERE shortname = 'HARBOR'")
+    both = replace(MILL, own=HARBOR.own | MILL.own, report=HARBOR.report | MILL.report)
+    walk = site.walk(site.serve(), both)
     assert walk() == []
-    change_rows(site.sandbox, "UPDATE work_orgs SET org_unit = 11 WHERE usr = 7")
+    assert ("note", 1004) in walk.seen["follow_ups.follow_ups"]
+    change_rows(
+        site.sandbox, "DELETE FROM work_orgs WHERE usr = 7 AND org_unit <> (SELECT home_ou FROM au WHERE id = 7)"
+    )
     clock.now += 31
-    walk.reader = replace(HARBOR, account=MILL.account)
+    walk.reader = MILL
     assert walk() == []
     end_session(site.sandbox.url, walk.token)
-    walk.reader = replace(HARBOR, own=frozenset(), report=frozenset())
+    walk.reader = replace(MILL, own=frozenset(), report=frozenset())
     assert walk() == []
 
 
