@@ -135,7 +135,8 @@ def _new(now: Listed, before: Mapping[int, Listed], *, certain: bool) -> Documen
 def _present(library: Library, was: Listed) -> Document | None:
     """Return a cleared group's current state: the group with more than half of its members, of those still visible.
 
-    If there is none, it is the group with its number, if one of them is in it.
+    If there is none, it is the group with its number, if one of them is in it. A report of some libraries leaves out a
+    group without members there.
     """
     left = [patron for patron in library.patrons.values() if patron["id"] in was.members and library.visible(patron)]
     groups = [patron["usrgroup"] for patron in left]
@@ -143,9 +144,13 @@ def _present(library: Library, was: Listed) -> Document | None:
     if number not in groups:
         return None
     members = library.groups()[number]
+    visible = [patron for patron in members if library.visible(patron)]
+    readers = library.named(library.question["report"]["orgs"]) or set(library.orgs)
+    if not any(patron["home_ou"] in readers for patron in visible):
+        return None  # they don't see this group any more
     return {
         "group": number,
-        "lead_name": name(lead_of([patron for patron in members if library.visible(patron)])),
+        "lead_name": name(lead_of(visible)),
         "member_count": len(members),
         "combined_fines": money(library.combined(members)),
     }

@@ -14,6 +14,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 from reckoning.auditing import audit, explanation, in_order
 from reckoning.changes import changes
+from reckoning.contacts import parts, with_contact_data
 from reckoning.desk import check, decision, details, summary
 from reckoning.library import Content, Library
 from reckoning.populations import PASSWORD, earlier
@@ -26,7 +27,8 @@ from evergreen_groups.client import Client
 from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule
-from evergreen_groups.nightly import choice_of
+from evergreen_groups.nightly import choice_of, library_file_names
+from evergreen_groups.nightly.output import publish
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
 from evergreen_groups.render.group import write_check_json
 from evergreen_groups.render.report import render
@@ -184,6 +186,31 @@ def _report(product: Product, content: Content) -> Iterator[str]:
                 yield f"notes: {words!r} is {'not ' if due else ''}there"
 
 
+def _contacts(product: Product, content: Content) -> Iterator[str]:
+    """Compare what the files of the whole report and of each library say about the persons to contact."""
+    content = with_contact_data(content)
+    client, library = product.client(content), Library(content)
+
+    def answer() -> Document:
+        made = client.report(replace(_criteria(client, content), contact=True))
+        said = {"": document(lambda stream: render(made, "json", stream))}
+        latest = publish(made, product.directory / "parts", ("json",)).path / "latest"
+        for shortname, file in library_file_names([unit.shortname for unit in made.org_units]).items():
+            if (path := latest / f"{file}.json").exists():
+                said[shortname] = json.loads(path.read_text("utf-8"))
+        return {name: {str(one["group"]): one for one in part["groups"]} for name, part in said.items()}
+
+    for said, expected in _judged(
+        answer, parts(library) if library.visible_orgs else None, may_refuse(library, "report")
+    ):
+        yield from _unlike(said, expected)
+        if isinstance(said, dict):
+            for name in said.keys() | expected.keys():
+                numbers = {*map(int, said.get(name, ()))}
+                if numbers != {*expected.get(name, ())}:
+                    yield f"groups in {name}: {sorted(numbers)} instead of {sorted(expected.get(name, ()))}"
+
+
 def _audit(product: Product, content: Content) -> Iterator[str]:
     client, library = product.client(content), Library(content)
 
@@ -264,6 +291,7 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
 _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
     "comparison": _comparison,  # first, because it starts with another dataset
     "report": _report,
+    "contacts": _contacts,
     "audit": _audit,
     "explanation": lambda product, content: _each(product, content, "explanation"),
     "check": lambda product, content: _each(product, content, "check"),
