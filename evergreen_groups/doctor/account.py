@@ -10,7 +10,7 @@ from evergreen_groups import configured
 from evergreen_groups.doctor.finding import Finding, failed, from_error, ok, warning
 from evergreen_groups.doctor.interface import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER, Need, Permission
 from evergreen_groups.errors import EventError, LoginRefusedError
-from evergreen_groups.ils import Limits, OrgUnits, Profiles, permissions, read_fines_penalties
+from evergreen_groups.ils import KindNames, Limits, OrgUnits, Profiles, permissions, read_fines_penalties
 from evergreen_groups.message import Message
 from evergreen_groups.settings import passwords
 from evergreen_groups.values import plausible
@@ -129,6 +129,18 @@ def names(subject: Subject) -> Iterator[Finding]:
     org_units.named(place for some in recipients for place, _addresses in some if place != "*")
     if profiles := [profile for report in reports for profile in report.profiles]:
         Profiles.read(subject.gateway).named(profiles)
+    kinds = [kind for report in reports for kind in report.kinds]
+    known = KindNames.read(subject.gateway, kinds)
+    known.check(kinds)
+    if unseen := known.unknown(kinds):
+        yield warning(
+            "the account can't tell whether these billing types exist: {kinds}",
+            "grant {permission} at depth 0, or check the names in Evergreen",
+            code="kinds-not-visible",
+            values={"kinds": name_some(unseen), "permission": "VIEW_BILLING_TYPE"},
+            setting="report.kinds",
+        )
+        return
     penalties = read_fines_penalties(subject.gateway, org_units)
     Limits.read(subject.gateway, settings.policy, org_units, penalties)
     if settings.desk.changes and settings.follow_up.permission not in permissions.permission_names(subject.gateway):

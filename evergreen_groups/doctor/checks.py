@@ -205,5 +205,6 @@ _LOCAL_CHECKS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     _redis_address,
     _certificates,
     machine.outputs,
+    machine.kinds,
     nightly.mail_settings,
 )

@@ -15,6 +15,7 @@ from evergreen_groups import configured
 from evergreen_groups.doctor.finding import NOT_CONFIGURED, Finding, failed, from_error, ok, warning
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import OUTPUT_FORMATS, TEXT_FORMATS, format_of_file, output_format
+from evergreen_groups.ils import KindNames
 from evergreen_groups.message import Message, own_pip, system_reason
 from evergreen_groups.plugins import PluginFailedError
 from evergreen_groups.settings import passwords
@@ -273,6 +274,21 @@ def _foreign_owner(path: Path) -> int | None:
 
 def _octal(mode: int) -> str:
     return f"{stat.S_IMODE(mode):04o}"
+
+
+def kinds(subject: Subject) -> Iterator[Finding]:
+    """Names of kinds of bills that look misspelled. Only Evergreen knows whether they are billing types."""
+    settings, known = subject.settings, KindNames()
+    for section, report in (("report", settings.report), *(("reports", one.report) for one in settings.reports)):
+        for name in known.unknown(report.kinds):
+            if error := known.mistake(name):
+                yield warning(
+                    '"{name}" may be misspelled',
+                    "did you mean {similar}?",
+                    code="kind-misspelled",
+                    values={"name": name, "similar": error.values["similar"]},
+                    setting=f"{section}.kinds",
+                )
 
 
 def outputs(subject: Subject) -> Iterator[Finding]:

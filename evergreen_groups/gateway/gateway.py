@@ -49,6 +49,7 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
         "aou": "id shortname name",
         "aua": "id usr",
         "ausp": "id usr standing_penalty org_unit",
+        "cbt": "id name owner",
         "circ": "id usr circ_lib",
         "csp": "id name",
         "mb": "id xact amount billing_type",

@@ -1,6 +1,7 @@
 from . import permissions as permissions
 from .bills import Bill as Bill
 from .bills import BillKind as BillKind
+from .bills import KindNames as KindNames
 from .bills import read_fines_of as read_fines_of
 from .bills import read_fines_within as read_fines_within
 from .bills import read_own_fines as read_own_fines

@@ -7,14 +7,16 @@ balance can't be divided among billing types.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Any
 
-from evergreen_groups.errors import DataError, PermissionDeniedError
+from evergreen_groups.errors import ConfigurationError, DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
@@ -126,6 +128,71 @@ class BillKind:
         """Return whether a name matches the kind's text, billing type, claim or transaction type, in any case."""
         names = (self.text, self.billing_type, self.claim, self.transaction)
         return name.casefold() in {part.casefold() for part in names if part}
+
+
+_NAMES = {
+    str(name).casefold(): str(name)
+    for known in (_STOCK, _CLAIMED, _WITHOUT_BILLING)
+    for name in (*known, *known.values())
+}
+"""The names that :meth:`BillKind.matches_name` takes in every Evergreen, by their spelling in lower case."""
+_OF_TRANSACTION = re.compile(r" \((item|reservation)\)$")
+
+
+class KindNames:
+    """The names of kinds of bills. ``billing_types`` are the library's, all of them if ``complete``.
+
+    >>> KindNames().mistake("lost material").what_to_do
+    'did you mean lost materials?'
+    """
+
+    def __init__(self, billing_types: Iterable[str] = (), *, complete: bool = False) -> None:
+        self._known = {**{name.casefold(): name for name in billing_types}, **_NAMES}
+        self.complete = complete
+
+    @classmethod
+    def read(cls, gateway: Gateway, names: Iterable[str]) -> KindNames:
+        """Read the library's billing types, in two calls, if one of ``names`` isn't known without them."""
+        without = cls()
+        if not without.unknown(names):
+            return without
+        rows = gateway.pcrud.all_columns("cbt", ("id", "name"))
+        # All of Evergreen's own belong to the top org unit. Who sees them there sees those below as well.
+        return cls((name for _id, name in rows), complete=_OVERDUE_FINES in {id for id, _name in rows})
+
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Return the names that no kind is known by."""
+        return [name for name in names if _OF_TRANSACTION.sub("", name.casefold()) not in self._known]
+
+    def mistake(self, name: str) -> ConfigurationError | None:
+        """Return the error for an unknown name, with the most similar ones.
+
+        None if it may be a billing type that the account can't see.
+        """
+        similar = [self._known[one] for one in get_close_matches(name.casefold(), self._known, 3, 0.7)]
+        if similar:
+            return ConfigurationError(
+                'there is no kind of bill called "{name}"',
+                advice="did you mean {similar}?",
+                setting="report.kinds",
+                code="no-such-kind",
+                values={"name": name, "similar": ", ".join(similar)},
+            )
+        if not self.complete:
+            return None
+        return ConfigurationError(
+            'there is no kind of bill called "{name}"',
+            advice="use one of Evergreen's billing types, or one of {known}",
+            setting="report.kinds",
+            code="no-such-kind",
+            values={"name": name, "known": ", ".join(map(str, _STOCK.values()))},
+        )
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise ConfigurationError for the first name that is a mistake."""
+        for name in self.unknown(names):
+            if error := self.mistake(name):
+                raise error
 
 
 _BY_STOP_FINES = {

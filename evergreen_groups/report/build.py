@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import GroupReader, GroupSearch, PatronState, search
-from evergreen_groups.ils import VIEW_USER, Access, Limits, OrgUnits, PenaltyKinds, permissions, rows_in_force
+from evergreen_groups.ils import (
+    VIEW_USER,
+    Access,
+    KindNames,
+    Limits,
+    OrgUnits,
+    PenaltyKinds,
+    permissions,
+    rows_in_force,
+)
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message, Progress, silent
 from evergreen_groups.report.contact import ContactReader
@@ -36,6 +45,12 @@ def require_details(criteria: Criteria) -> None:
             setting="report.details",
             code="choice-without-details",
         )
+
+
+def _require_kinds(gateway: Gateway, wanted: Iterable[Criteria]) -> None:
+    """Raise ConfigurationError if a choice names a kind of bill that doesn't exist: no group could match."""
+    names = [name for criteria in wanted for name in criteria.choice.kinds]
+    KindNames.read(gateway, names).check(names)
 
 
 def with_enough_fines(groups: Iterable[Group], criteria: Criteria) -> list[Group]:
@@ -154,6 +169,7 @@ def read_reports(
         lambda: permissions.highest_granted(gateway, [VIEW_USER, *of_details]),
     )
     chosen = org_units.named(criteria.orgs)
+    _require_kinds(gateway, wanted)
     access = Access.read(gateway, org_units, granted[VIEW_USER])
     # Read these while the search looks for the first groups, which need them.
     kinds_future = gateway.begin(lambda: PenaltyKinds.read(gateway, org_units))

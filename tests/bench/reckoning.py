@@ -163,7 +163,7 @@ def _fewer_rows(content: Content) -> Iterator[Content]:
 CHOICES: tuple[dict[str, Any], ...] = (
     {},
     {"owing_since": 100},
-    {"kinds": ["lost materials", "Photocopies"]},
+    {"kinds": ["lost materials", "Misc"]},
     {"with_items_out": True, "with_juvenile": True},
     {"over_limit": "nobody"},
     {"blocked": True},

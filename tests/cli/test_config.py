@@ -170,6 +170,13 @@ class TestCheck:
         shown = told("config", "check", status=exit_status.CONFIGURATION)
         assert "in [mail]" not in shown.replace("set recipients in [mail]", "")
 
+    def test_a_kind_of_bill_that_looks_misspelled(self, config: Path, told: Told) -> None:
+        """It may be a billing type, which only Evergreen knows."""
+        config.write_text(f'{config.read_text()}kinds = ["lost material", "Tote bag", "damage"]\n')
+        shown = " ".join(told("config", "check").split())
+        assert f'{config}:10: "lost material" may be misspelled → did you mean lost materials?' in shown
+        assert shown.endswith("warning: 1.")
+
     def test_one_that_only_serves_is_right(self, config: Path, told: Told) -> None:
         config.write_text('[gateway]\nurl = "https://ils.example.org"\n')
         assert "warning: " in told("config", "check")

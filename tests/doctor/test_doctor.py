@@ -337,6 +337,9 @@ def test_spreadsheets_of_the_night_without_what_writes_them(
         ('orgs = ["nowhere"]', "no-such-org-unit"),
         ('recipients = {"nowhere" = ["a@library.example"]}', "no-such-org-unit"),
         ('profiles = ["nobody"]', "no-such-profile"),
+        ('kinds = ["lost material"]', "no-such-kind"),
+        ('kinds = ["unheard of"]', "no-such-kind"),
+        ('kinds = ["lost materials", "misc", "Misc (item)", "grocery"]', "well"),
         ('orgs = ["HARBOR"]\nprofiles = ["child"]\nrecipients = {"*" = ["a@library.example"]}', "well"),
     ],
 )

@@ -401,6 +401,19 @@ def test_a_reading_of_its_own_lists_the_same(staff: Gateway, whole: Report) -> N
     ]
 
 
+def test_a_kind_of_bill_that_does_not_exist(sandbox: Sandbox) -> None:
+    criteria = replace(ALL, choice=Choice(kinds=("Misc", "lost material")))
+    with gateway_of(sandbox.url, "consortium_staff") as gateway, pytest.raises(ConfigurationError) as caught:
+        build_report(gateway, criteria)
+    assert str(caught.value) == 'there is no kind of bill called "lost material"; did you mean lost materials?'
+    # This account doesn't see the billing types of the whole consortium.
+    unheard_of = replace(ALL, choice=Choice(kinds=("unheard of",)))
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        assert build_report(gateway, unheard_of).groups == ()
+        with pytest.raises(ConfigurationError, match="did you mean"):
+            build_report(gateway, criteria)
+
+
 def test_owing_since(staff: Gateway, whole: Report) -> None:
     assert whole.details is not None
     since = {group.number: whole.details.of_group(group).owing_since for group in whole.groups}
