@@ -1,9 +1,10 @@
-"""What the public Python API takes and shows: type checks for arguments, and reprs.
+"""What the public Python API takes and shows: checks of arguments, and reprs.
 
-Each check returns the value, or raises ArgumentError if its type isn't the documented one. Without the checks, the
-mistake would surface far from its cause: a string passed as a list of barcodes would be read letter by letter, ``"40"``
-or ``40.0`` passed as an amount would be compared wrongly, and an id passed as a string would match no patron. mypy
-reports the same mistakes before the program runs, with the help of :class:`Several`.
+Each check returns the value, or raises ArgumentError if its type isn't the documented one, or if it is impossible.
+Without the checks, the mistake would surface far from its cause: a string passed as a list of barcodes would be read
+letter by letter, ``"40"`` or ``40.0`` passed as an amount would be compared wrongly, an id passed as a string would
+match no patron, and ``top=-1`` would drop the last group. mypy reports wrong types before the program runs, with the
+help of :class:`Several`.
 
 The messages are for programmers, so they aren't translated.
 """
@@ -66,16 +67,18 @@ def reference(name: str, value: object) -> str | int:
     return value if isinstance(value, str) else integer(name, value, "a barcode as text, or an id as int")
 
 
-def integer(name: str, value: object, expected: str = "a whole number, as int") -> int:
-    """Return an ``int``: an id or a group number. Refuse ``bool``, and strings of digits."""
+def integer(name: str, value: object, expected: str = "a whole number, as int", *, least: int | None = None) -> int:
+    """Return an ``int``: an id or a group number. Refuse ``bool``, strings of digits, and less than ``least``."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise wrong(name, value, expected)
+    if least is not None and value < least:
+        raise wrong(name, value, f"a whole number of {least} or more", "a lower one")
     return value
 
 
-def integer_or_none(name: str, value: object) -> int | None:
+def integer_or_none(name: str, value: object, *, least: int | None = None) -> int | None:
     """Return an ``int`` or None."""
-    return None if value is None else integer(name, value)
+    return None if value is None else integer(name, value, least=least)
 
 
 def integers(name: str, values: object) -> tuple[int, ...]:

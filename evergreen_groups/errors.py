@@ -129,7 +129,7 @@ class DiskError(ConfigurationError):
 
 
 class ArgumentError(EvergreenGroupsError, TypeError):
-    """An argument has another type than documented: a bug in the calling program."""
+    """An argument isn't of the documented type, or is impossible: a bug in the calling program."""
 
 
 class DataError(EvergreenGroupsError):

@@ -16,6 +16,7 @@ from evergreen_groups.changes import Action
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ArgumentError
 from evergreen_groups.gateway import Credentials, Gateway
+from evergreen_groups.groups import AdultRule
 from evergreen_groups.hooks import Event, PlanRequest
 from evergreen_groups.policy import Limit, LimitRule, decide
 from evergreen_groups.report import Choice, Criteria
@@ -67,6 +68,24 @@ def test_other_types(make: Callable[[], object]) -> None:
     assert refused.value.code == "wrong-argument"
 
 
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: Criteria(top=-1), "top takes a whole number of 1 or more, not a lower one"),
+        (lambda: Criteria(top=0), "top takes a whole number of 1 or more"),
+        (lambda: Criteria(min_members=-1), "min_members takes a whole number of 1 or more"),
+        (lambda: Criteria(age_bands=(90, 30)), "age_bands takes ascending numbers of days"),
+        (lambda: Criteria(age_bands=(0,)), "age_bands takes a whole number of 1 or more"),
+        (lambda: Choice(owing_since=-1), "owing_since takes a whole number of 1 or more"),
+        (lambda: AuditCriteria(top=-1), "top takes a whole number of 1 or more"),
+        (lambda: AdultRule(most=-1), "most takes a whole number of 0 or more"),
+    ],
+)
+def test_impossible_values(make: Callable[[], object], expected: str) -> None:
+    with pytest.raises(ArgumentError, match=expected):
+        make()
+
+
 def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         client = Client(gateway, account="consortium_staff", state=state_in(tmp_path / "state"))
@@ -86,6 +105,8 @@ def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
             lambda: untyped.recalculate(CARD),
             lambda: untyped.report(min_total=25.0),
             lambda: untyped.report(libraries="BR1"),
+            lambda: untyped.report(top=-1),
+            lambda: untyped.report(min_members=0),
             lambda: untyped.details.of_user("1036"),
             lambda: untyped.details.of_user(True),
             lambda: untyped.details.of_group("1009"),
@@ -118,6 +139,7 @@ def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
             lambda: pcrud.search("au", {"id": 1036}, select="id"),
             lambda: pcrud.search("au", {"id": 1036}, limit="10"),
             lambda: pcrud.search("au", {"id": 1036}, limit=None),
+            lambda: pcrud.search("au", {"id": 1036}, limit=-1),
             lambda: pcrud.id_list("au", {"id": 1036}, limit=None),
             lambda: pcrud.search_columns("au", "id", {"id": 1036}),
             lambda: pcrud.retrieve("au", 1036.0),

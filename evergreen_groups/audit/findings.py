@@ -190,13 +190,13 @@ class AuditCriteria:
     top: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise ArgumentError for values of the wrong type."""
+        """Raise ArgumentError for values of the wrong type, and for impossible ones."""
         arguments.texts("orgs", self.orgs)
         if self.limit is not None:
             arguments.instance("limit", self.limit, Limit)
         arguments.texts("institution_profiles", self.institution_profiles)
-        if self.top is not None:
-            arguments.integer("top", self.top, "how many findings of each kind to list, as int")
+        arguments.instance("adults", self.adults, AdultRule)
+        arguments.integer_or_none("top", self.top, least=1)
 
 
 Listed = TypeVar("Listed", PatronFinding, GroupFinding)

@@ -622,13 +622,13 @@ def _whole(read: Callable[..., list[Any]], operator: str, key_of: Callable[[Any]
 def _refuse_other_types(
     class_id: object, where: object | None, select: object | None = None, limit: object = 0
 ) -> None:
-    """Raise ArgumentError for an argument of a wrong type, before any call is made."""
+    """Raise ArgumentError for a wrong argument, before any call is made."""
     arguments.text("class_id", class_id)
     if where is not None:
         arguments.condition("where", where)
     if select is not None:
         arguments.texts("select", select)
-    arguments.integer("limit", limit)
+    arguments.integer("limit", limit, least=0)
 
 
 class RowSearch:

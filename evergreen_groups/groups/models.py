@@ -560,6 +560,10 @@ class AdultRule:
     from_age: int = 18
     most: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("from_age", "most"):
+            arguments.integer(name, getattr(self, name), least=0)
+
     @property
     def applies(self) -> bool:
         return self.most > 0

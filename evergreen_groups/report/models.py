@@ -48,7 +48,7 @@ class Choice:
     profiles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        arguments.integer_or_none("owing_since", self.owing_since)
+        arguments.integer_or_none("owing_since", self.owing_since, least=1)
         arguments.texts("kinds", self.kinds)
         arguments.texts("profiles", self.profiles)
         for name in ("with_items_out", "with_juvenile", "blocked"):
@@ -145,15 +145,19 @@ class Criteria:
 
     def __post_init__(self) -> None:
         arguments.money("min_total", self.min_total)
-        arguments.integer("min_members", self.min_members)
+        arguments.integer("min_members", self.min_members, least=1)
         arguments.texts("orgs", self.orgs)
-        arguments.integer_or_none("top", self.top)
+        arguments.integer_or_none("top", self.top, least=1)
         if self.sort not in SORT_ORDERS:
             raise arguments.not_among("sort", self.sort, SORT_ORDERS)
         if self.limit is not None:
             arguments.instance("limit", self.limit, Limit)
         arguments.instance("choice", self.choice, Choice)
         arguments.boolean("details", self.details)
+        for days in arguments.integers("age_bands", self.age_bands):
+            arguments.integer("age_bands", days, least=1)
+        if list(self.age_bands) != sorted(set(self.age_bands)):
+            raise arguments.wrong("age_bands", self.age_bands, "ascending numbers of days", "others")
         arguments.boolean("contact", self.contact)
 
 
