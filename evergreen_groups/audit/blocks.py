@@ -215,12 +215,16 @@ class BlockSearch:
             # Check again with the penalties and balances read after the query.
             if not blocks or member.over_limit:
                 continue
+            library = member.patron.home_library.id
+            for_fines = tuple(block for block in blocks if self._kinds.is_for_fines(block.kind, library))
             group = groups.get(member.patron.group)
-            together = group.combined_fines if group else None
-            if together is None:
+            together = group.combined_fines if group and for_fines else None
+            if not for_fines:
+                kind, reason = FindingKind.BY_STAFF, Reason("block-not-for-fines")
+            elif together is None:
                 kind, reason = FindingKind.BY_STAFF, Reason("group-not-known")
             elif _over_individual_limit(together, member.limit) and together > member.own_fines:
-                kind, reason = FindingKind.FOR_FAMILY, Reason("group-over-limit")
+                kind, reason, blocks = FindingKind.FOR_FAMILY, Reason("group-over-limit"), for_fines
             else:
                 kind, reason = FindingKind.BY_STAFF, Reason("group-within-limit")
             yield self._finding(kind, member, reason, blocks, together)

@@ -72,9 +72,9 @@ class FindingKind(Enum):
     LEFT_ALONE = _kind("block-not-recalculated", _BLOCKS)
     """Like :attr:`NOT_OVER`, but the block isn't at the threshold's org unit, so recalculating doesn't lift it."""
     FOR_FAMILY = _kind("blocked-for-family", _BLOCKS)
-    """Blocked by staff, with own fines within the limit and the group's fines over it."""
+    """Blocked for fines by staff, with own fines within the limit and the group's fines over it."""
     BY_STAFF = _kind("blocked-by-staff", _BLOCKS)
-    """Blocked by staff, although neither own fines nor the group's are over the limit. For review only."""
+    """Blocked by staff for another reason, or for fines although not even the group's are over. For review only."""
     ACCIDENTAL = _kind("accidental-group", _ACCIDENTAL, about_groups=True)
     """A group whose members may not belong together."""
     FOR_REVIEW = _kind("group-for-review", _ACCIDENTAL, about_groups=True)

@@ -37,8 +37,8 @@ def reasons(audit: Audit) -> dict[int, tuple[str, ...]]:
     return {finding.group.number: tuple(map(describe_reason, finding.reasons)) for finding in audit.groups}
 
 
-def block_by_staff(sandbox: Sandbox, patron: int) -> None:
-    sandbox._store.insert("ausp", {"usr": patron, "standing_penalty": STAFF_BLOCK, "org_unit": 11, "staff": 4})
+def block_by_staff(sandbox: Sandbox, patron: int, penalty: int = EXCEEDS_FINES) -> None:
+    sandbox._store.insert("ausp", {"usr": patron, "standing_penalty": penalty, "org_unit": 11, "staff": 4})
 
 
 def test_the_families_as_they_come(staff: Gateway) -> None:
@@ -94,6 +94,18 @@ def test_blocked_for_the_family_is_who_owes_little_in_a_group_that_owes_more_tha
     (finding,) = (one for one in audit.patrons if one.member.id == 1035)
     assert finding.kind is kind
     assert finding.member.limit == limit
+
+
+def test_a_block_by_staff_for_another_reason_is_not_for_the_family(staff: Gateway, sandbox: Sandbox) -> None:
+    block_by_staff(sandbox, 1035, STAFF_BLOCK)
+    audit = build_audit(staff, AuditCriteria())
+    assert who(audit, FindingKind.FOR_FAMILY) == []
+    (finding,) = audit.of_kind(FindingKind.BY_STAFF)
+    assert (finding.member.id, finding.group_fines) == (1035, None)
+    assert explanation(finding) == "own fines are within the limit; staff set a block that isn't for fines"
+    block_by_staff(sandbox, 1035)
+    (finding,) = build_audit(staff, AuditCriteria()).of_kind(FindingKind.FOR_FAMILY)
+    assert [block.kind.id for block in finding.blocks] == [EXCEEDS_FINES]
 
 
 def test_exactly_at_the_limit_the_comparison_decides(sandbox: Sandbox, staff: Gateway) -> None:

@@ -65,11 +65,15 @@ def _findings(library: Library, patron: Row) -> Iterable[Document]:
     if stale := [row for row in for_fines if row.get("staff") is None]:
         kind, blocks = _blocked(library, patron, stale), [_block(library, row) for row in stale]
         yield {"kind": kind, **finding, "blocks": blocks}
-    if by_staff := [_block(library, row) for row in blocking if row.get("staff") is not None]:
+    if by_staff := [row for row in blocking if row.get("staff") is not None]:
         together = library.combined(library.groups()[patron["usrgroup"]])
+        because_of_fines = [row for row in by_staff if row in for_fines]
         of_others = library.limit(patron).over(together) and together > library.owes(patron["id"])
-        kind = "blocked-for-family" if of_others else "blocked-by-staff"
-        yield {"kind": kind, **finding, "group_fines": money(together), "blocks": by_staff}
+        is_for_family = bool(because_of_fines) and of_others
+        kind = "blocked-for-family" if is_for_family else "blocked-by-staff"
+        blocks = [_block(library, row) for row in (because_of_fines if is_for_family else by_staff)]
+        fines = money(together) if because_of_fines else None
+        yield {"kind": kind, **finding, "group_fines": fines, "blocks": blocks}
 
 
 def _not_blocked(library: Library, patron: Row) -> str:

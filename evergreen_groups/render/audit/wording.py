@@ -69,8 +69,8 @@ MEANINGS = {
     FindingKind.NOT_OVER: _BLOCKED_WITHIN_LIMIT,
     FindingKind.LEFT_ALONE: _BLOCKED_WITHIN_LIMIT,
     FindingKind.FOR_FAMILY: Message(
-        "Staff blocked them. They owe little themselves, but their group owes a lot. Only a patron's own fines should "
-        "lead to a block."
+        "Staff blocked them for fines. They owe little themselves, but their group owes a lot. Only a patron's own "
+        "fines should lead to a block."
     ),
     FindingKind.BY_STAFF: Message("Staff blocked them, and fines don't explain it."),
     FindingKind.ACCIDENTAL: Message("Members may not belong together, but can learn of each other's fines."),
@@ -96,6 +96,7 @@ REASONS = {
     ),
     "block-elsewhere": Message("the block isn't at the org unit of Evergreen's threshold"),
     "block-without-threshold": Message("Evergreen has no threshold for this profile and library"),
+    "block-not-for-fines": Message("own fines are within the limit; staff set a block that isn't for fines"),
     "group-over-limit": Message("own fines are within the limit, but the group's exceed it"),
     "group-within-limit": Message("own fines and the group's are within the limit"),
     "group-not-known": Message("own fines are within the limit; the group's aren't fully known"),
