@@ -148,6 +148,8 @@ def test_a_dry_run_or_a_no_changes_nothing(run: Command) -> None:
         done = run("audit", "--fix", *words, answer=answer)
         assert done.returncode == 0
         assert "Recalculate the penalties of 4 patrons" in done.stderr
+        assert done.stderr.endswith("Nothing was changed.\n")
+        assert done.stdout == ""  # the other findings have nothing to do with it
     assert json.loads(run("audit", "--format", "json").stdout)["kinds"][0]["count"] == 3
 
 
@@ -157,7 +159,7 @@ def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     assert "Findings resolved: 4 of 4." in done.stderr
     again = run("audit", "--fix", "--yes", "--format", "json")
     assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 1]
-    assert "Nothing found." in again.stderr
+    assert again.stderr == "Nothing to recalculate.\n"
     journal = run("journal", listed_id(run, 1)).stdout
     assert re.search(r"Recalculate penalties, 4 of 4 done", journal)
     assert "patron 1042: penalties set by Evergreen: 1, then 0 (done" in journal

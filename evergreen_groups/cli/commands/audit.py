@@ -151,6 +151,8 @@ def audit_command(  # noqa: PLR0913 - an option each
         return _mark_groups(session, keep, list_again)
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     settings = cli.with_command_line(context, session.settings)
+    # With --fix, the terminal shows only what would be recalculated, unless the findings are asked for as well.
+    lists_findings = not fix or output is not None or output_format is not None or top is not None
     top = (_TOP.get(format_name) if top is None else top) or None
     criteria = AuditCriteria(
         orgs=orgs,
@@ -162,14 +164,15 @@ def audit_command(  # noqa: PLR0913 - an option each
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
-        # Names and groups link to the staff client. The sandbox has none.
-        staff_client = None if session.use_sandbox else StaffClient.of(session.settings, audit.gateway)
-        shown = audit if top is None else audit.first(top)
-        # Files and pages are in the configured language, text is in the terminal's.
-        is_text = output is None and format_name != PAGE
-        language = current_language() if is_text else session.settings.language.language()
-        with session.opened(format_name, output) as stream, use_language(language):
-            render_audit(shown, format_name, stream, client=staff_client)
+        if lists_findings:
+            # Names and groups link to the staff client. The sandbox has none.
+            staff_client = None if session.use_sandbox else StaffClient.of(session.settings, audit.gateway)
+            shown = audit if top is None else audit.first(top)
+            # Files and pages are in the configured language, text is in the terminal's.
+            is_text = output is None and format_name != PAGE
+            language = current_language() if is_text else session.settings.language.language()
+            with session.opened(format_name, output) as stream, use_language(language):
+                render_audit(shown, format_name, stream, client=staff_client)
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 
@@ -199,9 +202,9 @@ def _fix(session: cli.Invocation, client: Client, audit: Audit, *, yes: bool, dr
 
     findings = recalculable(audit)
     write_recalculation_plan(findings, sys.stderr)
-    if not findings or dry_run:
+    if not findings:
         return exit_status.DONE
-    if not yes and not cli.confirmed(gettext("Continue?")):
+    if dry_run or (not yes and not cli.confirmed(gettext("Continue?"))):
         click.echo(gettext("Nothing was changed."), err=True)
         return exit_status.DONE
     with session.progress() as progress:

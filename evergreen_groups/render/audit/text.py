@@ -91,7 +91,7 @@ def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) 
 
 def _plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
     if not findings:
-        yield gettext(wording.NOTHING_FOUND)
+        yield gettext("Nothing to recalculate.")
         return
     yield ngettext(
         "Recalculate the penalties of {count} patron:", "Recalculate the penalties of {count} patrons:", len(findings)
