@@ -132,12 +132,12 @@ def names(subject: Subject) -> Iterator[Finding]:
     kinds = [kind for report in reports for kind in report.kinds]
     known = KindNames.read(subject.gateway, kinds)
     known.check(kinds)
-    if unseen := known.unknown(kinds):
+    if unknown := known.unknown(kinds):
         yield warning(
             "the account can't tell whether these billing types exist: {kinds}",
             "grant {permission} at depth 0, or check the names in Evergreen",
             code="kinds-not-visible",
-            values={"kinds": name_some(unseen), "permission": "VIEW_BILLING_TYPE"},
+            values={"kinds": name_some(unknown), "permission": "VIEW_BILLING_TYPE"},
             setting="report.kinds",
         )
         return
