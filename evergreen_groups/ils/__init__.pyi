@@ -32,4 +32,6 @@ from .penalties import read_fines_penalties as read_fines_penalties
 from .penalties import rows_in_force as rows_in_force
 from .permissions import VIEW_USER as VIEW_USER
 from .permissions import Access as Access
+from .permissions import SessionRights as SessionRights
+from .reference_data import RIGHTS_SECONDS as RIGHTS_SECONDS
 from .reference_data import ReferenceData as ReferenceData

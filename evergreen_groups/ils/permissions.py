@@ -215,7 +215,7 @@ def _id(value: object) -> int:
     return number
 
 
-_ASKED = (STAFF_LOGIN, VIEW_USER, VIEW_CIRCULATIONS, VIEW_USER_TRANSACTIONS)
+_ASKED = (STAFF_LOGIN, VIEW_USER, VIEW_CIRCULATIONS, VIEW_USER_TRANSACTIONS, VIEW_THRESHOLDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +223,11 @@ class SessionRights:
     """The ids of the org units at which the account has each permission, by the ILS's own check."""
 
     _held: Mapping[str, frozenset[int]]
+
+    @classmethod
+    def none(cls) -> SessionRights:
+        """Return the rights of an account that may not even ask for them."""
+        return cls(dict.fromkeys(_ASKED, frozenset[int]()))
 
     @classmethod
     def read(

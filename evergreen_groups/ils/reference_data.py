@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
@@ -13,7 +12,13 @@ from evergreen_groups.ils.circulations import CirculationTally
 from evergreen_groups.ils.limits import Limits, Thresholds
 from evergreen_groups.ils.org_units import OrgUnits, Profiles
 from evergreen_groups.ils.penalties import PenaltyKinds
-from evergreen_groups.ils.permissions import UPDATE_USER, SessionAccount, SessionRights, missing_permissions
+from evergreen_groups.ils.permissions import (
+    UPDATE_USER,
+    VIEW_THRESHOLDS,
+    SessionAccount,
+    SessionRights,
+    missing_permissions,
+)
 from evergreen_groups.message import Message
 from evergreen_groups.settings import PolicySettings
 from evergreen_groups.ttl_cache import TimeToLiveCache
@@ -26,22 +31,23 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway import Gateway
 
-# Reading profiles, thresholds and permissions takes up to ten calls, more than the panel's summary itself, and they
-# change a few times a year. Fines and penalties are never cached, and pcrud checks permissions for each row anyway.
+# Reading profiles and thresholds takes up to ten calls, more than the panel's summary itself, and they change a few
+# times a year. Fines and penalties are never cached.
 SECONDS = 300.0
-_CACHES = (
-    *("rights", "accounts", "limits", "ILS limits", "org units", "profiles", "penalty kinds", "circulation tallies"),
-    "time zones",
-)
-_CHANGES = "changes"
-"""The cache of what a session may change, which lasts as long as the session. Evergreen checks each change anyway."""
+_CACHES = ("limits", "ILS limits", "org units", "profiles", "penalty kinds", "circulation tallies", "time zones")
+
+# Long enough for the requests that a panel sends for one patron.
+RIGHTS_SECONDS = 30.0
+"""How long it takes at most until a granted or revoked permission takes effect."""
+_OF_SESSION = ("accounts", "rights", "changes")
+"""The caches of who a session belongs to, what it may see, and what it may change."""
 
 
 class ReferenceData:
     """Reads reference data on first use and caches it for :data:`SECONDS`. Thread-safe.
 
-    One object can serve many sessions. Data that depends on a session's permissions is cached per session, under a
-    digest of its token. ``clock`` returns monotonic seconds.
+    One object can serve many sessions. What a session may do is cached for :data:`RIGHTS_SECONDS`, under a digest of
+    its token. ``clock`` returns monotonic seconds.
     """
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,7 +55,7 @@ class ReferenceData:
         self._uniform = Limits(policy) if policy.uniform else None
         self.caches: Mapping[str, TimeToLiveCache[Any]] = {
             **{name: TimeToLiveCache(clock, SECONDS) for name in _CACHES},
-            _CHANGES: TimeToLiveCache(clock, math.inf),
+            **{name: TimeToLiveCache(clock, RIGHTS_SECONDS) for name in _OF_SESSION},
         }
         """All caches by name, for metrics."""
 
@@ -65,20 +71,16 @@ class ReferenceData:
         """Return where the session has the permissions that decide what it sees. Two calls."""
         return self._cached("rights", _key(gateway), lambda: self._read_rights(gateway, self.account(gateway)))
 
-    def store_account(self, gateway: Gateway, account: SessionAccount) -> SessionRights | None:
-        """Store the session's account, just read by the caller, and read its rights unless they are cached.
-
-        Return None if they were: a cached permission may have been revoked, so the caller can't rely on it.
-        """
-        key, read = _key(gateway), list[SessionRights]()
+    def renew_session(self, gateway: Gateway) -> tuple[SessionAccount, SessionRights]:
+        """Read the session's account and rights again, and cache both. Three calls."""
+        key, account = _key(gateway), SessionAccount.read(gateway)
+        try:
+            rights = self._read_rights(gateway, account)
+        except PermissionDeniedError:
+            rights = SessionRights.none()
         self.caches["accounts"].put(key, account)
-
-        def read_now() -> SessionRights:
-            read.append(self._read_rights(gateway, account))
-            return read[0]
-
-        self._cached("rights", key, read_now)
-        return read[0] if read else None
+        self.caches["rights"].put(key, rights)
+        return account, rights
 
     def may_change(self, gateway: Gateway, library: int, profile: int | None) -> bool:
         """Return whether the session may change patrons of a home library (an id) who have a profile.
@@ -91,7 +93,7 @@ class ReferenceData:
             wanted = sorted({UPDATE_USER, *self.profiles(gateway).permissions})
             return missing_permissions(gateway, self.user(gateway), library, wanted)
 
-        lacks = self._cached(_CHANGES, f"{_key(gateway)} {library}", read)
+        lacks = self._cached("changes", f"{_key(gateway)} {library}", read)
         needed = {UPDATE_USER, None if profile is None else self.profiles(gateway, [profile]).permission(profile)}
         return lacks.isdisjoint(needed)
 
@@ -150,8 +152,8 @@ class ReferenceData:
         """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds."""
         if self._uniform is not None:
             return self._uniform
-        # The visible thresholds depend on the session; rules don't.
-        key = _key(gateway) if self._policy.limit == "ils" else gateway.url
+        # The visible thresholds depend on the session's rights; rules don't.
+        key = self._thresholds_key(gateway) if self._policy.limit == "ils" else gateway.url
         limits = self._cached("limits", key, lambda: Limits.read(gateway, self._policy, self.org_units(gateway)))
         return limits.with_gateway(gateway)
 
@@ -170,7 +172,10 @@ class ReferenceData:
 
         if (self._policy.limit, self._policy.limits) == ("ils", ()):
             return self.limits(gateway)
-        return self._cached("ILS limits", _key(gateway), read).with_gateway(gateway)
+        return self._cached("ILS limits", self._thresholds_key(gateway), read).with_gateway(gateway)
+
+    def _thresholds_key(self, gateway: Gateway) -> str:
+        return f"{_key(gateway)} {sorted(self.rights(gateway).at(VIEW_THRESHOLDS))}"
 
     def _read_rights(self, gateway: Gateway, account: SessionAccount) -> SessionRights:
         return SessionRights.read(gateway, account, lambda named: self.org_units(gateway, named))

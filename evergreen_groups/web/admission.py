@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -34,7 +34,7 @@ from evergreen_groups.errors import (
     PermissionDeniedError,
     TransportError,
 )
-from evergreen_groups.ils import VIEW_USER, permissions
+from evergreen_groups.ils import RIGHTS_SECONDS, VIEW_USER, permissions
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.problems import ProblemError, unreachable
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from limits.storage import RedisStorage
 
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.ils import ReferenceData
+    from evergreen_groups.ils import ReferenceData, SessionRights
 
 
 log = logging.getLogger("evergreen_groups.web")
@@ -327,10 +327,6 @@ class Slots:
 
 
 _REQUIRED_PERMISSIONS = (permissions.STAFF_LOGIN, VIEW_USER)
-# Long enough for the requests that a panel sends for one patron. Revoking a permission takes effect within half a
-# minute; pcrud checks each row in any case.
-CALLER_CACHE_SECONDS = 30.0
-"""How long an admitted caller is cached."""
 _RETRIES_FACTOR = 5
 
 
@@ -338,32 +334,35 @@ _RETRIES_FACTOR = 5
 class Caller:
     """The user that a session belongs to. ``user`` is an ``au.id``.
 
-    ``lacks`` names the permissions that staff need here but that the user doesn't have at the session's org unit
-    (``library``, an id). ``workstation`` is an ``aws.id``, None for a session without one.
+    ``rights`` are what the session may see, read at most :data:`RIGHTS_SECONDS` ago. ``library`` is the session's org
+    unit (an id). ``workstation`` is an ``aws.id``, None for a session without one.
     """
 
     user: int
-    lacks: frozenset[str]
+    rights: SessionRights
     library: int
     workstation: int | None
 
+    @property
+    def lacks(self) -> frozenset[str]:
+        """The permissions that staff need here but that the user doesn't have at the session's org unit."""
+        return self.rights.lacks(self.library, _REQUIRED_PERMISSIONS)
+
 
 class Admission:
-    """Admits callers and caches them for a while. Safe to share between threads.
+    """Admits callers and caches them for :data:`RIGHTS_SECONDS`. Safe to share between threads.
 
-    The cache is private to the process; the request counts may be shared by several. If a session ends while it is
-    cached, Evergreen refuses the token when data is read with it.
+    The cache is private to the process; the request counts may be shared by several.
 
     Each token may ask ``per_minute`` times a minute. The same limit applies to all unknown tokens from one address, or
-    invented tokens would cause any number of calls to Evergreen. ``reference`` receives the session's account, to save
-    a second call.
+    invented tokens would cause any number of calls to Evergreen. ``reference`` reads the session's account and rights.
     """
 
     def __init__(
         self, clock: Callable[[], float], counters: Counters, reference: ReferenceData, *, per_minute: int
     ) -> None:
         self._reference = reference
-        self.callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, CALLER_CACHE_SECONDS)
+        self.callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, RIGHTS_SECONDS)
         self._requests = RateLimit(counters, "session", per_minute=per_minute)
         self._unknown_tokens = RateLimit(counters, "stranger", per_minute=per_minute)
         # An attacker sends a new token each time. A clerk who has just logged in at the same address repeats the same
@@ -371,10 +370,11 @@ class Admission:
         self._retry_times = RetryTimes(counters)
         self._retries = RateLimit(counters, "second-try", per_minute=_RETRIES_FACTOR * per_minute)
 
-    def admit(self, gateway: Gateway, address: Callable[[], str]) -> Caller:
+    def admit(self, gateway: Gateway, address: Callable[[], str], *, verify: bool = True) -> Caller:
         """Return the caller whose token ``gateway`` uses.
 
-        ``address`` returns the client's address. It is called if the token isn't known yet.
+        ``address`` returns the client's address. It is called if the token isn't known yet. A cached caller's session
+        may have ended: ``verify`` asks Evergreen, in one call.
 
         A session in Evergreen doesn't record whether it is for staff. Patrons' own sessions are recognized by their
         permissions: only staff have both. A session that still waits for a second factor isn't found at all
@@ -388,6 +388,12 @@ class Admission:
         key = sha256(gateway.token.encode()).hexdigest()
         # Count before making any call to Evergreen.
         self._requests.take(key)
+        if verify and self.callers.is_fresh(key):
+            try:
+                permissions.account_of_session(gateway, prolong=False)
+            except NoSessionError:
+                self.callers.forget(key)
+                raise
         caller = self.callers.get(key, lambda: self._look(gateway, key, address()))
         if caller.lacks:
             log.info("the session lacks the permission %s", " and ".join(sorted(caller.lacks)))
@@ -403,18 +409,8 @@ class Admission:
                     raise
                 self._retries.take(address)
         try:
-            account = permissions.SessionAccount.read(gateway)
-            try:
-                rights = self._reference.store_account(gateway, account)
-            except PermissionDeniedError:
-                lacks = frozenset(_REQUIRED_PERMISSIONS)
-            else:
-                # For a new session, the rights were just read. For a known one they may be minutes old, so ask again.
-                if rights is not None:
-                    lacks = rights.lacks(account.library, _REQUIRED_PERMISSIONS)
-                else:
-                    lacks = _missing(gateway, account.user, account.library, _REQUIRED_PERMISSIONS)
-            return Caller(account.user, lacks, account.library, account.workstation)
+            account, rights = self._reference.renew_session(gateway)
+            return Caller(account.user, rights, account.library, account.workstation)
         except NoSessionError:
             self._retry_times.give_up(key)
             with suppress(ProblemError):  # the call for this token has already been made
@@ -424,7 +420,7 @@ class Admission:
 
 def has_permission(gateway: Gateway, caller: Caller, org_unit: int, permission: str) -> bool:
     """Return whether the caller has a permission at an org unit (an id)."""
-    return not _missing(gateway, caller.user, org_unit, [permission])
+    return org_unit in permitted_at(gateway, caller, {org_unit}, permission)
 
 
 def permitted_at(gateway: Gateway, caller: Caller, org_units: Collection[int], permission: str) -> frozenset[int]:
@@ -436,10 +432,3 @@ def permitted_at(gateway: Gateway, caller: Caller, org_units: Collection[int], p
     except PermissionDeniedError:
         return frozenset()
     return frozenset(org_units) - {org_unit for org_unit, _permission in denied}
-
-
-def _missing(gateway: Gateway, user: int, org_unit: int, wanted: Sequence[str]) -> frozenset[str]:
-    try:
-        return permissions.missing_permissions(gateway, user, org_unit, wanted)
-    except PermissionDeniedError:
-        return frozenset(wanted)

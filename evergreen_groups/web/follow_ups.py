@@ -26,7 +26,6 @@ from evergreen_groups.follow_up import (
     digest_of,
     today_at,
 )
-from evergreen_groups.ils import VIEW_USER
 from evergreen_groups.language import describe_advice, describe_problem, gettext, use_language
 from evergreen_groups.message import Message
 from evergreen_groups.render import StaffClient, entry_document, error_sentences, follow_ups_document, sentence
@@ -89,7 +88,7 @@ class ReadFollowUps:
         found = FollowUps(running.state.database, gateway.url).of_report(name_of_report(running, report))
         if found is not None and not sees_all:
             # A library's page shows the groups that have a member there.
-            visible = {unit.shortname for unit in units if unit.id in running.reference.rights(gateway).at(VIEW_USER)}
+            visible = {unit.shortname for unit in units if unit.id in desk.sees_patrons_at}
             mine = {number: one for number, one in found.by_group.items() if visible & one.group.libraries}
             found = replace(found, by_group=mine)
         configured = running.settings.language.language().timezone

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from flask import Blueprint, Response, request, url_for
 
 from evergreen_groups.errors import TimedOutError
-from evergreen_groups.ils import VIEW_USER, OrgUnits
+from evergreen_groups.ils import OrgUnits
 from evergreen_groups.letters import LeftOut, NoLetter, Selection, read_debtors, read_letters
 from evergreen_groups.nightly import Readers
 from evergreen_groups.render.letters import LettersBar, write_debtors, write_letters
@@ -62,7 +62,7 @@ def _selected(desk: DeskRequest) -> Iterator[Selected]:
     read = ReadFollowUps.read(desk, form.report)
     if not form.seen.keys() <= read.listed.keys():
         raise ProblemError(404, "The report no longer lists this group.", code="follow-up-of-unlisted")
-    visible = running.reference.rights(gateway).at(VIEW_USER)
+    visible = desk.sees_patrons_at
     # Among the visible members, another adult would be the person to contact.
     hidden = [
         number

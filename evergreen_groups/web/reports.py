@@ -14,13 +14,12 @@ from flask import Blueprint, Response, request, url_for
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.formats import FILE_FORMATS, PAGE, output_format
-from evergreen_groups.ils import VIEW_USER, OrgUnit, OrgUnits
+from evergreen_groups.ils import VIEW_USER
 from evergreen_groups.language import describe_advice, describe_problem, gettext
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page, sentence
 from evergreen_groups.state import LATEST, RunOutcome, read_run_status
 from evergreen_groups.web import follow_ups
-from evergreen_groups.web.admission import has_permission
 from evergreen_groups.web.problems import ProblemError, not_found
 from evergreen_groups.web.report_pages import (
     DECLARED_POLICY,
@@ -33,6 +32,7 @@ from evergreen_groups.web.report_pages import (
 from evergreen_groups.web.service import Service, service
 
 if TYPE_CHECKING:
+    from evergreen_groups.ils import OrgUnit, OrgUnits
     from evergreen_groups.web.service import DeskRequest
 
 blueprint = Blueprint("reports", __name__)
@@ -46,8 +46,8 @@ def latest_report(report: str | None = None) -> Response:
     # Mails link here. A reader who follows such a link sees only what their session may see.
     with running.desk(request, by_link=True) as desk:
         path = location_of(running, report)
-        units = OrgUnits.read(desk.client.gateway)
-        sees_all = has_permission(desk.client.gateway, desk.caller, units.root.id, VIEW_USER)
+        units = running.reference.org_units(desk.client.gateway, {desk.caller.library})
+        sees_all = desk.sees_everybody()
         if path.is_dir():
             # Redirect to a library's page, or to the index if the report has none. The index links to the others.
             library = units.root if sees_all else units.unit(desk.caller.library)
@@ -75,9 +75,9 @@ def report_of_library(name: str, report: str | None = None) -> Response:
         directory = location_of(running, report) / LATEST
         if name == INDEX:
             return page_response(_read(directory / INDEX, report))
-        units = OrgUnits.read(desk.client.gateway)
+        units = running.reference.org_units(desk.client.gateway)
         unit, format = _find_file(name, units)
-        if not has_permission(desk.client.gateway, desk.caller, unit.id, VIEW_USER):
+        if unit.id not in desk.sees_patrons_at:
             raise ProblemError(
                 403,
                 "Your login can't see the patrons of {library} (permission {permission}).",

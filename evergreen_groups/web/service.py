@@ -165,10 +165,15 @@ class DeskRequest:
         """Return whether the caller may change such patrons. One call per session and library (an id)."""
         return self.service.reference.may_change(self.client.gateway, library, profile)
 
+    @property
+    def sees_patrons_at(self) -> frozenset[int]:
+        """The ids of the org units whose patrons the caller may see."""
+        return self.caller.rights.at(VIEW_USER)
+
     def sees_everybody(self) -> bool:
-        """Return whether the caller sees patrons of every library, as far as known. Usually cached."""
-        reference, gateway = self.service.reference, self.client.gateway
-        return reference.rights(gateway).at(VIEW_USER).issuperset(unit.id for unit in reference.org_units(gateway))
+        """Return whether the caller sees patrons of every library."""
+        units = self.service.reference.org_units(self.client.gateway)
+        return self.sees_patrons_at.issuperset(unit.id for unit in units)
 
 
 class Service:
@@ -246,18 +251,23 @@ class Service:
         # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 
-    def desk(self, request: Request, *, by_link: bool = False, largest: int = 0) -> AbstractContextManager[DeskRequest]:
+    def desk(
+        self, request: Request, *, by_link: bool = False, largest: int = 0, verify: bool = True
+    ) -> AbstractContextManager[DeskRequest]:
         """Admit the caller and run the block in their name, within the deadline for a request.
 
         ``by_link`` also admits a browser that followed a link from another site: the page shows only what the caller's
-        own session may see. ``largest`` is the maximum size of the body in bytes. A ProblemError says that the caller
-        isn't admitted, or that the block failed.
+        own session may see. ``largest`` is the maximum size of the body in bytes. Without ``verify``, a cached caller's
+        session may have ended: only for blocks that answer with what they read from Evergreen, which then refuses. A
+        ProblemError says that the caller isn't admitted, or that the block failed.
         """
         if not (by_link and is_followed_link(request.method, request.headers)):
             refuse_other_origins(request.headers, self.origin)
-        return self._admitted(request, largest, problems.read_problem)
+        return self._admitted(request, largest, problems.read_problem, verify=verify)
 
-    def changing_desk(self, request: Request, *, largest: int) -> AbstractContextManager[DeskRequest]:
+    def changing_desk(
+        self, request: Request, *, largest: int, verify: bool = True
+    ) -> AbstractContextManager[DeskRequest]:
         """Like :meth:`desk`, for a request that plans or makes a change: only if settings and origin allow it."""
         token_of(request.headers)  # a missing session is the first thing to report
         refuse_foreign_writes(request.headers, self.origin)
@@ -265,7 +275,7 @@ class Service:
             raise ProblemError(403, CHANGES_OFF, code="changes-off")
         # Waiting for another desk's lock doesn't count as waiting for Evergreen. If it did, a few could open the
         # breaker.
-        return self._admitted(request, largest, problems.change_problem, wait=WAIT)
+        return self._admitted(request, largest, problems.change_problem, verify=verify, wait=WAIT)
 
     @contextmanager
     def _admitted(
@@ -274,6 +284,7 @@ class Service:
         largest: int,
         problem_of: Callable[[EvergreenGroupsError], ProblemError],
         *,
+        verify: bool,
         wait: float = 0.0,
     ) -> Iterator[DeskRequest]:
         def address() -> str:
@@ -284,14 +295,14 @@ class Service:
         try:
             if largest:
                 with self.breaker.watching(), self.slots.taken():
-                    caller = self.admission.admit(gateway, address)
+                    caller = self.admission.admit(gateway, address, verify=verify)
                 # Under mod_wsgi, the body may still be arriving. Hold no slot until then.
                 request.max_content_length = largest
                 request.get_data()
                 gateway = without_deadline.within(self.settings.serve.timeout)
             with self.breaker.watching(wait=wait), self.slots.taken():
                 if not largest:
-                    caller = self.admission.admit(gateway, address)
+                    caller = self.admission.admit(gateway, address, verify=verify)
                 yield DeskRequest(self, caller, self.client_for(caller, gateway), without_deadline)
         except EvergreenGroupsError as error:
             raise problem_of(error) from error

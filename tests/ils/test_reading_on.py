@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from support.circulators import make_stock_circulator, take_away
 from support.debts import owe
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
@@ -12,7 +13,8 @@ from support.web_caller import Clock
 
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import Limits, OrgUnits, ReferenceData, ResolvedLimit, decide_all
+from evergreen_groups.ils import RIGHTS_SECONDS, Limits, OrgUnits, ReferenceData, ResolvedLimit, decide_all
+from evergreen_groups.ils.permissions import VIEW_THRESHOLDS
 from evergreen_groups.ils.reference_data import SECONDS
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.sandbox import Sandbox
@@ -120,6 +122,17 @@ class TestReferenceData:
         assert len(set(users)) == 2
         names = [sandbox._store.row("au", user)["usrname"] for user in users]
         assert names == ["consortium_staff", "harbor_desk"]
+
+    def test_thresholds_follow_the_rights_of_the_session(self, sandbox: Sandbox, clock: Clock) -> None:
+        data = ReferenceData(PolicySettings(), clock=clock)
+        take_away(sandbox, VIEW_THRESHOLDS)
+        with gateway_of(sandbox.url, "harbor_desk") as gateway:
+            assert data.ils_limits(gateway).visible_limit_for(ADULT, HARBOR) is None
+            make_stock_circulator(sandbox)
+            clock.now += RIGHTS_SECONDS
+            found = data.ils_limits(gateway).visible_limit_for(ADULT, HARBOR)
+            assert found is not None
+            assert found.limit.amount == Decimal("5.01")
 
     def test_what_is_cached_for_the_desk(self, sandbox: Sandbox) -> None:
         data = ReferenceData(ILS)
