@@ -237,11 +237,17 @@ _SAMPLE_SIZE = 25
 
 @dataclass(frozen=True, slots=True)
 class NearCard:
-    """A card that differs by a single mistake, and its patron's ``name``."""
+    """A card whose barcode differs by a single mistake, in the middle one of its ``parts``.
 
-    barcode: str
-    name: str
+    It has no name, because a mistyped barcode mustn't show the names of strangers.
+    """
+
+    parts: tuple[str, str, str]
     active: bool
+
+    @property
+    def barcode(self) -> str:
+        return "".join(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +286,7 @@ def explain_unknown(gateway: Gateway, barcode: str) -> UnknownBarcode | None:
         if card.barcode == text:
             deleted = row.name
         elif not is_deleted:
-            near.append(NearCard(card.barcode, row.name, bool(card.active)))
+            near.append(NearCard(barcodes.difference(card.barcode, text), bool(card.active)))
     order = [{"class": "ac", "field": "id", "direction": "desc"}]
     latest = gateway.pcrud.search(
         "ac", {"active": "t"}, select=("id", "usr", "barcode"), order_by=order, limit=_SAMPLE_SIZE

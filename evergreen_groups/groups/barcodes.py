@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os.path import commonprefix
 from string import digits
 from typing import TypeVar
 
@@ -93,6 +94,17 @@ def _typos(barcode: str) -> Iterator[str]:
     numbers = [at for at in positions if barcode[at] in digits]
     yield from (f"{barcode[:at]}{barcode[at + 1 :]}" for at in numbers)
     yield from (f"{barcode[:at]}{digit}{barcode[at + 1 :]}" for at in numbers for digit in digits)
+
+
+def difference(barcode: str, typed: str) -> tuple[str, str, str]:
+    """Return a barcode in three parts. What was typed differs from it in the middle one.
+
+    >>> difference("20000000001036", "20000000001063"), difference("1236", "12366")
+    (('200000000010', '36', ''), ('1236', '', ''))
+    """
+    start = len(commonprefix((barcode, typed)))
+    end = len(barcode) - len(commonprefix((barcode[start:][::-1], typed[start:][::-1])))
+    return barcode[:start], barcode[start:end], barcode[end:]
 
 
 def usual_length(barcodes: Sequence[str]) -> int | None:

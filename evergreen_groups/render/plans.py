@@ -316,13 +316,15 @@ def describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
 
 
 def similar_cards(unknown: UnknownBarcode) -> list[str]:
-    """Return a heading and a line for each card that is nearly the same, if there are any."""
-    lines = []
+    """Return a heading and, for each card that is nearly the same, its barcode with a line that marks the difference."""
+    lines = [gettext("Similar cards:")]
     for card in unknown.near:
-        barcode, name = printable(card.barcode), isolated(card.name)
-        old = gettext("{barcode}  {name} (old card)", barcode=barcode, name=name)
-        lines.append(f"{barcode}  {name}" if card.active else old)
-    return [gettext("Similar cards:"), *lines] if lines else []
+        same, different, _rest = map(printable, card.parts)
+        barcode = printable(card.barcode)
+        lines.append(barcode if card.active else gettext("{barcode} (old card)", barcode=barcode))
+        if different:
+            lines.append(" " * len(same) + "^" * len(different))
+    return lines if unknown.near else []
 
 
 def write_found_patrons(found: Lookup, stream: TextIO, *, width: int) -> None:

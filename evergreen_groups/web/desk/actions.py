@@ -22,7 +22,6 @@ from evergreen_groups.render import (
     isolated,
     printable,
     sentence,
-    similar_cards,
 )
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import ANOTHER_DESK, ProblemError, apply_plan, undo_change
@@ -31,7 +30,7 @@ from evergreen_groups.web.desk.forms import ChangeForm
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
     from evergreen_groups.client import Client
-    from evergreen_groups.desk import GroupDetails
+    from evergreen_groups.desk import GroupDetails, NearCard
     from evergreen_groups.follow_up import Entry
     from evergreen_groups.groups import Group
     from evergreen_groups.web import Approval, DeskRequest
@@ -111,8 +110,8 @@ def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
     return replace(form, patrons=patrons), members
 
 
-def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
-    """Say that no patron was found, with advice about a barcode. Makes up to three calls."""
+def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> tuple[str, tuple[NearCard, ...]]:
+    """Say that no patron was found, with advice about a barcode, and find similar cards. Makes up to three calls."""
     is_name = not any(letter.isdigit() for letter in text)
     not_found = Message("{text} not found. Check the spelling, or scan the card.")
     if not is_name:
@@ -120,15 +119,14 @@ def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> str:
     sentences = [gettext(not_found, text=isolated(text))]
     if not sees_everybody:
         sentences.append(gettext("The patron may belong to a library whose patrons your login can't see."))
-    similar: list[str] = []
+    similar: tuple[NearCard, ...] = ()
     with suppress(EvergreenGroupsError):  # advice is optional
         unknown = None if is_name else explain_unknown(client.gateway.within(_ADVICE_SECONDS), text)
         if unknown is not None:
             why = list(describe_unknown(unknown))
             sentences = [*(sentences if unknown.deleted is None else ()), *why]
-            similar = [] if why else similar_cards(unknown)
-    near = f"{similar[0]} {'; '.join(similar[1:])}" if similar else ""  # a line each would hide the plan below
-    return " ".join(filter(None, (*sentences, near)))
+            similar = () if why else unknown.near
+    return " ".join(sentences), similar
 
 
 # The clerk is waiting for the answer itself.

@@ -28,7 +28,7 @@ from evergreen_groups.web.report_pages import location_of
 if TYPE_CHECKING:
     from evergreen_groups.changes import ProposedPlan
     from evergreen_groups.client import Client
-    from evergreen_groups.desk import GroupDetails, Lookup
+    from evergreen_groups.desk import GroupDetails, Lookup, NearCard
     from evergreen_groups.follow_up import Entry
 
 log = logging.getLogger("evergreen_groups.web")
@@ -149,6 +149,7 @@ def list_page(
     within: str = "",
     message: str = "",
     typed: str = "",
+    similar: tuple[NearCard, ...] = (),
     change: str | None = None,
     selected: tuple[int, ...] = (),
 ) -> Response:
@@ -180,6 +181,8 @@ def list_page(
         searchable=len(rows) >= _LEAST_SEARCHABLE,
         message=message,
         typed=typed,
+        form=forms.ChangeForm("join", ()),
+        similar=similar,
         outcome=outcome,
         selected=selected,
         recalculable=any(forecast.may_change for forecast in details.forecasts.values()),
@@ -303,12 +306,12 @@ def _next_step(clerk: Clerk) -> Response:
 
 def _not_found(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
     """Say that no patron has the card or name, on the page where it was scanned, and keep everything else."""
-    message = actions.describe_unfound(clerk.client, card, sees_everybody=clerk.desk.sees_everybody())
+    message, similar = actions.describe_unfound(clerk.client, card, sees_everybody=clerk.desk.sees_everybody())
     if form.action != "join":
-        return _card_page(clerk, form, None, message, card)
+        return _card_page(clerk, form, None, message, card, similar)
     if not form.patrons:
-        return list_page(clerk, message=message, typed=card)
-    return _plan_page(clerk, form, message=message, typed=card)
+        return list_page(clerk, message=message, typed=card, similar=similar)
+    return _plan_page(clerk, form, message=message, typed=card, similar=similar)
 
 
 def _unchanged(form: forms.ChangeForm) -> str:
@@ -318,7 +321,12 @@ def _unchanged(form: forms.ChangeForm) -> str:
 
 
 def _card_page(
-    clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None, message: str = "", typed: str = ""
+    clerk: Clerk,
+    form: forms.ChangeForm,
+    lookup: Lookup | None,
+    message: str = "",
+    typed: str = "",
+    similar: tuple[NearCard, ...] = (),
 ) -> Response:
     joins = form.action == "join"
     return clerk.page(
@@ -330,6 +338,7 @@ def _card_page(
         field="patron" if joins else "target_id",
         message=gettext(actions.NOT_FOUND[lookup.kind]) if lookup else message,
         typed=typed,
+        similar=similar,
         found=lookup.patrons if lookup else (),
         age=pages.age_or_juvenile,
         more=lookup is not None and lookup.more,
@@ -344,6 +353,7 @@ def _plan_page(
     *,
     message: str = "",
     typed: str = "",
+    similar: tuple[NearCard, ...] = (),
     warned: bool = False,
 ) -> Response:
     """Show a plan: a new one, unless it was ``made``. ``warned`` means that Enter was pressed on one with warnings."""
@@ -371,6 +381,7 @@ def _plan_page(
         message=message,
         username=username,
         typed=typed,
+        similar=similar,
     )
 
 
