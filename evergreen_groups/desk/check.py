@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
-from evergreen_groups.desk.summary import RecalculationForecast, read_forecasts, with_recalculated_rows
+from evergreen_groups.desk.summary import Obstacle, RecalculationForecast, read_forecasts, with_recalculated_rows
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import FamilyReader, Group, Member, Standing, StandingDifference
 from evergreen_groups.ils import Limits, Penalty, PenaltyKinds, read_fines_penalties, rows_in_force
@@ -61,12 +61,13 @@ class GroupCheck:
         """
         standing, forecast = self.standing(member), self.forecasts.get(member.id)
         why = None if forecast is None else forecast.explain(member)
+        hidden = forecast is not None and forecast.obstacle is Obstacle.THRESHOLD_HIDDEN
         if standing.difference is StandingDifference.NOT_YET_BLOCKED:
             yield Message("Own fines exceed the limit, but Evergreen hasn't blocked the patron yet.")
-        elif standing.difference is not None:
+        elif standing.difference is not None and not hidden:
             within = Message("Blocked in Evergreen, but own fines are within the limit: {penalty}.")
             yield from (_about(within, penalty) for penalty in standing.blocks_for_fines)
-        elif standing.over_limit is None:
+        elif hidden or standing.over_limit is None:
             yield from (_about(_BLOCKED, penalty) for penalty in standing.blocks_for_fines)
         if why is not None:
             yield why

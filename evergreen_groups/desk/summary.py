@@ -56,6 +56,8 @@ class Obstacle(Enum):
     """Over the limit, but below Evergreen's threshold."""
     REACHES_THRESHOLD = "reaches-threshold"
     """Within the limit, but Evergreen's threshold is reached."""
+    THRESHOLD_HIDDEN = "threshold-hidden"
+    """Blocked within the limit, and Evergreen's threshold, which probably is the reason, is hidden."""
     NO_THRESHOLD = "no-threshold"
     """Without a threshold, Evergreen neither sets nor lifts blocks for fines."""
     BLOCKS_NOTHING = "blocks-nothing"
@@ -104,6 +106,7 @@ class RecalculationForecast:
 
 _EXPLANATIONS: Mapping[Obstacle | None, Message] = {
     Obstacle.SET_BY_STAFF: Message("Staff set this block. Remove it in the patron's Messages."),
+    Obstacle.THRESHOLD_HIDDEN: Message("Evergreen's threshold is hidden from your login."),
     Obstacle.BLOCKS_NOTHING: Message("Evergreen's penalty for fines blocks nothing at this library."),
     Obstacle.NO_THRESHOLD: Message("Evergreen has no threshold for this profile and library."),
 }
@@ -143,7 +146,9 @@ def _obstacle(
         return Obstacle.SET_BY_STAFF
     if not_yet_blocked and not kinds.sets_block_for_fines_at(member.patron.home_library.id):
         return Obstacle.BLOCKS_NOTHING
-    if limit is not None and limit.amount is None:
+    if limit is None:
+        return None if not_yet_blocked else Obstacle.THRESHOLD_HIDDEN
+    if limit.amount is None:
         return Obstacle.NO_THRESHOLD
     if decision is None or decision.over_limit is not_yet_blocked:
         return None

@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from os.path import commonprefix
 from string import digits
 from typing import TypeVar
 
@@ -102,9 +101,15 @@ def difference(barcode: str, typed: str) -> tuple[str, str, str]:
     >>> difference("20000000001036", "20000000001063"), difference("1236", "12366")
     (('200000000010', '36', ''), ('1236', '', ''))
     """
-    start = len(commonprefix((barcode, typed)))
-    end = len(barcode) - len(commonprefix((barcode[start:][::-1], typed[start:][::-1])))
+    start = _shared(barcode, typed)
+    end = len(barcode) - _shared(barcode[start:][::-1], typed[start:][::-1])
     return barcode[:start], barcode[start:end], barcode[end:]
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def usual_length(barcodes: Sequence[str]) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
+from evergreen_groups.desk import Obstacle
 from evergreen_groups.language import describe_total, gettext, ngettext, pgettext, price
 from evergreen_groups.render.columns import Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.json_documents import (
@@ -101,7 +102,9 @@ def _notes(details: GroupDetails) -> Iterator[str]:
     for member in group.members:
         forecast = details.forecasts.get(member.id)
         why = None if forecast is None else forecast.explain(member)
-        for about in (*explain_standing(details.standing(member), not_yet=why is None), *([why] if why else [])):
+        within = forecast is None or forecast.obstacle is not Obstacle.THRESHOLD_HIDDEN
+        standings = explain_standing(details.standing(member), not_yet=why is None, within=within)
+        for about in (*standings, *([why] if why else [])):
             yield gettext("{label}: {value}", label=printable(member.name), value=sentence(gettext(about)))
     if any(member.decision is None for member in group.members):
         yield gettext(NOT_DECIDED)

@@ -316,7 +316,7 @@ def describe_unknown(unknown: UnknownBarcode) -> Iterator[str]:
 
 
 def similar_cards(unknown: UnknownBarcode) -> list[str]:
-    """Return a heading and, for each card that is nearly the same, its barcode with a line that marks the difference."""
+    """Return a heading, and for each card that is nearly the same its barcode, and a line that marks the difference."""
     lines = [gettext("Similar cards:")]
     for card in unknown.near:
         same, different, _rest = map(printable, card.parts)

@@ -162,17 +162,19 @@ def penalty_cell(penalty: Penalty) -> str:
     return printable(f"{penalty.kind.name} at {penalty.org_unit.shortname}{by_staff}{since}")
 
 
-def explain_standing(standing: Standing, *, not_yet: bool = True) -> Iterator[str]:
+def explain_standing(standing: Standing, *, not_yet: bool = True, within: bool = True) -> Iterator[str]:
     """Yield where the rule and Evergreen's penalties disagree, and other blocks; each text lacks its final period.
 
-    ``not_yet``: say of an unblocked member over the limit that a recalculation would block them.
+    ``not_yet``: say of an unblocked member over the limit that a recalculation would block them. ``within``: say of a
+    blocked member that they are within the limit.
     """
     blocks = "; ".join(map(describe_penalty, standing.blocks_for_fines))
     if standing.difference is StandingDifference.NOT_YET_BLOCKED:
         not_blocked = Message("over the limit, not blocked in Evergreen")
         yield gettext(DIFFERENCES[standing.difference] if not_yet else not_blocked)
     elif blocks and (standing.difference is not None or standing.over_limit is None):
-        label = DIFFERENCES[standing.difference] if standing.difference else Message("blocked in Evergreen")
+        blocked = Message("blocked in Evergreen")
+        label = DIFFERENCES[standing.difference] if standing.difference and within else blocked
         yield gettext("{label}: {value}", label=label, value=blocks)
     yield from map(describe_other_block, standing.other_blocks)
 

@@ -151,6 +151,18 @@ def test_json(run: Command) -> None:
     assert patron["differences"] == []
 
 
+def test_a_hidden_threshold_probably_explains_a_block(run: Command, sandbox: Sandbox) -> None:
+    sandbox._store.insert("ausp", {"usr": 1002, "org_unit": 1, "standing_penalty": 1})
+    take_away(sandbox, "VIEW_GROUP_PENALTY_THRESHOLD")
+    for command in ("show", "check"):
+        words = " ".join(run(command, "--user", "1002").stdout.split())
+        assert "locked in Evergreen: PATRON_EXCEEDS_FINES at LAKELAND" in words
+        assert "Evergreen's threshold is hidden from your login." in words
+        assert "within the limit" not in words
+        found = run(command, "--user", "1002", "--format", "json").stdout
+        assert '"recalculation": "threshold-hidden"' in found
+
+
 def test_show_tells_over_the_limit_from_blocked(run: Command, sandbox: Sandbox) -> None:
     store = sandbox._store
     owe(sandbox, 1001, (HARBOR, "6.00"))

@@ -191,8 +191,8 @@ def with_what_is_not_known(right: Any, document: Any) -> Any:
     if not isinstance(right, dict) or not isinstance(document, dict):
         return right
     found = {name: with_what_is_not_known(value, document.get(name)) for name, value in right.items()}
-    if document.get("recalculation") == "not-known":
-        found |= {"recalculation": "not-known", "evergreen_threshold": None}
+    if document.get("recalculation") in ("not-known", "threshold-hidden"):
+        found |= {"recalculation": document["recalculation"], "evergreen_threshold": None}
     return found
 
 

@@ -158,6 +158,8 @@ def _recalculation(library: Library, patron: Row, for_fines: list[Row]) -> str:
         return "blocks-nothing"
     if not library.threshold_is_hidden(patron) and library.threshold(patron).amount is None:
         return "no-threshold"
+    if not over and library.threshold_is_hidden(patron):
+        return "threshold-hidden"
     if reached is None:
         return "not-known"
     if over == reached:

@@ -414,7 +414,7 @@ def test_evergreens_threshold_is_named_where_it_explains_a_block(desk: Desk, cli
     fine, over = {"over_limit": False, "blocked_in_evergreen": [block]}, {"over_limit": True}
     found = {
         1015: {**fine, "recalculation": "reaches-threshold", "evergreen_threshold": "5.00"},
-        1016: {**fine, "recalculation": "not-known", "evergreen_threshold": None},
+        1016: {**fine, "recalculation": "threshold-hidden", "evergreen_threshold": None},
         1017: {**over, "recalculation": "below-threshold", "evergreen_threshold": "10.00"},
         1018: {**over, "recalculation": "not-known", "evergreen_threshold": None},
     }
@@ -426,11 +426,11 @@ def test_evergreens_threshold_is_named_where_it_explains_a_block(desk: Desk, cli
     )
     said = {member["name"]: member["about"][-1] for member in panel["members"]}
     own = "limit: $5.00"
-    hidden = "Evergreen's threshold isn't visible to your login"
+    hidden = "Evergreen's threshold is hidden from your login"
     within = "blocked in Evergreen, own fines within the limit"
     assert said == {
         FAMILY[0][0]: f"{within}: PATRON_EXCEEDS_FINES (at CONS); Evergreen blocks at $5.00",
-        FAMILY[1][0]: f"{within}: PATRON_EXCEEDS_FINES (at CONS); {hidden}",
+        FAMILY[1][0]: f"blocked in Evergreen: PATRON_EXCEEDS_FINES (at CONS); {hidden}",
         FAMILY[2][0]: f"over the limit, not blocked in Evergreen; {own}; Evergreen blocks at $10.00",
         FAMILY[3][0]: f"over the limit, not blocked in Evergreen; {own}; {hidden}",
     }

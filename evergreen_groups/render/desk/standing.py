@@ -68,12 +68,7 @@ def remarks_about(
         yield Remark(Weight.BLOCK, pgettext("remark about a member", "Barred"))
     if not account.active and not member.patron.deleted:
         yield Remark(Weight.BLOCK, pgettext("remark about a member", "Inactive"))
-    for penalty in standing.blocks_for_fines:
-        # Where Evergreen's threshold is reached, its block is correct, and "within the limit" would confuse.
-        reached = forecast is not None and forecast.obstacle is Obstacle.REACHES_THRESHOLD
-        within = standing.over_limit is False and not reached
-        text = gettext("Blocked, but within the limit") if within else pgettext("a patron", "Blocked")
-        yield _block(penalty, staff, text, "" if standing.over_limit else why)
+    yield from _blocks_for_fines(standing, staff, forecast, why)
     for penalty in standing.other_blocks:
         yield _block(penalty, staff, pgettext("a patron", "Blocked"))
     if standing.over_limit and standing.blocked_for_fines:
@@ -84,6 +79,20 @@ def remarks_about(
         yield Remark(Weight.WARNING, pgettext("remark about a member", "Expired"))
     if standing.over_limit is None:
         yield Remark(Weight.NOTE, gettext("Limit not visible"))
+
+
+def _blocks_for_fines(
+    standing: Standing, staff: Mapping[int, str], forecast: RecalculationForecast | None, why: str
+) -> Iterator[Remark]:
+    obstacle = None if forecast is None else forecast.obstacle
+    text = pgettext("a patron", "Blocked")
+    if obstacle is Obstacle.THRESHOLD_HIDDEN:
+        text, why = gettext("Blocked; Evergreen's threshold is hidden from your login"), ""
+    # Where Evergreen's threshold is reached, its block is correct, and "within the limit" would confuse.
+    elif standing.over_limit is False and obstacle is not Obstacle.REACHES_THRESHOLD:
+        text = gettext("Blocked, but within the limit")
+    for penalty in standing.blocks_for_fines:
+        yield _block(penalty, staff, text, "" if standing.over_limit else why)
 
 
 def _block(penalty: Penalty, staff: Mapping[int, str], text: str, why: str = "") -> Remark:

@@ -153,7 +153,7 @@ function overLimit(person) {
 function blockedIn(person) {
   const fines = person.blocked_in_evergreen;
   if (!(fines && fines.length)) return gettext("blocked in Evergreen, not for fines");
-  if (person.over_limit !== false) return gettext("blocked in Evergreen");
+  if (person.over_limit !== false || person.recalculation === "threshold-hidden") return gettext("blocked in Evergreen");
   return gettext("blocked in Evergreen, own fines within the limit");
 }
 
@@ -163,8 +163,10 @@ function threshold(person) {
     case "below-threshold":
     case "reaches-threshold":
       return [gettext("Evergreen blocks at {threshold}", { threshold: money(person.evergreen_threshold) })];
+    case "threshold-hidden":
+      return [gettext("Evergreen's threshold is hidden from your login")];
     case "not-known":
-      return person.evergreen_threshold === null ? [gettext("Evergreen's threshold isn't visible to your login")] : [];
+      return person.evergreen_threshold === null ? [gettext("Evergreen's threshold is hidden from your login")] : [];
     case "no-threshold":
       return [gettext("Evergreen has no threshold for this profile and library")];
     default:
