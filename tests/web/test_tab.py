@@ -170,6 +170,51 @@ def test_below_a_tall_summary_it_is_brought_into_sight(tab: Tab) -> None:
     tab.desk.until(lambda: 56 <= tab.desk.run(top) < 200)  # the result of a step comes into view as well
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1024, 768)])
+def test_a_question_stays_in_view_while_the_layout_changes(tab: Tab, width: int, height: int) -> None:
+    """The summary may get its height after the question is shown, and the question may be shorter than the list."""
+    look(tab.desk.browser, width, height=height)
+    tab.open()
+    tab.desk.run(
+        "window.summary = document.createElement('div');"
+        "document.querySelector('.evergreen-groups-tab').parentElement.before(summary);"
+        "document.body.style.paddingBottom = '1500px'"
+    )
+
+    def grow(pixels: int) -> None:
+        # Browsers keep the first row in view where it is, which may be one of the summary's.
+        tab.desk.run(
+            "while (summary.offsetHeight > arguments[0]) summary.lastChild.remove();"
+            "while (summary.offsetHeight < arguments[0]) summary.append("
+            "  Object.assign(document.createElement('div'), { textContent: 'row', style: 'height: 20px' }))",
+            pixels,
+        )
+        tab.desk.framed()
+
+    def is_in_view() -> bool:
+        top, bottom = tab.desk.run(
+            "const frame = document.querySelector('.evergreen-groups-tab iframe');"
+            "const place = (name) => frame.contentDocument.querySelector(name).getBoundingClientRect();"
+            "const { top } = frame.getBoundingClientRect();"
+            "return [top + place('h1').top, top + place('#card').bottom]"
+        )
+        return bool(top >= 56 and bottom <= height)  # below Angular's fixed navigation bar
+
+    for before, after in ((0, 700), (700, 0), (500, 1500), (1500, 500)):
+        grow(before)
+        tab.inside("page.body.append(Object.assign(page.createElement('div'), { style: 'height: 3000px' }))")
+        tab.desk.until(lambda: tab.inside("page.defaultView.innerHeight") > 3000)
+        tab.desk.run("scrollTo(0, document.body.scrollHeight - 1500)")
+        tab.sends()
+        assert is_in_view(), (before, "at first")
+        for pixels in (before + 40, after, before, after):
+            grow(pixels)
+            assert is_in_view(), (before, pixels)
+    tab.desk.run("document.body.dispatchEvent(new WheelEvent('wheel', { bubbles: true })); scrollTo(0, 0)")
+    grow(900)
+    assert tab.desk.run("return scrollY") == 0, "the reader has scrolled"
+
+
 def test_it_goes_with_the_tab_and_comes_back_with_it(tab: Tab) -> None:
     tab.opens_patron()
     assert tab.page.asked == []

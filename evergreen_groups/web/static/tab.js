@@ -6,15 +6,18 @@
 const CHOICE = "evergreen-groups.tab"; // key in the storage of the browser's tab
 const SLOW = 4000; // ms to wait before showing the client's list instead
 const LOW = 0.4; // fraction of the window's height: a page that begins below this is hardly visible
+const CLEAR = 72; // px above the page: Angular's own bar, 56px, is in front
 const RING = 6; // px around the page, so that focus rings aren't cut off
 const IN_TAB = /\/patron\/0*(\d+)\/group\/?$/;
 const IN_CLIENT = /^\/eg2?(?:\/[\w-]+)?\/staff\/circ\/patron\/(\d+)\/([a-z_]+)\/?$/;
 const OUR_PAGE = /\/patrons\/(\d+)\/group$/;
 const TYPING = "input, textarea, select, [contenteditable], [role=dialog] *";
+const MOVES = /^(Arrow(Up|Down)|Page(Up|Down)|Home|End|Tab)$/;
 
 let group = null; // group.js, passed in: after a failed load, a browser may never retry a module under the same URL
 let holder = null; // our element in the tab: a bar with the frame below it
 let shown = null; // the client's page that it was made for
+let hold = null; // scrolls the page's start into view, until the user scrolls
 
 const remembered = () => attempt(() => sessionStorage.getItem(CHOICE)) === "client";
 
@@ -36,7 +39,10 @@ const gettext = (text) => group.gettext(text); // the tools for translation find
 export function sync(page, loggedOut) {
   const place = page && page.grid && IN_TAB.exec(location.pathname);
   if (!place) return take();
-  if (holder && holder.dataset.patron === place[1] && holder.isConnected && isBeside(page.grid)) return follows(loggedOut);
+  if (holder && holder.dataset.patron === place[1] && holder.isConnected && isBeside(page.grid)) {
+    settle();
+    return follows(loggedOut);
+  }
   take();
   if (loggedOut) return undefined;
   shown = { ...page, id: place[1] };
@@ -58,7 +64,7 @@ function follows(loggedOut) {
 
 export function take() {
   if (holder) holder.remove();
-  holder = shown = null;
+  holder = shown = hold = null;
 }
 
 const isBeside = (grid) => holder.parentElement === grid.parentElement;
@@ -126,27 +132,53 @@ function loaded(made) {
   }
   made.dataset.known = "yes";
   state("shown");
+  hold = null;
   const { page } = found;
   dress(page);
   fit(made, page);
+  releaseWith(page);
   page.addEventListener("click", follow);
   page.addEventListener("keydown", passOut);
   reveal(page, first);
   passIn(); // browsers apply autofocus at most once per window
 }
 
-/** Scroll the page's start into view unless its field and first button are: a step may be below Angular's expanded
- * summary. Of a question that is higher than the window, show the end. */
+/** Scroll the page's start into view unless its heading, field and first button are: a step may be below Angular's
+ * expanded summary. Of a question that is higher than the window, show the end. The summary may get its height later, so
+ * look again after each change of the layout. */
 function reveal(page, first) {
-  if (document.activeElement?.matches(TYPING) || (first && scrollY)) return;
-  const button = page.querySelector("#found .btn") || page.querySelector("main .btn");
-  const needed = [button, page.querySelector("[autofocus]")].filter(Boolean);
-  const below = () =>
-    Math.max(...needed.map((one) => one.getBoundingClientRect().bottom)) + frame().getBoundingClientRect().top - innerHeight;
-  const { top } = holder.getBoundingClientRect();
-  if (below() > 0 || top < 0 || (first && top > innerHeight * LOW)) holder.scrollIntoView({ block: "start", behavior: "instant" });
-  if (below() > 0) scrollBy({ top: below() + RING, behavior: "instant" });
+  if (first && scrollY) return;
+  const button = page.querySelector("#found .btn, #confirm") || page.querySelector("main .btn");
+  const needed = [page.querySelector("h1"), button, page.querySelector("[autofocus]")].filter(Boolean);
+  hold = () => {
+    if (holder?.dataset.state !== "shown" || document.activeElement?.matches(TYPING)) return;
+    const { top } = holder.getBoundingClientRect();
+    const bottom = Math.max(...needed.map((one) => one.getBoundingClientRect().bottom));
+    const below = bottom + frame().getBoundingClientRect().top - innerHeight;
+    let by = 0;
+    if (below > 0 || top < CLEAR || (first && top > innerHeight * LOW)) by = top - CLEAR;
+    if (below > by) by = below + RING;
+    if (Math.abs(by) >= 1) scrollBy({ top: by, behavior: "instant" });
+  };
+  settle();
+  requestAnimationFrame(settle); // the browser's own autofocus scrolls before the next frame
 }
+
+function settle() {
+  hold?.();
+  underneath();
+}
+
+/** Leave the window where it is once the user scrolls, or may have changed the layout. Scanners and typists do neither. */
+function releaseWith(target) {
+  const release = (event) => {
+    const { key, ctrlKey, altKey, metaKey } = event;
+    const types = key && !(ctrlKey || altKey || metaKey || MOVES.test(key)) && event.target.matches?.(TYPING);
+    if (!types && !event.defaultPrevented) hold = null;
+  };
+  for (const kind of ["wheel", "pointerdown", "keydown"]) target.addEventListener(kind, release, { passive: true });
+}
+releaseWith(window);
 
 /** Give the page the client's font, size, background and colors; desk.css uses `--paper`. */
 function dress(page) {
@@ -165,7 +197,7 @@ function fit(made, page) {
     holder.style.maxWidth = `${document.documentElement.clientWidth - start - 2 * RING}px`;
     const wide = page.documentElement.scrollWidth > page.documentElement.clientWidth;
     made.style.height = `${Math.ceil(page.documentElement.getBoundingClientRect().height) + (wide ? 20 : 0)}px`;
-    underneath();
+    settle();
   };
   measure();
   new made.contentWindow.ResizeObserver(measure).observe(page.documentElement);
@@ -180,8 +212,8 @@ function underneath() {
   attempt(() => made.contentDocument.documentElement.style.setProperty("--below", `${below}px`));
 }
 addEventListener("scroll", underneath, { passive: true });
-addEventListener("resize", underneath);
-new ResizeObserver(underneath).observe(document.body); // the summary above it unfolds
+addEventListener("resize", settle);
+new ResizeObserver(settle).observe(document.body); // the summary above it unfolds
 
 /** Open links to the client's patron pages in the client around the frame, without reloading it. */
 function follow(event) {
@@ -233,7 +265,6 @@ new MutationObserver(() => {
 
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(`
-  .evergreen-groups-tab { scroll-margin-top: 72px; /* Angular's own bar, 56px, is in front */ }
   .evergreen-groups-tab iframe { display: block; width: calc(100% + ${2 * RING}px); margin: 0 -${RING}px; height: 24em;
     border: 0; color-scheme: normal; }
   .evergreen-groups-tab[data-state=loading] iframe { visibility: hidden; }
