@@ -110,9 +110,13 @@ class PatronLookup:
 
     def names(self, ids: Collection[int]) -> dict[int, str]:
         """Return the names of the patrons who are visible, including deleted ones. Makes one call."""
+        return {id: row.name for id, row in self.rows(ids).items()}
+
+    def rows(self, ids: Collection[int]) -> dict[int, PatronRow]:
+        """Return the rows of the patrons who are visible, including deleted ones. Makes one call."""
         patrons = sorted(arguments.integers("ids", ids))
         rows = self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", patrons)
-        return {row.id: row.name for row in map(PatronRow._make, rows)}
+        return {row.id: row for row in map(PatronRow._make, rows)}
 
     def leads(self, groups: Collection[int]) -> dict[int, str]:
         """Return the names of groups' leads, or else oldest visible members, by the groups' numbers. Makes one call."""

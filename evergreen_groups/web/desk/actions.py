@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.changes import GROUP, PENALTIES, Action, PlanRequest, StepState
+from evergreen_groups.changes import GROUP, PENALTIES, Action, PlanRequest, StepState, journal
 from evergreen_groups.desk import LookupKind, explain_unknown
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.ils import OrgUnits
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from evergreen_groups.client import Client
     from evergreen_groups.desk import GroupDetails, NearCard
     from evergreen_groups.follow_up import Entry
-    from evergreen_groups.groups import Group
+    from evergreen_groups.groups import Group, PatronRow
     from evergreen_groups.web import Approval, DeskRequest
 
 _NO_NAMES: Mapping[int, str] = MappingProxyType({})
@@ -40,17 +40,23 @@ _NO_ENTRIES: Mapping[str, JournalEntry] = MappingProxyType({})
 
 
 class PatronNames:
-    """Reads names of visible patrons by id. ``asked`` are ids already queried; the visible ones are ``known``."""
+    """Reads names of visible patrons by id. ``asked`` are ids already queried; the visible ones are ``known``.
+
+    ``rows`` has what was read about them.
+    """
 
     def __init__(self, client: Client, known: Mapping[int, str] = _NO_NAMES, asked: Collection[int] = ()) -> None:
         self._client = client
         self._asked = {*known, *asked}
         self.known = dict(known)
+        self.rows: dict[int, PatronRow] = {}
 
     def visible(self, ids: Collection[int]) -> set[int]:
         """Return those ids whose patrons are visible, deleted or not. Makes one call for new ids, or none."""
         if new := set(ids) - self._asked:
-            self.known |= self._client.patrons.names(new)
+            read = self._client.patrons.rows(new)
+            self.rows |= read
+            self.known |= {id: row.name for id, row in read.items()}
             self._asked |= new
         return {id for id in ids if id in self.known}
 
@@ -293,6 +299,9 @@ def history(
     undone = _undone_changes([*changes, *others])
     known = {change.entry.id: change.entry for change in [*changes, *others]}
     groups = _group_names(client, group, {number for entry in known.values() for number in pages.groups_of(entry)})
+    # A replica may not have the latest changes yet.
+    recent = journal.recently_changed(client.gateway, client.state).patrons or ()
+    now = {id: row for id, row in names.rows.items() if id not in recent}
 
     def entry_of(change: Change, by: str = "") -> dict[str, Any]:
         return pages.past_entry(
@@ -301,6 +310,7 @@ def history(
             groups,
             by=by,
             hidden=change.hidden_step_count,
+            now=now,
             may_undo=may_change and change.entry.id not in undone and client.changes.may_undo(change),
             undoes=is_undo(client, change.entry, known),
             key=secrets.token_hex(16),

@@ -363,6 +363,14 @@ class TestUndo:
         entries = clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")
         assert [bool(entry.xpath(".//form")) for entry in entries] == [True, False, False]
 
+    def test_it_is_not_offered_for_what_was_reversed_elsewhere(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+        agreed(selected(clerk.open(WHITFIELD), "lead", THOMAS))
+        assert clerk.open(NGUYEN, "/history").text.count("Undo") == 2
+        change_rows(sandbox, "UPDATE au SET usrgroup = 1009 WHERE id = ?", RUTH)
+        change_rows(sandbox, "UPDATE au SET master_account = 0 WHERE id = ?", THOMAS)
+        assert not clerk.open(NGUYEN, "/history").has_form("/undo")
+
     def test_changes_that_move_no_one_belong_to_the_group(self, clerk: DeskClerk) -> None:
         agreed(selected(clerk.open(WHITFIELD), "lead", THOMAS))
         seen = clerk.open(WHITFIELD, "/history")
