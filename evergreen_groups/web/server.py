@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
 
 from evergreen_groups.errors import ConfigurationError
@@ -54,8 +55,20 @@ _COLLECTION_THRESHOLD = 20_000
 """New objects that survive until the next garbage collection. One request creates a few thousand."""
 
 
+class _Request(HTTPRequestParser):
+    """Closes the connection after a request with two lengths: a proxy may see two requests there (RFC 9112, 6.1)."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        # HTTP/1.0 has no Transfer-Encoding, and waitress leaves the header there.
+        if (self.chunked and "CONTENT_LENGTH" in self.headers) or "TRANSFER_ENCODING" in self.headers:
+            self.headers = {**self.headers, "CONNECTION": "close"}
+
+
 class _Connection(HTTPChannel):
     """A connection whose timeout starts with the first byte of a request's headers: more bytes don't restart it."""
+
+    parser_class = _Request
 
     def handle_read(self) -> None:
         began = self.last_activity if self.request is not None and not self.request.headers_finished else None

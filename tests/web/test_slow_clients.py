@@ -129,6 +129,17 @@ def test_a_body_may_come_after_the_headers(url: str) -> None:
         assert answer(connection) == b"abc"
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_after_a_body_with_two_lengths_the_connection_is_closed(url: str, version: str) -> None:
+    """A proxy may take the rest for another request (RFC 9112, section 6.1)."""
+    lengths = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive"
+    body = "3\r\nabc\r\n0\r\n\r\n" if version == "1.1" else "abc"
+    request = f"POST /body HTTP/{version}\r\nHost: localhost\r\n{lengths}\r\n\r\n{body}"
+    with client(url, request.encode() + WHOLE) as connection:
+        assert answer(connection) == b"abc"
+        assert connection.recv(1) == b""
+
+
 def test_a_body_over_the_limit_is_refused_before_it_arrives(url: str) -> None:
     length = 2 * LARGEST_PLAN_BODY
     with client(url, f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\nabc".encode()) as large:

@@ -15,7 +15,6 @@ from evergreen_groups.render.plans import STATES, GroupNames, describe_change, d
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, JournalEntry, JournalStep, StepReason
     from evergreen_groups.errors import EvergreenGroupsError
-    from evergreen_groups.groups import PatronRow
 
 _REPEAT_REST = Message("Check the group, then make the change if it's still needed.")
 _WAIT = Message("Don't repeat it: the result will be checked automatically.")
@@ -316,7 +315,6 @@ def past_entry(
     *,
     by: str,
     hidden: int,
-    now: Mapping[int, PatronRow],
     may_undo: bool,
     undoes: bool,
     key: str,
@@ -324,7 +322,7 @@ def past_entry(
     """Return what the template shows of an entry, with the number of changes to patrons who aren't visible.
 
     ``patrons`` has the names of visible patrons by id; ``hidden`` counts further steps that were left out of ``entry``.
-    ``now`` has the patrons as Evergreen has them, as far as known. ``undoes`` is false for a redo.
+    ``undoes`` is false for a redo.
     """
     redone = Message("Redone", context="a change")
     action = gettext(redone if entry.undoes and not undoes else _PAST.get(entry.action, entry.action))
@@ -339,16 +337,10 @@ def past_entry(
             for name, step in ((patrons[step.patron], step) for step in seen)
         ],
         "hidden": hidden + len(entry.steps) - len(seen),
-        "may_undo": may_undo
-        and any(_can_be_undone(step) and not _is_undone(step, now.get(step.patron)) for step in entry.steps),
+        "may_undo": may_undo and any(map(_can_be_undone, entry.steps)),
         "undoes": undoes,
         "key": key,
     }
-
-
-def _is_undone(step: JournalStep, now: PatronRow | None) -> bool:
-    """Whether the patron is as before the step, for example because staff moved them back in Evergreen."""
-    return now is not None and step.before == (now.group if step.field == GROUP else now.group_lead)
 
 
 def _past_change(step: JournalStep, groups: GroupNames) -> str:

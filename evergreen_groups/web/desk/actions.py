@@ -310,8 +310,9 @@ def history(
             groups,
             by=by,
             hidden=change.hidden_step_count,
-            now=now,
-            may_undo=may_change and change.entry.id not in undone and client.changes.may_undo(change),
+            may_undo=may_change
+            and not (change.entry.id in undone or _is_reversed(change.entry, now))
+            and client.changes.may_undo(change),
             undoes=is_undo(client, change.entry, known),
             key=secrets.token_hex(16),
         )
@@ -340,6 +341,16 @@ def _undone_changes(changes: Iterable[Change]) -> set[str | None]:
         for change in changes
         if change.is_under_way or not any(step.state in ended for step in change.entry.steps)
     }
+
+
+def _is_reversed(entry: JournalEntry, now: Mapping[int, PatronRow]) -> bool:
+    """Return whether all patrons are as before a change, for example because staff moved them back in Evergreen."""
+    return all(
+        step.patron in now
+        and step.before == (now[step.patron].group if step.field == GROUP else now[step.patron].group_lead)
+        for step in entry.steps
+        if step.state is StepState.DONE
+    )
 
 
 def _author(change: Change, staff: Mapping[int, str]) -> str:

@@ -93,7 +93,9 @@ class TestInView:
         def scan(text: str) -> None:
             step(lambda: page.scan(text, Keys.ENTER))
 
-        change_rows(page.desk.sandbox, "UPDATE au SET mailing_address = NULL, billing_address = NULL WHERE id = ?", RUTH)
+        change_rows(
+            page.desk.sandbox, "UPDATE au SET mailing_address = NULL, billing_address = NULL WHERE id = ?", RUTH
+        )
         open_below_the_summary(page, client, NGUYEN, size)
         comes(page, "#members", "#card", ".card-form .btn")
         scan("20000000009999")
@@ -137,6 +139,11 @@ class TestInView:
         assert page.run(tops) == before, "the rows stay where they are"
         page.run("parent.scrollBy(0, 60)")
         comes(page, ".for-selected", "button[value=move]", "button[value=no-lead]")
+        assert page.run(VISIBLE, ["button[value=lead]"]) == "no button[value=lead]", "a lead is selected"
+        page.desk.click("#members input[data-lead]")
+        page.desk.click("#members input[name=member]:not([data-lead])")
+        comes(page, ".for-selected", "button[value=move]", "button[value=lead]")
+        assert page.run(VISIBLE, ["button[value=no-lead]"]) == "no button[value=no-lead]"
 
     @pytest.mark.parametrize("client", ["Angular", "AngularJS"])
     def test_nothing_jumps_while_somebody_types(self, page: PageDesk, client: str) -> None:
