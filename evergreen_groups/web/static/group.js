@@ -164,7 +164,6 @@ function threshold(person) {
     case "reaches-threshold":
       return [gettext("Evergreen blocks at {threshold}", { threshold: money(person.evergreen_threshold) })];
     case "threshold-hidden":
-      return [gettext("Evergreen's threshold is hidden from your login")];
     case "not-known":
       return person.evergreen_threshold === null ? [gettext("Evergreen's threshold is hidden from your login")] : [];
     case "no-threshold":

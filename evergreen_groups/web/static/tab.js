@@ -6,18 +6,18 @@
 const CHOICE = "evergreen-groups.tab"; // key in the storage of the browser's tab
 const SLOW = 4000; // ms to wait before showing the client's list instead
 const LOW = 0.4; // fraction of the window's height: a page that begins below this is hardly visible
-const CLEAR = 72; // px above the page: Angular's own bar, 56px, is in front
+const CLEAR = 72; // px at the top, where Angular's bar is
 const RING = 6; // px around the page, so that focus rings aren't cut off
 const IN_TAB = /\/patron\/0*(\d+)\/group\/?$/;
 const IN_CLIENT = /^\/eg2?(?:\/[\w-]+)?\/staff\/circ\/patron\/(\d+)\/([a-z_]+)\/?$/;
 const OUR_PAGE = /\/patrons\/(\d+)\/group$/;
 const TYPING = "input, textarea, select, [contenteditable], [role=dialog] *";
-const MOVES = /^(Arrow(Up|Down)|Page(Up|Down)|Home|End|Tab)$/;
+const MOVES = /^(Arrow|Page|Home|End|Tab)/;
 
 let group = null; // group.js, passed in: after a failed load, a browser may never retry a module under the same URL
 let holder = null; // our element in the tab: a bar with the frame below it
 let shown = null; // the client's page that it was made for
-let hold = null; // scrolls the page's start into view, until the user scrolls
+let hold = null; // scrolls the page into view, until the user scrolls
 
 const remembered = () => attempt(() => sessionStorage.getItem(CHOICE)) === "client";
 
@@ -37,12 +37,10 @@ const gettext = (text) => group.gettext(text); // the tools for translation find
 
 /** Insert or remove the frame after each change of the client. */
 export function sync(page, loggedOut) {
-  const place = page && page.grid && IN_TAB.exec(location.pathname);
+  const place = page?.grid && IN_TAB.exec(location.pathname);
   if (!place) return take();
-  if (holder && holder.dataset.patron === place[1] && holder.isConnected && isBeside(page.grid)) {
-    settle();
-    return follows(loggedOut);
-  }
+  const isThere = holder?.dataset.patron === place[1] && holder.parentElement === page.grid.parentElement;
+  if (isThere) return follows(loggedOut);
   take();
   if (loggedOut) return undefined;
   shown = { ...page, id: place[1] };
@@ -55,6 +53,7 @@ export function sync(page, loggedOut) {
 
 /** Remove all names after a logout, from our page and from the client's list behind it. */
 function follows(loggedOut) {
+  settle();
   const { state: name } = holder.dataset;
   if (name === "ended" && !loggedOut) return load();
   if (!loggedOut || !(name === "shown" || name === "loading")) return undefined;
@@ -63,11 +62,9 @@ function follows(loggedOut) {
 }
 
 export function take() {
-  if (holder) holder.remove();
+  holder?.remove();
   holder = shown = hold = null;
 }
-
-const isBeside = (grid) => holder.parentElement === grid.parentElement;
 
 function bar() {
   const choose = group.button("", () => {
@@ -84,6 +81,7 @@ function bar() {
  * reason; down: only that list; ended: neither. */
 function state(name) {
   holder.dataset.state = name;
+  hold = null;
   const [said, choice] = holder.querySelectorAll(".evergreen-groups-bar > *");
   const ended = gettext("Your session has ended. Log in again.");
   const why = { lost: gettext("Not available right now."), ended };
@@ -97,7 +95,7 @@ function state(name) {
 const frame = () => holder && holder.querySelector("iframe");
 
 function load() {
-  if (frame()) frame().remove();
+  frame()?.remove();
   const made = group.element("iframe", "");
   made.title = gettext("Group members");
   made.src = group.groupPage(shown, "in=tab&");
@@ -116,7 +114,7 @@ function look(made) {
   return attempt(() => {
     const page = made.contentDocument;
     const [entry] = made.contentWindow.performance.getEntriesByType("navigation");
-    const status = entry && entry.responseStatus; // not all browsers provide it
+    const status = entry?.responseStatus; // not all browsers provide it
     const ours = page.contentType === "text/html" && Boolean(page.querySelector('[href*="/evergreen-groups/"]'));
     return { page, well: status ? status === 200 : ours, ours: ours || status === 200 };
   });
@@ -132,11 +130,10 @@ function loaded(made) {
   }
   made.dataset.known = "yes";
   state("shown");
-  hold = null;
   const { page } = found;
   dress(page);
   fit(made, page);
-  releaseWith(page);
+  watch(page);
   page.addEventListener("click", follow);
   page.addEventListener("keydown", passOut);
   reveal(page, first);
@@ -144,24 +141,21 @@ function loaded(made) {
 }
 
 /** Scroll the page's start into view unless its heading, field and first button are: a step may be below Angular's
- * expanded summary. Of a question that is higher than the window, show the end. The summary may get its height later, so
- * look again after each change of the layout. */
+ * expanded summary, which may get its height later. Of a question that is higher than the window, show the end. */
 function reveal(page, first) {
   if (first && scrollY) return;
   const button = page.querySelector("#found .btn, #confirm") || page.querySelector("main .btn");
-  const needed = [page.querySelector("h1"), button, page.querySelector("[autofocus]")].filter(Boolean);
+  const needed = [...page.querySelectorAll("h1, [autofocus]"), button].filter(Boolean);
   hold = () => {
-    if (holder?.dataset.state !== "shown" || document.activeElement?.matches(TYPING)) return;
+    if (!holder.offsetParent || document.activeElement?.matches(TYPING)) return;
     const { top } = holder.getBoundingClientRect();
     const bottom = Math.max(...needed.map((one) => one.getBoundingClientRect().bottom));
     const below = bottom + frame().getBoundingClientRect().top - innerHeight;
-    let by = 0;
-    if (below > 0 || top < CLEAR || (first && top > innerHeight * LOW)) by = top - CLEAR;
-    if (below > by) by = below + RING;
+    const start = below > 0 || top < CLEAR || (first && top > innerHeight * LOW) ? top - CLEAR : 0;
+    const by = below > start ? below + RING : start;
     if (Math.abs(by) >= 1) scrollBy({ top: by, behavior: "instant" });
   };
   settle();
-  requestAnimationFrame(settle); // the browser's own autofocus scrolls before the next frame
 }
 
 function settle() {
@@ -169,16 +163,12 @@ function settle() {
   underneath();
 }
 
-/** Leave the window where it is once the user scrolls, or may have changed the layout. Scanners and typists do neither. */
-function releaseWith(target) {
-  const release = (event) => {
-    const { key, ctrlKey, altKey, metaKey } = event;
-    const types = key && !(ctrlKey || altKey || metaKey || MOVES.test(key)) && event.target.matches?.(TYPING);
-    if (!types && !event.defaultPrevented) hold = null;
-  };
-  for (const kind of ["wheel", "pointerdown", "keydown"]) target.addEventListener(kind, release, { passive: true });
+/** Let go once the user scrolls, or may have changed the layout, unlike a scanner. */
+function released({ key, altKey, ctrlKey }) {
+  if (!key || altKey || ctrlKey || MOVES.test(key)) hold = null;
 }
-releaseWith(window);
+const watch = (target) => ["wheel", "pointerdown", "keydown"].forEach((kind) => target.addEventListener(kind, released));
+watch(window);
 
 /** Give the page the client's font, size, background and colors; desk.css uses `--paper`. */
 function dress(page) {
@@ -211,13 +201,13 @@ function underneath() {
   const below = Math.max(0, made.getBoundingClientRect().bottom - innerHeight);
   attempt(() => made.contentDocument.documentElement.style.setProperty("--below", `${below}px`));
 }
-addEventListener("scroll", underneath, { passive: true });
+addEventListener("scroll", underneath);
 addEventListener("resize", settle);
 new ResizeObserver(settle).observe(document.body); // the summary above it unfolds
 
 /** Open links to the client's patron pages in the client around the frame, without reloading it. */
 function follow(event) {
-  const link = event.target.closest && event.target.closest("a[href]");
+  const link = event.target.closest?.("a[href]");
   if (!link || !group.isPlain(event) || link.hasAttribute("download") || link.origin !== location.origin) return;
   const client = IN_CLIENT.exec(link.pathname);
   const other = link.target === "_top" && OUR_PAGE.exec(link.pathname);
@@ -228,16 +218,15 @@ function follow(event) {
 
 /** Keep the client's shortcuts working while the frame has the focus. */
 function passOut(event) {
-  const { key, code, keyCode, which, ctrlKey, altKey, shiftKey, metaKey } = event;
+  const { key, ctrlKey, altKey, metaKey } = event;
   if (event.defaultPrevented || event.isComposing || !(ctrlKey || altKey || metaKey || /^F\d+$/.test(key))) return;
-  const same = { key, code, keyCode, which, ctrlKey, altKey, shiftKey, metaKey, bubbles: true, cancelable: true };
-  if (!document.body.dispatchEvent(new KeyboardEvent("keydown", same))) event.preventDefault();
+  if (!document.body.dispatchEvent(new KeyboardEvent("keydown", event))) event.preventDefault();
 }
 
 /** Focus the page unless the user is typing elsewhere. Returns the field that got the focus. */
 function passIn() {
   const active = document.activeElement;
-  if (active && active !== frame() && active.matches(TYPING)) return null;
+  if (active !== frame() && active?.matches(TYPING)) return null;
   const page = frame().contentDocument;
   const taken = active === frame() && page.activeElement && page.activeElement !== page.body;
   if (taken) return page.activeElement;
@@ -250,9 +239,9 @@ function passIn() {
 // If nothing has the focus, the first scanned character would get lost on the way into the frame; insert it there.
 document.addEventListener("keydown", (event) => {
   const scanned = event.key && event.key.length === 1 && !(event.ctrlKey || event.altKey || event.metaKey || event.isComposing);
-  if (!scanned || event.target !== document.body || !holder || holder.dataset.state !== "shown") return;
+  if (!scanned || event.target !== document.body || holder?.dataset.state !== "shown") return;
   const field = passIn();
-  if (!field || field.localName !== "input" || event.key === " ") return;
+  if (field?.localName !== "input" || event.key === " ") return;
   event.preventDefault();
   field.setRangeText(event.key, field.selectionStart, field.selectionEnd, "end");
   field.dispatchEvent(new Event("input", { bubbles: true }));
@@ -260,7 +249,7 @@ document.addEventListener("keydown", (event) => {
 
 // Follow the choice of a light or dark theme while the page is open.
 new MutationObserver(() => {
-  if (holder && holder.dataset.state === "shown") attempt(() => dress(frame().contentDocument));
+  if (holder?.dataset.state === "shown") attempt(() => dress(frame().contentDocument));
 }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-bs-theme", "class"] });
 
 const sheet = new CSSStyleSheet();
