@@ -54,11 +54,23 @@ class ReportJob:
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """The reports of one run, all made from the same reading. ``deadline`` is in seconds."""
+    """The reports of one run, all made from the same reading. ``deadline`` is in seconds.
+
+    ``unpublished`` is the configured output if this run leaves it alone.
+    """
 
     jobs: tuple[ReportJob, ...]
     deadline: int
     healthcheck_url: str | None
+    unpublished: Unpublished | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """The output that a run leaves alone because of its ``differences`` from the configuration (names of settings)."""
+
+    path: Path
+    differences: tuple[str, ...]
 
 
 class RunPurpose(Enum):
@@ -67,7 +79,10 @@ class RunPurpose(Enum):
     NIGHTLY = "nightly"
     """Recorded: the next run is compared with it, and monitoring sees its outcome."""
     AT_TERMINAL = "at a terminal"
-    """Writes and mails as told, but isn't recorded. Tonight's run still takes place and isn't compared with it."""
+    """Writes and mails as told, but isn't recorded. Tonight's run still takes place and isn't compared with it.
+
+    If it differs from the configuration, it leaves the configured output alone.
+    """
     PREVIEW = "preview"
     """Only prints the report."""
 
@@ -92,7 +107,7 @@ def named_job(report: NamedReport, settings: Settings, *, limit: Limit | None, m
         subject = report.subject or settings.mail.subject
         mail = replace(settings.mail, recipients=report.recipients, subject=subject, link=report.link)
     own_subject = report.subject is not None
-    return ReportJob(criteria_of(report.report, limit), _target(report), mail, report.name, own_subject)
+    return ReportJob(criteria_of(report.report, limit), target_of(report.report), mail, report.name, own_subject)
 
 
 def criteria_of(settings: ReportSettings, limit: Limit | None) -> Criteria:
@@ -111,8 +126,8 @@ def criteria_of(settings: ReportSettings, limit: Limit | None) -> Criteria:
     )
 
 
-def _target(report: NamedReport) -> Target:
-    settings = report.report
+def target_of(settings: ReportSettings) -> Target:
+    """Return where a report goes according to its settings."""
     if settings.output is None:
         return Target(None, (), dialect=settings.csv)
     if settings.split == "library":

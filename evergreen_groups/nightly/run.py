@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Delivery, Mailer
     from evergreen_groups.message import Progress
-    from evergreen_groups.nightly.jobs import ReportJob, ReportOptions
+    from evergreen_groups.nightly.jobs import ReportJob, ReportOptions, Unpublished
     from evergreen_groups.render.report import WritingOptions
     from evergreen_groups.report import Report
     from evergreen_groups.settings import Settings
@@ -68,6 +68,15 @@ NOT_COMPARED = Message("Changes since the last run aren't known: the history can
 AT_TERMINAL = Message(
     "This run isn't recorded, so tonight's report won't be compared with it. To record a run, use --history."
 )
+
+
+def not_published(unpublished: Unpublished) -> Message:
+    """Say in one line which output was left alone, and why."""
+    return Message(
+        "This run isn't recorded, and {path} isn't replaced, because the run differs from the configuration "
+        "({settings}). To replace it, use --publish.",
+        values={"path": unpublished.path, "settings": ", ".join(unpublished.differences)},
+    )
 
 
 def summary(made: Sequence[PreparedReport], delivery: Delivery | None) -> Message | None:
@@ -547,7 +556,8 @@ class ReportRun:
                 named = Message("{label}: {value}", values={"label": one.job.name, "value": note})
                 self._environment.emit(named if one.job.name else note)
         if self._made and not (self._recorded or self._is_preview):
-            self._environment.emit(AT_TERMINAL)
+            unpublished = self._options.unpublished if self._options else None
+            self._environment.emit(AT_TERMINAL if unpublished is None else not_published(unpublished))
         if done := summary(self._made, self._delivery):
             self._environment.summarise(done)
 

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -534,6 +534,58 @@ def test_a_page_that_cannot_be_left_is_only_a_warning(command: Command, tmp_path
     fail(command, "--output", str(tmp_path / "nowhere" / "at" / "all" / "report.html"))
 
 
+def published(directory: Path) -> dict[str, bytes]:
+    """Return the files of the reports and their editions, with their content."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "what"),
+    [
+        (["--top", "1", "--no-members"], {}, "--no-members, report.top"),
+        (["--split", "none", "--json", "--limit", "9"], {}, "report.formats, policy.limit, report.split"),
+        (["--over-limit", "--details", "sums"], {}, "report.details, report.over_limit"),
+        ([], {"REPORT_CONTACT": "true"}, "report.contact"),
+        ([], {"GATEWAY_USERNAME": "north_manager"}, "gateway.username"),
+    ],
+)
+def test_a_manual_run_that_differs_leaves_the_published_report_alone(
+    report: Runs, tmp_path: Path, options: list[str], variables: dict[str, str], what: str
+) -> None:
+    output = tmp_path / "reports"
+    report.configure(
+        f'[gateway]\nusername = "consortium_staff"\n[report]\nsplit = "library"\noutput = "{output}"\nkeep_days = 1\n'
+    )
+    assert report() == exit_status.DONE
+    night = published(output)
+    report.set(**variables)
+    report.said()
+    assert report("--manual", *options) in (exit_status.DONE, exit_status.INCOMPLETE)
+    shown, said = report.said()
+    assert published(output) == night
+    assert shown, "it goes to standard output"
+    [line] = [line for line in said.splitlines() if str(output) in line]
+    assert (f"({what})" in line, "--publish" in line) == (True, True)
+
+
+def test_a_manual_run_publishes_if_it_says_so_or_is_as_configured(report: Runs, tmp_path: Path) -> None:
+    output = tmp_path / "reports"
+    report.configure(f'[report]\nsplit = "library"\noutput = "{output}"\nkeep_days = 1\n')
+    assert report() == exit_status.DONE
+    night = published(output)
+    today = (output / "latest").readlink()
+    old = output / f"{date.fromisoformat(str(today)) - timedelta(3)}"
+    old.symlink_to((output / today).readlink())
+    assert report("--manual", "--split", "library", "--limit", "5.00") == exit_status.DONE
+    assert published(output).keys() != night.keys(), "a new edition"
+    assert report("--manual", "--publish", "--top", "1") == exit_status.DONE
+    files = (output / "latest").glob("*.json")
+    assert max(json.loads(file.read_text())["totals"]["group_count"] for file in files) == 1
+    assert old.is_symlink(), "only the report of the night deletes older editions"
+    assert report("--top", "1") == exit_status.DONE, "a crontab's"
+    assert not old.is_symlink()
+
+
 def at_a_terminal(command: Command, *words: str) -> str:
     """Run the command with a terminal as standard error, and return the terminal's output."""
     status, said = on_a_terminal(command, *words)
@@ -550,6 +602,9 @@ def test_it_is_not_recorded_unless_it_says_so(command: Command, tmp_path: Path) 
     assert page.exists(), "what is configured is written"
     assert re.search(rf"written: {page} \([0-9]+ groups\)\r\n$", said), "and it is said in one line"
     assert last_run(state) is None
+    written = page.read_bytes()
+    assert "isn't replaced" in at_a_terminal(command, "report", "--top", "1")
+    assert page.read_bytes() == written
     assert command("report").returncode == 0  # as the timer does
     assert count_runs(state) == 1
     night = last_run(state)
@@ -559,6 +614,17 @@ def test_it_is_not_recorded_unless_it_says_so(command: Command, tmp_path: Path) 
     assert (count_runs(state), last_run(state)) == (2, night), "it is compared with, and is not the scheduled one"
     at_a_terminal(command, "report", "--scheduled")
     assert last_run(state) != night, "whoever makes up for a night can say so"
+
+
+@pytest.mark.long
+def test_a_run_at_a_terminal_is_manual_even_if_its_messages_go_elsewhere(command: Command, tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    try:
+        subprocess.run(command.arguments("report"), env=command.environ, stdin=theirs, capture_output=True, check=True)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert count_runs(tmp_path / "state") == 0
 
 
 @pytest.mark.long
