@@ -164,14 +164,15 @@ def _new(listing: Listing, groups_before: Mapping[int, int], hidden: frozenset[s
     origin = majority_group(listing.members, groups_before)
     formerly = () if origin in (None, listing.group) else (origin,)
     certain = listing.certain and not listing.libraries <= hidden
-    return _change(listing, ChangeKind.NEW, None, listing.combined_fines, formerly=formerly, certain=certain)
+    unknown = {"joined_count": None, "left_count": None}
+    return _change(listing, ChangeKind.NEW, None, listing.combined_fines, formerly=formerly, certain=certain, **unknown)
 
 
 def _gone(listing: Listing, hidden: frozenset[str]) -> GroupChange:
     """Describe a group that isn't listed any more: cleared, or possibly just hidden."""
     kind = ChangeKind.HIDDEN if listing.libraries <= hidden else ChangeKind.CLEARED
-    members = frozenset(listing.members)
-    return _change(listing, kind, listing.combined_fines, None, certain=listing.certain, members=members)
+    known = {"certain": listing.certain, "members": frozenset(listing.members), "member_count": listing.member_count}
+    return _change(listing, kind, listing.combined_fines, None, **known)
 
 
 def _change(
@@ -462,11 +463,14 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
         logger.warning("how the cleared groups stand now could not be looked up: %s", error)
         return report
     readers = {org_units.shortname(id) for id in org_units.named(report.criteria.orgs)}
+    listed = {group.number for group in chain(report.groups, report.left_out)}
     cleared = []
     for change in changes.cleared:
         if (number := numbers.get(change.group)) is not None and (group := groups.get(number)):
-            homes = frozenset(member.library for member in group.members)
-            present = GroupNow(group.number, group.lead.name, group.member_count, group.combined_fines, homes)
+            homes, is_listed = frozenset(member.library for member in group.members), group.number in listed
+            present = GroupNow(
+                group.number, group.lead.name, group.member_count, group.combined_fines, homes, is_listed=is_listed
+            )
             change = replace(change, present=present)  # noqa: PLW2901
         cleared.append(change.seen_from(readers) if report.criteria.orgs else change)
     return replace(report, changes=replace(changes, cleared=tuple(cleared)))

@@ -313,7 +313,7 @@ class ChangeKind(Enum):
     """What happened to a group since the previous run, by its combined fines."""
 
     NEW = "new"
-    """Listed now but not before: the group owed less than the report asks for, or didn't exist."""
+    """Listed now but not before: the group didn't meet the criteria, or didn't exist. What it owed isn't known."""
     WORSE = "worse"
     BETTER = "better"
     UNCHANGED = "unchanged"
@@ -327,7 +327,8 @@ class ChangeKind(Enum):
 class GroupNow:
     """The current state of a cleared group, by its current number. ``combined_fines`` is None if unknown.
 
-    ``libraries`` are the short names of the visible members' home libraries.
+    ``libraries`` are the short names of the visible members' home libraries. ``is_listed`` means that its members are in
+    a group that the report lists, which was another one before.
     """
 
     group: int
@@ -335,6 +336,7 @@ class GroupNow:
     member_count: int
     combined_fines: Decimal | None
     libraries: frozenset[str]
+    is_listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,10 +351,12 @@ class GroupChange:
     ``formerly`` are the previous numbers of the group unless there is only its own: it was renumbered, or merged from
     several groups, which owed ``before`` together. For a new group, it's the group that it was split from.
 
-    ``joined_count`` and ``left_count`` count members who joined and left (None if some are hidden). ``certain`` is
-    False if hidden members owe, or owed, an unknown amount, or if a new group may have been hidden before.
+    ``joined_count`` and ``left_count`` count members who joined and left (None if some are hidden, and for new groups).
+    ``certain`` is False if hidden members owe, or owed, an unknown amount, or if a new group may have been hidden
+    before.
 
-    ``members`` are the ids of a cleared group's former visible members; ``present`` is its current state, if looked up.
+    ``members`` are the ids of a cleared group's former visible members, and ``member_count`` is how many it had, hidden
+    ones included. ``present`` is its current state, if looked up.
     """
 
     group: int
@@ -366,6 +370,7 @@ class GroupChange:
     left_count: int | None = 0
     certain: bool = True
     members: frozenset[int] = frozenset()
+    member_count: int = 0
     present: GroupNow | None = None
 
     @property
@@ -375,8 +380,14 @@ class GroupChange:
 
     @property
     def difference(self) -> Decimal | None:
-        """How much the group adds to the list's total, in full if new or cleared. None unless ``certain``."""
-        return (self.after or ZERO) - (self.before or ZERO) if self.certain else None
+        """How much more the group owes than in the previous run. None if either amount isn't known, as for new groups.
+
+        What a cleared group owes now is known if it was looked up.
+        """
+        after = self.after
+        if self.present is not None and not self.present.is_listed:
+            after = self.present.combined_fines
+        return after - self.before if self.certain and after is not None and self.before is not None else None
 
     def seen_from(self, libraries: Collection[str]) -> GroupChange:
         """Return the change without the group's current state if the group has no member at ``libraries`` now."""
@@ -418,19 +429,33 @@ class Changes:
         return self.since is not None
 
     @property
-    def listed_difference(self) -> Decimal | None:
-        """The total difference of the groups listed now. None if any isn't certain."""
-        return _sum_of([change.difference for change in self.by_group.values()])
+    def difference(self) -> Decimal | None:
+        """How much more the groups that both runs list owe. None if any isn't certain.
+
+        New and cleared groups are left out: joining or leaving the list isn't a change of what they owe.
+        """
+        return _sum_of([change.difference for change in self.by_group.values() if change.kind is not ChangeKind.NEW])
+
+    @property
+    def new_fines(self) -> Decimal | None:
+        """What the new groups owe. None if any isn't certain."""
+        new = [change for change in self.by_group.values() if change.kind is ChangeKind.NEW]
+        return _sum_of([change.after if change.certain else None for change in new])
 
     @property
     def cleared_difference(self) -> Decimal | None:
-        """The total difference of the groups no longer listed. None if any isn't certain."""
-        return _sum_of([change.difference for change in self.cleared])
+        """How much more the groups no longer listed owe, less than zero if they paid. None if not known for any."""
+        if any(change.difference is None for change in self.cleared):
+            return None
+        # Several of them may have become one.
+        present = {change.present.group: change.present.combined_fines for change in self.cleared if change.present}
+        return sum(filter(None, present.values()), ZERO) - sum((change.before or ZERO for change in self.cleared), ZERO)
 
     @property
-    def difference(self) -> Decimal | None:
-        """How much more the listed groups owe than those before, leaving out hidden ones. None unless certain."""
-        return _sum_of([change.difference for change in (*self.by_group.values(), *self.cleared)])
+    def listed_difference(self) -> Decimal | None:
+        """How much these changes add to the list's total: new and cleared groups count in full. None unless certain."""
+        gone = _sum_of([change.known_before for change in self.cleared])
+        return _sum_of([self.difference, self.new_fines, None if gone is None else -gone])
 
     @property
     def list_difference(self) -> Decimal | None:

@@ -320,8 +320,8 @@ class TestTheLetter:
         for letter in (plain_letter(changed_report(), LetterOptions()), html_letter(changed_report(), LetterOptions())):
             words = " ".join(letter.split())
             assert re.search(
-                r"1 new group, 1 group owes more, 1 group owes less, 2 groups unchanged, 2 groups no longer listed "
-                r"since 1\d Aug 2026, \d\d:\d\d",
+                r"1 group newly listed, 1 group owes more, 1 group owes less, 2 groups unchanged, "
+                r"2 groups no longer listed since 1\d Aug 2026, \d\d:\d\d",
                 words,
             )
             assert "owes more: +$85.35" in words

@@ -1,6 +1,6 @@
 """The expected comparison with the run before, computed from two datasets without using the product."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -82,24 +82,28 @@ def changes(earlier: Library, library: Library, groups: list[Document]) -> Docum
     cleared = [was for was in gone if not was.libraries <= hidden]
     kinds = ["new", "worse", "better", "unchanged"]
     counts = {kind: sum(change["kind"] == kind for change in by_group.values()) for kind in kinds}
-    differences = [change["difference"] for change in by_group.values()]
-    difference = None if None in differences else sum(map(Decimal, differences), NOTHING)
     return {
         "by_group": by_group,
         "counts": {**counts, "cleared": len(cleared), "hidden": len(gone) - len(cleared)},
-        "difference": None if difference is None else money(difference - sum((was.fines for was in cleared), NOTHING)),
+        "difference": _sum(change["difference"] for change in by_group.values() if change["kind"] != "new"),
         "cleared": [
             {
                 "group": was.number,
                 "library": was.library,
                 "before": money(was.fines),
                 "certain": True,
+                "member_count": was.size,
                 "present": _present(library, was),
             }
             for was in cleared
         ],
         "trend": [_sums(before), _sums(now)],
     }
+
+
+def _sum(amounts: Iterable[str | None]) -> str | None:
+    found = [*amounts]
+    return None if None in found else money(sum(map(Decimal, filter(None, found)), NOTHING))
 
 
 def _changed(now: Listed, before: list[Listed]) -> Document:
@@ -124,10 +128,10 @@ def _new(now: Listed, before: Mapping[int, Listed], *, certain: bool) -> Documen
     return {
         "kind": "new",
         "before": None,
-        "difference": money(now.fines) if certain else None,
+        "difference": None,
         "formerly": [number for number in origins if number != now.number],
-        "joined_count": 0,
-        "left_count": 0,
+        "joined_count": None,
+        "left_count": None,
         "certain": certain,
     }
 

@@ -19,6 +19,7 @@ from reckoning.desk import check, decision, details, summary
 from reckoning.library import Content, Library
 from reckoning.populations import PASSWORD, earlier
 from reckoning.reckoning import Document, may_refuse, report
+from reckoning.two_nights import change_in_fines
 from support.states import state_in
 
 from evergreen_groups import hooks
@@ -288,8 +289,35 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
             yield from _unlike(said, reckoned)
 
 
+def _two_nights(product: Product, content: Content) -> Iterator[str]:
+    """Compare by how much debts changed: between the two runs, and if only debts changed in between."""
+    same_people = {**content, "_before": {"mbts": content["_before"]["mbts"]}}
+    for nights in (same_people, content):
+        before, library = Library(earlier(nights)), Library(nights)
+        expected = report(library)
+        if expected is None or report(before) is None or not library.may_count or not before.may_count:
+            continue
+        product.runs += 1
+        with State(product.directory) as state:
+            history = History(state.database, f"{product.sandbox.url}/{product.runs}")
+            try:
+                history.record(product.report(earlier(nights)))
+                made = product.report(nights)
+            except EvergreenGroupsError:
+                continue  # tested by the report
+            changes = replace(made, changes=history.compare(made))
+            made = look_up_cleared(product.client(nights).gateway, changes)
+        said = document(lambda stream, made=made: render(made, "json", stream))["changes"]
+        yield from differences(said, change_in_fines(before, library, [one["group"] for one in expected["groups"]]))
+        if nights is same_people:
+            for one in said["cleared"]:
+                if one["present"] and one["present"]["member_count"] != one["member_count"]:
+                    yield f"cleared {one['group']}: other members, though nobody moved"
+
+
 _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
     "comparison": _comparison,  # first, because it starts with another dataset
+    "two nights": _two_nights,
     "report": _report,
     "contacts": _contacts,
     "audit": _audit,

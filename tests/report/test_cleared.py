@@ -77,6 +77,46 @@ def test_what_is_left_to_pay(sandbox: Sandbox, looked_up: Cleared) -> None:
     assert change.present.member_count == len(members(sandbox, 1002))
     assert Decimal(0) < change.present.combined_fines < Decimal("25.00")
     assert change.present.lead_name
+    assert change.member_count == change.present.member_count
+    assert change.difference == change.present.combined_fines - 25
+
+
+def test_what_paid_groups_owed_is_not_what_the_list_lost(
+    sandbox: Sandbox, staff: Gateway, tmp_path: Path, looked_up: Cleared
+) -> None:
+    """Joining and leaving the list are no changes of what groups owe."""
+    owed = {group.number: group.known_fines for group in build_report(staff, Criteria()).groups}
+    payer = members(sandbox, 1002)[0]
+    paid = sum((Decimal(row["balance_owed"]) for row in sandbox._store.rows("mbts", {"usr": payer})), Decimal(0))
+    pay(sandbox, payer)
+    found = look_up_cleared(staff, tonight(staff, sandbox, tmp_path)).changes
+    assert found
+    assert (found.difference, found.new_fines, found.cleared_difference) == (0, 0, -paid)
+    assert found.listed_difference == -owed[1002]
+
+
+def test_groups_that_became_one_owe_once_what_it_owes(
+    sandbox: Sandbox, looked_up: Cleared, staff: Gateway, tmp_path: Path
+) -> None:
+    former = members(sandbox, 1002), members(sandbox, 1007)
+    before = {group.number: group.known_fines for group in build_report(staff, Criteria()).groups}
+    for patron in (*former[0], *former[1]):
+        pay(sandbox, patron)
+    move(sandbox, former[1], 1002)
+    found = look_up_cleared(staff, tonight(staff, sandbox, tmp_path)).changes
+    assert found
+    assert found.cleared_difference == -before[1002] - before[1007]
+
+
+def test_a_group_in_a_listed_one_by_now_has_no_change_of_its_own(sandbox: Sandbox, looked_up: Cleared) -> None:
+    first, second, *others = members(sandbox, 1003)
+    move(sandbox, [first], 1008)
+    with sandbox._store.transaction():
+        for patron in (second, *others):
+            sandbox._store.update("au", patron, {"deleted": "t"})
+    change = looked_up()[1003]
+    assert change.present is not None
+    assert (change.present.group, change.difference) == (1008, None)
 
 
 def test_a_group_with_another_number_by_now_is_found(sandbox: Sandbox, looked_up: Cleared) -> None:

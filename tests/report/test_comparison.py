@@ -62,7 +62,9 @@ def test_everything_is_accounted_for_once(
     earlier, later = report(families(before, owed_before)), report(families(now, owed_now))
     found = compare(Run.of(earlier), Run.of(later))
     assert set(found.by_group) == {group.number for group in later.groups}
-    assert found.difference == later.totals.combined_fines - earlier.totals.combined_fines
+    assert found.listed_difference == later.totals.combined_fines - earlier.totals.combined_fines
+    both = [change for change in found.by_group.values() if change.before is not None]
+    assert found.difference == sum(change.after - change.before for change in both)
     every = [*found.by_group.values(), *found.cleared]
     assert sum(change.before or 0 for change in every) == earlier.totals.combined_fines
     assert sum(map(found.count, ChangeKind)) == len(every)
@@ -70,7 +72,9 @@ def test_everything_is_accounted_for_once(
     for change in found.by_group.values():
         signs = {ChangeKind.NEW: None, ChangeKind.WORSE: 1, ChangeKind.BETTER: -1, ChangeKind.UNCHANGED: 0}
         assert (change.before is None) == (change.kind is ChangeKind.NEW)
-        if change.before is not None:
+        if change.before is None:
+            assert (change.difference, change.joined_count, change.left_count) == (None, None, None)
+        else:
             assert signs[change.kind] == change.difference.compare(0)
 
 
@@ -121,10 +125,11 @@ def test_worse_better_unchanged_new_and_cleared() -> None:
     found = changes(before, now)
     assert kinds(found) == {1: ChangeKind.WORSE, 2: ChangeKind.BETTER, 3: ChangeKind.UNCHANGED, 5: ChangeKind.NEW}
     differences = {number: str(change.difference) for number, change in found.by_group.items()}
-    assert differences == {1: "0.01", 2: "-3.50", 3: "0.00", 5: "26.00"}
+    assert differences == {1: "0.01", 2: "-3.50", 3: "0.00", 5: "None"}
+    assert (found.difference, found.new_fines) == (Decimal("-3.49"), Decimal("26.00"))
     [cleared] = found.cleared
     assert (cleared.group, cleared.after) == (4, None)
-    assert (cleared.before, cleared.difference) == (Decimal("99.00"), Decimal("-99.00"))
+    assert (cleared.before, cleared.difference, cleared.member_count) == (Decimal("99.00"), None, 1)
     assert cleared.members == {40}
     assert found.since == GENERATED_AT
 
@@ -151,7 +156,7 @@ def test_a_split_leaves_the_number_where_it_is_and_says_what_the_other_part_is()
     found = changes(before, {1: {10: "20.00", 11: "20.00"}, 9: {12: "15.00", 13: "15.00"}})
     assert kinds(found) == {1: ChangeKind.BETTER, 9: ChangeKind.NEW}
     assert found.by_group[9].formerly == (1,)
-    assert found.difference == 0
+    assert (found.difference, found.new_fines, found.listed_difference) == (-30, 30, 0)
 
 
 def test_a_number_that_others_have_got_is_another_group() -> None:

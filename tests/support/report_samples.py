@@ -174,13 +174,13 @@ def changed_report() -> Report:
     present = GroupNow(612, "Featherstonehaugh, Hildegard Maria", 3, Decimal("3.00"), frozenset({"BR1"}))
     changes = (
         change(1187, ChangeKind.WORSE, "1204.00", joined_count=1),
-        change(902, ChangeKind.NEW, None, formerly=(77,)),
+        change(902, ChangeKind.NEW, None, formerly=(77,), joined_count=None, left_count=None),
         change(2240, ChangeKind.BETTER, "40.00", left_count=2, formerly=(11,)),
         change(85, ChangeKind.UNCHANGED, "25.25", formerly=(84, 85)),
         change(31007, ChangeKind.UNCHANGED, "25.00", certain=False),
     )
     cleared = (
-        change(611, ChangeKind.CLEARED, "1260.10", present=present),
+        change(611, ChangeKind.CLEARED, "1260.10", member_count=4, present=present),
         change(17, ChangeKind.CLEARED, "26.10", certain=False),
     )
     trend = tuple(

@@ -92,7 +92,7 @@ def _head(report: Report) -> dict[str, Any]:
         else {
             **fields(changes, "since"),
             "counts": {kind.value: changes.count(kind) for kind in ChangeKind},
-            **fields(changes, "difference"),
+            **fields(changes, "difference", "new_fines", "cleared_difference"),
             "cleared": list(map(_cleared, changes.cleared)),
             "trend": [fields(run, "at", "group_count", "member_count", "combined_fines") for run in changes.trend],
         },
@@ -165,6 +165,6 @@ def _cleared(change: GroupChange) -> dict[str, Any]:
     return {
         **fields(change, "group", "library"),
         "before": plain_amount_or_none(change.known_before),
-        **fields(change, "certain"),
+        **fields(change, "certain", "member_count"),
         "present": present and fields(present, "group", "lead_name", "member_count", "combined_fines"),
     }

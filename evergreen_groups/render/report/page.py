@@ -240,11 +240,12 @@ def link_to(way: str, text: str) -> str:
 
 def _change_remark(report: Report, changes: Changes) -> str:
     """Say what changed since when, and by how much the list changed if its groups weren't the same before."""
-    remark, of_list = wording.since(changes), changes.list_difference
+    remark = "; ".join(filter(None, (wording.since(changes), wording.not_included(changes))))
+    of_list, listed = changes.list_difference, changes.listed_difference
     # The trend has groups that aren't in the changes: those left out, and those that are hidden now.
-    if None in (of_list, changes.difference) or report.left_out_count or changes.hidden:
+    if None in (of_list, listed) or report.left_out_count or changes.hidden:
         return remark
-    if of_list == changes.difference:
+    if of_list == listed:
         return remark
     moved = gettext(
         "{difference} in the list's total, because groups moved here or away",
@@ -387,12 +388,7 @@ class PageWriter:
             age_sums=[(_band_mark(one.band), wording.describe_age_sum(one)) for one in AgeSum.of(report)],
             cleared=report.changes.cleared if report.changes else (),
             cleared_heading=wording.change_heading(ChangeKind.CLEARED),
-            cleared_change=report.changes
-            and gettext(
-                "{label}: {value}",
-                label=wording.KINDS[ChangeKind.CLEARED],
-                value=language.describe_difference(report.changes.cleared_difference),
-            ),
+            not_included=report.changes and wording.not_included(report.changes),
             is_hidden=bool(report.criteria.orgs) and report.hidden_libraries.issuperset(report.criteria.orgs),
             sentence=sentence,
             cleared_explanation=gettext(wording.CLEARED_EXPLANATION),

@@ -238,7 +238,7 @@ def _change_column(changes: Changes) -> TableColumn:
         return Cell(f"{words}?" if is_new and not change.certain else words, _STYLES[change.kind])
 
     def sums(_totals: Totals) -> Cell:
-        return Cell(language.describe_difference(changes.listed_difference), BOLD)
+        return Cell(language.describe_difference(changes.difference), BOLD)
 
     return TableColumn(gettext("Change"), cell, sums=sums, right=True)
 
@@ -394,13 +394,12 @@ def _print_changes(console: Console, report: Report) -> None:
         return
     console.print()
     head = gettext("Changes since {moment}", moment=language.minute(changes.since)) if changes.since else ""
-    label = (
-        gettext("Change in Group Fines, with groups no longer listed")
-        if changes.cleared
-        else gettext(wording.CHANGE_IN_FINES)
-    )
     console.print(Text.assemble((head, BOLD), f": {wording.counts(changes)}"))
-    console.print(gettext("{label}: {value}", label=label, value=language.describe_difference(changes.difference)))
+    change = gettext(
+        "{label}: {value}", label=wording.CHANGE_IN_FINES, value=language.describe_difference(changes.difference)
+    )
+    for line in wrapped("; ".join(filter(None, (change, wording.not_included(changes)))), console.width):
+        console.print(line, soft_wrap=True)
     if changes.cleared:
         console.print()
         console.print(

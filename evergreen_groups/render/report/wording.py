@@ -162,7 +162,7 @@ KINDS: Mapping[ChangeKind, Message] = {
 }
 """A word for each kind of change."""
 _COUNTED: Mapping[ChangeKind, Message] = {
-    ChangeKind.NEW: Message("{count} new group", plural="{count} new groups"),
+    ChangeKind.NEW: Message("{count} group newly listed", plural="{count} groups newly listed"),
     ChangeKind.WORSE: Message("{count} group owes more", plural="{count} groups owe more"),
     ChangeKind.BETTER: Message("{count} group owes less", plural="{count} groups owe less"),
     ChangeKind.UNCHANGED: Message("{count} group unchanged", plural="{count} groups unchanged"),
@@ -195,6 +195,17 @@ def since(changes: Changes) -> str:
     if changes.since is None:
         return ""
     return gettext("{changes} since {moment}", changes=counts(changes), moment=changes.since)
+
+
+def not_included(changes: Changes) -> str:
+    """Say what the groups owe that joined or left the list, which isn't in the change; empty if none did."""
+    found = []
+    if changes.count(ChangeKind.NEW):
+        found.append(gettext("newly listed groups ({amount})", amount=describe_total(changes.new_fines)))
+    if changes.cleared:
+        difference = describe_difference(changes.cleared_difference)
+        found.append(gettext("groups no longer listed ({difference})", difference=difference))
+    return gettext("not included: {groups}", groups=", ".join(found)) if found else ""
 
 
 def change_sentence(change: GroupChange | None) -> str:
@@ -259,9 +270,9 @@ def cleared_remarks(change: GroupChange) -> str:
     found = []
     if change.present and change.present.group != change.group:
         found.append(gettext("now group {group}", group=change.present.group))
-    if change.present:
+    if change.present and change.present.member_count != change.member_count:
         found.append(ngettext("now {count} member", "now {count} members", change.present.member_count))
-    else:
+    if not change.present:
         found.append(gettext("not found: its members may be in several groups, or hidden"))
     if not change.certain:
         found.append(gettext(UNCERTAIN))

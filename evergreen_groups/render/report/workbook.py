@@ -145,6 +145,11 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
                 changes.count(kind),
             )
         yield gettext(wording.CHANGE_IN_FINES), "change", known(changes.difference)
+        new, cleared = wording.KINDS[ChangeKind.NEW], wording.KINDS[ChangeKind.CLEARED]
+        fines = pgettext("of all groups", "Group Fines")
+        yield gettext("{label}: {value}", label=fines, value=new), "money", known(changes.new_fines)
+        label = gettext("{label}: {value}", label=wording.CHANGE_IN_FINES, value=cleared)
+        yield label, "change", known(changes.cleared_difference)
     yield "", "text", None
     for note in report.notes:
         yield gettext("Please note"), "text", gettext(note)

@@ -139,11 +139,11 @@ def test_changes_are_in_columns_behind_those_of_members() -> None:
     shown = {group: [row[column] for column in OF_CHANGES.split(",")] for group, row in read.items()}
     assert shown == {
         "1187": ["worse", "1204.00", "85.35", ""],
-        "902": ["new", "", "29.00", "77"],
+        "902": ["new", "", "", "77"],
         "2240": ["better", "40.00", "-11.61", "11"],
         "85": ["unchanged", "25.25", "0.00", "84 85"],
         "31007": ["unchanged", "", "", ""],
-        "611": ["cleared", "1260.10", "-1260.10", ""],
+        "611": ["cleared", "1260.10", "-1257.10", ""],
         "17": ["cleared", "", "", ""],
     }
     cleared = [read["611"][name] for name in ("library", "combined_fines", "lead_name")]

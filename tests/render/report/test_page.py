@@ -22,7 +22,7 @@ from support.rendered import written
 from evergreen_groups.follow_up import Entry, FollowUpState, FollowUpStatus, How, What
 from evergreen_groups.groups import Group
 from evergreen_groups.render import StaffClient, printable
-from evergreen_groups.render.report import WorklistRow, WrittenPage
+from evergreen_groups.render.report import WorklistRow, WrittenPage, wording
 from evergreen_groups.report import WAYS, Changes, Criteria, Report
 
 ELEMENTS = """
@@ -208,9 +208,9 @@ def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
     heads = table.xpath("thead/tr/th")
     assert (heads[-1].text, heads[-1].get("data-kind")) == ("Change", "number")
     cells = {row[0].text: row[-1] for row in table.xpath("tbody/tr[1]")}
-    assert {group: [cell.text.strip(), *texts(list(cell))] for group, cell in cells.items()} == {
+    assert {group: [(cell.text or "").strip(), *texts(list(cell))] for group, cell in cells.items()} == {
         "1187": ["+$85.35", "owes more"],
-        "902": ["+$29.00", "new"],
+        "902": ["", "new"],
         "2240": ["-$11.61", "owes less"],
         "85": ["$0.00"],
         "31007": ["unknown", "not certain"],
@@ -218,7 +218,10 @@ def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
     assert {len(row) for row in table.xpath("tbody/tr[1]")} == {len(heads)}
     assert set(table.xpath("tbody/tr[2]/td/@colspan")) == {str(len(heads))}
     total = table.xpath("tfoot/tr/*")[-1]
-    assert (total.text, texts(list(total))) == ("unknown", ["no longer listed: unknown"])
+    assert (total.text, texts(list(total))) == (
+        "unknown",
+        ["not included: newly listed groups ($29.00), groups no longer listed (unknown)"],
+    )
     assert "formerly group 11; 2 members left" in texts(table.xpath("tbody/tr[2]//details//small"))
 
 
@@ -256,8 +259,10 @@ def test_sums_say_what_changed() -> None:
     [tile] = page(samples.changed_report()).xpath("//dl[@class='sums']/div[starts-with(dt, 'Change')]")
     assert tile.findtext("dd") == "unknown"
     said = tile.xpath("string(.//small)")
-    counted = "1 new group, 1 group owes more, 1 group owes less, 2 groups unchanged, 2 groups no longer listed since "
-    assert said.startswith(counted)
+    assert said.startswith(
+        "1 group newly listed, 1 group owes more, 1 group owes less, 2 groups unchanged, 2 groups no "
+    )
+    assert said.endswith("; not included: newly listed groups ($29.00), groups no longer listed (unknown)")
 
 
 def test_sums_say_how_the_list_changed_if_its_groups_were_others_before() -> None:
@@ -289,6 +294,10 @@ def test_cleared_groups_have_a_section() -> None:
         ],
     ]
     assert not section.xpath(".//details")
+    changes = samples.changed_report().changes
+    assert changes
+    same = replace(changes.cleared[0], member_count=3)
+    assert wording.cleared_remarks(same) == "now group 612", "it has as many members as before"
 
 
 def test_many_cleared_groups_are_folded_and_an_empty_report_shows_them_too() -> None:

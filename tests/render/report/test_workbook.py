@@ -244,7 +244,7 @@ def test_changes() -> None:
         "unchanged",
     ]
     assert (groups[1187]["Change in Group Fines"], groups[1187]["Previous Group Fines"]) == (85.35, 1204)
-    assert groups[902]["Previous Group Fines"] is None
+    assert (groups[902]["Change in Group Fines"], groups[902]["Previous Group Fines"]) == (None, None)
     assert "formerly group 11" in groups[2240]["Remarks"]
     assert {cell.number_format for cell in column(book["Groups"], "Change in Group Fines")} == {
         '+"$"#,##0.00;-"$"#,##0.00;"$"#,##0.00'
@@ -255,6 +255,8 @@ def test_changes() -> None:
     ]
     facts = {row[0]: row[1] for row in book["Summary"].iter_rows(values_only=True) if row[0]}
     assert (facts["Groups: new"], facts["Groups: owes more"], facts["Groups: no longer listed"]) == (1, 1, 2)
+    apart = ("Group Fines: new", "Change in Group Fines: no longer listed")
+    assert tuple(facts[name] for name in apart) == (29, "unknown")
 
 
 def test_without_changes_and_details_there_are_no_columns_and_sheets_for_them() -> None:
