@@ -30,7 +30,7 @@ from evergreen_groups.nightly.output import (
     write_failure_page,
 )
 from evergreen_groups.render import SERVICE, StaffClient
-from evergreen_groups.report import History, Run, look_up_cleared, read_reports
+from evergreen_groups.report import History, Run, incomplete_since, look_up_cleared, read_reports
 from evergreen_groups.state import RunOutcome, RunStatus, prune, read_run_status, write_run_status
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ class ReportRun:
         if (mailer := self._mailer(options, transactions)) is None or not len(mailer.outbox):
             return exit_status.DONE
         with Deadline(options.deadline, message=self._environment.line(CUT_OFF, error=True)):
-            return exit_status.DONE if self._send(mailer) else exit_status.UNSENT
+            return exit_status.DONE if self._send(mailer, transactions) else exit_status.UNSENT
 
     def _make(self, state: State, transactions: Transactions) -> int:
         """Make everything in order: publish, then record what was published, then mail what was recorded.
@@ -481,20 +481,34 @@ class ReportRun:
                 for name, rows in prune(transactions, days, transactions.now()).items():
                     if rows:
                         log.info("%d rows of the %s were too old and are removed", rows, name)
-            return mailer is None or self._send(mailer)
+            return mailer is None or self._send(mailer, transactions)
         except _STATE_ERRORS as error:
             self._continue_without_state(error)
             return False
 
-    def _send(self, mailer: Mailer) -> bool:
-        """Send the queued mails. Return False if some couldn't be sent."""
+    def _send(self, mailer: Mailer, transactions: Transactions) -> bool:
+        """Send the queued mails, also those of other runs. Return False if some couldn't be sent."""
         self._delivery = delivery = mailer.deliver()
         log.info("%d mails sent", delivery.sent)
         if delivery.dropped:
             log.error("%d mails were given up: they had waited too long", delivery.dropped)
         if delivery.queued:
             log.error("%d mails are queued for the next run: %s", delivery.queued, delivery.reason)
+        if delivery.is_complete and not (self._scheduled and self._made):  # this run's own status comes later
+            self._correct_status(transactions)
         return delivery.is_complete
+
+    def _correct_status(self, transactions: Transactions) -> None:
+        """Note that the mails of the last scheduled run have been sent, if they waited."""
+        last = read_run_status(transactions)
+        if last is None or last.exit_code != exit_status.UNSENT:
+            return
+        incomplete = incomplete_since(transactions, last.started)
+        code = exit_status.INCOMPLETE if incomplete else exit_status.DONE
+        outcome = RunOutcome.PARTIAL if code else RunOutcome.DONE
+        sent = replace(last, exit_code=code, outcome=outcome)
+        write_run_status(transactions, sent)
+        self._write_textfile(sent, transactions)
 
     def _store(self, transactions: Transactions, mailer: Mailer | None, written: int) -> None:
         """Store mails, history and status in one transaction.

@@ -16,6 +16,7 @@ from .details import ReportDetails as ReportDetails
 from .details import SummedDetails as SummedDetails
 from .history import History as History
 from .history import Run as Run
+from .history import incomplete_since as incomplete_since
 from .history import look_up_cleared as look_up_cleared
 from .listings import GroupMatching as GroupMatching
 from .listings import GroupNight as GroupNight

@@ -317,6 +317,13 @@ def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]
     }
 
 
+def incomplete_since(transactions: Transactions, started: datetime) -> bool:
+    """Return whether a run that was recorded since then (aware) shows a group with hidden members."""
+    with transactions.reading() as connection:
+        runs = [run.id for run in _last_runs(connection, None).values() if run.at >= started]
+        return any(not one.complete for run in runs for one in _listings(connection, run, schema.run_groups.c.listed))
+
+
 def listed_by(connection: Connection, url: str, name: str) -> Run | None:
     """Return the last run of a report (``""``: the one configured as ``[report]``), with the groups that it shows."""
     found = _last_runs(connection, url).get(name)

@@ -163,8 +163,10 @@ def test_a_server_that_is_down_keeps_nothing_from_the_report(mailed: Mailed, tmp
     assert "queued for the next run" in done.stderr  # cron mails what is said, and knows no exit status
     assert "@library.example" not in done.stderr
     assert output.exists()
-    post, *_ = mailed("--output", str(output), port=port)
+    assert mailed.command("status").returncode == exit_status.UNSENT
+    post, *_ = mailed("--manual", "--output", str(output), port=port)
     assert len(post.taken) == 6
+    assert mailed.command("status").returncode == exit_status.DONE
     assert len({message["Message-ID"] for message in post.taken}) == 6
 
 

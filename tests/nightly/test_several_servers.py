@@ -191,12 +191,14 @@ def test_where_one_is_enough_the_next_one_sends_it_without_making_another(
     one = command_on(tmp_path / "one", sandbox, database, 1, 12)
     assert one("-q", "report", "--mail", "--output", str(tmp_path / "r.json")).returncode == exit_status.UNSENT
     assert one("-q", "report", "--mail", "--output", str(tmp_path / "r.json")).returncode == exit_status.UNSENT
+    assert one("status").returncode == exit_status.UNSENT
     post = Post()
     with server(post, None) as port:
         two = command_on(tmp_path / "two", sandbox, database, port, 12)
         assert two("-q", "report", "--mail", "--output", str(tmp_path / "late.json")).returncode == exit_status.DONE
     assert sorted(post.recipients) == sorted(RECIPIENTS)
     assert not (tmp_path / "late.json").exists()
+    assert one("status").returncode == exit_status.DONE
 
 
 @pytest.mark.parametrize(

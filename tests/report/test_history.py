@@ -17,7 +17,7 @@ from evergreen_groups.errors import StateError
 from evergreen_groups.groups import Group
 from evergreen_groups.policy import Limit
 from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupNights, History, Report
-from evergreen_groups.report.history import TREND
+from evergreen_groups.report.history import TREND, incomplete_since
 from evergreen_groups.report.listings import NIGHTS
 from evergreen_groups.state import State, prune, schema
 from evergreen_groups.values import ZERO
@@ -85,6 +85,15 @@ def test_everything_about_a_group_survives(state: State) -> None:
     assert [group for group, change in found.by_group.items() if not change.certain] == [31007]
     counts = {group: (change.joined_count, change.left_count) for group, change in found.by_group.items()}
     assert counts == {**dict.fromkeys((1187, 902, 85), (0, 0)), **dict.fromkeys((2240, 31007), (None, None))}
+
+
+def test_whether_the_last_runs_show_everything(state: State) -> None:
+    hidden, earlier = report(group(1, "30.00", hidden=1)), report("30.00", criteria=Criteria(min_members=3))
+    record(state, earlier, hidden)
+    assert incomplete_since(state.database, TONIGHT)
+    assert not incomplete_since(state.database, TONIGHT + timedelta(seconds=1))
+    record(state, report("30.00", night=1))
+    assert not incomplete_since(state.database, TONIGHT)
 
 
 def test_hidden_libraries_are_remembered(state: State) -> None:
