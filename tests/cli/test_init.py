@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from support.command import Command, one_line
 from support.gateways import PASSWORD
 from support.mail_server import SECRET, Post, free_port, server
+from support.repository import REPOSITORY
 from support.terminals import terminal_of
 
 from evergreen_groups import exit_status
@@ -96,6 +98,25 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
     assert settings.gateway.password_file.read_text() == f"{PASSWORD}\n"
     assert [mode(path) for path in (file, file.with_name("password"), file.parent)] == [0o600, 0o600, 0o700]
     assert command("--config", str(file), "report").returncode == exit_status.DONE
+
+
+def test_the_page_about_the_installation_says_what_is_asked(sandbox: Sandbox, command: Command, file: Path) -> None:
+    """Answer in the order of the page, with the amounts that it gives for each question."""
+    page = (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8")
+    asks = page.split("`init` asks")[1].split("`init` writes")[0]
+    asked = re.findall(r"^\d\. \*(.+?)\*(?:, such as `(.+?)`)?", asks, re.MULTILINE)
+    with terminal_of(command, "--config", str(file), "init") as terminal:
+        for question, answer in asked:
+            if question.startswith("Address"):
+                terminal.answer(question, sandbox.url)
+            elif question.startswith("User name"):
+                terminal.answer(question, "consortium_staff")
+                terminal.answer("Password for consortium_staff", PASSWORD)
+            else:
+                terminal.answer(question, answer)
+        assert terminal.end() == exit_status.DONE, terminal.shown
+    settings = load.load(file, {})
+    assert (settings.report.min_total, settings.policy.limit) == (Decimal("25.00"), Decimal("5.00"))
 
 
 def test_nothing_is_asked_with_yes(init: Init, command: Command, file: Path, mail_certificates: Path) -> None:
