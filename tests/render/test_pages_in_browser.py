@@ -301,6 +301,29 @@ def test_a_long_lists_first_groups_are_there_at_once_and_the_rest_soon(browser: 
         assert groups[200].location["x"] == groups[0].location["x"], "the second table continues the first"
 
 
+_LISTEN = """
+window.said = [];
+addEventListener("DOMContentLoaded", () => {
+  document.getElementById("find").value = "a";
+  const shown = document.getElementById("shown");
+  new MutationObserver(() => said.push(shown.textContent)).observe(shown, { childList: true });
+});
+"""
+
+
+def test_a_list_that_is_still_loading_does_not_say_how_much_it_shows(browser: Chrome, files: Path) -> None:
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _LISTEN})
+    try:
+        opened(browser, files / "full.html")
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    until(browser, "return document.querySelectorAll('#groups > tbody').length", 747)
+    until(browser, f"{_STATE}.includes(' of ')", True)
+    *loading, complete = browser.execute_script("return said")
+    assert set(loading) == {"Loading …; a"}
+    assert " of 747; Group Fines: " in complete
+
+
 @pytest.mark.parametrize("act", ["", "beforeprint", "submit", "input", "unfold", "sort"])
 def test_who_does_not_wait_for_the_rest_of_a_long_list_gets_it_too(browser: Chrome, files: Path, act: str) -> None:
     never = "window.setTimeout = () => 0"
