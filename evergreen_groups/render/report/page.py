@@ -240,7 +240,7 @@ def link_to(way: str, text: str) -> str:
 
 def _change_remark(report: Report, changes: Changes) -> str:
     """Say what changed since when, and by how much the list changed if its groups weren't the same before."""
-    remark = "; ".join(filter(None, (wording.since(changes), wording.not_included(changes))))
+    remark = wording.explain_difference(changes)
     of_list, listed = changes.list_difference, changes.listed_difference
     # The trend has groups that aren't in the changes: those left out, and those that are hidden now.
     if None in (of_list, listed) or report.left_out_count or changes.hidden:
@@ -388,7 +388,6 @@ class PageWriter:
             age_sums=[(_band_mark(one.band), wording.describe_age_sum(one)) for one in AgeSum.of(report)],
             cleared=report.changes.cleared if report.changes else (),
             cleared_heading=wording.change_heading(ChangeKind.CLEARED),
-            not_included=report.changes and wording.not_included(report.changes),
             is_hidden=bool(report.criteria.orgs) and report.hidden_libraries.issuperset(report.criteria.orgs),
             sentence=sentence,
             cleared_explanation=gettext(wording.CLEARED_EXPLANATION),

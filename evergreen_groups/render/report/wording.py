@@ -185,26 +185,36 @@ def compared_changes(report: Report) -> Changes | None:
 
 
 def counts(changes: Changes) -> str:
-    """Say how many groups there are of each kind of change: ``2 new groups, 1 group owes more``."""
-    words = [gettext(_COUNTED[kind], count=count) for kind in KINDS if (count := changes.count(kind))]
-    return ", ".join(words) or gettext(KINDS[ChangeKind.UNCHANGED])
+    """Say how many groups there are of each kind of change: ``2 groups newly listed, 1 group owes more``."""
+    return ", ".join(_counted(changes, KINDS)) or gettext(KINDS[ChangeKind.UNCHANGED])
+
+
+def _counted(changes: Changes, kinds: Iterable[ChangeKind]) -> list[str]:
+    return [gettext(_COUNTED[kind], count=count) for kind in kinds if (count := changes.count(kind))]
 
 
 def since(changes: Changes) -> str:
-    """Say what changed since when: ``2 new groups since 13 Aug 2026, 03:15``; empty without a last run."""
+    """Say what changed since when: ``1 group owes more since 13 Aug 2026, 03:15``; empty without a last run."""
     if changes.since is None:
         return ""
     return gettext("{changes} since {moment}", changes=counts(changes), moment=changes.since)
 
 
+def explain_difference(changes: Changes) -> str:
+    """Say which groups the change in fines is of, since when, and what isn't included in it."""
+    both = _counted(changes, [kind for kind in KINDS if kind not in (ChangeKind.NEW, ChangeKind.CLEARED)])
+    compared = ", ".join(both) or gettext(_COUNTED[ChangeKind.UNCHANGED], count=0)
+    text = gettext("{changes} since {moment}", changes=compared, moment=changes.since)
+    return "; ".join(filter(None, (text, not_included(changes))))
+
+
 def not_included(changes: Changes) -> str:
-    """Say what the groups owe that joined or left the list, which isn't in the change; empty if none did."""
-    found = []
-    if changes.count(ChangeKind.NEW):
-        found.append(gettext("newly listed groups ({amount})", amount=describe_total(changes.new_fines)))
-    if changes.cleared:
-        difference = describe_difference(changes.cleared_difference)
-        found.append(gettext("groups no longer listed ({difference})", difference=difference))
+    """Name the groups that joined or left the list, which the change doesn't include; empty if none did."""
+    amounts = {
+        ChangeKind.NEW: describe_total(changes.new_fines),
+        ChangeKind.CLEARED: describe_difference(changes.cleared_difference),
+    }
+    found = [f"{count} ({amount})" for kind, amount in amounts.items() for count in _counted(changes, [kind])]
     return gettext("not included: {groups}", groups=", ".join(found)) if found else ""
 
 

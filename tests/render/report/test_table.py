@@ -126,7 +126,7 @@ def test_changes_stand_under_the_group_on_a_narrow_screen() -> None:
 def test_counts_of_changes_and_cleared_groups(width: int) -> None:
     shown = squeezed(table(samples.changed_report(), width=width))
     counted = "1groupnewlylisted,1groupowesmore,1groupowesless,2groupsunchanged,2groupsnolongerlisted"
-    apart = "notincluded:newlylistedgroups($29.00),groupsnolongerlisted(unknown)"
+    apart = "notincluded:1groupnewlylisted($29.00),2groupsnolongerlisted(unknown)"
     assert f"{counted}ChangeinGroupFines:unknown;{apart}" in shown
     for words in ("611Featherstonehaugh,", "$1,260.10$3.00nowgroup612;now", "unknownnotknownnotfound:"):
         assert words in shown
