@@ -79,6 +79,11 @@ def _before(change: GroupChange) -> Value:
     return None if change.before is None else known(change.known_before)
 
 
+def _difference(change: GroupChange) -> Value:
+    """Return how much more the group owes, None for a new group."""
+    return None if change.before is None else known(change.difference)
+
+
 _CHANGE_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
 
 
@@ -161,7 +166,7 @@ CHANGE: tuple[Column[GroupChange], ...] = (
         for_json=False,
         rank=1,
     ),
-    _own("difference", wording.CHANGE_IN_FINES, "change", for_json=False),
+    _own("difference", wording.CHANGE_IN_FINES, "change", for_json=False, shown=_difference),
     Column("formerly", lambda change: " ".join(map(str, change.formerly)), for_json=False),
     Column("", wording.remarks, Message("Remarks"), rank=1),
 )
