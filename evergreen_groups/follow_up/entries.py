@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from enum import Enum
+from functools import reduce
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -61,9 +63,10 @@ class Entry:
     """One entry of a follow-up, as stored.
 
     ``at`` is when it was saved, ``day`` when it happened. ``group`` (number), ``contact`` (patron id) and
-    ``combined_fines`` are those of that time. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation``
-    (``aws.id``), working for ``org_unit`` (``aou.id``). ``reopened`` means, for a closing, that the group has owed more
-    since, or left the reports.
+    ``combined_fines`` are those of that time. It is about ``persons``: the ids of the group's visible members when it
+    was first saved. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation`` (``aws.id``), working for
+    ``org_unit`` (``aou.id``). ``reopened`` means, for a closing, that the group has owed more since, or left the
+    reports.
 
     An entry that ``corrects`` another (id) replaces it; if ``deleted``, with nothing. ``earlier`` are the replaced
     versions, the oldest first.
@@ -86,6 +89,7 @@ class Entry:
     org_unit: int | None = None
     corrects: int | None = None
     deleted: bool = False
+    persons: tuple[int, ...] = ()
     earlier: tuple[Entry, ...] = ()
 
     @property
@@ -149,20 +153,30 @@ class FollowUpState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """The follow-up of a listed group: its entries, and the last row that a writer must have seen.
-
-    ``ids`` are those of the stored follow-ups: several if groups were merged, none without an entry.
-    """
+    """The follow-up of a listed group."""
 
     group: Listing
     entries: tuple[Entry, ...] = ()
-    ids: tuple[int, ...] = ()
-    seen: int | None = None
 
-    @classmethod
-    def of(cls, group: Listing, ids: Sequence[int], rows: Sequence[Entry]) -> FollowUp:
-        """Make the follow-up from the stored rows of ``ids``, in the order of their ids."""
-        return cls(group, current_entries(rows), tuple(ids), rows[-1].id if rows else None)
+    @property
+    def seen(self) -> int | None:
+        """The last row that a writer must have seen."""
+        return max((entry.id for entry in self.entries), default=None)
+
+    def about(self, patrons: Collection[int]) -> FollowUp:
+        """Return what somebody may read who sees these patrons (ids): the entries about any of them.
+
+        Merged families share a follow-up, but a merge must not show an entry to more people than before.
+        """
+        seen = frozenset(patrons)
+        return replace(self, entries=tuple(entry for entry in self.entries if not seen.isdisjoint(entry.persons)))
+
+    def for_libraries(self, members: Iterable[tuple[int, str]]) -> FollowUp:
+        """Return what the readers of each library may see. ``members`` are the group's, with their home library."""
+        by_library = defaultdict[str, list[int]](list)
+        for id, library in members:
+            by_library[library].append(id)
+        return reduce(FollowUp.about, by_library.values(), self)
 
     def status(self, today: date, again_after: int) -> FollowUpStatus:
         """Return whether staff have to act. See :func:`status_of`."""

@@ -1,7 +1,9 @@
-"""The stored follow-ups, and how they stay with their families.
+"""The stored follow-ups, and how they stay with the persons whom they are about.
 
-A follow-up belongs to the group of its contact person. If that person is in no listed group (deleted, hidden, or moved
-to a group that isn't listed), it belongs to the group that its members are in, matched as in the comparison of nights.
+Entries about the same persons share a row of ``follow_ups``. They belong to the group that the contact person of that
+time is in now. If that person is in no listed group (deleted, hidden, or moved to a group that isn't listed), they
+belong to the group that the other persons are in, matched as in the comparison of nights. So after a merge a group has
+the entries of both families, and each family takes its own along if the merge is undone.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ import msgspec
 from sqlalchemy import insert, or_, select, true, update
 
 from evergreen_groups.errors import NotFoundError, PlanError
-from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, What
-from evergreen_groups.report import GroupMatching, Listing, group_by_patron, history
+from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, What, current_entries
+from evergreen_groups.report import Listing, continued_as, group_by_patron, history
 from evergreen_groups.state import schema
 from evergreen_groups.values import ZERO
 
@@ -101,7 +103,7 @@ class FollowUps:
     def of_group(self, number: int, members: Collection[int]) -> tuple[tuple[Entry, ...], list[str]]:
         """Return the entries of a group, whether or not a report lists it, and the names of the reports that do.
 
-        ``number`` is the group's, and ``members`` are the ids of its visible members.
+        ``number`` is the group's. Only entries about ``members`` are returned, the ids of those that the reader sees.
         """
         if not self._transactions.is_there:
             return (), []
@@ -112,7 +114,7 @@ class FollowUps:
             stored = _stored(connection, self._url, or_(_FOLLOW_UPS.number == number, *named))
             listing = Listing(number, ZERO, True, len(ids), ids, "", frozenset())
             found = _follow_ups(connection, stored, {number: listing})[number]
-            return found.entries, history.reports_with(connection, self._url, number, ids)
+            return found.about(ids).entries, history.reports_with(connection, self._url, number, ids)
 
     def saved(self, staff: int, key: str, request: str) -> tuple[Entry, ...]:
         """Return what a staff user (``au.id``) has saved under an idempotency key, nothing if the key is new.
@@ -137,10 +139,10 @@ class FollowUps:
     ) -> Written:
         """Save all entries or none. Durable once this returns.
 
-        ``drafts`` are :meth:`checked <DraftEntry.checked>` against ``found``, which was just read. Nothing is saved if
-        a group has a newer entry than the one that its draft names as seen. Repeating the request returns the same
-        entries. Raises PlanError if the key belongs to another request or a group is named twice, or NotFoundError if
-        the report doesn't list a group.
+        ``drafts`` are :meth:`checked <DraftEntry.checked>` against ``found``, which was just read and has only what the
+        writer may read. Nothing is saved if a group has a newer such entry than its draft names as seen. Repeating the
+        request returns the same entries. Raises PlanError if the key belongs to another request or a group is named
+        twice, or NotFoundError if the report doesn't list a group.
         """
         follow_ups = {draft.group: found.group(draft.group) for draft in drafts}
         if len(follow_ups) < len(drafts):
@@ -149,19 +151,26 @@ class FollowUps:
             _lock(connection)
             if before := self._saved(connection, staff, key, request):
                 return Written(before)
-            ids = {number: self._ids(connection, one) for number, one in follow_ups.items()}
-            seen = {draft.group: draft.seen or 0 for draft in drafts}
-            stored = {number: _rows_of(connection, some).values() for number, some in ids.items()}
-            newer = [row for number, some in stored.items() for rows in some for row in rows if row.id > seen[number]]
+            # What a colleague has saved since is about the same persons.
+            same = {number: self._same_persons(connection, one.group) for number, one in follow_ups.items()}
+            newer: list[Entry] = []
+            for draft in drafts:
+                known = [entry.follow_up for entry in follow_ups[draft.group].entries]
+                ids = {id for id in (*known, same[draft.group]) if id is not None}
+                newer += [row for row in _rows_of(connection, ids) if row.id > (draft.seen or 0)]
             if newer:
                 return Written((), tuple(sorted(newer, key=lambda row: row.id)))
-            new = insert(schema.follow_up_entries).returning(schema.follow_up_entries)
+            new = insert(schema.follow_up_entries).returning(_ENTRIES.id)
             new = new.values(staff=staff, workstation=workstation, org_unit=org_unit)
             new = new.values(at=self._transactions.now(), idempotency_key=key, request=request, reopened=False)
-            rows = []
+            saved = []
             for draft in drafts:
-                group = follow_ups[draft.group].group
-                id = next(iter(ids[draft.group]), None) or self._add(connection, group, found.at)
+                follow_up = follow_ups[draft.group]
+                group = follow_up.group
+                if draft.corrects is None:
+                    id = same[draft.group] or self._add(connection, group, found.at)
+                else:
+                    id = follow_up.entry(draft.corrects).follow_up
                 values = {
                     "follow_up": id,
                     "number": group.group,
@@ -175,53 +184,44 @@ class FollowUps:
                     "corrects": draft.corrects,
                     "deleted": draft.deletes,
                 }
-                rows.append(_entry(connection.execute(new.values(values)).one()))
-        return Written(tuple(rows))
+                saved.append(connection.execute(new.values(values)).scalar_one())
+            return Written(tuple(_rows(connection, _ENTRIES.id.in_(saved))))
 
     def _saved(self, connection: Connection, staff: int, key: str, request: str) -> tuple[Entry, ...]:
-        rows = connection.execute(
-            select(schema.follow_up_entries)
-            .join(schema.follow_ups)
-            .where(_FOLLOW_UPS.gateway == self._url, _ENTRIES.staff == staff, _ENTRIES.idempotency_key == key)
-            .order_by(_ENTRIES.id)
-        ).all()
-        if any(row.request != request for row in rows):
+        mine = (_FOLLOW_UPS.gateway == self._url, _ENTRIES.staff == staff, _ENTRIES.idempotency_key == key)
+        requests = select(_ENTRIES.request).join(schema.follow_ups).where(*mine)
+        if any(other != request for other in connection.scalars(requests)):
             raise PlanError(
                 "this idempotency key belongs to another change",
                 advice="use a new key for each change",
                 code="key-of-other-entries",
             )
-        return tuple(map(_entry, rows))
+        return tuple(_rows(connection, *mine))
 
-    def _ids(self, connection: Connection, follow_up: FollowUp) -> list[int]:
-        """Return the ids of a group's follow-ups, those of its contact person first, including any added since."""
-        contact = follow_up.group.contact
-        mine = or_(_FOLLOW_UPS.id.in_(follow_up.ids), (_FOLLOW_UPS.contact == contact) & (_FOLLOW_UPS.contact != 0))
-        rows = connection.execute(
-            select(_FOLLOW_UPS.id, _FOLLOW_UPS.contact).where(_FOLLOW_UPS.gateway == self._url, mine)
-        )
-        return [row.id for row in sorted(rows, key=lambda row: (row.contact != contact, row.id))]
+    def _same_persons(self, connection: Connection, group: Listing) -> int | None:
+        """Return the id of the follow-up about the persons who are in a group now, None if there is none yet."""
+        same = select(_FOLLOW_UPS.id).filter_by(gateway=self._url, **_persons(group))
+        return connection.scalars(same).first()
 
     def _add(self, connection: Connection, group: Listing, at: datetime) -> int:
-        values = {"gateway": self._url, "listed_at": at, **_place(group)}
+        values = {"gateway": self._url, "listed_at": at, **_persons(group), **_place(group.members, group)}
         return int(connection.execute(insert(schema.follow_ups).values(values).returning(_FOLLOW_UPS.id)).scalar_one())
 
 
 def _follow_ups(connection: Connection, stored: Sequence[Row[Any]], listings: Listings) -> dict[int, FollowUp]:
     """Return the follow-up of each group, by its number."""
-    ids = defaultdict[int, list[int]](list)
-    for id, number in _current_numbers(stored, listings).items():
-        ids[number].append(id)
-    rows = _rows_of(connection, [id for some in ids.values() for id in some])
-    found = {}
-    for number, listing in listings.items():
-        mine = sorted((row for id in ids[number] for row in rows[id]), key=lambda row: row.id)
-        found[number] = FollowUp.of(listing, ids[number], mine)
-    return found
+    numbers = _current_numbers(stored, listings)
+    rows = defaultdict[int, list[Entry]](list)
+    for row in _rows_of(connection, numbers):
+        rows[numbers[row.follow_up]].append(row)
+    return {
+        number: FollowUp(listing, current_entries(sorted(rows[number], key=lambda row: row.id)))
+        for number, listing in listings.items()
+    }
 
 
 def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_reports: bool) -> None:
-    """Let follow-ups follow their groups into new runs of the reports, in the transaction that records the runs.
+    """Note in which groups new runs of the reports list follow-ups, in the transaction that records the runs.
 
     Closings of groups that owe more now, or left the reports, are marked as reopened.
 
@@ -237,7 +237,7 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
     hidden = frozenset[str]().union(*(run.hidden_libraries for run in runs))
     current = _current_numbers(stored, listings)
     for row in stored:
-        if row.id in current and (place := _place(listings[current[row.id]])) != {
+        if row.id in current and (place := _place(json.loads(row.persons), listings[current[row.id]])) != {
             name: row._mapping[name] for name in place
         }:
             connection.execute(update(schema.follow_ups).where(_FOLLOW_UPS.id == row.id).values(place))
@@ -271,50 +271,50 @@ def _stored(connection: Connection, url: str, *where: ColumnElement[bool]) -> Se
 
 def _current_numbers(stored: Iterable[Row[Any]], listings: Listings) -> dict[int, int]:
     """Return the number of the listed group that each stored follow-up (id) belongs to, if there is one."""
-    by_contact = group_by_patron(listings, {row.contact for row in stored})
-    found = {row.id: by_contact[row.contact] for row in stored if row.contact in by_contact}
-    waiting = [row for row in stored if row.id not in found]
-    while waiting:
-        # Merged groups leave several follow-ups with one number: match one of them at a time.
-        rows = {row.number: row for row in reversed(waiting)}
-        before = {
-            number: Listing(number, ZERO, True, row.member_count, tuple(json.loads(row.members)), "", frozenset())
-            for number, row in rows.items()
-        }
-        matching = GroupMatching(before, listings)
-        for number, row in rows.items():
-            if (now := matching.current_number(number)) is not None:
-                found[row.id] = now
-        waiting = [row for row in waiting if rows[row.number] is not row]
-    return found
+    before = {
+        row.id: Listing(row.number, ZERO, True, row.member_count, tuple(json.loads(row.members)), "", frozenset())
+        for row in stored
+    }
+    groups_now = group_by_patron(
+        listings, {row.contact for row in stored}.union(*(one.members for one in before.values()))
+    )
+    numbers = {
+        row.id: groups_now.get(row.contact) or continued_as(before[row.id], listings, groups_now) for row in stored
+    }
+    return {id: number for id, number in numbers.items() if number is not None}
 
 
-def _place(group: Listing) -> dict[str, Any]:
+def _persons(group: Listing) -> dict[str, Any]:
+    """Return the columns that say whom new entries of a group are about."""
+    return {"contact": group.contact, "persons": json.dumps(group.members)}
+
+
+def _place(persons: Collection[int], group: Listing) -> dict[str, Any]:
+    """Return the columns that say where the persons of a follow-up are now."""
+    members = [id for id in group.members if id in persons]
     return {
         "number": group.group,
-        "contact": group.contact,
-        "member_count": group.member_count,
-        "members": json.dumps(group.members),
+        "member_count": len(members) + group.member_count - len(group.members),
+        "members": json.dumps(members),
         "library": group.contact_library,
     }
 
 
-def _rows_of(connection: Connection, ids: Collection[int]) -> dict[int, list[Entry]]:
-    """Return the stored versions of entries by the id of their follow-up."""
-    found: dict[int, list[Entry]] = {id: [] for id in ids}
+def _rows_of(connection: Connection, ids: Iterable[int]) -> Iterator[Entry]:
+    """Yield the stored versions of the entries of follow-ups (ids)."""
     for some in _batches(ids):
-        rows = select(schema.follow_up_entries).where(_ENTRIES.follow_up.in_(some)).order_by(_ENTRIES.id)
-        for row in connection.execute(rows):
-            found[row.follow_up].append(_entry(row))
-    return found
+        yield from _rows(connection, _ENTRIES.follow_up.in_(some))
+
+
+def _rows(connection: Connection, *where: ColumnElement[bool]) -> Iterator[Entry]:
+    """Yield stored versions of entries, in the order in which they were saved."""
+    rows = select(schema.follow_up_entries, _FOLLOW_UPS.persons).join(schema.follow_ups)
+    for row in connection.execute(rows.where(*where).order_by(_ENTRIES.id)):
+        values = {str(name): value for name, value in row._mapping.items()}
+        yield msgspec.convert({**values, "group": row.number, "persons": json.loads(row.persons)}, Entry)
 
 
 def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
     waiting = iter(ids)
     while some := list(islice(waiting, _BATCH)):
         yield some
-
-
-def _entry(row: Row[Any]) -> Entry:
-    values = {str(name): value for name, value in row._mapping.items()}
-    return msgspec.convert({**values, "group": row.number}, Entry)

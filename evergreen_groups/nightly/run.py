@@ -393,7 +393,16 @@ class ReportRun:
         except _STATE_ERRORS as error:
             self._continue_without_state(error)
             return {}
-        return {number: follow_up.state(today, settings.follow_up.again_after) for number, follow_up in found.items()}
+        again_after = settings.follow_up.again_after
+        if not target.split:
+            return {number: follow_up.state(today, again_after) for number, follow_up in found.items()}
+        # The files of several libraries show a group: only with entries that the readers of each file may see.
+        shown = {
+            group.number: found[group.number].for_libraries((one.id, one.library) for one in group.members)
+            for group in report.groups
+            if group.number in found
+        }
+        return {number: follow_up.state(today, again_after) for number, follow_up in shown.items()}
 
     def _recover(self, gateway: Gateway, state: State) -> None:
         """Look up the outcome of unfinished changes, without sending any. The report doesn't depend on this."""

@@ -18,11 +18,11 @@ from .history import History as History
 from .history import Run as Run
 from .history import incomplete_since as incomplete_since
 from .history import look_up_cleared as look_up_cleared
-from .listings import GroupMatching as GroupMatching
 from .listings import GroupNight as GroupNight
 from .listings import GroupNights as GroupNights
 from .listings import Listing as Listing
 from .listings import Listings as Listings
+from .listings import continued_as as continued_as
 from .listings import group_by_patron as group_by_patron
 from .models import AgeSum as AgeSum
 from .models import BlockTotals as BlockTotals

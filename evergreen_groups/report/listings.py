@@ -106,11 +106,7 @@ class GroupMatching:
         ]
         groups_now = group_by_patron(current, {patron for listing in without_same for patron in listing.members})
         for listing in without_same:
-            number = majority_group(listing.members, groups_now)
-            same_number = current.get(listing.group)
-            # Without visible members in common, hidden members may connect the two.
-            if number is None and same_number is not None and not (listing.complete and same_number.complete):
-                number = listing.group
+            number = continued_as(listing, current, groups_now)
             if number == listing.group:
                 continue
             self._moved[listing.group] = number
@@ -137,6 +133,21 @@ def group_by_patron(listings: Listings, patrons: Collection[int]) -> dict[int, i
     if not patrons:
         return {}
     return {patron: listing.group for listing in listings.values() for patron in listing.members if patron in patrons}
+
+
+def continued_as(before: Listing, current: Listings, groups_now: Mapping[int, int]) -> int | None:
+    """Return the number of the group that an earlier group is now. See :class:`GroupMatching`; None if it is gone.
+
+    ``groups_now`` are the numbers of its members' groups, by patron id.
+    """
+    same_number = current.get(before.group)
+    if same_number is not None and not set(before.members).isdisjoint(same_number.members):
+        return before.group
+    number = majority_group(before.members, groups_now)
+    # Without visible members in common, hidden members may connect the two.
+    if number is None and same_number is not None and not (before.complete and same_number.complete):
+        return before.group
+    return number
 
 
 def majority_group(members: Collection[int], groups: Mapping[int, int]) -> int | None:

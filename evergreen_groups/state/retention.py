@@ -177,11 +177,12 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         for column in (plans.c.content, groups_to_keep.c.members):
             for where, _row in _naming(connection, column, patron):
                 connection.execute(delete(column.table).where(*where))
-        of_runs, of_follow_ups = (_naming(connection, table.c.members, patron) for table in (run_groups, follow_ups))
-        for table, found in ((run_groups, of_runs), (follow_ups, of_follow_ups)):
-            for where, row in found:  # the next report is compared with these lists
-                left = json.dumps([member for member in json.loads(row.members) if member != patron])
-                connection.execute(update(table).where(*where).values(members=left))
+        of_runs = _naming(connection, run_groups.c.members, patron)
+        for column in (run_groups.c.members, follow_ups.c.members, follow_ups.c.persons):
+            for where, row in _naming(connection, column, patron):  # the next report is compared with these lists
+                left = json.dumps([member for member in json.loads(row[-1]) if member != patron])
+                connection.execute(update(column.table).where(*where).values({column: left}))
+        for table in (run_groups, follow_ups):
             connection.execute(update(table).where(table.c.contact == patron).values(contact=0))
         # If the patron was the contact person of any version of an entry, all versions go: else a deleted or corrected
         # version would be back.

@@ -266,16 +266,19 @@ follow_ups = _table(
     "follow_ups",
     Column("id", BIG, primary_key=True),
     Column("gateway", Text, nullable=False, index=True),
-    # The group as of ``listed_at``, when a report last listed it.
-    Column("number", BIG, nullable=False),
+    # Whom the entries are about: the contact person, and all members (JSON: a list of patron ids).
     Column("contact", BIG, nullable=False, index=True),
+    Column("persons", Text, nullable=False),
+    # The group as of ``listed_at``, when a report last listed it: its number, those of the persons who were in it
+    # (JSON), their count with hidden members, and the short name of the home library of the group's contact person.
+    Column("number", BIG, nullable=False),
+    Column("members", Text, nullable=False),
     Column("member_count", Integer, nullable=False),
-    Column("members", Text, nullable=False),  # JSON: a list of patron ids
-    Column("library", Text, nullable=False),  # short name of the contact person's home library
+    Column("library", Text, nullable=False),
     Column("listed_at", Timestamp, nullable=False, index=True),
     sqlite_autoincrement=True,
 )
-"""The follow-ups of groups, whichever reports list them."""
+"""The follow-ups of groups, whichever reports list them. A group whose persons change gets another row."""
 
 follow_up_entries = _table(
     "follow_up_entries",

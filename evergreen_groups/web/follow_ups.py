@@ -51,7 +51,7 @@ from evergreen_groups.web.report_pages import (
 from evergreen_groups.web.service import CHANGES_OFF, service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence, Set
 
     from werkzeug.datastructures import MultiDict
 
@@ -90,7 +90,7 @@ class ReadFollowUps:
             # A library's page shows the groups that have a member there.
             visible = {unit.shortname for unit in units if unit.id in desk.sees_patrons_at}
             mine = {number: one for number, one in found.by_group.items() if visible & one.group.libraries}
-            found = replace(found, by_group=mine)
+            found = replace(found, by_group=_readable(desk, mine, visible))
         configured = running.settings.language.language().timezone
         zones = {} if configured else running.reference.timezones(gateway)
         return cls(desk, found, libraries, today_at(running.state.database.now(), configured, zones, units))
@@ -119,6 +119,17 @@ class ReadFollowUps:
             number: WorklistRow(one.state(self.today, again_after), one.group.contact_library in writable)
             for number, one in listed.items()
         }
+
+
+def _readable(desk: DeskRequest, listed: dict[int, FollowUp], visible: Set[str]) -> dict[int, FollowUp]:
+    """Return follow-ups with the entries that the caller may read, who sees the patrons of the ``visible`` libraries.
+
+    Only for groups that have members elsewhere, Evergreen says whom the caller sees.
+    """
+    mixed = {one.group.group for one in listed.values() if not (one.group.complete and one.group.libraries <= visible)}
+    persons = {id for number in mixed for entry in listed[number].entries for id in entry.persons}
+    seen = desk.client.patrons.names(persons).keys() if persons else ()
+    return {number: one.about(seen) if number in mixed else one for number, one in listed.items()}
 
 
 @blueprint.get("/api/v1/follow-ups")

@@ -82,9 +82,7 @@ def test_a_group_in_collections_waits_until_it_leaves() -> None:
     due = entry(remind=-5)
     assert status(due) is TO_DO
     assert status(due, collections=True) is status(collections=True) is WAITING
-    assert replace(FollowUp.of(GROUP, [1], [due]), group=GROUP._replace(in_collections=True)).status(TODAY, 30) is (
-        WAITING
-    )
+    assert replace(FollowUp(GROUP, (due,)), group=GROUP._replace(in_collections=True)).status(TODAY, 30) is (WAITING)
 
 
 ENTRIES = st.lists(
@@ -139,15 +137,22 @@ def test_a_corrected_closing_still_knows_that_the_group_reopened() -> None:
 
 
 def test_the_last_row_is_what_a_writer_must_have_seen() -> None:
-    follow_up = FollowUp.of(GROUP, [1], [entry(1), entry(2, corrects=1)])
-    assert (follow_up.seen, FollowUp.of(GROUP, [], []).seen) == (2, None)
+    follow_up = FollowUp(GROUP, current_entries([entry(1), entry(2), entry(3, corrects=1)]))
+    assert (follow_up.seen, FollowUp(GROUP).seen) == (3, None)
+
+
+def test_in_files_of_several_libraries_are_entries_about_a_member_of_each() -> None:
+    follow_up = FollowUp(GROUP, (entry(1, persons=(71, 72)), entry(2, persons=(73, 74))))
+    one, both = [(71, "BR1"), (72, "BR1")], [(71, "BR1"), (72, "BR1"), (73, "BR2")]
+    found = [[kept.id for kept in follow_up.for_libraries(members).entries] for members in (one, both)]
+    assert found == [[1], []]
 
 
 # --- What is accepted ---
 
 
 def checked(draft: DraftEntry, *rows: Entry) -> DraftEntry:
-    return draft.checked(FollowUp.of(GROUP, [1], rows), TODAY)
+    return draft.checked(FollowUp(GROUP, current_entries(rows)), TODAY)
 
 
 def test_today_is_the_default_and_blanks_are_trimmed() -> None:

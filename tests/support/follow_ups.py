@@ -1,6 +1,8 @@
 """Follow-ups for tests: runs that list groups, and entries for those groups."""
 
 import secrets
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from support.gateways import gateway_of
@@ -39,12 +41,20 @@ def draft(group: int, what: What = What.CONTACTED, **fields: Any) -> DraftEntry:
 
 
 def save(
-    state: State, *drafts: DraftEntry, staff: int = STAFF[0], key: str = "", url: str = GATEWAY, report: str = ""
+    state: State,
+    *drafts: DraftEntry,
+    staff: int = STAFF[0],
+    key: str = "",
+    url: str = GATEWAY,
+    report: str = "",
+    sees: Collection[int] | None = None,
 ) -> Written:
-    """Save entries for groups of the report, by default under a new key."""
+    """Save entries for groups of the report, by default under a new key. The writer ``sees`` all patrons, or these."""
     store = FollowUps(state.database, url)
     found = store.of_report(report)
     assert found is not None
+    if sees is not None:
+        found = replace(found, by_group={number: one.about(sees) for number, one in found.by_group.items()})
     today = state.database.now().date()
     checked = [one.checked(found.group(one.group), today) for one in drafts]
     who = {"staff": staff, "workstation": STAFF[1], "org_unit": ORG_UNIT, "key": key or secrets.token_hex()}

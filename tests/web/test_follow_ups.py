@@ -75,6 +75,14 @@ def read(desk: DeskCaller, report: str = "") -> dict[str, Any]:
     return found.body
 
 
+def read_groups(desk: DeskCaller, *, may_write: bool) -> list[int]:
+    return [one["group"] for one in read(desk)["groups"] if one["may_write"] is may_write]
+
+
+def notes_of(desk: DeskCaller, number: int) -> list[str]:
+    return [entry["note"] for entry in group(desk, number)["entries"]]
+
+
 def group(desk: DeskCaller, number: int) -> dict[str, Any]:
     (found,) = [one for one in read(desk)["groups"] if one["group"] == number]
     return dict(found)
@@ -236,6 +244,32 @@ def test_of_a_split_report_staff_get_the_groups_of_their_libraries_and_may_chang
     assert f"UPDATE_USER at {may[False]['library']}" in refused.body["detail"]
     everywhere = {one["group"]: one["library"] for one in read(caller_of(split, sandbox))["groups"]}
     assert {number: one["library"] for number, one in found.items()}.items() <= everywhere.items()
+
+
+def test_a_merge_of_families_of_two_branches_shows_no_entry_to_other_staff_than_before(
+    split: Flask, sandbox: Sandbox, proxy: FaultProxy, recorded: dict[int, int], state: State
+) -> None:
+    desk, everywhere = at_harbor_street(sandbox, split), caller_of(split, sandbox)
+    [mine] = read_groups(desk, may_write=True)[:1]
+    theirs = next(number for number in recorded if number not in {one["group"] for one in read(desk)["groups"]})
+    assert save(everywhere, {"group": theirs, "note": "SECRET"}, {"group": mine, "note": "ours"}).status == 200
+    moved = sandbox._store.rows("au", {"usrgroup": theirs})
+    change_rows(sandbox, "UPDATE au SET usrgroup = ? WHERE usrgroup = ?", mine, theirs)
+    record_report(state, proxy.url)
+    assert notes_of(everywhere, mine) == ["SECRET", "ours"]
+    assert notes_of(desk, mine) == ["ours"]
+    form = FormCaller(split, desk, proxy.url)
+    page = form.get(mine)
+    assert "SECRET" not in page.text
+    assert form.send(page, "contacted phone", note="all of them").status_code == 303
+    assert notes_of(desk, mine) == ["ours", "all of them"]
+    refused = save(desk, {"group": mine, "corrects": group(everywhere, mine)["entries"][0]["id"], "deletes": True})
+    assert refused.code == "no-such-follow-up-entry"
+    for row in moved:
+        change_rows(sandbox, "UPDATE au SET usrgroup = ? WHERE id = ?", theirs, row["id"])
+    record_report(state, proxy.url)
+    assert [notes_of(everywhere, number) for number in (theirs, mine)] == [["SECRET"], ["ours", "all of them"]]
+    assert notes_of(desk, mine) == ["ours", "all of them"]
 
 
 def test_saving_takes_another_permission_if_the_settings_say_so(
