@@ -1,10 +1,12 @@
 from .entries import LONGEST_NOTE as LONGEST_NOTE
+from .entries import Agreed as Agreed
 from .entries import DraftEntry as DraftEntry
 from .entries import Entry as Entry
 from .entries import FollowUp as FollowUp
 from .entries import FollowUpState as FollowUpState
 from .entries import FollowUpStatus as FollowUpStatus
 from .entries import How as How
+from .entries import Pending as Pending
 from .entries import Today as Today
 from .entries import What as What
 from .entries import digest_of as digest_of

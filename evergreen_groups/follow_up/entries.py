@@ -50,6 +50,13 @@ class How(Enum):
     IN_PERSON = "in-person"
 
 
+class Agreed(Enum):
+    """What a family waits for."""
+
+    PROMISE = "promise"
+    REMINDER = "reminder"
+
+
 class FollowUpStatus(Enum):
     """Whether staff have to act."""
 
@@ -62,11 +69,12 @@ class FollowUpStatus(Enum):
 class Entry:
     """One entry of a follow-up, as stored.
 
-    ``at`` is when it was saved, ``day`` when it happened. ``group`` (number), ``contact`` (patron id) and
-    ``combined_fines`` are those of that time. It is about ``persons``: the ids of the group's visible members when it
-    was first saved. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation`` (``aws.id``), working for
-    ``org_unit`` (``aou.id``). ``reopened`` means, for a closing, that the group has owed more since, or left the
-    reports.
+    ``at`` is when it was saved, ``saved_on`` the date at the contact person's library then, and ``day`` when it
+    happened. ``pay_by`` is the day of a promise. ``cancels`` is what the entry ends. ``group`` (number), ``contact``
+    (patron id) and ``combined_fines`` are those of that time. It is about ``persons``: the ids of the group's visible
+    members when it was first saved. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation``
+    (``aws.id``), working for ``org_unit`` (``aou.id``). ``reopened`` means, for a closing, that the group has owed more
+    since, or left the reports.
 
     An entry that ``corrects`` another (id) replaces it; if ``deleted``, with nothing. ``earlier`` are the replaced
     versions, the oldest first.
@@ -75,6 +83,7 @@ class Entry:
     id: int
     follow_up: int
     at: datetime
+    saved_on: date
     group: int
     contact: int
     what: What
@@ -84,6 +93,8 @@ class Entry:
     note: str = field(repr=False)
     combined_fines: Decimal
     reopened: bool = False
+    pay_by: date | None = None
+    cancels: Agreed | None = None
     staff: int | None = None
     workstation: int | None = None
     org_unit: int | None = None
@@ -93,9 +104,19 @@ class Entry:
     earlier: tuple[Entry, ...] = ()
 
     @property
-    def leaves_closed(self) -> bool:
-        """Whether a closed group stays closed after this entry."""
+    def is_note_or_letter(self) -> bool:
+        """Whether nobody spoke with the family: this neither opens a closed group nor answers a reminder."""
         return self.what is What.NOTE or (self.what is What.CONTACTED and self.how is How.LETTER)
+
+    @property
+    def promised_day(self) -> date | None:
+        """The day of a promise: its own, or else that of its reminder."""
+        return (self.pay_by or self.remind_on) if self.what is What.PROMISED else None
+
+    def concerns(self, other: Entry) -> bool:
+        """Whether the two are about the same family. After a merge, a group has entries of several."""
+        mine, its = self.original, other.original
+        return mine.group == its.group or not set(mine.persons).isdisjoint(its.persons)
 
     @property
     def original(self) -> Entry:
@@ -120,35 +141,98 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
     return tuple(found.values())
 
 
+class Pending(NamedTuple):
+    """A promise or a reminder that stands: the entry that it comes from, and its day."""
+
+    entry: Entry
+    day: date
+
+
+def pending_in(entries: Iterable[Entry]) -> dict[Agreed, Pending]:
+    """Return the promise and the reminder that stand after these entries, each only if there is one.
+
+    A new promise replaces the promise, and a new reminder the reminder. Once a promise's day is over, a new reminder
+    puts it off to its own day. A contact saved on or after a reminder's day answers it. Staff can cancel each, and a
+    closing ends both. Of merged families, each with its own, the earliest day counts.
+    """
+    promises: list[Pending] = []
+    reminders: list[Pending] = []
+    for entry in entries:
+        if entry.deleted:
+            continue
+        promises = [left for one in promises if (left := _promise_after(one, entry)) is not None]
+        reminders = [one for one in reminders if not _ends_reminder(entry, one)]
+        if entry.promised_day is not None:
+            promises.append(Pending(entry, entry.promised_day))
+        if entry.remind_on is not None:
+            reminders.append(Pending(entry, entry.remind_on))
+    found = {Agreed.PROMISE: promises, Agreed.REMINDER: reminders}
+    return {agreed: min(some, key=lambda one: one.day) for agreed, some in found.items() if some}
+
+
+def _promise_after(promise: Pending, entry: Entry) -> Pending | None:
+    """Return what a later entry leaves of a promise."""
+    if not entry.concerns(promise.entry):
+        return promise
+    if entry.what in (What.PROMISED, What.CLOSED) or entry.cancels is Agreed.PROMISE:
+        return None
+    is_over = promise.day < entry.original.saved_on
+    return promise._replace(day=entry.remind_on) if is_over and entry.remind_on is not None else promise
+
+
+def _ends_reminder(entry: Entry, reminder: Pending) -> bool:
+    if not entry.concerns(reminder.entry):
+        return False
+    is_answer = entry.original.saved_on >= reminder.day and not entry.is_note_or_letter
+    is_replaced = entry.remind_on is not None
+    return is_answer or is_replaced or entry.what is What.CLOSED or entry.cancels is Agreed.REMINDER
+
+
 def status_of(
     entries: Sequence[Entry], combined_fines: Decimal, today: date, again_after: int, *, in_collections: bool = False
 ) -> FollowUpStatus:
     """Return whether staff have to act for a listed group that owes ``combined_fines``.
 
-    *To do*: the latest entry's reminder is due, or no entry is from the last ``again_after`` days. *Waiting*: every
-    other open group. *Closed*: until the group owes more than at closing, or returns after having left the report. A
-    closing ends what was agreed before it, so a group that opens again is to do. Notes and letters change none of this;
-    any other entry after a closing opens the group. A group ``in_collections`` is never to do: it waits.
+    *To do*: from a reminder's day, from the day after a promise's (:func:`pending_in`), and if neither stands and no
+    entry is from the last ``again_after`` days. *Closed*: until the group owes more than at closing, or returns after
+    having left the report. *Waiting*: every other group. Notes and letters don't open a closed group; any other entry
+    does. A group ``in_collections`` is never to do: it waits.
     """
     open_status = FollowUpStatus.WAITING if in_collections else FollowUpStatus.TO_DO
-    entries = [entry for entry in entries if not entry.deleted]
-    decisive = next((entry for entry in reversed(entries) if not entry.leaves_closed), None)
-    if decisive is not None and decisive.what is What.CLOSED:
-        holds = combined_fines <= decisive.combined_fines and not decisive.reopened
-        return FollowUpStatus.CLOSED if holds else open_status
-    if not entries:
+    pending = pending_in(entries)
+    if any(_is_due(agreed, one.day, today) for agreed, one in pending.items()):
         return open_status
-    remind_on = entries[-1].remind_on
-    is_due = remind_on is not None and remind_on <= today
-    is_recent = any((today - entry.day).days <= again_after for entry in entries)
-    return FollowUpStatus.WAITING if is_recent and not is_due else open_status
+    entries = [entry for entry in entries if not entry.deleted]
+    decisive = next((entry for entry in reversed(entries) if not entry.is_note_or_letter), None)
+    is_closing = decisive is not None and decisive.what is What.CLOSED
+    if decisive is not None and is_closing and combined_fines <= decisive.combined_fines and not decisive.reopened:
+        return FollowUpStatus.CLOSED
+    is_recent = not is_closing and any((today - entry.day).days <= again_after for entry in entries)
+    return FollowUpStatus.WAITING if pending or is_recent else open_status
+
+
+def _is_due(agreed: Agreed, day: date, today: date) -> bool:
+    return day <= today if agreed is Agreed.REMINDER else day < today
 
 
 class FollowUpState(NamedTuple):
-    """How far a follow-up is: whether staff have to act, and the latest entry that isn't deleted."""
+    """How far a follow-up is: whether staff have to act, and the latest entry that isn't deleted.
+
+    ``waits_for`` is the promise or the reminder that a waiting group waits for, if any.
+    """
 
     status: FollowUpStatus
     latest: Entry | None
+    waits_for: Pending | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        return self.status is FollowUpStatus.CLOSED
+
+    @property
+    def waits_until(self) -> date | None:
+        """The day until which a group waits because of a promise or a reminder."""
+        return None if self.waits_for is None else self.waits_for.day
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +246,11 @@ class FollowUp:
     def seen(self) -> int | None:
         """The last row that a writer must have seen."""
         return max((entry.id for entry in self.entries), default=None)
+
+    @property
+    def pending(self) -> dict[Agreed, Pending]:
+        """The promise and the reminder that stand, each only if there is one."""
+        return pending_in(self.entries)
 
     def about(self, patrons: Collection[int]) -> FollowUp:
         """Return what somebody may read who sees these patrons (ids): the entries about any of them.
@@ -186,7 +275,12 @@ class FollowUp:
     def state(self, today: Today, again_after: int) -> FollowUpState:
         """Return how far it is. ``today`` is asked for the library of the contact person."""
         latest = next((entry for entry in reversed(self.entries) if not entry.deleted), None)
-        return FollowUpState(self.status(today(self.group.contact_library), again_after), latest)
+        day = today(self.group.contact_library)
+        status = self.status(day, again_after)
+        waits_for = min(self.pending.values(), key=lambda one: one.day, default=None)
+        if waits_for is not None and (status is not FollowUpStatus.WAITING or waits_for.day < day):
+            waits_for = None
+        return FollowUpState(status, latest, waits_for)
 
     def entry(self, id: int) -> Entry:
         """Return an entry that isn't deleted, by the id with which it was first saved. Raises NotFoundError."""
@@ -203,6 +297,7 @@ class DraftEntry:
 
     ``seen`` is the last row that the writer has seen of the group's follow-up, None if there was none. ``corrects`` is
     the id of the entry to replace; with ``deletes``, replace it with nothing, and the fields after it don't matter.
+    ``saved_on`` is filled in by :meth:`checked`.
     """
 
     group: int
@@ -214,9 +309,12 @@ class DraftEntry:
     day: date | None = None
     remind_on: date | None = None
     note: str = field(default="", repr=False)
+    pay_by: date | None = None
+    cancels: Agreed | None = None
+    saved_on: date | None = None
 
     def checked(self, follow_up: FollowUp, today: date) -> DraftEntry:
-        """Return the draft with all fields filled in. ``today`` is the default for ``day``.
+        """Return the draft with all fields filled in. ``today`` is the date at the library, the default for ``day``.
 
         Raises PlanError if the fields contradict each other, or NotFoundError if the entry to correct doesn't exist.
         """
@@ -224,24 +322,36 @@ class DraftEntry:
         if self.deletes:
             if before is None:
                 raise _refused("the entry to delete is missing", "corrects")
-            values = (before.what, before.how, before.day, before.remind_on, before.note)
-            return DraftEntry(self.group, self.seen, self.corrects, True, *values)
+            values = (before.what, before.how, before.day, before.remind_on, before.note, before.pay_by, before.cancels)
+            return DraftEntry(self.group, self.seen, self.corrects, True, *values, saved_on=today)
         day, note = self.day or today, " ".join(self.note.split())
         if self.how is None and self.what in (What.CONTACTED, What.PROMISED, What.NO_ANSWER):
             raise _refused(Message("choose phone, e-mail, letter or in person"), "how")
         if day > today:
             raise _refused(Message("the date is in the future"), "date")
+        self._check_agreed(follow_up, before, day, today)
+        if len(note) > LONGEST_NOTE or _UNPRINTABLE.search(note):
+            most = {"most": LONGEST_NOTE}
+            raise _refused(Message("a note has at most {most} characters, all printable", values=most), "note")
+        if self.what is What.NOTE and not note and self.remind_on is None and self.cancels is None:
+            raise _refused(Message("write a note or set a reminder"), "note")
+        return replace(self, day=day, note=note, saved_on=today)
+
+    def _check_agreed(self, follow_up: FollowUp, before: Entry | None, day: date, today: date) -> None:
+        """Refuse a promise, a reminder or a cancellation that makes no sense. ``before`` is the entry to correct."""
         if self.remind_on is not None and self.what is What.CLOSED:
             raise _refused(Message("a closed follow-up has no reminder"), "remind_on")
         is_new = before is None or self.remind_on != before.remind_on
         if self.remind_on is not None and self.remind_on < today and is_new:
             raise _refused(Message("the reminder is before today"), "remind_on")
-        if len(note) > LONGEST_NOTE or _UNPRINTABLE.search(note):
-            most = {"most": LONGEST_NOTE}
-            raise _refused(Message("a note has at most {most} characters, all printable", values=most), "note")
-        if self.what is What.NOTE and not note and self.remind_on is None:
-            raise _refused(Message("write a note or set a reminder"), "note")
-        return replace(self, day=day, note=note)
+        if self.pay_by is not None and self.what is not What.PROMISED:
+            raise _refused(Message("only a promise has a day to pay by"), "pay_by")
+        if self.pay_by is not None and self.pay_by < day:
+            raise _refused(Message("the day to pay by is before the promise"), "pay_by")
+        if self.cancels is not None and self.what is not What.NOTE:
+            raise _refused("only a note cancels a promise or a reminder", "cancels")
+        if self.cancels not in (None, before and before.cancels, *follow_up.pending):
+            raise _refused(Message("there is nothing to cancel"), "cancels")
 
 
 def digest_of(report: str, drafts: Sequence[DraftEntry]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.follow_up import FollowUpStatus, How, What
+from evergreen_groups.follow_up import Agreed, FollowUpStatus, How, What
 from evergreen_groups.language import day, gettext, number, price
 from evergreen_groups.message import Message
 from evergreen_groups.render.json_documents import fields
@@ -17,7 +17,7 @@ from evergreen_groups.values import plain_amount
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from evergreen_groups.follow_up import Entry, FollowUp, ReportFollowUps, Today
+    from evergreen_groups.follow_up import Entry, FollowUp, FollowUpState, ReportFollowUps, Today
 
 STATUSES = {
     FollowUpStatus.TO_DO: Message("To do"),
@@ -31,6 +31,15 @@ WHAT = {
     What.CLOSED: Message("Closed", context="a follow-up"),
     What.NOTE: Message("Note"),
 }
+AGREED = {
+    Agreed.PROMISE: Message("Promised to pay by {day}"),
+    Agreed.REMINDER: Message("Reminder on {day}"),
+}
+_CANCELED = {
+    Agreed.PROMISE: Message("Promise canceled"),
+    Agreed.REMINDER: Message("Reminder canceled"),
+}
+_WAITING_UNTIL = Message("Waiting until {day}")
 HOW = {
     How.PHONE: Message("by phone"),
     How.EMAIL: Message("by e-mail"),
@@ -70,13 +79,14 @@ def _with_status(found: ReportFollowUps, today: Today, again_after: int) -> list
 
 
 def _group_document(one: FollowUp, status: FollowUpStatus, writable: Collection[str] | None) -> dict[str, Any]:
-    group = one.group
+    group, pending = one.group, one.pending
     document = {
         "group": group.group,
         "status": status.value,
         "contact": group.contact or None,
         "library": group.contact_library,
         "combined_fines": plain_amount(group.combined_fines) if group.certain else None,
+        **{agreed.value: pending[agreed].day.isoformat() if agreed in pending else None for agreed in Agreed},
         "seen": one.seen,
         "entries": [entry_document(entry) for entry in one.entries],
     }
@@ -92,7 +102,7 @@ def entry_document(entry: Entry) -> dict[str, Any]:
         "saved_at": entry.at.isoformat(),
         **fields(entry, "staff", "workstation", "what", "how"),
         "date": entry.day.isoformat(),
-        **fields(entry, "remind_on", "note", "deleted"),
+        **fields(entry, "remind_on", "pay_by", "cancels", "note", "deleted"),
         "earlier": [entry_document(version) for version in entry.earlier],
     }
 
@@ -128,10 +138,23 @@ def write_follow_ups(
                 print(fill(latest, 80, initial_indent="    ", subsequent_indent="      "), file=stream)
 
 
+def describe_status(state: FollowUpState) -> str:
+    """Describe the status, with the day until which a group waits unless the latest entry already names that."""
+    if state.waits_for is None or state.waits_for.entry is state.latest:
+        return gettext(STATUSES[state.status])
+    return gettext(_WAITING_UNTIL, day=day(state.waits_for.day))
+
+
 def describe_entry(entry: Entry) -> str:
     """Describe an entry without its note: ``3 Nov 2026, by phone · Promised to pay · reminder on 15 Nov 2026``."""
     how = [] if entry.how is None else [gettext(HOW[entry.how])]
-    parts = [", ".join([day(entry.day), *how]), gettext(WHAT[entry.what])]
+    if entry.cancels is not None:
+        what = gettext(_CANCELED[entry.cancels])
+    elif entry.pay_by is not None:
+        what = gettext(AGREED[Agreed.PROMISE], day=day(entry.pay_by))
+    else:
+        what = gettext(WHAT[entry.what])
+    parts = [", ".join([day(entry.day), *how]), what]
     if entry.remind_on is not None:
         parts.append(gettext("reminder on {day}", day=day(entry.remind_on)))
     return " · ".join(parts)

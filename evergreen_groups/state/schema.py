@@ -84,7 +84,7 @@ class Amount(TypeDecorator[Decimal]):
         return None if value is None else Decimal(value)
 
 
-VERSION = "11"
+VERSION = "12"
 """The version of this release's schema. Raise it with each change of a table, and add a migration. Databases of
 development versions, before 1.0, are refused."""
 
@@ -286,6 +286,7 @@ follow_up_entries = _table(
     Column("id", BIG, primary_key=True),
     Column("follow_up", BIG, ForeignKey("follow_ups.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("at", Timestamp, nullable=False),
+    Column("saved_on", Date, nullable=False),  # the date at the library of the contact person
     # The group and the contact person at that time.
     Column("number", BIG, nullable=False),
     Column("contact", BIG, nullable=False, index=True),
@@ -293,6 +294,8 @@ follow_up_entries = _table(
     Column("how", Text),
     Column("day", Date, nullable=False),
     Column("remind_on", Date),
+    Column("pay_by", Date),  # the day of a promise
+    Column("cancels", Text),  # what this entry ends
     Column("note", Text, nullable=False),
     Column("combined_fines", Amount, nullable=False),
     Column("reopened", Boolean, nullable=False),  # of a closing: whether the group has owed more since, or left
@@ -306,6 +309,7 @@ follow_up_entries = _table(
     Column("request", Text, nullable=False),  # a digest of what was requested under the key
     CheckConstraint("what IN ('contacted', 'promised', 'no-answer', 'closed', 'note')", name="what"),
     CheckConstraint("how IN ('phone', 'email', 'letter', 'in-person')", name="how"),
+    CheckConstraint("cancels IN ('promise', 'reminder')", name="cancels"),
     Index("follow_up_entries_requested", "staff", "idempotency_key"),
     sqlite_autoincrement=True,
 )

@@ -100,6 +100,13 @@ class FollowUpEntry(Struct, frozen=True, forbid_unknown_fields=True):
     )
     remind_on: Annotated[datetime.date | None, Meta(description="Today or later; not with closed.")] = None
     note: Annotated[str, Meta(max_length=LONGEST_NOTE)] = ""
+    pay_by: Annotated[
+        datetime.date | None,
+        Meta(description="With promised: the day of the promise; that of its reminder unless given."),
+    ] = None
+    cancels: Annotated[
+        Literal["promise", "reminder"] | None, Meta(description="With note: end the promise or the reminder.")
+    ] = None
     __repr__ = object.__repr__  # without the note
 
 
@@ -177,6 +184,8 @@ _FORMS = {
     "entries[].how": "one of phone, email, letter and in-person, or null",
     "entries[].date": "a date, such as 2026-11-29, or null",
     "entries[].remind_on": "a date, such as 2026-11-29, or null",
+    "entries[].pay_by": "a date, such as 2026-11-29, or null",
+    "entries[].cancels": "promise or reminder, or null",
     "entries[].note": f"a text of at most {LONGEST_NOTE} characters",
 }
 """What each field is, by its place in the body."""

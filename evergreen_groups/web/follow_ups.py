@@ -16,6 +16,7 @@ from flask import Blueprint, Response, jsonify, request, url_for
 
 from evergreen_groups.errors import ConfigurationError, NotFoundError, PlanError, StateError
 from evergreen_groups.follow_up import (
+    Agreed,
     DraftEntry,
     FollowUps,
     How,
@@ -36,6 +37,7 @@ from evergreen_groups.render.report import (
     WorklistRows,
     WrittenPage,
     shown_entries,
+    shown_pending,
 )
 from evergreen_groups.web import bodies, requests
 from evergreen_groups.web.admission import permitted_at
@@ -299,7 +301,7 @@ class Form:
             entry=requests.record_id(entry) if entry else None,
             do=fields.get("do", ""),
             key=key,
-            typed={name: fields[name] for name in ("note", "weeks", "remind_on", "day") if fields.get(name)},
+            typed={name: fields[name] for name in ("note", "weeks", "remind_on", "pay_by", "day") if fields.get(name)},
         )
 
     @property
@@ -339,9 +341,14 @@ class Form:
         if self.do == "delete":
             return DraftEntry(group, self.seen[group], self.entry, deletes=True)
         what, _, how = self.do.partition(" ")
+        cancels = ""
+        if what == "cancel":
+            what, how, cancels = What.NOTE.value, "", how
         before = next((one for one in entries if one.original.id == self.entry), None)
         if self.do == What.NOTE.value and before is not None:
             what, how = before.what.value, before.how.value if before.how else ""
+            cancels = before.cancels.value if before.cancels else ""
+        is_promise = what == What.PROMISED.value
         try:
             weeks = int(self.typed.get("weeks", "0"))
             remind_on = today + timedelta(weeks=weeks) if 0 < weeks < 53 else None
@@ -356,6 +363,8 @@ class Form:
                 day=date.fromisoformat(self.typed["day"]) if "day" in self.typed else None,
                 remind_on=None if what == What.CLOSED.value else remind_on,
                 note=self.typed.get("note", ""),
+                pay_by=date.fromisoformat(self.typed["pay_by"]) if is_promise and "pay_by" in self.typed else None,
+                cancels=Agreed(cancels) if cancels else None,
             )
         except ValueError:
             raise PlanError(
@@ -455,10 +464,12 @@ def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> R
         )
         owed = one.group.combined_fines if one.group.certain else None
         name = names.get(one.group.contact, "")
-        shown.append(ShownGroup(number, name, library, row.state.status, owed, entries, refusal))
+        pending = shown_pending(one)
+        shown.append(ShownGroup(number, name, library, row.state.status, owed, entries, pending, refusal))
     if corrected is not None and problem is None:
-        remind_on = corrected.remind_on.isoformat() if corrected.remind_on else ""
-        form = replace(form, typed={"note": corrected.note, "remind_on": remind_on, "day": corrected.day.isoformat()})
+        days = {"remind_on": corrected.remind_on, "pay_by": corrected.pay_by, "day": corrected.day}
+        typed = {name: day.isoformat() for name, day in days.items() if day}
+        form = replace(form, typed={"note": corrected.note, **typed})
     accepted = {one.group.group: one.seen for one, view in zip(groups, shown, strict=True) if not view.refusal}
     page = FollowUpPage(
         shown,

@@ -13,8 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evergreen_groups.errors import NotFoundError, PlanError
-from evergreen_groups.follow_up import DraftEntry, Entry, FollowUp, FollowUpStatus, How, What, digest_of, today_at
-from evergreen_groups.follow_up.entries import current_entries, status_of
+from evergreen_groups.follow_up import (
+    Agreed,
+    DraftEntry,
+    Entry,
+    FollowUp,
+    FollowUpState,
+    FollowUpStatus,
+    How,
+    What,
+    digest_of,
+    today_at,
+)
+from evergreen_groups.follow_up.entries import current_entries, pending_in, status_of
 from evergreen_groups.ils import OrgUnit
 from evergreen_groups.report import Listing
 
@@ -29,9 +40,10 @@ def entry(
     id: int = 1, what: What = What.CONTACTED, *, ago: int = 0, remind: int | None = None, **more: object
 ) -> Entry:
     """Return an entry of ``ago`` days ago, with a reminder ``remind`` days from today."""
+    day = TODAY - timedelta(ago)
     remind_on = None if remind is None else TODAY + timedelta(remind)
     made = Entry(
-        id, 1, NOON, 7, 71, what, How.PHONE, TODAY - timedelta(ago), remind_on, "secret", OWED, staff=5, workstation=6
+        id, 1, NOON, day, 7, 71, what, How.PHONE, day, remind_on, "secret", OWED, staff=5, workstation=6, persons=(71,)
     )
     return replace(made, **more)  # type: ignore[arg-type]
 
@@ -52,7 +64,7 @@ def test_to_do_without_an_entry() -> None:
 )
 def test_reminders_and_days(ago: int, remind: int | None, found: FollowUpStatus) -> None:
     assert status(entry(ago=ago, remind=remind)) is found
-    assert status(entry(1, ago=90, remind=-5), entry(2, What.NO_ANSWER, ago=ago, remind=remind)) is found, (
+    assert status(entry(1, ago=90, remind=-40), entry(2, What.NO_ANSWER, ago=ago, remind=remind)) is found, (
         "the latest counts"
     )
 
@@ -85,12 +97,98 @@ def test_a_group_in_collections_waits_until_it_leaves() -> None:
     assert replace(FollowUp(GROUP, (due,)), group=GROUP._replace(in_collections=True)).status(TODAY, 30) is (WAITING)
 
 
+# --- Promises and reminders ---
+
+
+def at(
+    saved: int, what: What = What.CONTACTED, pay: int | None = None, remind: int | None = None, **more: object
+) -> Entry:
+    """Return an entry saved on a day of December, with a promise and a reminder for days of December."""
+    days = {"pay_by": pay, "remind_on": remind, "day": saved, "saved_on": saved}
+    dates = {name: None if day is None else date(2026, 12, day) for name, day in days.items()}
+    return entry(saved, what, **{**dates, **more})
+
+
+NOTE, PROMISED, NO_ANSWER, CLOSING, CONTACTED = What.NOTE, What.PROMISED, What.NO_ANSWER, What.CLOSED, What.CONTACTED
+PROMISE = at(1, PROMISED, pay=10)
+REMINDER = at(1, NOTE, remind=16)
+LETTER = {"how": How.LETTER}
+OTHERS = {"persons": (81, 82), "group": 8}
+MERGED = {"persons": (71, 81, 82)}
+
+
+@pytest.mark.parametrize(
+    ("entries", "to_do_on", "waiting_on"),
+    [
+        # Until its day the family waits, however old its last entry; a promise's day is still the family's.
+        ([PROMISE], [11, 31], [1, 10]),
+        ([REMINDER], [16, 31], [1, 15]),
+        ([at(1, NOTE, remind=31, day=date(2026, 1, 1))], [31], [1, 30]),
+        ([at(1, PROMISED, remind=10)], [10, 11], [9]),
+        ([at(1, PROMISED, pay=10, remind=5)], [5], [4]),
+        ([at(1, PROMISED, pay=5, remind=10)], [6, 10], [5]),
+        ([PROMISE, at(2, NOTE, remind=20)], [11, 20], [10]),
+        # A new promise replaces the promise, and a new reminder the reminder.
+        ([PROMISE, at(2, PROMISED, pay=20)], [21], [11, 20]),
+        ([PROMISE, at(12, PROMISED, pay=20)], [21], [12, 20]),
+        ([at(1, NOTE, remind=5), at(2, NOTE, remind=20)], [20], [5, 19]),
+        ([REMINDER, at(2, PROMISED, pay=20)], [16], [15]),
+        # Once a promise's day is over, a new reminder puts it off. A reminder from before doesn't.
+        ([PROMISE, at(11, NOTE, remind=20)], [20, 21], [11, 19]),
+        ([PROMISE, at(11, NOTE, remind=20), at(20, CONTACTED)], [21], [20]),
+        ([PROMISE, at(10, NOTE, remind=20)], [11], [10]),
+        # A contact on or after a reminder's day answers it; one before that day, a note or a letter doesn't.
+        ([REMINDER, at(16, NO_ANSWER)], [], [16, 31]),
+        ([REMINDER, at(15, CONTACTED)], [16], [15]),
+        ([REMINDER, at(16, NOTE)], [16, 31], []),
+        ([REMINDER, at(17, **LETTER)], [17, 31], []),
+        ([REMINDER, at(17, PROMISED, **LETTER)], [], [17, 31]),
+        ([PROMISE, at(11, CONTACTED)], [11, 31], []),
+        # Letters before that day cancel nothing.
+        ([REMINDER, at(2, **LETTER)], [16], [2, 15]),
+        ([PROMISE, at(2, **LETTER)], [11], [2, 10]),
+        # Staff cancel the one or the other; a closing ends both.
+        ([PROMISE, at(2, NOTE, cancels=Agreed.PROMISE)], [], [11, 31]),
+        ([PROMISE, at(2, NOTE, cancels=Agreed.REMINDER)], [11], [10]),
+        ([REMINDER, at(2, NOTE, cancels=Agreed.REMINDER)], [], [16, 31]),
+        ([PROMISE, REMINDER, at(2, CLOSING, reopened=True), at(3, CONTACTED)], [], [11, 16]),
+        ([at(2, CLOSING), at(3, NOTE, remind=16)], [16], []),
+        # A correction counts as saved with the original; what a deleted entry ended stands again.
+        ([REMINDER, replace(at(17), earlier=(at(3),))], [16], [15]),
+        ([PROMISE, at(2, PROMISED, pay=20, deleted=True)], [11], [10]),
+        ([REMINDER, at(16, deleted=True)], [16], [15]),
+        ([PROMISE, at(2, NOTE, cancels=Agreed.PROMISE, deleted=True)], [11], [10]),
+        # Of merged families, the earliest day counts, until an entry about both.
+        ([at(1, PROMISED, pay=20), at(2, PROMISED, pay=10, **OTHERS)], [11], [10]),
+        ([at(1, PROMISED, pay=10), at(2, PROMISED, pay=20, **OTHERS)], [11], [10]),
+        ([at(1, NOTE, remind=20), at(16, **OTHERS), at(2, NOTE, remind=16, **OTHERS)], [16], [15]),
+        ([PROMISE, at(2, PROMISED, pay=12, **OTHERS), at(3, PROMISED, pay=20, **MERGED)], [21], [13, 20]),
+    ],
+)  # fmt: skip
+def test_promises_and_reminders(entries: list[Entry], to_do_on: list[int], waiting_on: list[int]) -> None:
+    found = {day: status_of(entries, OWED, date(2026, 12, day), 60) for day in (*to_do_on, *waiting_on)}
+    assert found == {**dict.fromkeys(to_do_on, TO_DO), **dict.fromkeys(waiting_on, WAITING)}
+
+
+def test_what_a_waiting_family_waits_for() -> None:
+    def state(day: int, *entries: Entry) -> FollowUpState:
+        return FollowUp(GROUP, entries).state(lambda _library: date(2026, 12, day), 30)
+
+    assert (state(3, PROMISE, REMINDER).waits_for, state(3, PROMISE).waits_until) == (
+        (PROMISE, PROMISE.pay_by),
+        PROMISE.pay_by,
+    )
+    assert [state(11, PROMISE).waits_until, state(3, at(2)).waits_until] == [None, None]
+    assert [state(3, PROMISE, at(2, CLOSING)).is_closed, state(3, PROMISE).is_closed] == [True, False]
+
+
 ENTRIES = st.lists(
     st.builds(
         entry,
         what=st.sampled_from(What),
         ago=st.integers(0, 60),
         remind=st.none() | st.integers(-60, 60),
+        cancels=st.none() | st.sampled_from(Agreed),
         reopened=st.booleans(),
         deleted=st.booleans(),
         combined_fines=st.decimals(0, 99, places=2),
@@ -110,11 +208,13 @@ def test_what_holds_for_any_entries(
     if before is not CLOSED:
         assert status(*entries, owed=owed + more, after=after) is before, "owing more closes nothing"
     later = status(*entries, owed=owed, after=after, days=999)
-    assert (later is CLOSED) is (before is CLOSED), "time alone neither closes nor opens"
+    assert later is not CLOSED or before is CLOSED, "time alone doesn't close"
     in_collections = status(*entries, owed=owed, after=after, collections=True)
     assert in_collections is (WAITING if before is TO_DO else before)
     assert status(*(replace(one, reopened=True) for one in entries), owed=owed) is not CLOSED
-    assert status(*entries, entry(9), owed=owed) is WAITING
+    assert status(*entries, entry(9, what=What.PROMISED), owed=owed) is (
+        TO_DO if any(one.day <= TODAY for one in pending_in([*entries, entry(9, What.PROMISED)]).values()) else WAITING
+    )
     assert status(*entries, entry(9, What.CLOSED, combined_fines=owed), owed=owed) is CLOSED
 
 
@@ -172,6 +272,10 @@ def test_today_is_the_default_and_blanks_are_trimmed() -> None:
         DraftEntry(7, None, note="\x1b[1m"),
         DraftEntry(7, None, note="\ud800"),
         DraftEntry(7, None, deletes=True),
+        DraftEntry(7, None, note="x", pay_by=TODAY),
+        DraftEntry(7, None, what=What.PROMISED, how=How.PHONE, pay_by=TODAY - timedelta(1)),
+        DraftEntry(7, None, cancels=Agreed.PROMISE),
+        DraftEntry(7, None, what=What.CLOSED, cancels=Agreed.REMINDER),
     ],
 )
 def test_refused(draft: DraftEntry) -> None:

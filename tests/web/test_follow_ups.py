@@ -205,6 +205,25 @@ def test_no_note_is_logged_or_counted(
     assert "SECRET" not in str(reloadable_service(app).counters.exposition())
 
 
+def test_a_promise_has_its_own_day_and_can_be_canceled(form: FormCaller, desk: DeskCaller, number: int) -> None:
+    days = [(datetime.now(UTC).date() + timedelta(ahead)).isoformat() for ahead in (5, 9)]
+    assert form.send(form.get(number), "promised phone", pay_by=days[1], remind_on=days[0]).status_code == 303
+    found = group(desk, number)
+    assert (found["promise"], found["reminder"], found["status"]) == (days[1], days[0], "waiting")
+    # A letter cancels neither, and each can be canceled.
+    assert form.send(form.get(number), "contacted letter").status_code == 303
+    assert (group(desk, number)["promise"], group(desk, number)["reminder"]) == (days[1], days[0])
+    page = form.get(number)
+    cancels = lxml.html.document_fromstring(page.text).xpath("//*[@class='pending']/button/@value")
+    assert cancels == ["cancel promise", "cancel reminder"]
+    assert form.send(page, "cancel promise").status_code == 303
+    found = group(desk, number)
+    assert (found["promise"], found["reminder"], found["entries"][-1]["cancels"]) == (None, days[0], "promise")
+    assert form.send(form.get(number), "cancel promise").status_code == 400
+    refused = save(desk, {"group": number, "seen": found["seen"], "what": "closed", "pay_by": days[0]})
+    assert "(pay_by)" in refused.body["detail"]
+
+
 # --- Permissions ---
 
 

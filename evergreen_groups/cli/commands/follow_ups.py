@@ -14,8 +14,8 @@ from evergreen_groups import cli
 def follow_ups_command(invocation: cli.Invocation, due: bool, as_json: bool) -> None:
     """List the groups of the last reports: what they owe, the status, and the latest entry.
 
-    A group has the status "to do" if its reminder is due, or if it has no recent entry ([follow_up] again_after).
-    --json includes all entries with their notes.
+    A group has the status "to do" if its reminder is due, if the day of its promise is over, or if it has neither and
+    no recent entry ([follow_up] again_after). --json includes all entries with their notes.
     """
     from evergreen_groups.follow_up import FollowUpStatus
     from evergreen_groups.render import follow_ups_document, write_follow_ups

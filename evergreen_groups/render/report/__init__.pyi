@@ -14,6 +14,7 @@ from .worklist import WorklistRow as WorklistRow
 from .worklist import WorklistRows as WorklistRows
 from .worklist import WrittenPage as WrittenPage
 from .worklist import shown_entries as shown_entries
+from .worklist import shown_pending as shown_pending
 from .writers import WritingOptions as WritingOptions
 from .writers import render as render
 from .writers import render_bytes as render_bytes

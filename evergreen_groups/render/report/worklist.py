@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from markupsafe import escape
 
 from evergreen_groups.follow_up import LONGEST_NOTE, Entry, FollowUp, FollowUpState, FollowUpStatus, How, What
 from evergreen_groups.language import day, gettext, minute
-from evergreen_groups.render.follow_ups import HOW, STATUSES, WHAT, describe_entry
+from evergreen_groups.render.follow_ups import AGREED, HOW, STATUSES, WHAT, describe_entry, describe_status
 from evergreen_groups.render.pages import RowTemplate, environment, template_text
 
 _ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--follow-up row end-->"
@@ -45,7 +45,7 @@ def _agreed(form: Any, state: FollowUpState) -> Any:
         return ""
     # The status already has the word.
     is_closing = state.status is FollowUpStatus.CLOSED and latest.what is What.CLOSED
-    return form(gettext(STATUSES[state.status]), day(latest.day) if is_closing else describe_entry(latest))
+    return form(describe_status(state), day(latest.day) if is_closing else describe_entry(latest))
 
 
 class WorklistRow(NamedTuple):
@@ -146,8 +146,8 @@ class WrittenPage:
 class ShownGroup:
     """A group on the form's page.
 
-    ``status`` is None if only the number is known, and ``owed`` if the fines of hidden members are unknown. ``refusal``
-    says why the reader may not save entries for it.
+    ``status`` is None if only the number is known, and ``owed`` if the fines of hidden members are unknown. ``pending``
+    are the promise and the reminder that stand, as text. ``refusal`` says why the reader may not save entries for it.
     """
 
     number: int
@@ -156,6 +156,7 @@ class ShownGroup:
     status: FollowUpStatus | None = None
     owed: Decimal | None = None
     entries: Sequence[Mapping[str, object]] = ()
+    pending: Mapping[str, str] = field(default_factory=dict)
     refusal: str = ""
 
 
@@ -182,6 +183,11 @@ def shown_entries(
         }
         for entry in reversed(follow_up.entries)
     ]
+
+
+def shown_pending(follow_up: FollowUp) -> dict[str, str]:
+    """Return the promise and the reminder that stand, as text."""
+    return {agreed.value: gettext(AGREED[agreed], day=day(one.day)) for agreed, one in follow_up.pending.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +219,7 @@ class FollowUpPage:
             page=self,
             corrected_text="" if self.corrected is None else describe_entry(self.corrected),
             choices=[
-                (gettext(WHAT[what]), [(f"{what.value} {how.value}", gettext(HOW[how])) for how in How])
+                (what, gettext(WHAT[what]), [(f"{what.value} {how.value}", gettext(HOW[how])) for how in How])
                 for what in (What.NO_ANSWER, What.CONTACTED, What.PROMISED)
             ],
             longest_note=LONGEST_NOTE,

@@ -438,6 +438,7 @@ def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
         id=1,
         follow_up=1,
         at=report.generated_at,
+        saved_on=date(2026, 8, 3),
         group=first.number,
         contact=first.lead.id,
         what=What.PROMISED,
