@@ -77,7 +77,7 @@ class Entry:
     since, or left the reports.
 
     An entry that ``corrects`` another (id) replaces it; if ``deleted``, with nothing. ``earlier`` are the replaced
-    versions, the oldest first.
+    versions, the oldest first, without their notes.
     """
 
     id: int
@@ -322,8 +322,17 @@ class DraftEntry:
         if self.deletes:
             if before is None:
                 raise _refused("the entry to delete is missing", "corrects")
-            values = (before.what, before.how, before.day, before.remind_on, before.note, before.pay_by, before.cancels)
-            return DraftEntry(self.group, self.seen, self.corrects, True, *values, saved_on=today)
+            return replace(
+                self,
+                what=before.what,
+                how=before.how,
+                day=before.day,
+                remind_on=before.remind_on,
+                note="",
+                pay_by=before.pay_by,
+                cancels=before.cancels,
+                saved_on=today,
+            )
         day, note = self.day or today, " ".join(self.note.split())
         if self.how is None and self.what in (What.CONTACTED, What.PROMISED, What.NO_ANSWER):
             raise _refused(Message("choose phone, e-mail, letter or in person"), "how")

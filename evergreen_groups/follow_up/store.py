@@ -187,6 +187,10 @@ class FollowUps:
                     "corrects": draft.corrects,
                     "deleted": draft.deletes,
                 }
+                if draft.corrects is not None:
+                    # Who and when stays on record. The text goes: it may be a wrong remark about a family.
+                    versions = or_(_ENTRIES.id == draft.corrects, _ENTRIES.corrects == draft.corrects)
+                    connection.execute(update(schema.follow_up_entries).where(versions).values(note=""))
                 saved.append(connection.execute(new.values(values)).scalar_one())
             return Written(tuple(_rows(connection, _ENTRIES.id.in_(saved))))
 

@@ -302,7 +302,7 @@ follow_up_entries = _table(
     Column("staff", BIG, index=True),  # au.id; null once forgotten
     Column("workstation", BIG),  # aws.id
     Column("org_unit", BIG),  # aou.id: where the staff user was working
-    # A correction is a row that replaces an earlier entry; a deletion replaces it with nothing.
+    # A correction is a row that replaces an earlier entry, whose note is removed; a deletion replaces it with nothing.
     Column("corrects", BIG, ForeignKey("follow_up_entries.id", ondelete="CASCADE"), index=True),
     Column("deleted", Boolean, nullable=False),
     Column("idempotency_key", Text, nullable=False),
@@ -313,7 +313,7 @@ follow_up_entries = _table(
     Index("follow_up_entries_requested", "staff", "idempotency_key"),
     sqlite_autoincrement=True,
 )
-"""The entries of follow-ups. Rows are only added, so that each correction is on record."""
+"""The entries of follow-ups. Rows are only added, so that who corrected what and when is on record."""
 
 events = _table(
     "events",

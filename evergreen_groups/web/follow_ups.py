@@ -261,7 +261,7 @@ class Form:
 
     ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has; ``patron`` (id)
     is set if it was the page of that patron's group. ``seen`` are the groups with the last row that the reader has
-    seen, ``entry`` is the entry to correct. ``do`` is the button.
+    seen, ``entry`` is the entry to correct or delete. ``do`` is the button.
     """
 
     report: str
@@ -282,7 +282,8 @@ class Form:
         for text in fields.getlist("group"):
             number, _, row = text.partition(":")
             seen[requests.record_id(number)] = requests.record_id(row) if row else None
-        key, entry = fields.get("key", "") or secrets.token_hex(16), fields.get("entry", "")
+        key, to_delete = fields.get("key", "") or secrets.token_hex(16), fields.get("delete", "")
+        entry = to_delete or fields.get("entry", "")
         report, page, patron = (fields.get(name, "") for name in ("report", "page", "patron"))
         if max(len(report), len(page)) > _LONGEST_NAME or not re.fullmatch("[0-9a-f]{32}", key):
             raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
@@ -299,7 +300,7 @@ class Form:
             patron=requests.record_id(patron) if patron else None,
             seen=seen,
             entry=requests.record_id(entry) if entry else None,
-            do=fields.get("do", ""),
+            do="delete" if to_delete else fields.get("do", ""),
             key=key,
             typed={name: fields[name] for name in ("note", "weeks", "remind_on", "pay_by", "day") if fields.get(name)},
         )
@@ -449,7 +450,8 @@ def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> R
         form = replace(form, entry=None)  # deleted by now: what was typed can be saved as a new entry
     corrected = None if form.entry is None else groups[0].entry(form.entry)
     is_own = corrected is not None and corrected.original.staff == user
-    people = {entry.staff or 0 for one in groups for entry in one.entries} | {one.group.contact for one in groups}
+    versions = [version for one in groups for entry in one.entries for version in (entry, *entry.earlier)]
+    people = {version.staff or 0 for version in versions} | {one.group.contact for one in groups}
     names = desk.client.patrons.names(people - {0}) if people - {0} else {}
     rows = read.rows(form.seen)
     shown = []
@@ -478,6 +480,7 @@ def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> R
         replace(form, seen=accepted).fields(desk.form_token),
         form.typed,
         corrected=corrected,
+        deletes=corrected is not None and form.do == "delete",
         today=min(read.today(one.group.contact_library) for one in groups),
         problem=(problem.text, problem.advice) if problem else ("", ""),
         with_corrections=changes and len(groups) == 1,

@@ -297,9 +297,9 @@ def test_a_past_reminder_may_stay_in_a_correction() -> None:
         checked(DraftEntry(7, 1, corrects=1, note="x", remind_on=TODAY - timedelta(4)), before)
 
 
-def test_a_deletion_keeps_what_it_deletes() -> None:
-    found = checked(DraftEntry(7, 1, corrects=1, deletes=True), entry(1, What.PROMISED, remind=-5))
-    assert (found.what, found.how, found.note, found.deletes) == (What.PROMISED, How.PHONE, "secret", True)
+def test_a_deletion_keeps_what_it_deletes_without_the_text() -> None:
+    found = checked(DraftEntry(7, 1, corrects=1, deletes=True, note="x"), entry(1, What.PROMISED, remind=-5))
+    assert (found.what, found.how, found.note, found.deletes) == (What.PROMISED, How.PHONE, "", True)
 
 
 def test_notes_are_in_no_text_form() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from evergreen_groups.follow_up import Entry, FollowUp, FollowUps, FollowUpStatu
 from evergreen_groups.groups import Group
 from evergreen_groups.report import Criteria, Report
 from evergreen_groups.state import State, forget, prune, schema
+from evergreen_groups.state.backup import export
 
 TONIGHT = datetime(2026, 11, 29, 3, tzinfo=UTC)
 A, B, C, D, E = 71, 72, 73, 74, 75
@@ -313,16 +315,19 @@ def test_a_correction_is_newer_too(state: State) -> None:
     [second] = save(state, draft(7, seen=first.id, note="corrected", corrects=first.id)).entries
     assert save(state, draft(7, seen=first.id)).newer == (second,)
     [found] = follow_up(state, 7).entries
-    assert (found.note, [one.note for one in found.earlier]) == ("corrected", ["first"])
+    assert (found.note, [(one.id, one.note) for one in found.earlier]) == ("corrected", [(first.id, "")])
 
 
 def test_a_deletion_is_on_record(state: State) -> None:
     listed(state, {7: [A]})
     [first] = save(state, draft(7, What.CLOSED, note="wrong family")).entries
-    save(state, draft(7, seen=first.id, corrects=first.id, deletes=True), staff=99)
+    [second] = save(state, draft(7, What.CLOSED, seen=first.id, corrects=first.id, note="the wrong family")).entries
+    save(state, draft(7, seen=second.id, corrects=first.id, deletes=True), staff=99)
     [found] = follow_up(state, 7).entries
     assert (found.deleted, found.staff, found.original.staff) == (True, 99, STAFF[0])
     assert status(state, 7) is FollowUpStatus.TO_DO
+    export(state.database, everything := io.StringIO())
+    assert "wrong family" not in everything.getvalue()
 
 
 def test_a_repeated_request_saves_nothing_again(state: State) -> None:

@@ -440,6 +440,24 @@ def test_what_is_refused_stays_in_the_form(
     assert "SECRET" in group(desk, number)["entries"][0]["note"]
 
 
+def test_deleting_asks_once_and_leaves_who_and_when(form: FormCaller, desk: DeskCaller, number: int) -> None:
+    [entry] = save(desk, {"group": number, **PROMISED}).body["entries"]
+    correction = {"group": number, "seen": entry["revision"], "corrects": entry["id"], **PROMISED, "note": "SECRET 2"}
+    save(desk, correction)
+    page = form.get(number, entry=str(entry["id"]))
+    [button] = lxml.html.document_fromstring(page.text).xpath("//button[@name='delete']")
+    question = form.get(number, delete=button.get("value"))
+    assert "SECRET 2" in question.text
+    assert "Delete this entry?" in question.text
+    assert not group(desk, number)["entries"][0]["deleted"]
+    assert form.send(question, "delete").status_code == 303
+    assert group(desk, number)["entries"][0]["deleted"]
+    shown = form.get(number)
+    assert "SECRET" not in shown.text + json.dumps(read(desk))
+    versions = lxml.html.document_fromstring(shown.text).find_class("version")
+    assert [version.text_content().count("Promised to pay · ") for version in versions] == [1, 1]
+
+
 def test_correcting_a_note_keeps_the_outcome_and_a_reminders_date_deselects_none(
     form: FormCaller, desk: DeskCaller, number: int
 ) -> None:

@@ -163,20 +163,21 @@ class ShownGroup:
 def shown_entries(
     follow_up: FollowUp, names: Mapping[int, str], *, may_correct: Callable[[Entry], bool], seen: int | None = None
 ) -> list[dict[str, object]]:
-    """Return what the form's page shows of a follow-up's entries, the latest first, with the words of replaced ones.
+    """Return what the form's page shows of a follow-up's entries, the latest first, and who saved replaced ones when.
 
     ``names`` are those of staff. Rows after ``seen`` are newer (None: none is).
     """
+
+    def by(entry: Entry) -> str:
+        return " · ".join(filter(None, (names.get(entry.staff or 0, ""), minute(entry.at))))
+
     return [
         {
             "id": entry.original.id,
             "text": describe_entry(entry),
             "note": entry.note,
-            "by": " · ".join(filter(None, (names.get(entry.staff or 0, ""), minute(entry.at)))),
-            "versions": [
-                " · ".join(filter(None, (describe_entry(one), one.note)))
-                for one in (entry.earlier[:-1] if entry.deleted else entry.earlier)  # a deleted one is itself the last
-            ],
+            "by": by(entry),
+            "versions": [f"{describe_entry(one)} · {by(one)}" for one in entry.earlier],
             "deleted": entry.deleted,
             "may_correct": not entry.deleted and may_correct(entry),
             "is_newer": seen is not None and entry.id > seen,
@@ -196,8 +197,8 @@ class FollowUpPage:
 
     The form sends ``fields`` and what the reader has ``typed`` to the address ``action``. ``back`` is the address of
     the report, or of the group's page if the reader came ``from_group``. With a ``corrected`` entry, the form replaces
-    that one. The ``problem`` says why nothing was saved, and what to do; ``login`` is the login page if the session has
-    ended. Entries can be corrected only on a page ``with_corrections``.
+    that one; if it ``deletes``, it asks first. The ``problem`` says why nothing was saved, and what to do; ``login`` is
+    the login page if the session has ended. Entries can be corrected only on a page ``with_corrections``.
     """
 
     groups: Sequence[ShownGroup]
@@ -206,6 +207,7 @@ class FollowUpPage:
     fields: Sequence[tuple[str, str]]
     typed: Mapping[str, str]
     corrected: Entry | None = None
+    deletes: bool = False
     today: date | None = None
     problem: tuple[str, str] = ("", "")
     login: str = ""
@@ -213,9 +215,12 @@ class FollowUpPage:
     from_group: bool = False
 
     def html(self) -> str:
+        title = gettext("Follow-up") if self.corrected is None else gettext("Correct an entry")
+        if self.deletes:
+            title = gettext("Delete the entry")
         return template_text(
             "follow_up.html",
-            title=gettext("Follow-up") if self.corrected is None else gettext("Correct an entry"),
+            title=title,
             page=self,
             corrected_text="" if self.corrected is None else describe_entry(self.corrected),
             choices=[
