@@ -18,8 +18,9 @@ from support.desk_browser import Desk, look
 from support.letters import FAMILY, IN_COLLECTIONS, LEAD, change, penalize
 from support.printed_pages import sheets_of
 from support.web_caller import end_session, session
-from support.worklist import Worklist
+from support.worklist import REPORT, Worklist
 
+from evergreen_groups.follow_up import Entry, FollowUps
 from evergreen_groups.settings import ReportSettings
 from evergreen_groups.state.database import Database
 
@@ -87,12 +88,15 @@ def test_from_the_call_to_the_payment(page: Worklist, monkeypatch: pytest.Monkey
     assert "says <b>Friday</b>" in page.text("dialog .entries")
 
 
-def test_two_keys_save_an_entry_and_the_focus_returns_to_the_list(page: Worklist) -> None:
+def test_the_keyboard_saves_an_entry_and_the_focus_returns_to_the_list(page: Worklist) -> None:
     first, second, *_ = page.listed()
     page.run("document.querySelector(`.follow-up button[value='${arguments[0]}']`).focus()", first)
     page.press(Keys.ENTER)
     page.until(lambda: page.text("dialog .follow-up-page"))
-    assert page.run("return document.activeElement.value") == "no-answer phone"
+    assert page.run("return document.activeElement.id") == "note"
+    page.press("called twice")
+    while page.run("return document.activeElement.value") != "no-answer phone":
+        page.press(Keys.TAB)
     page.press(Keys.ENTER)
     page.until(page.is_closed)
     page.desk.framed()
@@ -110,6 +114,47 @@ def test_two_keys_save_an_entry_and_the_focus_returns_to_the_list(page: Worklist
     for group in page.listed():
         page.add_entry(group, "closed")
     assert page.text("#shown") == "Nothing to do here. Waiting and closed groups are under “All follow-ups”."
+
+
+def scan(page: Worklist) -> None:
+    """Scan a card: digits and Enter, as fast as a keyboard can."""
+    page.press("20000000001036" + Keys.ENTER)
+    page.desk.framed()
+
+
+def entries_of(page: Worklist, group: int) -> tuple[Entry, ...]:
+    state = page.desk.gate.app.extensions["evergreen-groups"].state  # type: ignore[attr-defined]
+    found = FollowUps(state.database, page.desk.sandbox.url).of_report("")
+    assert found is not None
+    return found.group(group).entries
+
+
+def test_a_scan_saves_nothing(page: Worklist) -> None:
+    """Neither in the dialog nor on the page, nor while an entry is corrected or deleted."""
+    group = page.listed()[0]
+    page.follow_up(group)
+    scan(page)
+    scan(page)
+    assert page.run("return document.getElementById('note').value").split() == ["20000000001036"] * 2
+    assert (entries_of(page, group), page.is_closed()) == ((), False)
+    page.press(Keys.TAB * 7)  # past the reminder and the dates
+    scan(page)
+    assert entries_of(page, group) == ()
+    page.open()
+    page.add_entry(group, "contacted phone", "right")
+    page.choose("waiting")
+    page.follow_up(group)
+    page.desk.click("dialog .entries button")
+    page.until(lambda: page.run("return document.getElementById('note')?.value") == "right")
+    scan(page)
+    page.desk.click("dialog [name=delete]")
+    page.until(lambda: "Delete this entry?" in page.text("dialog"))
+    scan(page)
+    [entry] = entries_of(page, group)
+    for query in ("", f"&entry={entry.id}", f"&delete={entry.id}"):
+        page.browser.get(f"{page.desk.sandbox.url}{REPORT}".replace("latest", f"follow-up?group={group}{query}"))
+        scan(page)
+    assert entries_of(page, group) == (entry,)
 
 
 def test_several_groups_get_the_same_entry(page: Worklist) -> None:
@@ -143,8 +188,11 @@ def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
     page.save_entry("contacted email")
     assert ", by e-mail · Contacted" in page.row(group)
     page.follow_up(group)
-    assert "typo" in page.text("dialog .version")
+    assert ", by phone · Contacted" in page.text("dialog .version")
+    assert "typo" not in page.text("dialog")
     page.desk.click("dialog .entries button")
+    page.until(lambda: page.run("return !!document.querySelector('dialog button[name=delete]')"))
+    page.desk.click("dialog [name=delete]")
     page.until(lambda: page.run("return !!document.querySelector('dialog button[value=delete]')"))
     page.save_entry("delete")
     assert page.statuses()[1] == "Waiting (0)"

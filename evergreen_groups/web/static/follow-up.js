@@ -159,8 +159,6 @@
     if (form.method === "post") save(form, event.submitter);
     else open(`${list.action}?${new URLSearchParams(new FormData(form, event.submitter))}`);
   });
-  // The key that opened the dialog, held down, must not press its first button.
-  dialog.addEventListener("keydown", (event) => { if (event.repeat && event.key === "Enter") event.preventDefault(); });
   dialog.addEventListener("input", ({ target }) => {
     const form = target.closest("form");
     if (target.name === "remind_on") {
