@@ -18,7 +18,6 @@ from .journal import RecentlyChanged as RecentlyChanged
 from .journal import StepState as StepState
 from .journal import StoredStep as StoredStep
 from .journal import TerminalUser as TerminalUser
-from .journal import is_change_id as is_change_id
 from .penalties import PenaltyReader as PenaltyReader
 from .plans import MOST_PATRONS as MOST_PATRONS
 from .plans import Action as Action

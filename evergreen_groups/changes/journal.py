@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import secrets
 import socket
 import sys
 import threading
@@ -26,7 +24,7 @@ from sqlalchemy import and_, bindparam, insert, literal_column, select, true, un
 from evergreen_groups import arguments
 from evergreen_groups.changes.reasons import NO_REASON, TAKEN_OVER, StepReason
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, StateError
-from evergreen_groups.state import schema
+from evergreen_groups.state import record_ids, schema
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
@@ -39,22 +37,6 @@ GROUP = "usrgroup"
 LEAD = "master_account"
 PENALTIES = "penalties"
 """The field name of a step that recalculates a patron's penalties."""
-
-_CHANGE_ID = re.compile(r"[1-9][0-9]{0,17}-[0-9a-z]{6}")
-_SUFFIX_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"  # base32 without letters that look like digits
-
-
-def is_change_id(text: str) -> bool:
-    """Return whether ``text`` has the form of a change id: a number and a random suffix, as in ``2-k7q4tz``.
-
-    Restoring a backup can reuse a number. The suffix tells the two changes apart.
-    """
-    return bool(_CHANGE_ID.fullmatch(text))
-
-
-def change_number(id: str) -> int:
-    """Return the number in a change's id."""
-    return int(id.partition("-")[0])
 
 
 class StepState(Enum):
@@ -223,7 +205,7 @@ _undone = changes.alias("undone")
 _undone_suffix = _undone.c.suffix.label("undone_suffix")
 
 ENTRIES = select(changes, _undone_suffix).outerjoin(_undone, changes.c.undoes == _undone.c.id)
-NEW_ENTRY = insert(changes).returning(changes.c.id)
+NEW_ENTRY = insert(changes).returning(changes.c.id, changes.c.suffix)
 NEW_STEPS = insert(steps).returning(steps.c.id, sort_by_parameter_order=True)
 ENTRY = ENTRIES.where(changes.c.id == bindparam("entry"), changes.c.suffix == bindparam("with_suffix"))
 STEPS_OF_ENTRY = select(steps).where(steps.c.change == bindparam("entry")).order_by(steps.c.id)
@@ -311,21 +293,19 @@ class Journal:
         steps.
         """
         now = self.now()
-        suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(6))
         who = asdict(operator)
         terminal_user = who.pop("terminal_user") or {}
         entry = {
             "os_user": terminal_user.pop("user", None),
             **who,
             **terminal_user,
-            "suffix": suffix,
             "gateway": gateway,
             "at": now,
             "action": action,
-            "undoes": undoes and change_number(undoes),
+            "undoes": undoes and record_ids.number_of(undoes),
             "step_count": len(planned),
         }
-        change: int = connection.execute(NEW_ENTRY, entry).scalar_one()
+        change, suffix = connection.execute(NEW_ENTRY, entry).one()
         rows = [
             {
                 "change": change,
@@ -344,7 +324,7 @@ class Journal:
             JournalStep(id, step.patron_id, step.field, step.before, step.after, StepState.PLANNED)
             for id, step in zip(ids, planned, strict=True)
         )
-        return JournalEntry(f"{change}-{suffix}", gateway, operator, now, action, undoes, steps)
+        return JournalEntry(record_ids.of(change, suffix), gateway, operator, now, action, undoes, steps)
 
     def record_sending(self, step: int, sending: Sending) -> None:
         """Record that a step's request is about to go out. Durable once this returns.
@@ -443,8 +423,8 @@ class Journal:
 
     def entry(self, id: str) -> JournalEntry:
         """Return one entry with its steps in their current state."""
-        if is_change_id(id):
-            values = {"entry": change_number(id), "with_suffix": id.partition("-")[2]}
+        if record_ids.is_record_id(id):
+            values = {"entry": record_ids.number_of(id), "with_suffix": id.partition("-")[2]}
             with self._transactions.reading() as connection:
                 row = connection.execute(ENTRY, values).one_or_none()
                 if row is not None:
@@ -462,7 +442,7 @@ class Journal:
         """Return the fields of the entry's patrons (ids) that later entries have changed, or may have changed."""
         its_own = steps.alias("its_own")
         later = select(steps.c.patron, steps.c.field).where(
-            steps.c.patron.in_(select(its_own.c.patron).where(its_own.c.change == change_number(entry.id))),
+            steps.c.patron.in_(select(its_own.c.patron).where(its_own.c.change == record_ids.number_of(entry.id))),
             steps.c.gateway == entry.gateway,
             steps.c.state.in_((StepState.DONE.value, StepState.SENDING.value)),
             steps.c.id > max((step.id for step in entry.steps), default=0),
@@ -520,12 +500,12 @@ def _reason(reason: StepReason) -> dict[str, Any]:
 def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
     terminal_user = None if row.os_user is None else TerminalUser(row.os_user, row.host, row.login_user, row.terminal)
     return JournalEntry(
-        f"{row.id}-{row.suffix}",
+        record_ids.of(row.id, row.suffix),
         row.gateway,
         Operator(row.account, row.staff, row.workstation, row.approved_by, terminal_user),
         row.at,
         row.action,
-        None if row.undoes is None else f"{row.undoes}-{row.undone_suffix}",
+        None if row.undoes is None else record_ids.of(row.undoes, row.undone_suffix),
         tuple(its_steps),
         row.step_count - len(its_steps),
     )

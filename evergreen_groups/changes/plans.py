@@ -17,11 +17,11 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from evergreen_groups import arguments
-from evergreen_groups.changes.journal import GROUP, LEAD, StepState, StoredStep, change_number
+from evergreen_groups.changes.journal import GROUP, LEAD, StepState, StoredStep
 from evergreen_groups.changes.reasons import NO_REASON, StepReason
 from evergreen_groups.errors import PlanError
 from evergreen_groups.message import Message
-from evergreen_groups.state import schema
+from evergreen_groups.state import record_ids, schema
 from evergreen_groups.values import ZERO, Total
 
 if TYPE_CHECKING:
@@ -447,7 +447,7 @@ def claim(connection: Connection, plan: str, key: str, change: str) -> None:
     """Mark a plan (id) as applied by a change under this key, in the transaction that journals the change."""
     try:
         # The statement's conditions make this atomic: of two requests, only one updates the row.
-        values = {"plan": plan, "idempotency_key": key, "change": change_number(change)}
+        values = {"plan": plan, "idempotency_key": key, "change": record_ids.number_of(change)}
         count = connection.execute(_CLAIM, values).rowcount
     except IntegrityError:  # the key is unique, and another plan has it
         raise key_conflict() from None

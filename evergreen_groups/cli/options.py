@@ -62,9 +62,9 @@ class CheckedType(Converted):
 
 
 def _read_entry_id(value: object) -> str:
-    from evergreen_groups.changes import is_change_id
+    from evergreen_groups.state import record_ids
 
-    if not is_change_id(str(value)):
+    if not record_ids.is_record_id(str(value)):
         raise ValueError
     return str(value)
 

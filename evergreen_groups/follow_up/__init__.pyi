@@ -10,6 +10,7 @@ from .entries import Pending as Pending
 from .entries import Today as Today
 from .entries import What as What
 from .entries import digest_of as digest_of
+from .entries import saved_after as saved_after
 from .entries import today_at as today_at
 from .store import FollowUps as FollowUps
 from .store import ReportFollowUps as ReportFollowUps

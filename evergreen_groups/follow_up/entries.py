@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.message import Message
+from evergreen_groups.state import record_ids
 
 if TYPE_CHECKING:
     from evergreen_groups.ils import OrgUnit
@@ -80,7 +81,7 @@ class Entry:
     versions, the oldest first, without their notes.
     """
 
-    id: int
+    id: str
     follow_up: int
     at: datetime
     saved_on: date
@@ -98,7 +99,7 @@ class Entry:
     staff: int | None = None
     workstation: int | None = None
     org_unit: int | None = None
-    corrects: int | None = None
+    corrects: str | None = None
     deleted: bool = False
     persons: tuple[int, ...] = ()
     earlier: tuple[Entry, ...] = ()
@@ -129,7 +130,7 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
 
     ``rows`` are the stored versions in the order of their ids.
     """
-    found: dict[int, Entry] = {}
+    found: dict[str, Entry] = {}
     for row in rows:
         before = None if row.corrects is None else found.get(row.corrects)
         if before is None:
@@ -188,6 +189,13 @@ def _ends_reminder(entry: Entry, reminder: Pending) -> bool:
     return is_answer or is_replaced or entry.what is What.CLOSED or entry.cancels is Agreed.REMINDER
 
 
+def saved_after(seen: str | None, rows: Iterable[Entry]) -> list[Entry]:
+    """Return the rows saved after the one that a writer has seen, in order: all if that isn't among them."""
+    ordered = sorted(rows, key=lambda row: record_ids.number_of(row.id))
+    at = next((place for place, row in enumerate(ordered, 1) if row.id == seen), 0)
+    return ordered[at:]
+
+
 def status_of(
     entries: Sequence[Entry], combined_fines: Decimal, today: date, again_after: int, *, in_collections: bool = False
 ) -> FollowUpStatus:
@@ -243,9 +251,9 @@ class FollowUp:
     entries: tuple[Entry, ...] = ()
 
     @property
-    def seen(self) -> int | None:
-        """The last row that a writer must have seen."""
-        return max((entry.id for entry in self.entries), default=None)
+    def seen(self) -> str | None:
+        """The id of the last row, which a writer must have seen."""
+        return max((entry.id for entry in self.entries), key=record_ids.number_of, default=None)
 
     @property
     def pending(self) -> dict[Agreed, Pending]:
@@ -282,7 +290,7 @@ class FollowUp:
             waits_for = None
         return FollowUpState(status, latest, waits_for)
 
-    def entry(self, id: int) -> Entry:
+    def entry(self, id: str) -> Entry:
         """Return an entry that isn't deleted, by the id with which it was first saved. Raises NotFoundError."""
         for entry in self.entries:
             if entry.original.id == id and not entry.deleted:
@@ -295,14 +303,14 @@ class FollowUp:
 class DraftEntry:
     """An entry to save for a group (number).
 
-    ``seen`` is the last row that the writer has seen of the group's follow-up, None if there was none. ``corrects`` is
-    the id of the entry to replace; with ``deletes``, replace it with nothing, and the fields after it don't matter.
-    ``saved_on`` is filled in by :meth:`checked`.
+    ``seen`` is the id of the last row that the writer has seen of the group's follow-up, None if there was none.
+    ``corrects`` is the id of the entry to replace; with ``deletes``, replace it with nothing, and the fields after it
+    don't matter. ``saved_on`` is filled in by :meth:`checked`.
     """
 
     group: int
-    seen: int | None
-    corrects: int | None = None
+    seen: str | None
+    corrects: str | None = None
     deletes: bool = False
     what: What = What.NOTE
     how: How | None = None

@@ -20,9 +20,9 @@ import msgspec
 from sqlalchemy import insert, or_, select, true, update
 
 from evergreen_groups.errors import NotFoundError, PlanError
-from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, What, current_entries
+from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, What, current_entries, saved_after
 from evergreen_groups.report import Listing, continued_as, group_by_patron, history
-from evergreen_groups.state import schema
+from evergreen_groups.state import record_ids, schema
 from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from evergreen_groups.report import Listings, Run
     from evergreen_groups.state import Transactions
 
+_original = schema.follow_up_entries.alias("original")
 _FOLLOW_UPS, _ENTRIES = schema.follow_ups.c, schema.follow_up_entries.c
 _BATCH = 500
 _MOST_NAMED = 50
@@ -157,9 +158,9 @@ class FollowUps:
             for draft in drafts:
                 known = [entry.follow_up for entry in follow_ups[draft.group].entries]
                 ids = {id for id in (*known, same[draft.group]) if id is not None}
-                newer += [row for row in _rows_of(connection, ids) if row.id > (draft.seen or 0)]
+                newer += saved_after(draft.seen, _rows_of(connection, ids))
             if newer:
-                return Written((), tuple(sorted(newer, key=lambda row: row.id)))
+                return Written((), tuple(newer))
             new = insert(schema.follow_up_entries).returning(_ENTRIES.id)
             new = new.values(staff=staff, workstation=workstation, org_unit=org_unit)
             new = new.values(at=self._transactions.now(), idempotency_key=key, request=request, reopened=False)
@@ -167,6 +168,7 @@ class FollowUps:
             for draft in drafts:
                 follow_up = follow_ups[draft.group]
                 group = follow_up.group
+                corrects = None if draft.corrects is None else record_ids.number_of(draft.corrects)
                 if draft.corrects is None:
                     id = same[draft.group] or self._add(connection, group, found.at)
                 else:
@@ -184,12 +186,12 @@ class FollowUps:
                     "cancels": None if draft.cancels is None else draft.cancels.value,
                     "note": draft.note,
                     "combined_fines": group.combined_fines,
-                    "corrects": draft.corrects,
+                    "corrects": corrects,
                     "deleted": draft.deletes,
                 }
-                if draft.corrects is not None:
+                if corrects is not None:
                     # Who and when stays on record. The text goes: it may be a wrong remark about a family.
-                    versions = or_(_ENTRIES.id == draft.corrects, _ENTRIES.corrects == draft.corrects)
+                    versions = or_(_ENTRIES.id == corrects, _ENTRIES.corrects == corrects)
                     connection.execute(update(schema.follow_up_entries).where(versions).values(note=""))
                 saved.append(connection.execute(new.values(values)).scalar_one())
             return Written(tuple(_rows(connection, _ENTRIES.id.in_(saved))))
@@ -222,7 +224,7 @@ def _follow_ups(connection: Connection, stored: Sequence[Row[Any]], listings: Li
     for row in _rows_of(connection, numbers):
         rows[numbers[row.follow_up]].append(row)
     return {
-        number: FollowUp(listing, current_entries(sorted(rows[number], key=lambda row: row.id)))
+        number: FollowUp(listing, current_entries(saved_after(None, rows[number])))
         for number, listing in listings.items()
     }
 
@@ -315,10 +317,15 @@ def _rows_of(connection: Connection, ids: Iterable[int]) -> Iterator[Entry]:
 
 def _rows(connection: Connection, *where: ColumnElement[bool]) -> Iterator[Entry]:
     """Yield stored versions of entries, in the order in which they were saved."""
-    rows = select(schema.follow_up_entries, _FOLLOW_UPS.persons).join(schema.follow_ups)
+    rows = select(schema.follow_up_entries, _FOLLOW_UPS.persons, _original.c.suffix.label("original_suffix"))
+    rows = rows.join_from(schema.follow_up_entries, schema.follow_ups)
+    rows = rows.outerjoin(_original, _ENTRIES.corrects == _original.c.id)
     for row in connection.execute(rows.where(*where).order_by(_ENTRIES.id)):
         values = {str(name): value for name, value in row._mapping.items()}
-        yield msgspec.convert({**values, "group": row.number, "persons": json.loads(row.persons)}, Entry)
+        values |= {"id": record_ids.of(row.id, row.suffix), "group": row.number, "persons": json.loads(row.persons)}
+        if row.corrects is not None:
+            values["corrects"] = record_ids.of(row.corrects, row.original_suffix)
+        yield msgspec.convert(values, Entry)
 
 
 def _batches(ids: Iterable[int]) -> Iterator[list[int]]:

@@ -35,7 +35,7 @@ from evergreen_groups.report.listings import (
     record_nights,
 )
 from evergreen_groups.report.models import ChangeKind, Changes, Criteria, GroupChange, GroupNow, Report, RunTotals
-from evergreen_groups.state import schema
+from evergreen_groups.state import record_ids, schema
 from evergreen_groups.values import ZERO, Total
 
 if TYPE_CHECKING:
@@ -343,9 +343,9 @@ class ListedGroup(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ListedGroups:
-    """The groups that the last run of a report shows. ``run`` is its number, ``at`` when reading began (aware)."""
+    """The groups that the last run of a report shows. ``run`` is its id, ``at`` when reading began (aware)."""
 
-    run: int
+    run: str
     at: datetime
     groups: tuple[ListedGroup, ...]
 
@@ -364,7 +364,7 @@ class ListedGroups:
             facts = {number: (Total(count, certain), band) for number, count, certain, band in rows}
             listings = _listings(connection, run.id, stored.listed)
             groups = tuple(ListedGroup(listing, *facts[listing.group]) for listing in listings)
-        return cls(run.id, run.at, groups)
+        return cls(record_ids.of(run.id, run.suffix), run.at, groups)
 
 
 def _shown(report: Report, group: Group | None) -> dict[str, Any]:
@@ -392,7 +392,13 @@ def reports_with(connection: Connection, url: str, number: int, members: Collect
 
 def _last_runs(connection: Connection, url: str | None) -> dict[str, Row[Any]]:
     """Return the last run of each report at a gateway (None: at any), by the report's name."""
-    columns = (schema.runs.c.id, schema.runs.c.at, schema.runs.c.hidden_libraries, schema.series.c.settings)
+    columns = (
+        schema.runs.c.id,
+        schema.runs.c.suffix,
+        schema.runs.c.at,
+        schema.runs.c.hidden_libraries,
+        schema.series.c.settings,
+    )
     last = select(func.max(schema.runs.c.id)).group_by(schema.runs.c.series)
     found = select(*columns).join(schema.series).where(schema.runs.c.id.in_(last))
     if url is not None:

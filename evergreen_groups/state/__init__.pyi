@@ -1,4 +1,5 @@
 from . import backup as backup
+from . import record_ids as record_ids
 from . import schema as schema
 from .backup import examine as examine
 from .database import Transactions as Transactions

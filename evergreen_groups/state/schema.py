@@ -33,6 +33,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from evergreen_groups.state.record_ids import new_suffix
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Dialect
     from sqlalchemy.schema import SchemaItem
@@ -103,11 +105,15 @@ def _table(name: str, *items: SchemaItem, **options: Any) -> Table:
     return Table(name, metadata, *items, **options)
 
 
+def _suffix() -> Column[str]:
+    """Return the random part of the ids of records whose ids leave the database. See :mod:`record_ids`."""
+    return Column("suffix", Text, nullable=False, default=new_suffix)
+
+
 changes = _table(
     "changes",
-    # A change's id is this number, a hyphen, and the random suffix. After a restore the number may be used again.
     Column("id", BIG, primary_key=True),
-    Column("suffix", Text, nullable=False),
+    _suffix(),
     Column("gateway", Text, nullable=False),
     Column("account", Text, nullable=False),
     Column("at", Timestamp, nullable=False, index=True),
@@ -210,6 +216,7 @@ series = _table(
 runs = _table(
     "runs",
     Column("id", BIG, primary_key=True),
+    _suffix(),
     Column("series", BIG, ForeignKey("series.id", ondelete="CASCADE"), nullable=False),
     Column("at", Timestamp, nullable=False, index=True),
     Column("hidden_libraries", Text, nullable=False),  # JSON: a list of short names
@@ -282,8 +289,8 @@ follow_ups = _table(
 
 follow_up_entries = _table(
     "follow_up_entries",
-    # Numbers are never used again: a writer names the last one that it has seen.
     Column("id", BIG, primary_key=True),
+    _suffix(),
     Column("follow_up", BIG, ForeignKey("follow_ups.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("at", Timestamp, nullable=False),
     Column("saved_on", Date, nullable=False),  # the date at the library of the contact person

@@ -102,8 +102,8 @@ def groups() -> Response:
         raise ProblemError(
             404, "This report hasn't run yet.", advice="`evergreen-groups status` shows the runs.", code="no-run"
         )
-    run, _, begin = query.cursor.partition("-")
-    if run and int(run) != found.run:
+    run, _, begin = query.cursor.rpartition("-")
+    if run and run != found.run:
         raise ProblemError(
             410,
             "The report has run again, so the cursor is outdated.",

@@ -16,8 +16,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from evergreen_groups import hooks
-from evergreen_groups.changes import MOST_PATRONS, Action, is_change_id
+from evergreen_groups.changes import MOST_PATRONS, Action
 from evergreen_groups.follow_up import LONGEST_NOTE, DraftEntry
+from evergreen_groups.state import record_ids
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import LARGEST_ID
 
@@ -38,7 +39,7 @@ MOST_LISTED = 1000
 """Maximum number of groups in one answer."""
 
 _PLAN = "[A-Za-z0-9_-]{1,64}"
-_CHANGE = "^[1-9][0-9]{0,17}-[0-9a-z]{6}$"
+_RECORD = f"^{record_ids.PATTERN}$"
 
 # Looking up a barcode ignores spaces in it, since cards are printed in many ways. Refuse only what no card can have.
 _Barcode = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -63,7 +64,7 @@ class PlanBody(Struct, frozen=True, forbid_unknown_fields=True):
     target: _Barcode | PatronId | None = None
     lead: Annotated[bool, Meta(description="With `remove`: make them leads of their new groups.")] = False
     off: Annotated[bool, Meta(description="With `lead`: no longer a lead.")] = False
-    change: Annotated[str, Meta(extra_json_schema={"pattern": _CHANGE})] | None = None
+    change: Annotated[str, Meta(extra_json_schema={"pattern": _RECORD})] | None = None
 
 
 class Approval(Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,9 +87,12 @@ class FollowUpEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
     group: _Id
     seen: Annotated[
-        int | None, Meta(description="The group's `seen`, as last read. If there is a newer entry, nothing is saved.")
+        Annotated[str, Meta(pattern=_RECORD)] | None,
+        Meta(description="The group's `seen`, as last read. If there is a newer entry, nothing is saved."),
     ] = None
-    corrects: Annotated[int | None, Meta(description="The id of the entry to replace.")] = None
+    corrects: Annotated[
+        Annotated[str, Meta(pattern=_RECORD)] | None, Meta(description="The id of the entry to replace.")
+    ] = None
     deletes: Annotated[bool, Meta(description="With `corrects`: replace it with nothing.")] = False
     what: Literal["contacted", "promised", "no-answer", "closed", "note"] = "note"
     how: Annotated[
@@ -148,7 +152,7 @@ class GroupsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     age_band: Annotated[str, Meta(pattern=r"^([0-9]{1,9} (to [0-9]{1,9}|or more))?$")] = ""
     sort: Literal["combined_fines", "over_limit_count", "member_count", "group"] = "combined_fines"
     limit: Annotated[int, Meta(ge=1, le=MOST_LISTED)] = 100
-    cursor: Annotated[str, Meta(pattern="^[0-9]{1,18}-[0-9]{1,9}$")] = ""
+    cursor: Annotated[str, Meta(pattern=f"^({record_ids.PATTERN}-[0-9]{{1,9}})?$")] = ""
 
 
 def schemas() -> dict[str, Any]:
@@ -177,8 +181,8 @@ _FORMS = {
     "report": "the name of a report",
     "entries": f"a list of 1 to {MOST_ENTRIES} objects",
     "entries[].group": _NUMBER,
-    "entries[].seen": "a whole number, or null",
-    "entries[].corrects": "a whole number, or null",
+    "entries[].seen": "the id of an entry, or null",
+    "entries[].corrects": "the id of an entry, or null",
     "entries[].deletes": "true or false",
     "entries[].what": "one of contacted, promised, no-answer, closed and note",
     "entries[].how": "one of phone, email, letter and in-person, or null",
@@ -215,7 +219,7 @@ _OBJECTS: dict[str, type[Struct]] = {
 def plan_request(request: Request) -> hooks.PlanRequest:
     """Parse the body of a request for a plan."""
     body = _body(request, PlanBody)
-    if body.change is not None and not is_change_id(body.change):
+    if body.change is not None and not record_ids.is_record_id(body.change):
         raise _wrong(("change",))
     return hooks.PlanRequest(
         action=Action(body.action),

@@ -25,6 +25,7 @@ from evergreen_groups.follow_up import (
     What,
     Written,
     digest_of,
+    saved_after,
     today_at,
 )
 from evergreen_groups.language import describe_advice, describe_problem, gettext, use_language
@@ -39,6 +40,7 @@ from evergreen_groups.render.report import (
     shown_entries,
     shown_pending,
 )
+from evergreen_groups.state import record_ids
 from evergreen_groups.web import bodies, requests
 from evergreen_groups.web.admission import permitted_at
 from evergreen_groups.web.api import file_response, versioned
@@ -269,8 +271,8 @@ class Form:
     language: str
     columns: int
     patron: int | None
-    seen: Mapping[int, int | None]
-    entry: int | None
+    seen: Mapping[int, str | None]
+    entry: str | None
     do: str
     key: str
     typed: Mapping[str, str]
@@ -278,14 +280,15 @@ class Form:
     @classmethod
     def read(cls, fields: MultiDict[str, str]) -> Self:
         """Parse a form, or the query of an address. A ProblemError (400) refuses what the pages never send."""
-        seen: dict[int, int | None] = {}
+        seen: dict[int, str | None] = {}
         for text in fields.getlist("group"):
             number, _, row = text.partition(":")
-            seen[requests.record_id(number)] = requests.record_id(row) if row else None
+            seen[requests.record_id(number)] = row or None
         key, to_delete = fields.get("key", "") or secrets.token_hex(16), fields.get("delete", "")
         entry = to_delete or fields.get("entry", "")
         report, page, patron = (fields.get(name, "") for name in ("report", "page", "patron"))
-        if max(len(report), len(page)) > _LONGEST_NAME or not re.fullmatch("[0-9a-f]{32}", key):
+        ids_are_right = all(map(record_ids.is_record_id, filter(None, (entry, *seen.values()))))
+        if max(len(report), len(page)) > _LONGEST_NAME or not re.fullmatch("[0-9a-f]{32}", key) or not ids_are_right:
             raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
         if len(seen) > bodies.MOST_ENTRIES:
             values = {"most": bodies.MOST_ENTRIES}
@@ -299,7 +302,7 @@ class Form:
             columns=min(int(fields["columns"]), 99) if re.fullmatch("[0-9]{1,3}", fields.get("columns", "")) else 1,
             patron=requests.record_id(patron) if patron else None,
             seen=seen,
-            entry=requests.record_id(entry) if entry else None,
+            entry=entry or None,
             do="delete" if to_delete else fields.get("do", ""),
             key=key,
             typed={name: fields[name] for name in ("note", "weeks", "remind_on", "pay_by", "day") if fields.get(name)},
@@ -327,7 +330,7 @@ class Form:
             "language": self.language,
             "columns": str(self.columns),
             "patron": str(self.patron or ""),
-            "entry": str(self.entry or ""),
+            "entry": self.entry or "",
             "form": token,
             "key": self.key,
         }
@@ -462,7 +465,7 @@ def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> R
             one,
             names,
             may_correct=lambda entry, row=row: row.may_write or entry.original.staff == user,  # type: ignore[misc]
-            seen=form.seen[number] or 0 if problem else None,
+            newer={row.id for row in saved_after(form.seen[number], one.entries)} if problem else (),
         )
         owed = one.group.combined_fines if one.group.certain else None
         name = names.get(one.group.contact, "")

@@ -14,10 +14,10 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from evergreen_groups.changes import is_change_id
 from evergreen_groups.groups import barcodes
 from evergreen_groups.language import Language, catalogue, first_available
 from evergreen_groups.render.desk import client_from
+from evergreen_groups.state import record_ids
 from evergreen_groups.web.problems import ProblemError, no_session
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def record_id(text: str) -> int:
 
 def change_id(text: str) -> str:
     """Return a change's id if it is one."""
-    if not is_change_id(text):
+    if not record_ids.is_record_id(text):
         raise ProblemError(
             400,
             "A change's id is a number, a hyphen and six letters or digits, such as 2-k7q4tz.",

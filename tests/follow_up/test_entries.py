@@ -36,6 +36,10 @@ GROUP = Listing(7, OWED, True, 2, (71, 72), "BR1", frozenset({"BR1"}), 71, "BR1"
 TO_DO, WAITING, CLOSED = FollowUpStatus.TO_DO, FollowUpStatus.WAITING, FollowUpStatus.CLOSED
 
 
+def id_of(number: int) -> str:
+    return f"{number}-k7q4tz"
+
+
 def entry(
     id: int = 1, what: What = What.CONTACTED, *, ago: int = 0, remind: int | None = None, **more: object
 ) -> Entry:
@@ -43,7 +47,21 @@ def entry(
     day = TODAY - timedelta(ago)
     remind_on = None if remind is None else TODAY + timedelta(remind)
     made = Entry(
-        id, 1, NOON, day, 7, 71, what, How.PHONE, day, remind_on, "secret", OWED, staff=5, workstation=6, persons=(71,)
+        id_of(id),
+        1,
+        NOON,
+        day,
+        7,
+        71,
+        what,
+        How.PHONE,
+        day,
+        remind_on,
+        "secret",
+        OWED,
+        staff=5,
+        workstation=6,
+        persons=(71,),
     )
     return replace(made, **more)  # type: ignore[arg-type]
 
@@ -223,29 +241,29 @@ def test_what_holds_for_any_entries(
 
 def test_a_correction_keeps_the_entrys_place_and_the_former_version() -> None:
     first, second = entry(1), entry(2, What.NO_ANSWER)
-    corrected, again = entry(3, What.PROMISED, corrects=1), entry(4, What.PROMISED, corrects=1, note="x")
+    corrected, again = entry(3, What.PROMISED, corrects=id_of(1)), entry(4, What.PROMISED, corrects=id_of(1), note="x")
     found = current_entries([first, second, corrected, again])
-    assert [(one.id, one.original.id) for one in found] == [(4, 1), (2, 2)]
+    assert [(one.id, one.original.id) for one in found] == [(id_of(4), id_of(1)), (id_of(2), id_of(2))]
     assert found[0].earlier == (first, corrected)
 
 
 def test_a_corrected_closing_still_knows_that_the_group_reopened() -> None:
     closing = entry(1, What.CLOSED, reopened=True)
-    assert status(*current_entries([closing, entry(2, What.CLOSED, corrects=1)])) is TO_DO
+    assert status(*current_entries([closing, entry(2, What.CLOSED, corrects=id_of(1))])) is TO_DO
     promised = replace(closing, what=What.PROMISED, reopened=False)
-    assert status(*current_entries([promised, entry(2, What.CLOSED, corrects=1)])) is CLOSED
+    assert status(*current_entries([promised, entry(2, What.CLOSED, corrects=id_of(1))])) is CLOSED
 
 
 def test_the_last_row_is_what_a_writer_must_have_seen() -> None:
-    follow_up = FollowUp(GROUP, current_entries([entry(1), entry(2), entry(3, corrects=1)]))
-    assert (follow_up.seen, FollowUp(GROUP).seen) == (3, None)
+    follow_up = FollowUp(GROUP, current_entries([entry(1), entry(2), entry(3, corrects=id_of(1))]))
+    assert (follow_up.seen, FollowUp(GROUP).seen) == (id_of(3), None)
 
 
 def test_in_files_of_several_libraries_are_entries_about_a_member_of_each() -> None:
     follow_up = FollowUp(GROUP, (entry(1, persons=(71, 72)), entry(2, persons=(73, 74))))
     one, both = [(71, "BR1"), (72, "BR1")], [(71, "BR1"), (72, "BR1"), (73, "BR2")]
     found = [[kept.id for kept in follow_up.for_libraries(members).entries] for members in (one, both)]
-    assert found == [[1], []]
+    assert found == [[id_of(1)], []]
 
 
 # --- What is accepted ---
@@ -287,18 +305,20 @@ def test_refused(draft: DraftEntry) -> None:
 @pytest.mark.parametrize("row", [entry(9), entry(8, deleted=True)])
 def test_only_an_entry_that_is_there_can_be_corrected(row: Entry) -> None:
     with pytest.raises(NotFoundError):
-        checked(DraftEntry(7, 9, corrects=8, note="x"), row)
+        checked(DraftEntry(7, id_of(9), corrects=id_of(8), note="x"), row)
 
 
 def test_a_past_reminder_may_stay_in_a_correction() -> None:
     before = entry(1, remind=-5)
-    assert checked(DraftEntry(7, 1, corrects=1, note="x", remind_on=before.remind_on), before).remind_on
+    assert checked(DraftEntry(7, id_of(1), corrects=id_of(1), note="x", remind_on=before.remind_on), before).remind_on
     with pytest.raises(PlanError):
-        checked(DraftEntry(7, 1, corrects=1, note="x", remind_on=TODAY - timedelta(4)), before)
+        checked(DraftEntry(7, id_of(1), corrects=id_of(1), note="x", remind_on=TODAY - timedelta(4)), before)
 
 
 def test_a_deletion_keeps_what_it_deletes_without_the_text() -> None:
-    found = checked(DraftEntry(7, 1, corrects=1, deletes=True, note="x"), entry(1, What.PROMISED, remind=-5))
+    found = checked(
+        DraftEntry(7, id_of(1), corrects=id_of(1), deletes=True, note="x"), entry(1, What.PROMISED, remind=-5)
+    )
     assert (found.what, found.how, found.note, found.deletes) == (What.PROMISED, How.PHONE, "", True)
 
 

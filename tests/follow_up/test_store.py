@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,8 +22,8 @@ from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up import Entry, FollowUp, FollowUps, FollowUpStatus, What
 from evergreen_groups.groups import Group
 from evergreen_groups.report import Criteria, Report
-from evergreen_groups.state import State, forget, prune, schema
-from evergreen_groups.state.backup import export
+from evergreen_groups.state import State, forget, prune, record_ids, schema
+from evergreen_groups.state.backup import back_up, export, restore
 
 TONIGHT = datetime(2026, 11, 29, 3, tzinfo=UTC)
 A, B, C, D, E = 71, 72, 73, 74, 75
@@ -328,6 +329,21 @@ def test_a_deletion_is_on_record(state: State) -> None:
     assert status(state, 7) is FollowUpStatus.TO_DO
     export(state.database, everything := io.StringIO())
     assert "wrong family" not in everything.getvalue()
+
+
+def test_after_a_restore_an_open_form_neither_changes_nor_hides_the_entry_with_its_number(
+    state: State, tmp_path: Path
+) -> None:
+    listed(state, {7: [A]})
+    back_up(state.database, tmp_path / "backup")
+    [lost] = save(state, draft(7, note="lost")).entries
+    with State(tmp_path / "restored") as restored:
+        restore(restored.database, tmp_path / "backup")
+        [other] = save(restored, draft(7, note="a colleague's")).entries
+        assert record_ids.number_of(lost.id) == record_ids.number_of(other.id)
+        with pytest.raises(NotFoundError):
+            save(restored, draft(7, seen=lost.id, corrects=lost.id, deletes=True))
+        assert save(restored, draft(7, seen=lost.id)).newer == (other,)
 
 
 def test_a_repeated_request_saves_nothing_again(state: State) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import update
 from support.description import check_answer
 from support.desk_caller import Answer, DeskCaller, caller_of
 from support.fault_proxy import FaultProxy
@@ -17,7 +18,7 @@ from support.gateways import gateway_of
 from evergreen_groups.policy import Limit
 from evergreen_groups.report import Criteria, Report, build_report
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State
+from evergreen_groups.state import State, record_ids, schema
 
 
 @pytest.fixture
@@ -128,6 +129,10 @@ def test_a_cursor_ends_with_its_run(desk: DeskCaller, state: State, report: Repo
     note_run(state, report)
     found = ask(desk, f"cursor={following}")
     assert (found.status, found.code) == (410, "cursor-outdated")
+    following = ask(desk, "limit=1").body["next"]
+    with state.database.writing() as connection:  # as after a restore and another run with the same number
+        connection.execute(update(schema.runs).values(suffix=record_ids.new_suffix()))
+    assert ask(desk, f"cursor={following}").code == "cursor-outdated"
 
 
 @pytest.mark.parametrize(

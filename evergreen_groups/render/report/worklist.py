@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -161,11 +161,11 @@ class ShownGroup:
 
 
 def shown_entries(
-    follow_up: FollowUp, names: Mapping[int, str], *, may_correct: Callable[[Entry], bool], seen: int | None = None
+    follow_up: FollowUp, names: Mapping[int, str], *, may_correct: Callable[[Entry], bool], newer: Collection[str] = ()
 ) -> list[dict[str, object]]:
     """Return what the form's page shows of a follow-up's entries, the latest first, and who saved replaced ones when.
 
-    ``names`` are those of staff. Rows after ``seen`` are newer (None: none is).
+    ``names`` are those of staff, ``newer`` the ids of rows that the reader hasn't seen.
     """
 
     def by(entry: Entry) -> str:
@@ -180,7 +180,7 @@ def shown_entries(
             "versions": [f"{describe_entry(one)} · {by(one)}" for one in entry.earlier],
             "deleted": entry.deleted,
             "may_correct": not entry.deleted and may_correct(entry),
-            "is_newer": seen is not None and entry.id > seen,
+            "is_newer": entry.id in newer,
         }
         for entry in reversed(follow_up.entries)
     ]

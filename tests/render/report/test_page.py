@@ -435,7 +435,7 @@ def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
     report = samples.sample_report()
     first, second, *_ = report.groups
     entry = Entry(
-        id=1,
+        id="1-k7q4tz",
         follow_up=1,
         at=report.generated_at,
         saved_on=date(2026, 8, 3),
