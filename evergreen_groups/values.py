@@ -1,4 +1,4 @@
-"""Values that every room uses: monetary amounts, totals that may be lower bounds, and dates that can't be real.
+"""Values that every room uses: amounts, totals that may be lower bounds, dates that can't be real, and typed text.
 
 Amounts are ``Decimal`` with two decimal places.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Generic, NamedTuple, TypeVar
+from unicodedata import category
 
 ZERO = Decimal("0.00")
 
@@ -24,6 +25,19 @@ def plain_amount(value: Decimal) -> str:
 def plain_amount_or_none(value: Decimal | None) -> str | None:
     """Format an amount for programs, or return None for None."""
     return None if value is None else plain_amount(value)
+
+
+_INVISIBLE = ("Z", "Cc", "Cf")  # Unicode categories: separators, control and format characters
+
+
+def one_line(text: str) -> str:
+    """Return what somebody typed, on one line; nothing if none of it is visible.
+
+    >>> one_line(" two\\n lines "), one_line("\\u200b \\u202e")
+    ('two lines', '')
+    """
+    is_visible = any(not category(letter).startswith(_INVISIBLE) for letter in text)
+    return " ".join(text.split()) if is_visible else ""
 
 
 Number = TypeVar("Number", bound=int | Decimal)

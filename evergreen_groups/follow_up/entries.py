@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.message import Message
 from evergreen_groups.state import record_ids
+from evergreen_groups.values import one_line
 
 if TYPE_CHECKING:
     from evergreen_groups.ils import OrgUnit
@@ -341,7 +342,7 @@ class DraftEntry:
                 cancels=before.cancels,
                 saved_on=today,
             )
-        day, note = self.day or today, " ".join(self.note.split())
+        day, note = self.day or today, one_line(self.note)
         if self.how is None and self.what in (What.CONTACTED, What.PROMISED, What.NO_ANSWER):
             raise _refused(Message("choose phone, e-mail, letter or in person"), "how")
         if day > today:

@@ -101,13 +101,14 @@ class FollowUps:
             found = _follow_ups(connection, stored, run().listings) if stored else {}
         return {number: one for number, one in found.items() if one.entries}
 
-    def of_group(self, number: int, members: Collection[int]) -> tuple[tuple[Entry, ...], list[str]]:
-        """Return the entries of a group, whether or not a report lists it, and the names of the reports that do.
+    def of_group(self, number: int, members: Collection[int]) -> tuple[tuple[Entry, ...], dict[str, str]]:
+        """Return the entries of a group, whether or not a report lists it, and the reports that do.
 
+        The reports are those of :func:`history.reports_with <evergreen_groups.report.history.reports_with>`.
         ``number`` is the group's. Only entries about ``members`` are returned, the ids of those that the reader sees.
         """
         if not self._transactions.is_there:
-            return (), []
+            return (), {}
         ids = tuple(sorted(members))
         # Only candidates; in a large group, any may be one.
         named = map(_FOLLOW_UPS.members.contains, map(str, ids)) if len(ids) <= _MOST_NAMED else [true()]

@@ -380,14 +380,17 @@ def _shown(report: Report, group: Group | None) -> dict[str, Any]:
     }
 
 
-def reports_with(connection: Connection, url: str, number: int, members: Collection[int]) -> list[str]:
-    """Return the names of the reports whose last run shows a group with this number and one of the members (ids)."""
+def reports_with(connection: Connection, url: str, number: int, members: Collection[int]) -> dict[str, str]:
+    """Return the reports whose last run shows a group with this number and one of the members (ids), by name.
+
+    The values are the short names of the home library of the group's contact person.
+    """
     names = {run.id: name for name, run in _last_runs(connection, url).items()}
     stored = schema.run_groups.c
-    rows = select(stored.run, stored.members).where(stored.run.in_(names), stored.number == number, stored.listed)
-    return sorted(
-        names[row.run] for row in connection.execute(rows) if set(members).intersection(json.loads(row.members))
-    )
+    rows = select(stored.run, stored.members, stored.contact_library)
+    found = connection.execute(rows.where(stored.run.in_(names), stored.number == number, stored.listed))
+    libraries = {names[row.run]: row.contact_library for row in found if set(members) & {*json.loads(row.members)}}
+    return dict(sorted(libraries.items()))
 
 
 def _last_runs(connection: Connection, url: str | None) -> dict[str, Row[Any]]:

@@ -106,13 +106,7 @@ class ReadFollowUps:
 
     def writable(self, libraries: Iterable[str]) -> frozenset[str]:
         """Return the libraries (short names) at which the caller may save entries."""
-        settings = self.desk.service.settings
-        if not settings.desk.changes:
-            return frozenset()
-        ids = {name: self.libraries[name] for name in libraries if name in self.libraries}
-        permission = settings.follow_up.permission
-        permitted = permitted_at(self.desk.client.gateway, self.desk.caller, frozenset(ids.values()), permission)
-        return frozenset(name for name, id in ids.items() if id in permitted)
+        return writable_at(self.desk, libraries)
 
     def rows(self, numbers: Iterable[int]) -> dict[int, WorklistRow]:
         """Return the worklist's rows of those of these groups that are listed."""
@@ -123,6 +117,18 @@ class ReadFollowUps:
             number: WorklistRow(one.state(self.today, again_after), one.group.contact_library in writable)
             for number, one in listed.items()
         }
+
+
+def writable_at(desk: DeskRequest, libraries: Iterable[str]) -> frozenset[str]:
+    """Return those of these libraries (short names) at which the caller may save entries. Makes one call."""
+    settings, gateway = desk.service.settings, desk.client.gateway
+    if not settings.desk.changes:
+        return frozenset()
+    units = {unit.id: unit.shortname for unit in desk.service.reference.org_units(gateway)}
+    wanted = frozenset(libraries)
+    ids = frozenset(id for id, name in units.items() if name in wanted)
+    permitted = permitted_at(gateway, desk.caller, ids, settings.follow_up.permission)
+    return frozenset(units[id] for id in permitted)
 
 
 def _readable(desk: DeskRequest, listed: dict[int, FollowUp], visible: Set[str]) -> dict[int, FollowUp]:

@@ -283,6 +283,7 @@ def test_today_is_the_default_and_blanks_are_trimmed() -> None:
     [
         DraftEntry(7, None, what=What.PROMISED),
         DraftEntry(7, None, note=""),
+        DraftEntry(7, None, note="\u200b\u202e \xad"),
         DraftEntry(7, None, note="x", day=TODAY + timedelta(1)),
         DraftEntry(7, None, note="x", remind_on=TODAY - timedelta(1)),
         DraftEntry(7, None, what=What.CLOSED, remind_on=TODAY),

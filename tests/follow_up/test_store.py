@@ -49,7 +49,7 @@ def follow_up(state: State, number: int, name: str = "") -> FollowUp:
     return found.group(number)
 
 
-def notes_of(found: FollowUp | tuple[tuple[Entry, ...], list[str]]) -> list[str]:
+def notes_of(found: FollowUp | tuple[tuple[Entry, ...], dict[str, str]]) -> list[str]:
     entries = found.entries if isinstance(found, FollowUp) else found[0]
     return [entry.note for entry in entries]
 
@@ -197,26 +197,26 @@ def test_hidden_members_change_nothing(state: State) -> None:
 
 def test_a_group_as_the_desk_sees_it(state: State) -> None:
     store = FollowUps(state.database, GATEWAY)
-    assert store.of_group(7, [A, B]) == ((), [])
+    assert store.of_group(7, [A, B]) == ((), {})
     listed(state, {7: [A, B, C]})
     [entry] = save(state, draft(7)).entries
     for number, members in ((7, [A, B, C]), (9, [A, D]), (9, [B, C]), (7, [C]), (9, [B, C, *range(100, 200)])):
         assert store.of_group(number, members)[0] == (entry,), (number, members)
     for number, members in ((9, [C]), (7, [D]), (9, [711, 712]), (9, [C, *range(100, 200)])):
-        assert store.of_group(number, members) == ((), []), (number, members)
-    assert FollowUps(state.database, "https://other.example.org").of_group(7, [A, B, C]) == ((), [])
+        assert store.of_group(number, members) == ((), {}), (number, members)
+    assert FollowUps(state.database, "https://other.example.org").of_group(7, [A, B, C]) == ((), {})
 
 
 def test_the_reports_that_show_a_group(state: State) -> None:
     store = FollowUps(state.database, GATEWAY)
     note_run(state, report({7: [A, B], 8: [C]}), replace(report({7: [A, B]}), name="old"))
     assert [store.of_group(number, members)[1] for number, members in ((7, [B]), (8, [C]), (8, [D]))] == [
-        ["", "old"],
-        [""],
-        [],
+        {"": "BR1", "old": "BR1"},
+        {"": "BR1"},
+        {},
     ]
     note_run(state, replace(report({}, 1), criteria=Criteria(min_members=3)))  # another series
-    assert store.of_group(7, [A])[1] == ["old"]
+    assert store.of_group(7, [A])[1] == {"old": "BR1"}
 
 
 # --- Closed ---

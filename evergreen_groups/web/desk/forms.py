@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from evergreen_groups.values import one_line
 from evergreen_groups.web import Approval, ProblemError, is_plan_id, requests
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def read_selection(text: str) -> tuple[int, ...]:
 
 def read_text(fields: MultiDict[str, str], name: str) -> str:
     """Return typed or scanned text on one line."""
-    text = " ".join(fields.get(name, "").replace("\0", " ").split())
+    text = one_line(fields.get(name, "").replace("\0", " "))
     if len(text) > LONGEST_TEXT:
         values = {"most": LONGEST_TEXT}
         raise ProblemError(400, "Type at most {most} characters.", code="text-too-long", values=values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +23,7 @@ from evergreen_groups.render import describe_entry, template_text
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import DeskRequest, ProblemError, file_response, requests, service, versioned
 from evergreen_groups.web.desk import actions, forms
+from evergreen_groups.web.follow_ups import writable_at
 from evergreen_groups.web.report_pages import location_of
 
 if TYPE_CHECKING:
@@ -206,24 +207,25 @@ def _trend(clerk: Clerk, details: GroupDetails) -> dict[str, object] | None:
     return pages.trend_view(nights)
 
 
-def _follow_up(clerk: Clerk, group: int, members: Collection[int]) -> tuple[list[Entry], list[str]]:
+def _follow_up(clerk: Clerk, group: int, members: Collection[int]) -> tuple[list[Entry], Mapping[str, str]]:
     """Return the entries of a group's follow-up, the latest first, without those that were deleted.
 
-    The second list names the reports that show the group.
+    With the reports that show the group, by name, and the short name of the contact person's library in each.
     """
     try:
         found, reports = FollowUps(clerk.client.state.database, clerk.client.gateway.url).of_group(group, members)
     except StateError as error:
         log.warning("the follow-up can't be read: %s", error)
-        return [], []
+        return [], {}
     return [entry for entry in reversed(found) if not entry.deleted], reports
 
 
-def _entry_page(clerk: Clerk, group: int, reports: Iterable[str]) -> str:
-    """Return the address where an entry can be added, empty if the caller may read none of the reports."""
-    for report in reports if clerk.may_change else ():
+def _entry_page(clerk: Clerk, group: int, reports: Mapping[str, str]) -> str:
+    """Return the address where an entry can be added, empty if the caller may not save one in any of the reports."""
+    for report, library in reports.items():
         with suppress(ProblemError):  # the report has no page
-            if location_of(clerk.desk.service, report or None).is_dir() or clerk.desk.sees_everybody():
+            is_readable = location_of(clerk.desk.service, report or None).is_dir() or clerk.desk.sees_everybody()
+            if is_readable and writable_at(clerk.desk, [library]):
                 names = {"report": report} if report else {}
                 query = urlencode({"group": group, "patron": clerk.patron, **names})
                 return f"{_here().root}/reports/follow-up?{query}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from support.circulators import change_rows
+from support.circulators import USER, change_rows, take_away
 from support.desk_caller import caller_of, new_key
 from support.desk_page import ClerkNamed, DeskClerk, DeskPage, with_settings
 from support.fault_proxy import FaultProxy
@@ -173,14 +173,17 @@ class TestAddingAnEntry:
         ]
         assert self.link(clerk.open(WHITFIELD)) == [], "owes less than the report lists"
 
-    def test_not_for_whoever_cant_read_the_report(
-        self, clerk_named: ClerkNamed, recorded: Recorded, app: Flask
+    def test_not_for_whoever_cant_read_the_report_or_save_entries(
+        self, clerk_named: ClerkNamed, recorded: Recorded, app: Flask, sandbox: Sandbox
     ) -> None:
         recorded()
         desk = clerk_named("harbor_desk")
+        change_rows(sandbox, "INSERT INTO grants VALUES (?, 'UPDATE_USER', 2)", USER)
         assert self.link(desk.open(MINH)) == []
         (app.extensions["evergreen-groups"].state.directory / "reports").mkdir()  # a page for each library
         assert len(self.link(desk.open(MINH))) == 1
+        take_away(sandbox, "UPDATE_USER")
+        assert self.link(desk.open(MINH)) == []
 
     @with_settings(desk=DeskSettings(changes=False))
     def test_not_where_nothing_is_changed(self, clerk: DeskClerk, recorded: Recorded) -> None:
