@@ -111,7 +111,7 @@ class FollowUps:
             return (), {}
         ids = tuple(sorted(members))
         # Only candidates; in a large group, any may be one.
-        named = map(_FOLLOW_UPS.members.contains, map(str, ids)) if len(ids) <= _MOST_NAMED else [true()]
+        named = map(_FOLLOW_UPS.persons.contains, map(str, ids)) if len(ids) <= _MOST_NAMED else [true()]
         with self._transactions.reading() as connection:
             stored = _stored(connection, self._url, or_(_FOLLOW_UPS.number == number, *named))
             listing = Listing(number, ZERO, True, len(ids), ids, "", frozenset())
@@ -153,10 +153,9 @@ class FollowUps:
             _lock(connection)
             if before := self._saved(connection, staff, key, request):
                 return Written(before)
-            # What a colleague has saved since is about the same persons.
             same = {number: self._same_persons(connection, one.group) for number, one in follow_ups.items()}
             newer: list[Entry] = []
-            for draft in drafts:
+            for draft in drafts:  # a colleague's first entry about the same persons may not be in ``found``
                 known = [entry.follow_up for entry in follow_ups[draft.group].entries]
                 ids = {id for id in (*known, same[draft.group]) if id is not None}
                 newer += saved_after(draft.seen, _rows_of(connection, ids))
@@ -169,11 +168,13 @@ class FollowUps:
             for draft in drafts:
                 follow_up = follow_ups[draft.group]
                 group = follow_up.group
-                corrects = None if draft.corrects is None else record_ids.number_of(draft.corrects)
                 if draft.corrects is None:
-                    id = same[draft.group] or self._add(connection, group, found.at)
+                    corrects, id = None, same[draft.group] or self._add(connection, group, found.at)
                 else:
-                    id = follow_up.entry(draft.corrects).follow_up
+                    corrects, id = record_ids.number_of(draft.corrects), follow_up.entry(draft.corrects).follow_up
+                    # Who and when stays on record. The text goes: it may be a wrong remark about a family.
+                    versions = or_(_ENTRIES.id == corrects, _ENTRIES.corrects == corrects)
+                    connection.execute(update(schema.follow_up_entries).where(versions).values(note=""))
                 values = {
                     "follow_up": id,
                     "number": group.group,
@@ -190,10 +191,6 @@ class FollowUps:
                     "corrects": corrects,
                     "deleted": draft.deletes,
                 }
-                if corrects is not None:
-                    # Who and when stays on record. The text goes: it may be a wrong remark about a family.
-                    versions = or_(_ENTRIES.id == corrects, _ENTRIES.corrects == corrects)
-                    connection.execute(update(schema.follow_up_entries).where(versions).values(note=""))
                 saved.append(connection.execute(new.values(values)).scalar_one())
             return Written(tuple(_rows(connection, _ENTRIES.id.in_(saved))))
 

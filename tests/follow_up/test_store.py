@@ -207,6 +207,13 @@ def test_a_group_as_the_desk_sees_it(state: State) -> None:
     assert FollowUps(state.database, "https://other.example.org").of_group(7, [A, B, C]) == ((), {})
 
 
+def test_the_desk_finds_entries_of_a_contact_person_who_left_for_a_group_that_isnt_listed(state: State) -> None:
+    listed(state, {7: [A, B]})
+    save(state, draft(7, note="one"))
+    listed(state, {7: [B]}, 1)
+    assert notes_of(FollowUps(state.database, GATEWAY).of_group(9, [A])) == ["one"]
+
+
 def test_the_reports_that_show_a_group(state: State) -> None:
     store = FollowUps(state.database, GATEWAY)
     note_run(state, report({7: [A, B], 8: [C]}), replace(report({7: [A, B]}), name="old"))
