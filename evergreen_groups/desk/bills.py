@@ -188,8 +188,13 @@ class Statement:
 
     @property
     def owed(self) -> Decimal:
-        """The members' combined fines, less credits. Leaves out members who aren't on the statement."""
-        return sum((member.own_fines for member in self.members), ZERO)
+        """What the members have to pay together. The credit of one doesn't pay the debts of another."""
+        return sum((max(member.own_fines, ZERO) for member in self.members), ZERO)
+
+    @property
+    def credit(self) -> Decimal:
+        """The credits that members have, unless they owe something themselves, as a positive amount."""
+        return sum((max(-member.own_fines, ZERO) for member in self.members), ZERO)
 
 
 def make_statement(group: GroupBills, patron: int, settings: StatementSettings) -> Statement:

@@ -26,6 +26,7 @@ _STATES: Mapping[CirculationKind, Message] = {
     CirculationKind.LOST: Message("lost", context="an item"),
     CirculationKind.CLAIMS_RETURNED: Message("claims returned", context="an item"),
 }
+_LATE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE)
 _CIRCULATION = "circulation"
 
 
@@ -99,22 +100,26 @@ class OwedAmount:
     amount: Decimal
 
 
+_CREDIT = Message("Credits of {credit} aren't subtracted. Less these credits, the total is {total}.")
+
+
 def statement_page(statement: Statement, settings: StatementSettings) -> dict[str, Any]:
     """Return the statement as the templates show it. ``how_to_pay`` and ``paragraphs`` are the library's own texts."""
     members = tuple(_member(statement, member, settings) for member in statement.members)
     out = [item for member in statement.members for item in member.items.out] if settings.items else []
-    today = statement.group.at.date()
-    expected = [item.due for item in out if item.kind is CirculationKind.OUT and item.due is not None]
-    to_come = [due.date() for due in expected if due.date() >= today]
+    to_come = [item for item in out if item.kind is CirculationKind.OUT]
+    owed, credit = statement.owed, statement.credit
     return {
         "library": settings.library or statement.library.name,
         "name": statement.patron.name,
         "at": statement.group.at,
         "members": members,
-        "owed": statement.owed,
-        "kinds": _sums(line for member in members for line in member["owed_for"]),
+        "owed": owed,
+        "credit": gettext(_CREDIT, credit=credit, total=owed - credit) if credit and owed else "",
+        "kinds": _sums(line for member in members if member["owed"] > 0 for line in member["owed_for"]),
         "with_items": settings.items,
-        "next_due": min(to_come, default=None),
+        "overdue": sum(item.kind in _LATE for item in out),
+        "next_due": min((item.due.date() for item in to_come if item.due), default=None),
         "how_to_pay": _paragraphs(gettext(HOW_TO_PAY) if settings.how_to_pay == HOW_TO_PAY else settings.how_to_pay),
         "paragraphs": _paragraphs(settings.text or ""),
     }
@@ -170,7 +175,7 @@ def _owed_for(group: GroupBills, member: MemberBills) -> tuple[OwedAmount, ...]:
 
 
 def _sums(lines: Iterable[OwedAmount]) -> tuple[OwedAmount, ...]:
-    """Return what all members owe by kind, the highest amount first."""
+    """Return the amounts by kind, the highest first."""
     sums: dict[str, Decimal] = {}
     for line in lines:
         sums[line.text] = sums.get(line.text, ZERO) + line.amount
