@@ -1,4 +1,5 @@
 from .letters import Addressee as Addressee
+from .letters import Coverage as Coverage
 from .letters import Debtor as Debtor
 from .letters import Debtors as Debtors
 from .letters import FamilyLetter as FamilyLetter

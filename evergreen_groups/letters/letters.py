@@ -18,13 +18,13 @@ from evergreen_groups.desk import GroupBills, MemberBills, Statement, is_minor
 from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
 from evergreen_groups.ils import Bill, CirculationKind, OrgUnits, PatronItems, rows_in_force
 from evergreen_groups.report import GUARDIAN, Contact, ContactReader, PostalAddress
-from evergreen_groups.values import ZERO
+from evergreen_groups.values import ZERO, Total
 
 if TYPE_CHECKING:
     from datetime import date
 
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import Member, Patron
+    from evergreen_groups.groups import Group, Member, Patron
     from evergreen_groups.report import AgeBand, Report
 
 _NAMES = ("first_given_name", "second_given_name", "family_name", "suffix")
@@ -37,7 +37,7 @@ _RETURNABLE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE)
 
 
 class NoLetter(Enum):
-    """Why a family gets no letter. The values are used in JSON."""
+    """Why a family gets no letter, or why a member's debts are in none. The values are used in JSON."""
 
     NO_CONTACT = "no-contact"
     """No adult is visible, and no guardian is named."""
@@ -51,15 +51,58 @@ class NoLetter(Enum):
     NO_ADDRESS = "no-address"
     NOTHING_OWED = "nothing-owed"
     """Neither the person to contact nor the minors of the group owe anything. Other adults may."""
+    OTHER_ADULT = "other-adult"
+    """Letters are about the person to contact and the minors of the group."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A group without a letter. ``patron`` is an id, for lists of people only."""
+    """A group (number) without a letter, or a ``member`` who owes something that no letter lists."""
 
     group: int
     reason: NoLetter
-    patron: int | None = None
+    member: Member | None = None
+
+    @property
+    def patron(self) -> int | None:
+        """The member's id."""
+        return None if self.member is None else self.member.id
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of what a group's members owe is ``covered`` by letters. ``left_out`` are members who owe the rest.
+
+    Credits aren't subtracted, because the credit of one member doesn't pay the debts of another.
+    """
+
+    group: Group
+    covered: Decimal
+    left_out: tuple[LeftOut, ...]
+
+    @classmethod
+    def of(cls, group: Group, covered: Collection[int], reasons: Mapping[int, NoLetter]) -> Coverage:
+        """Make the record. The ids of members are ``covered`` or have one of the ``reasons`` why they aren't."""
+        owing = [member for member in group.members if member.own_fines > 0]
+        left_out = [LeftOut(group.number, reasons[member.id], member) for member in owing if member.id in reasons]
+        return cls(group, sum((member.own_fines for member in owing if member.id in covered), ZERO), tuple(left_out))
+
+    @property
+    def owed(self) -> Total[Decimal]:
+        """What the members owe. A lower bound if the debts and credits of hidden members can't be told apart."""
+        group = self.group
+        hidden = group.hidden_fines or ZERO
+        known = group.complete or (group.hidden_member_count == 1 and group.hidden_fines is not None)
+        return Total(sum(map(_debt, group.members), max(hidden, ZERO)), known)
+
+    @property
+    def everything(self) -> bool:
+        """Whether the letters cover all that is owed."""
+        return self.owed == Total(self.covered)
+
+
+def _debt(member: Member) -> Decimal:
+    return max(member.own_fines, ZERO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +141,19 @@ class FamilyLetter:
     def group(self) -> int:
         return self.statement.group.group
 
+    @property
+    def complete(self) -> bool:
+        """Whether no member is hidden, who might be a child that the letter should list."""
+        return self.statement.group.complete
+
 
 @dataclass(frozen=True, slots=True)
 class Letters:
-    """The letters of a report in its order, and the groups that get none."""
+    """The letters of a report in its order, the groups that get none, and what the letters to each group cover."""
 
     letters: tuple[FamilyLetter, ...]
     left_out: tuple[LeftOut, ...]
+    coverage: tuple[Coverage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +233,8 @@ def read_letters(gateway: Gateway, report: Report) -> Letters:
     """
     book = AddressBook.read(gateway, report)
     left_out: list[LeftOut] = []
-    chosen: list[tuple[Addressee, Patron, list[Member]]] = []
+    coverage: list[Coverage] = []
+    chosen: list[tuple[Addressee, Patron, list[Member], bool]] = []
     for group in report.groups:
         contact = book.contacts.of_group(group)
         found = book.addressee(contact)
@@ -193,26 +243,34 @@ def read_letters(gateway: Gateway, report: Report) -> Letters:
             for member in group.members
             if book.is_minor(member.id) or (contact.role != GUARDIAN and member.id == contact.patron)
         ]
-        if isinstance(found, Addressee) and sum((member.own_fines for member in about), ZERO) <= 0:
+        listed = {member.id for member in about}
+        reasons = {
+            member.id: NoLetter.OTHER_ADULT if member.id in book.accounts else NoLetter.INACTIVE
+            for member in group.members
+            if member.id not in listed
+        }
+        if isinstance(found, Addressee) and not any(map(_debt, about)):
             found = NoLetter.NOTHING_OWED
         if isinstance(found, Addressee):
             patron = next(member.patron for member in group.members if member.id == found.patron)
             about.sort(key=lambda member: member.id != patron.id)
-            chosen.append((found, replace(patron, name=book.name(patron.id)), about))
+            chosen.append((found, replace(patron, name=book.name(patron.id)), about, group.complete))
         else:
             left_out.append(LeftOut(group.number, found))
+            reasons |= dict.fromkeys(listed, found)
+        coverage.append(Coverage.of(group, listed - reasons.keys(), reasons))
     org_units = OrgUnits(report.org_units)
+    members = [member for _, _, about, _ in chosen for member in about]
     bills, heads = gateway.in_parallel(
-        lambda: _read_bills(gateway, report, org_units, book, [member for *_, about in chosen for member in about]),
-        lambda: _read_letterheads(gateway, org_units, {patron.home_library.id for _, patron, _ in chosen}),
+        lambda: _read_bills(gateway, report, org_units, book, members),
+        lambda: _read_letterheads(gateway, org_units, {patron.home_library.id for _, patron, *_ in chosen}),
     )
     letters = []
-    for addressee, patron, about in chosen:
+    for addressee, patron, about, complete in chosen:
         theirs = tuple(bills[member.id] for member in about if bills[member.id].own_fines or bills[member.id].items.out)
-        # Whether the group has hidden members is nothing to tell the family.
-        of_group = GroupBills(report.gateway, report.generated_at, patron.group, theirs, True, org_units)
+        of_group = GroupBills(report.gateway, report.generated_at, patron.group, theirs, complete, org_units)
         letters.append(FamilyLetter(addressee, heads[patron.home_library.id], Statement(of_group, patron, theirs)))
-    return Letters(tuple(letters), tuple(left_out))
+    return Letters(tuple(letters), tuple(left_out), tuple(coverage))
 
 
 def _read_bills(
@@ -303,10 +361,14 @@ class Debtor:
 
 @dataclass(frozen=True, slots=True)
 class Debtors:
-    """The people of a report who owe something, and those who are left out because no one can be written to."""
+    """The people of a report who owe something, and those who are left out because no one can be written to.
+
+    ``coverage`` says how much of each group's debts the ``people`` owe.
+    """
 
     people: tuple[Debtor, ...]
     left_out: tuple[LeftOut, ...]
+    coverage: tuple[Coverage, ...]
 
 
 def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debtors:
@@ -329,7 +391,7 @@ def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debt
         rows = gateway.pcrud.columns_by_values("aus", ("usr", "value"), "usr", ids, where={"name": _EXEMPT})
         exempt = {patron for patron, value in rows if value == "true"}
     people: list[Debtor] = []
-    left_out: list[LeftOut] = []
+    reasons: dict[int, NoLetter] = {}
     for group, member, since in wanted:
         minor = book.is_minor(member.id)
         is_own = member.id in book.accounts and not minor
@@ -338,7 +400,9 @@ def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debt
         if member.id not in book.accounts:
             found = NoLetter.INACTIVE
         if isinstance(found, NoLetter):
-            left_out.append(LeftOut(group.number, found, member.id))
+            reasons[member.id] = found
         else:
             people.append(Debtor(group.number, member, minor, since, details.age_band_since(since), found))
-    return Debtors(tuple(people), tuple(left_out))
+    listed = {one.member.id for one in people}
+    coverage = tuple(Coverage.of(group, listed, reasons) for group in report.groups)
+    return Debtors(tuple(people), tuple(one for family in coverage for one in family.left_out), coverage)

@@ -145,6 +145,15 @@ def describe_status(state: FollowUpState) -> str:
     return gettext(_WAITING_UNTIL, day=day(state.waits_for.day))
 
 
+def describe_state(state: FollowUpState) -> str:
+    """Describe the latest entry, empty if there is none. The status already says that a follow-up is closed."""
+    latest = state.latest
+    if latest is None:
+        return ""
+    is_closing = state.status is FollowUpStatus.CLOSED and latest.what is What.CLOSED
+    return day(latest.day) if is_closing else describe_entry(latest)
+
+
 def describe_entry(entry: Entry) -> str:
     """Describe an entry without its note: ``3 Nov 2026, by phone · Promised to pay · reminder on 15 Nov 2026``."""
     how = [] if entry.how is None else [gettext(HOW[entry.how])]

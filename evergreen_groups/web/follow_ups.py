@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from flask import Blueprint, Response, jsonify, request, url_for
@@ -41,6 +42,7 @@ from evergreen_groups.render.report import (
     shown_pending,
 )
 from evergreen_groups.state import record_ids
+from evergreen_groups.values import Total, plain_amount
 from evergreen_groups.web import bodies, requests
 from evergreen_groups.web.admission import permitted_at
 from evergreen_groups.web.api import file_response, versioned
@@ -219,10 +221,11 @@ def save() -> Response:
 worklist = Blueprint("worklist", __name__)
 
 SCRIPT = "follow-up.js"
-_LARGEST_FORM = 16 * 1024
+_LARGEST_FORM = 32 * 1024
 _LONGEST_NAME = 200
 _ANOTHER_SESSION = Message("You have logged in again since this page was opened.")
 _SAVE_AGAIN = Message("Check what you typed, then save again.")
+_COVERS = Message("The letter covers {covered} of {owed}.")
 _NEWER = Message("A colleague has added an entry. Yours wasn't saved.")
 _LOOK = Message("Check the new entry, then save yours.")
 _READ_ONLY = Message(
@@ -263,13 +266,32 @@ def script() -> Response:
     return file_response(SCRIPT)
 
 
+class Covers(NamedTuple):
+    """What a letter covers of what a family owes; noted if that isn't all."""
+
+    covered: Decimal
+    owed: Total[Decimal]
+
+    @classmethod
+    def parsed(cls, text: str) -> Self:
+        """Parse a value of :meth:`__str__`. Raises ValueError."""
+        if (parts := re.fullmatch("([0-9]{1,9}[.][0-9]{2})-([0-9]{1,9}[.][0-9]{2})([+]?)", text)) is None:
+            raise ValueError(text)
+        return cls(Decimal(parts[1]), Total(Decimal(parts[2]), not parts[3]))
+
+    def __str__(self) -> str:
+        """Return the form's text: ``2.00-33.50``, with a plus sign if more may be owed."""
+        return f"{plain_amount(self.covered)}-{plain_amount(self.owed.at_least)}{'' if self.owed.exact else '+'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """What a request is about, and what the reader has typed.
 
     ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has; ``patron`` (id)
     is set if it was the page of that patron's group. ``seen`` are the groups with the last row that the reader has
-    seen, ``entry`` is the entry to correct or delete. ``do`` is the button.
+    seen, ``entry`` is the entry to correct or delete. ``covers`` says what letters cover that don't cover everything.
+    ``do`` is the button.
     """
 
     report: str
@@ -282,6 +304,7 @@ class Form:
     do: str
     key: str
     typed: Mapping[str, str]
+    covers: Mapping[int, Covers] = field(default_factory=dict)
 
     @classmethod
     def read(cls, fields: MultiDict[str, str]) -> Self:
@@ -290,6 +313,13 @@ class Form:
         for text in fields.getlist("group"):
             number, _, row = text.partition(":")
             seen[requests.record_id(number)] = row or None
+        try:
+            covers = {
+                requests.record_id(number): Covers.parsed(amounts)
+                for number, _, amounts in (text.partition(":") for text in fields.getlist("covers"))
+            }
+        except ValueError:
+            raise ProblemError(400, "The form is incomplete.", code="form-incomplete") from None
         key, to_delete = fields.get("key", "") or secrets.token_hex(16), fields.get("delete", "")
         entry = to_delete or fields.get("entry", "")
         report, page, patron = (fields.get(name, "") for name in ("report", "page", "patron"))
@@ -312,6 +342,7 @@ class Form:
             do="delete" if to_delete else fields.get("do", ""),
             key=key,
             typed={name: fields[name] for name in ("note", "weeks", "remind_on", "pay_by", "day") if fields.get(name)},
+            covers=covers,
         )
 
     @property
@@ -341,7 +372,8 @@ class Form:
             "key": self.key,
         }
         groups = [("group", f"{number}:{row or ''}") for number, row in self.seen.items()]
-        return [(name, value) for name, value in [*fields.items(), *groups] if value]
+        covers = [("covers", f"{number}:{amounts}") for number, amounts in self.covers.items()]
+        return [(name, value) for name, value in [*fields.items(), *groups, *covers] if value]
 
     def draft(self, group: int, today: date, entries: Iterable[Entry] = ()) -> DraftEntry:
         """Return the entry to save for a group. A correction of a note or reminder keeps the outcome in ``entries``.
@@ -359,6 +391,9 @@ class Form:
             what, how = before.what.value, before.how.value if before.how else ""
             cancels = before.cancels.value if before.cancels else ""
         is_promise = what == What.PROMISED.value
+        note = self.typed.get("note", "")
+        if not note and how == How.LETTER.value and group in self.covers:
+            note = gettext(_COVERS, **self.covers[group]._asdict())
         try:
             weeks = int(self.typed.get("weeks", "0"))
             remind_on = today + timedelta(weeks=weeks) if 0 < weeks < 53 else None
@@ -372,7 +407,7 @@ class Form:
                 how=How(how) if how else None,
                 day=date.fromisoformat(self.typed["day"]) if "day" in self.typed else None,
                 remind_on=None if what == What.CLOSED.value else remind_on,
-                note=self.typed.get("note", ""),
+                note=note,
                 pay_by=date.fromisoformat(self.typed["pay_by"]) if is_promise and "pay_by" in self.typed else None,
                 cancels=Agreed(cancels) if cancels else None,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,19 @@ def test_a_document_for_its_owner_alone_and_who_gets_no_letter(
     done = command("letters", "--output", str(file))
     assert (done.returncode, done.stdout) == (0, "")
     assert f"No letter: in collections (group {FAMILY})\n" in done.stderr
+    first, *_lines = done.stderr.splitlines()
+    assert first == "7 letters cover $160.80 of $290.35"
+    about = "Ibáñez Ortega, Rosario · group 1003 · $2.00 of $33.50\n"
+    assert f"{about}  Not included: Ibáñez Ortega, Joaquín, $31.50 (another adult)\n" in done.stderr
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     articles = lxml.html.document_fromstring(file.read_text("utf-8")).xpath("//article")
     found = document_of(command)
     assert (found["version"], found["kind"]) == (1, "letters")
     assert len(articles) == len(found["written"]) > 3
     assert {"group": FAMILY, "reason": "in-collections"} in found["left_out"]
+    assert {"group": 1003, "patron": 1013, "owed": "31.50", "reason": "other-adult"} in found["left_out"]
+    covered = {one["group"]: (one["covered"], one["owed"], one["follow_up"]) for one in found["families"]}
+    assert (covered[FAMILY], covered[1003]) == (("0.00", "28.10", None), ("2.00", "33.50", None))
     assert command("letters", "-q").stderr == ""
 
 
@@ -72,6 +80,9 @@ def test_only_groups_whose_follow_up_is_to_do(command: Command, sandbox: Sandbox
     with State(tmp_path / "state") as state, gateway_of(sandbox.url, "consortium_staff") as gateway:
         save(state, draft(FAMILY, What.PROMISED), url=gateway.url)
     assert written_to(command, "--due") == [group for group in every if group != FAMILY]
+    families = document_of(command)["families"]
+    assert [one["group"] for one in families if one["follow_up"] == "waiting"] == [FAMILY]
+    assert re.search("  Waiting: .*, by phone · Promised to pay\n", command("letters").stderr)
 
 
 def test_only_a_library_and_only_its_own_patrons(command: Command, sandbox: Sandbox) -> None:
@@ -93,7 +104,8 @@ def test_a_mail_merge_file(command: Command, sandbox: Sandbox, tmp_path: Path) -
     assert text == command("letters", "--format", "csv", "--min-own", "4.90", "--owing-since", "1").stdout
     found = document_of(command, "--format", "csv", "--collections", "--min-own", "4.90")
     assert found["kind"] == "people-who-owe"
-    assert {"group": FAMILY, "patron": LEAD, "reason": "exempt-from-collections"} in found["left_out"]
+    about = {"group": FAMILY, "patron": LEAD, "owed": "4.90", "reason": "exempt-from-collections"}
+    assert about in found["left_out"]
     assert LEAD not in [one["patron"] for one in found["written"]]
 
 

@@ -13,12 +13,14 @@ from typing import Any
 import lxml.html
 import pytest
 from support.bills_and_items import bill, lend
+from support.circulators import make_stock_circulator
 from support.debts import owe
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 from support.letters import (
     CHILDREN,
     FAMILY,
+    HARBOR,
     IN_COLLECTIONS,
     INVALID_ADDRESS,
     LEAD,
@@ -31,12 +33,13 @@ from support.letters import (
     read_for,
 )
 
-from evergreen_groups.letters import Debtors, Letters, NoLetter, Selection, read_debtors, read_letters
-from evergreen_groups.render.letters import write_debtors
+from evergreen_groups.letters import Debtors, LeftOut, Letters, NoLetter, Selection, read_debtors, read_letters
+from evergreen_groups.render.letters import describe_coverage, write_debtors
 from evergreen_groups.report import GUARDIAN, Criteria, Report, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import LanguageSettings, LetterSettings
 from evergreen_groups.settings.values import LetterTexts
+from evergreen_groups.values import Total
 
 EVERY, STOCK, IN_UTC = Criteria(), LetterSettings(), LanguageSettings(timezone="UTC")
 NAMES = ("Adaeze", "Chidi", "Ifeoma", "Emeka", "Ngozi", "Obinna")
@@ -132,6 +135,48 @@ def test_a_guardian_whose_name_is_not_known(sandbox: Sandbox) -> None:
 def test_who_gets_none(sandbox: Sandbox, reason: NoLetter | None, prepare: Callable[[Sandbox], object]) -> None:
     prepare(sandbox)
     assert reason_of_family(sandbox) is reason
+
+
+def test_credits_do_not_pay_the_debts_of_others(sandbox: Sandbox) -> None:
+    for child in CHILDREN:
+        owe(sandbox, child, (HARBOR, "-0.75"))
+    bill(sandbox, LEAD, "0.00", "1.00", kind="Deposit")
+    owe(sandbox, OTHER_ADULT, (HARBOR, "30.00"))
+    report, made = read(sandbox)
+    letter = of_family(made)
+    assert (letter.statement.owed, letter.statement.credit) == (Decimal("3.90"), Decimal("3.00"))
+    (sheet,) = document(report, replace(made, letters=(letter,))).xpath("//article")
+    amounts = [one.text for one in sheet.xpath(".//h2/span[@class='number']")]
+    assert amounts == ["$3.90", *["has a credit of $0.75"] * 4, "$3.90"]
+    text = " ".join(sheet.text_content().split())
+    assert "Credits of $3.00 aren't subtracted. Less these credits, the total is $0.90." in text
+    assert "Deposit $1.00 (credit)" in text
+    (family,) = (one for one in made.coverage if one.group.number == FAMILY)
+    assert (family.covered, family.owed) == (Decimal("3.90"), Total(Decimal("33.90")))
+
+
+@pytest.mark.parametrize(("fines", "owed"), [("-2.00", Total(Decimal("23.25"))), ("7.00", Total(Decimal("30.25")))])
+def test_what_is_owed_with_a_hidden_member(sandbox: Sandbox, fines: str, owed: Total[Decimal]) -> None:
+    make_stock_circulator(sandbox)  # sees the patrons of a system
+    change(sandbox, CHILDREN[0], home_ou=22)
+    owe(sandbox, CHILDREN[0], (HARBOR, fines))
+    _report, made = read_for(sandbox, Criteria(min_total=Decimal("1.00")), "harbor_desk")
+    assert not of_family(made).complete
+    (family,) = (one for one in made.coverage if one.group.number == FAMILY)
+    assert (family.covered, family.owed, family.everything) == (Decimal("18.50"), owed, False)
+    change(sandbox, CHILDREN[1], home_ou=22)
+    _report, made = read_for(sandbox, Criteria(min_total=Decimal("1.00")), "harbor_desk")
+    (family,) = (one for one in made.coverage if one.group.number == FAMILY)
+    assert not family.owed.exact, "two hidden members may have a debt and a credit"
+
+
+def test_few_groups_are_named(sandbox: Sandbox) -> None:
+    _report, made = read(sandbox)
+    left_out = [LeftOut(number, NoLetter.NO_ADDRESS) for number in range(1, 3001)]
+    (line,) = [one for one in describe_coverage(replace(made, left_out=tuple(left_out)), {}) if "address" in one]
+    assert line == "No letter: no valid address (3,000 groups: 1, 2, 3, 4, 5, …)"
+    lines = [*describe_coverage(replace(made, coverage=made.coverage * 100), {})]
+    assert (len(lines) < 100, lines[-1]) == (True, "780 more families to check (--json)")
 
 
 def test_none_if_only_other_adults_owe(sandbox: Sandbox) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +32,8 @@ from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
 from evergreen_groups.settings.sections import DeskSettings, LanguageSettings
 from evergreen_groups.state import State
 
+IBANEZ = 1003
+"""Rosario owes 2.00, Joaquín, an adult without an address, 31.50."""
 PAGE, FILE = "/evergreen-groups/reports/letters", "/evergreen-groups/reports/letters.csv"
 SAVE = "/evergreen-groups/reports/follow-up"
 OF_PAGE = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
@@ -116,14 +119,21 @@ def reader(site: Site) -> Reader:
 
 
 def lines(page: lxml.html.HtmlElement) -> list[str]:
-    return [one.text_content() for one in page.xpath("//section[@class='bar']//li")]
+    """Return why the reader may not mark letters, and a line for each family, without remarks."""
+    found = page.xpath("//section[@class='bar']/ul/li")
+    return ["".join(one.xpath("text() | strong//text()")).strip() for one in found]
+
+
+def remarks(page: lxml.html.HtmlElement) -> list[str]:
+    return [one.text_content() for one in page.xpath("//ul[@class='families']/li/ul/li")]
 
 
 def test_a_sheet_for_each_family_and_who_gets_none(site: Site, reader: Reader) -> None:
     found = reader.get([FAMILY, *(number for number in site.listed if number != FAMILY)])
     page = lxml.html.document_fromstring(found.text)
     sheets = page.xpath("//article")
-    assert len(sheets) + sum(line.count("group ") for line in lines(page)) == len(site.listed)
+    assert len(lines(page)) == len(site.listed)
+    assert len(sheets) == len([line for line in lines(page) if "no letter" not in line])
     assert any("Adaeze Okonkwo" in sheet.text_content() for sheet in sheets)
     assert found.headers["Cache-Control"] == "no-store"
     assert found.headers["Referrer-Policy"] == "same-origin"
@@ -134,7 +144,7 @@ def test_a_sheet_for_each_family_and_who_gets_none(site: Site, reader: Reader) -
     penalize(site.sandbox, OTHER_ADULT, IN_COLLECTIONS)
     change(site.sandbox, LEAD, locale="cs-CZ")
     page = reader.page([FAMILY])
-    assert lines(page) == [f"No letter: in collections (group {FAMILY})"]
+    assert lines(page) == [f"Okonkwo, Adaeze · group {FAMILY} · no letter: in collections · $0.00 of $28.10"]
     assert not page.xpath("//article | //form")
 
 
@@ -144,10 +154,54 @@ def test_figures_are_current_whatever_the_group_owes_now(site: Site, reader: Rea
     (sheet,) = reader.page([FAMILY]).xpath("//article")
     assert [one.text for one in sheet.xpath(".//h2/span[@class='number']")] == ["$4.90"]
     owe(site.sandbox, LEAD)
-    assert lines(reader.page([FAMILY])) == [f"No letter: the contact and the children owe nothing (group {FAMILY})"]
+    (line,) = lines(reader.page([FAMILY]))
+    assert line.endswith("no letter: the contact and the children owe nothing · $0.00 of $0.00")
     for patron in (LEAD, OTHER_ADULT, *CHILDREN):
         change(site.sandbox, patron, usrgroup=patron + 1000)
-    assert lines(reader.page([FAMILY])) == [f"No letter: no adult, and no parent or guardian (group {FAMILY})"]
+    assert lines(reader.page([FAMILY])) == [f"group {FAMILY} · no letter: no adult, and no parent or guardian"]
+
+
+def test_what_letters_cover_is_shown_and_noted(site: Site, reader: Reader) -> None:
+    page = reader.page([FAMILY, IBANEZ])
+    assert page.xpath("string(//section[@class='bar']/h2/following-sibling::p)") == "2 letters cover $25.35 of $61.60"
+    assert lines(page) == [
+        f"Ibáñez Ortega, Rosario · group {IBANEZ} · $2.00 of $33.50",
+        f"Okonkwo, Adaeze · group {FAMILY} · $23.35 of $28.10",
+    ]
+    assert remarks(page) == [
+        "Not included: Ibáñez Ortega, Joaquín, $31.50 (another adult)",
+        "Not included: Okonkwo, Chidi, $4.75 (another adult)",
+    ]
+    owe(site.sandbox, OTHER_ADULT)
+    assert reader.mark(reader.page([FAMILY, IBANEZ])).status_code == 303
+    notes = {number: [entry.note for entry in one.entries] for number, one in site.follow_ups().items() if one.entries}
+    assert notes == {IBANEZ: ["The letter covers $2.00 of $33.50."], FAMILY: [""]}
+
+
+def test_closed_and_waiting_families_are_pointed_out(site: Site, reader: Reader) -> None:
+    owe(site.sandbox, OTHER_ADULT)
+    assert remarks(reader.page([FAMILY])) == []
+    site.save(What.PROMISED, note="theirs")
+    (promised,) = remarks(reader.page([FAMILY]))
+    assert re.fullmatch("Waiting: .* by phone · Promised to pay", promised)
+    (before,) = site.follow_ups()[FAMILY].entries
+    site.save(What.CLOSED, how=None, seen=before.id)
+    (closed,) = remarks(reader.page([FAMILY]))
+    assert re.fullmatch(r"Closed: [\w ]+", closed)
+
+
+def test_hidden_members_make_a_letter_incomplete(site: Site) -> None:
+    account = make_stock_circulator(site.sandbox)  # sees the patrons of a system
+    (site.state.directory / "reports" / "latest").mkdir(parents=True)
+    page = site.reader(account).page([FAMILY])
+    assert "Only your own fines" in page.xpath("string(//article)")
+    change(site.sandbox, CHILDREN[0], home_ou=22)
+    page = site.reader(account).page([FAMILY])
+    assert "Only your own fines" not in page.xpath("string(//article)")
+    assert lines(page)[1:] == [f"Okonkwo, Adaeze · group {FAMILY} · $18.50 of $28.10"]
+    assert remarks(page)[1:] == ["Incomplete: 1 hidden member may be missing"]
+    for secret in ("Ifeoma", "4.85"):
+        assert secret not in lxml.html.tostring(page, encoding="unicode")
 
 
 def test_marked_only_when_pressed_and_once(site: Site, reader: Reader) -> None:
@@ -210,8 +264,7 @@ def test_letters_only_to_whom_the_session_sees_and_marks_only_what_it_may(site: 
     other = next(number for number in site.listed if number not in seen)
     assert "The report no longer lists this group." in reader.refusal([FAMILY, other])
     page = reader.page(seen)
-    withheld = ", ".join(f"group {number}" for number in hidden)
-    assert f"No letter: the contact belongs to another library ({withheld})" in lines(page)
+    assert f"group {hidden[0]} · no letter: the contact belongs to another library" in lines(page)
     branch = {number for number in seen if of_group[number].contact_library == units[11]["shortname"]}
     assert any("your login needs the permission UPDATE_USER at" in line for line in lines(page))
     assert reader.mark(page).status_code == 303

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from evergreen_groups.client import Client
+    from evergreen_groups.follow_up import FollowUpState
     from evergreen_groups.letters import Letters
     from evergreen_groups.report import Report
     from evergreen_groups.settings import Settings
@@ -66,13 +67,14 @@ def letters_command(
     """Write letters to the families of the report, or a mail-merge file.
 
     A letter lists what the contact and the children of the group owe. It doesn't mention other adults. [report]
-    determines which groups get letters. At the end, the command lists who gets no letter, and why. With --json, it
-    prints who gets one and who doesn't, as ids. Nothing is marked as sent.
+    determines which groups get letters. At the end, the command lists what the letters cover, who gets none and why,
+    and which families to check: those with other debts, hidden members, or a closed or waiting follow-up. --json
+    prints this for all families, with ids. Nothing is marked as sent.
     """
     from evergreen_groups.ils import OrgUnits
     from evergreen_groups.letters import Debtors, Selection, read_debtors, read_letters
     from evergreen_groups.nightly import Readers, criteria_of
-    from evergreen_groups.render.letters import describe_left_out, letters_document, write_debtors, write_letters
+    from evergreen_groups.render.letters import describe_coverage, letters_document, write_debtors, write_letters
     from evergreen_groups.report import build_report
 
     session: cli.Invocation = context.obj
@@ -102,6 +104,7 @@ def letters_command(
             made = read_debtors(client.gateway, report, selection)
         else:
             made = read_letters(client.gateway, report)
+        follow_ups = _follow_ups(client, report, settings, zones)
     readers, upwards = (
         Readers(settings.language, report.org_units, zones),
         OrgUnits.shortnames_upwards(report.org_units),
@@ -113,10 +116,23 @@ def letters_command(
             else:
                 write_letters(made, stream, settings.letters, readers.of_library, upwards.__getitem__)
     if as_json:
-        cli.write_json(letters_document(made))
+        cli.write_json(letters_document(made, follow_ups))
     elif not session.quiet:
-        click.echo("".join(f"{line}\n" for line in describe_left_out(made.left_out)), err=True, nl=False)
+        click.echo("".join(f"{line}\n" for line in describe_coverage(made, follow_ups)), err=True, nl=False)
     return exit_status.INCOMPLETE if report.totals.incomplete_group_count else exit_status.DONE
+
+
+def _follow_ups(
+    client: Client, report: Report, settings: Settings, zones: Mapping[int, tzinfo]
+) -> dict[int, FollowUpState]:
+    """Return how far the follow-ups of a report's groups are. The report needn't be recorded."""
+    database = client.state.database  # first, because it imports SQLAlchemy under a lock
+    from evergreen_groups.follow_up import FollowUps, today_at
+    from evergreen_groups.report import Run
+
+    found = FollowUps(database, client.gateway.url).of_run(lambda: Run.of(report))
+    today = today_at(database.now(), settings.language.language().timezone, zones, report.org_units)
+    return {number: one.state(today, settings.follow_up.again_after) for number, one in found.items()}
 
 
 def _only_due(client: Client, report: Report, settings: Settings, zones: Mapping[int, tzinfo]) -> Report:

@@ -1,5 +1,5 @@
+from .coverage import describe_coverage as describe_coverage
+from .coverage import letters_document as letters_document
 from .document import LettersBar as LettersBar
-from .document import describe_left_out as describe_left_out
-from .document import letters_document as letters_document
 from .document import write_debtors as write_debtors
 from .document import write_letters as write_letters

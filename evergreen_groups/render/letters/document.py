@@ -1,18 +1,17 @@
-"""Letters as a document to print, and a mail-merge file of the people who owe; who gets none, as text and JSON."""
+"""Letters as a document to print, and a mail-merge file of the people who owe."""
 
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.language import current_language, first_available, gettext, use_language
-from evergreen_groups.letters import Debtors, NoLetter
 from evergreen_groups.message import Message
 from evergreen_groups.render.desk import HOW_TO_PAY, statement_page
+from evergreen_groups.render.letters.coverage import FollowUpStates, describe_amounts, family_lines
 from evergreen_groups.render.pages import write_template
 from evergreen_groups.render.text import csv_cell
 from evergreen_groups.report import GUARDIAN, WAYS, PostalAddress
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from evergreen_groups.language import Language
-    from evergreen_groups.letters import Debtor, FamilyLetter, LeftOut, Letters
+    from evergreen_groups.letters import Debtor, Debtors, FamilyLetter, Letters
     from evergreen_groups.settings import LetterSettings
 
     LanguageOf = Callable[[str], Language]
@@ -33,18 +32,6 @@ _TEXTS = {
     "payment": HOW_TO_PAY,
     "closing": Message("Please contact us if you have questions.\nSincerely,\n{library}"),
 }
-REASONS = {
-    NoLetter.NO_CONTACT: Message("no adult, and no parent or guardian"),
-    NoLetter.INACTIVE: Message("the account is inactive or deleted"),
-    NoLetter.WITHHELD: Message("the contact belongs to another library"),
-    NoLetter.MINOR: Message("the contact is a child"),
-    NoLetter.IN_COLLECTIONS: Message("in collections"),
-    NoLetter.EXEMPT: Message("exempt from collections"),
-    NoLetter.NO_ADDRESS: Message("no valid address"),
-    NoLetter.NOTHING_OWED: Message("the contact and the children owe nothing"),
-}
-"""Why a family gets no letter."""
-
 _PAPER = {"din": "letters_din.css", "us10": "letters_us10.css"}
 _LONGEST_LINE = 38
 """Address lines with more characters are set smaller."""
@@ -55,7 +42,8 @@ class LettersBar:
     """What the service shows above letters and doesn't print, in the current language.
 
     ``file`` is the address of the mail-merge file. The form sends ``fields`` to the address ``action``, to mark
-    ``count`` letters as sent. ``refusals`` say why the reader may not mark others.
+    ``count`` letters as sent. ``refusals`` say why the reader may not mark others. ``follow_ups`` are
+    those of the groups.
     """
 
     file: str
@@ -63,6 +51,7 @@ class LettersBar:
     fields: Sequence[tuple[str, str]]
     count: int
     refusals: Sequence[str]
+    follow_ups: FollowUpStates
 
 
 def write_letters(
@@ -76,7 +65,7 @@ def write_letters(
     """Write the letters as one HTML document, each in the addressee's language, or else the library's.
 
     ``language_of`` returns the language of a library (short name), ``upwards`` its short name and those above. With a
-    ``bar``, the document also says who gets no letter.
+    ``bar``, the document also says what the letters cover, and who gets none.
     """
     language_of = cache(language_of)
 
@@ -90,9 +79,16 @@ def write_letters(
                 yield _sheet(letter, settings, upwards(library))
 
     paper, count = _PAPER[settings.envelope], len(letters.letters)
-    left_out = describe_left_out(letters.left_out)
+    families = () if bar is None else family_lines(letters, bar.follow_ups)
     write_template(
-        "letters.html", stream, letters=in_its_language(), paper=paper, count=count, bar=bar, left_out=left_out
+        "letters.html",
+        stream,
+        letters=in_its_language(),
+        paper=paper,
+        count=count,
+        bar=bar,
+        covered=describe_amounts(letters),
+        families=families,
     )
 
 
@@ -120,42 +116,9 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
         "phone": head.phone,
         "return_address": settings.envelope == "din",
         "closing": tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
+        "complete": letter.complete,
         "to_guardian": addressee.contact.role == GUARDIAN,
     }
-
-
-def letters_document(made: Letters | Debtors) -> dict[str, Any]:
-    """Return who is written to, by ids, and who isn't and why, as a JSON object, version 1."""
-    if isinstance(made, Debtors):
-        written = [
-            {"group": one.group, "patron": one.member.id, "contact": one.addressee.patron} for one in made.people
-        ]
-    else:
-        written = [{"group": one.group, "contact": one.addressee.patron} for one in made.letters]
-    return {
-        "version": 1,
-        "kind": "letters" if not isinstance(made, Debtors) else "people-who-owe",
-        "written": written,
-        "left_out": [
-            {"group": one.group, **({"patron": one.patron} if one.patron else {}), "reason": one.reason.value}
-            for one in made.left_out
-        ],
-    }
-
-
-def describe_left_out(left_out: Sequence[LeftOut]) -> Iterator[str]:
-    """Yield a line for each reason, with the numbers of the groups (of a mail-merge file: of the people)."""
-    of_people = any(one.patron for one in left_out)
-    text = Message("People left out: {reason} ({groups})") if of_people else Message("No letter: {reason} ({groups})")
-    groups: dict[NoLetter, dict[int, None]] = defaultdict(dict)
-    for one in left_out:
-        groups[one.reason][one.group] = None
-    for reason, numbers in groups.items():
-        yield gettext(
-            text,
-            reason=gettext(REASONS[reason]),
-            groups=", ".join(gettext("group {group}", group=number) for number in numbers),
-        )
 
 
 _COLUMNS: dict[str, Callable[[Debtor], Any]] = {

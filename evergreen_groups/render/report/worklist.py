@@ -17,8 +17,16 @@ from typing import Any, NamedTuple
 from markupsafe import escape
 
 from evergreen_groups.follow_up import LONGEST_NOTE, Entry, FollowUp, FollowUpState, FollowUpStatus, How, What
-from evergreen_groups.language import day, gettext, minute
-from evergreen_groups.render.follow_ups import AGREED, HOW, STATUSES, WHAT, describe_entry, describe_status
+from evergreen_groups.language import gettext, minute
+from evergreen_groups.render.follow_ups import (
+    AGREED,
+    HOW,
+    STATUSES,
+    WHAT,
+    describe_entry,
+    describe_state,
+    describe_status,
+)
 from evergreen_groups.render.pages import RowTemplate, environment, template_text
 
 _ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--follow-up row end-->"
@@ -40,12 +48,8 @@ def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> st
 
 
 def _agreed(form: Any, state: FollowUpState) -> Any:
-    latest = state.latest
-    if latest is None:
-        return ""
-    # The status already has the word.
-    is_closing = state.status is FollowUpStatus.CLOSED and latest.what is What.CLOSED
-    return form(describe_status(state), day(latest.day) if is_closing else describe_entry(latest))
+    text = describe_state(state)
+    return form(describe_status(state), text) if text else ""
 
 
 class WorklistRow(NamedTuple):

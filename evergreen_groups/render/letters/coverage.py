@@ -1,0 +1,174 @@
+"""What letters cover, and who gets none and why: above the letters, for a terminal, and as JSON."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.follow_up import FollowUpState, FollowUpStatus
+from evergreen_groups.language import gettext
+from evergreen_groups.letters import Debtors, NoLetter
+from evergreen_groups.message import Message
+from evergreen_groups.render.follow_ups import STATUSES, describe_state
+from evergreen_groups.render.json_documents import total_document
+from evergreen_groups.render.text import isolated
+from evergreen_groups.values import ZERO, Total, plain_amount
+
+if TYPE_CHECKING:
+    from evergreen_groups.letters import Coverage, LeftOut, Letters
+
+FollowUpStates = Mapping[int, FollowUpState]
+"""How far the follow-ups are, by group number. Groups without a follow-up may be left out."""
+
+REASONS = {
+    NoLetter.NO_CONTACT: Message("no adult, and no parent or guardian"),
+    NoLetter.INACTIVE: Message("the account is inactive or deleted"),
+    NoLetter.WITHHELD: Message("the contact belongs to another library"),
+    NoLetter.MINOR: Message("the contact is a child"),
+    NoLetter.IN_COLLECTIONS: Message("in collections"),
+    NoLetter.EXEMPT: Message("exempt from collections"),
+    NoLetter.NO_ADDRESS: Message("no valid address"),
+    NoLetter.NOTHING_OWED: Message("the contact and the children owe nothing"),
+    NoLetter.OTHER_ADULT: Message("another adult"),
+}
+"""Why a family gets no letter, or why a member's debts are in none."""
+
+_COVERED = Message("{covered} of {owed}")
+_NO_LETTER = Message("no letter: {reason}")
+_LEFT_OUT = Message("Not included: {name}, {amount} ({reason})")
+_INCOMPLETE = Message(
+    "Incomplete: {count} hidden member may be missing", plural="Incomplete: {count} hidden members may be missing"
+)
+_LETTERS = Message("{count} letter covers {amounts}", plural="{count} letters cover {amounts}")
+_PEOPLE = Message("{count} person owes {amounts}", plural="{count} people owe {amounts}")
+_MORE = Message("{count} more family to check (--json)", plural="{count} more families to check (--json)")
+_FEW, _FAMILIES = 5, 20
+"""How many groups a line names, and how many families a terminal shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyLine:
+    """A family above the letters. ``name`` is the lead's, empty if only the group's number is known.
+
+    ``text`` says what the letter covers, or why there is none. ``remarks`` are what to check before mailing it.
+    """
+
+    name: str
+    text: str
+    remarks: tuple[str, ...]
+
+
+def family_lines(letters: Letters, follow_ups: FollowUpStates) -> Iterator[FamilyLine]:
+    """Yield the families, including those without a letter: first the groups of which no member was read."""
+    reasons = {one.group: gettext(_NO_LETTER, reason=gettext(REASONS[one.reason])) for one in letters.left_out}
+    for number in reasons.keys() - {family.group.number for family in letters.coverage}:
+        yield FamilyLine("", _joined(number, reasons[number]), ())
+    for family in letters.coverage:
+        number = family.group.number
+        remarks = _remarks(family, None if number in reasons else follow_ups.get(number))
+        text = _joined(number, reasons.get(number, ""), _amounts(family))
+        yield FamilyLine(family.group.lead.name, text, tuple(remarks))
+
+
+def _joined(number: int, *parts: str) -> str:
+    return " · ".join(filter(None, (gettext("group {group}", group=number), *parts)))
+
+
+def _amounts(family: Coverage) -> str:
+    return gettext(_COVERED, covered=family.covered, owed=family.owed)
+
+
+def _remarks(family: Coverage, follow_up: FollowUpState | None) -> Iterator[str]:
+    for one in family.left_out:
+        if one.member is not None:
+            reason, amount = gettext(REASONS[one.reason]), one.member.own_fines
+            yield gettext(_LEFT_OUT, name=isolated(one.member.name), amount=amount, reason=reason)
+    if count := family.group.hidden_member_count:
+        yield gettext(_INCOMPLETE, count=count)
+    if follow_up is not None and follow_up.status is not FollowUpStatus.TO_DO:
+        label, value = gettext(STATUSES[follow_up.status]), describe_state(follow_up)
+        yield gettext("{label}: {value}", label=label, value=value) if value else label
+
+
+def describe_amounts(made: Letters | Debtors) -> str:
+    """Return the number of letters, or of people in a mail-merge file, and what they cover."""
+    owed = [family.owed for family in made.coverage]
+    covered = sum((family.covered for family in made.coverage), ZERO)
+    together = Total(sum((one.at_least for one in owed), ZERO), all(one.exact for one in owed))
+    amounts = gettext(_COVERED, covered=covered, owed=together)
+    if isinstance(made, Debtors):
+        return gettext(_PEOPLE, count=len(made.people), amounts=amounts)
+    return gettext(_LETTERS, count=len(made.letters), amounts=amounts)
+
+
+def describe_coverage(made: Letters | Debtors, follow_ups: FollowUpStates) -> Iterator[str]:
+    """Yield lines for a terminal: the total, who gets none and why, and the first families to check."""
+    yield describe_amounts(made)
+    yield from _describe_left_out(made.left_out)
+    written = {one.group for one in (made.people if isinstance(made, Debtors) else made.letters)}
+    found = ((family, [*_remarks(family, follow_ups.get(family.group.number))]) for family in made.coverage)
+    to_check = [(family, remarks) for family, remarks in found if remarks and family.group.number in written]
+    for family, remarks in to_check[:_FAMILIES]:
+        yield f"{isolated(family.group.lead.name)} · {_joined(family.group.number, _amounts(family))}"
+        yield from (fill(remark, 80, initial_indent="  ", subsequent_indent="    ") for remark in remarks)
+    if len(to_check) > _FAMILIES:
+        yield gettext(_MORE, count=len(to_check) - _FAMILIES)
+
+
+def _describe_left_out(left_out: Sequence[LeftOut]) -> Iterator[str]:
+    """Yield a line for each reason, with the groups (of a mail-merge file: of the people)."""
+    of_people = any(one.member for one in left_out)
+    text = Message("People left out: {reason} ({groups})") if of_people else Message("No letter: {reason} ({groups})")
+    groups: dict[NoLetter, dict[int, None]] = defaultdict(dict)
+    for one in left_out:
+        groups[one.reason][one.group] = None
+    for reason, numbers in groups.items():
+        yield gettext(text, reason=gettext(REASONS[reason]), groups=_few(numbers))
+
+
+def _few(numbers: Mapping[int, None]) -> str:
+    """Name groups, only the first few of many."""
+    if len(numbers) <= _FEW:
+        return ", ".join(gettext("group {group}", group=number) for number in numbers)
+    first = ", ".join(map(str, islice(numbers, _FEW)))
+    return gettext("{count:,} groups: {groups}, …", count=len(numbers), groups=first)
+
+
+def letters_document(made: Letters | Debtors, follow_ups: FollowUpStates) -> dict[str, Any]:
+    """Return who is written to, who isn't and why, and what each family's letters cover, as JSON, version 1.
+
+    People are ids.
+    """
+    if isinstance(made, Debtors):
+        kind, left_out = "people-who-owe", made.left_out
+        written = [
+            {"group": one.group, "patron": one.member.id, "contact": one.addressee.patron} for one in made.people
+        ]
+    else:
+        kind, left_out = "letters", (*made.left_out, *(one for family in made.coverage for one in family.left_out))
+        written = [{"group": one.group, "contact": one.addressee.patron} for one in made.letters]
+    return {
+        "version": 1,
+        "kind": kind,
+        "written": written,
+        "left_out": [*map(_left_out_document, left_out)],
+        "families": [
+            {
+                "group": family.group.number,
+                "covered": plain_amount(family.covered),
+                **total_document("owed", family.owed),
+                "hidden_member_count": family.group.hidden_member_count,
+                "follow_up": state.status.value if (state := follow_ups.get(family.group.number)) else None,
+            }
+            for family in made.coverage
+        ],
+    }
+
+
+def _left_out_document(one: LeftOut) -> dict[str, Any]:
+    about = {} if one.member is None else {"patron": one.member.id, "owed": plain_amount(one.member.own_fines)}
+    return {"group": one.group, **about, "reason": one.reason.value}
