@@ -57,7 +57,7 @@ def test_a_document_for_its_owner_alone_and_who_gets_no_letter(
     first, *_lines = done.stderr.splitlines()
     assert first == "7 letters cover $160.80 of $290.35"
     about = "Ibáñez Ortega, Rosario · group 1003 · $2.00 of $33.50\n"
-    assert f"{about}  Not included: Ibáñez Ortega, Joaquín, $31.50 (another adult)\n" in done.stderr
+    assert f"{about}  Not included (another adult): Ibáñez Ortega, Joaquín $31.50\n" in done.stderr
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     articles = lxml.html.document_fromstring(file.read_text("utf-8")).xpath("//article")
     found = document_of(command)

@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.follow_up import FollowUpState, FollowUpStatus
-from evergreen_groups.language import gettext
+from evergreen_groups.language import gettext, price
 from evergreen_groups.letters import Debtors, NoLetter
 from evergreen_groups.message import Message
 from evergreen_groups.render.follow_ups import STATUSES, describe_state
@@ -39,7 +39,7 @@ REASONS = {
 
 _COVERED = Message("{covered} of {owed}")
 _NO_LETTER = Message("no letter: {reason}")
-_LEFT_OUT = Message("Not included: {name}, {amount} ({reason})")
+_LEFT_OUT = Message("Not included ({reason}): {people}")
 _INCOMPLETE = Message(
     "Incomplete: {count} hidden member may be missing", plural="Incomplete: {count} hidden members may be missing"
 )
@@ -54,24 +54,26 @@ _FEW, _FAMILIES = 5, 20
 class FamilyLine:
     """A family above the letters. ``name`` is the lead's, empty if only the group's number is known.
 
-    ``text`` says what the letter covers, or why there is none. ``remarks`` are what to check before mailing it.
+    ``text`` says what the letter covers, or why there is none. ``warnings`` are reasons not to mail it, ``left_out``
+    says who owes the rest.
     """
 
     name: str
     text: str
-    remarks: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def family_lines(letters: Letters, follow_ups: FollowUpStates) -> Iterator[FamilyLine]:
     """Yield the families, including those without a letter: first the groups of which no member was read."""
     reasons = {one.group: gettext(_NO_LETTER, reason=gettext(REASONS[one.reason])) for one in letters.left_out}
     for number in reasons.keys() - {family.group.number for family in letters.coverage}:
-        yield FamilyLine("", _joined(number, reasons[number]), ())
+        yield FamilyLine("", _joined(number, reasons[number]))
     for family in letters.coverage:
         number = family.group.number
-        remarks = _remarks(family, None if number in reasons else follow_ups.get(number))
         text = _joined(number, reasons.get(number, ""), _amounts(family))
-        yield FamilyLine(family.group.lead.name, text, tuple(remarks))
+        warnings = () if number in reasons else _warnings(family, follow_ups.get(number))
+        yield FamilyLine(family.group.lead.name, text, tuple(warnings), tuple(_not_included(family)))
 
 
 def _joined(number: int, *parts: str) -> str:
@@ -82,16 +84,21 @@ def _amounts(family: Coverage) -> str:
     return gettext(_COVERED, covered=family.covered, owed=family.owed)
 
 
-def _remarks(family: Coverage, follow_up: FollowUpState | None) -> Iterator[str]:
-    for one in family.left_out:
-        if one.member is not None:
-            reason, amount = gettext(REASONS[one.reason]), one.member.own_fines
-            yield gettext(_LEFT_OUT, name=isolated(one.member.name), amount=amount, reason=reason)
-    if count := family.group.hidden_member_count:
-        yield gettext(_INCOMPLETE, count=count)
+def _warnings(family: Coverage, follow_up: FollowUpState | None) -> Iterator[str]:
     if follow_up is not None and follow_up.status is not FollowUpStatus.TO_DO:
         label, value = gettext(STATUSES[follow_up.status]), describe_state(follow_up)
         yield gettext("{label}: {value}", label=label, value=value) if value else label
+    if count := family.group.hidden_member_count:
+        yield gettext(_INCOMPLETE, count=count)
+
+
+def _not_included(family: Coverage) -> Iterator[str]:
+    people: dict[NoLetter, list[str]] = defaultdict(list)
+    for one in family.left_out:
+        if one.member is not None:
+            people[one.reason].append(f"{isolated(one.member.name)} {price(one.member.own_fines)}")
+    for reason, named in people.items():
+        yield gettext(_LEFT_OUT, reason=gettext(REASONS[reason]), people=tuple(named))
 
 
 def describe_amounts(made: Letters | Debtors) -> str:
@@ -110,8 +117,12 @@ def describe_coverage(made: Letters | Debtors, follow_ups: FollowUpStates) -> It
     yield describe_amounts(made)
     yield from _describe_left_out(made.left_out)
     written = {one.group for one in (made.people if isinstance(made, Debtors) else made.letters)}
-    found = ((family, [*_remarks(family, follow_ups.get(family.group.number))]) for family in made.coverage)
-    to_check = [(family, remarks) for family, remarks in found if remarks and family.group.number in written]
+    found = (
+        (family, [*_warnings(family, follow_ups.get(family.group.number)), *_not_included(family)])
+        for family in made.coverage
+        if family.group.number in written
+    )
+    to_check = [(family, remarks) for family, remarks in found if remarks]
     for family, remarks in to_check[:_FAMILIES]:
         yield f"{isolated(family.group.lead.name)} · {_joined(family.group.number, _amounts(family))}"
         yield from (fill(remark, 80, initial_indent="  ", subsequent_indent="    ") for remark in remarks)
