@@ -11,12 +11,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import lxml.html
 from hypothesis import HealthCheck, Phase, settings
 from reckoning.auditing import audit, explanation, in_order
 from reckoning.changes import changes
 from reckoning.contacts import parts, with_contact_data
 from reckoning.desk import check, decision, details, summary
 from reckoning.library import Content, Library
+from reckoning.mailing import letters, mailable, statement
 from reckoning.populations import PASSWORD, earlier
 from reckoning.reckoning import Document, may_refuse, report
 from reckoning.two_nights import change_in_fines
@@ -25,18 +27,26 @@ from support.states import state_in
 from evergreen_groups import hooks
 from evergreen_groups.audit import AuditCriteria
 from evergreen_groups.client import Client
+from evergreen_groups.desk import make_statement
 from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule
-from evergreen_groups.nightly import choice_of, library_file_names
+from evergreen_groups.ils import OrgUnits
+from evergreen_groups.letters import FamilyLetter, Selection, read_debtors, read_letters
+from evergreen_groups.nightly import Readers, choice_of, library_file_names
 from evergreen_groups.nightly.output import publish
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
+from evergreen_groups.render.desk import statement_page
 from evergreen_groups.render.group import write_check_json
+from evergreen_groups.render.letters import letters_document, write_letters
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria, History, Report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import StatementSettings
 from evergreen_groups.settings import reading as load
+from evergreen_groups.settings.sections import LanguageSettings, LetterSettings
 from evergreen_groups.state import State
+from evergreen_groups.values import ZERO, plain_amount
 
 CLASSES = ("aou", "aout", "pgt", "csp", "pgpt", "aous", "au", "ac", "aua", "mb", "maa", "mbts", "mg", "circ", "ausp")
 
@@ -314,6 +324,83 @@ def _two_nights(product: Product, content: Content) -> Iterator[str]:
                 if one["present"] and one["present"]["member_count"] != one["member_count"]:
                     yield f"cleared {one['group']}: other members, though nobody moved"
 
+def _letters(product: Product, content: Content) -> Iterator[str]:
+    """Compare letters and the mail-merge file: to whom, about whom, how much, what they cover, and who gets none."""
+    content = mailable(content)
+    library = Library(content)
+    expected = letters(library)
+    for said, reckoned in _judged(lambda: written_letters(product, content), expected, may_refuse(library, "report")):
+        for name in ("left_out", "people_left_out") if isinstance(said, dict) else ():
+            for key, allowed in reckoned[name].items():  # of several reasons, one is given
+                if said[name].get(key) in allowed:
+                    said[name][key] = allowed
+        for name, theirs in reckoned.items() if isinstance(said, dict) else ():
+            yield from differences(sorted(said[name]), sorted(theirs), f"{name}: keys")
+        yield from _unlike(said, reckoned)
+
+
+def written_letters(product: Product, content: Content) -> Document:
+    """Return the letters and the mail-merge file, with what the printed letters say."""
+    made = product.report(content)
+    gateway = product.client(content).gateway
+    found, people = read_letters(gateway, made), read_debtors(gateway, made, Selection())
+    stream, readers = io.StringIO(), Readers(LanguageSettings(timezone="UTC"), made.org_units)
+    upwards = OrgUnits.shortnames_upwards(made.org_units)
+    write_letters(found, stream, LetterSettings(), readers.of_library, upwards.__getitem__)
+    sheets = lxml.html.document_fromstring(stream.getvalue()).xpath("//article")
+    written, of_people = letters_document(found, {}), letters_document(people, {})
+    return {
+        "letters": {str(one.group): _sheet(one, sheet) for one, sheet in zip(found.letters, sheets, strict=True)},
+        "families": {str(one["group"]): one for one in written["families"]},
+        "left_out": {
+            " ".join(str(one[key]) for key in ("group", "patron") if key in one): one["reason"]
+            for one in written["left_out"]
+        },
+        "people": {
+            str(one.member.id): {"contact": one.addressee.patron, "owed": plain_amount(one.member.own_fines)}
+            for one in people.people
+        },
+        "people_left_out": {str(one["patron"]): one["reason"] for one in of_people["left_out"]},
+    }
+
+
+def _sheet(letter: FamilyLetter, sheet: Any) -> Document:
+    """Return what a letter says. With one member, it has no total."""
+    printed = sheet.xpath("string(.//section[@class='total']//span[@class='number'])")
+    owed = {str(one.patron.id): plain_amount(one.own_fines) for one in letter.statement.members}
+    (total,) = [printed.removeprefix("$").replace(",", "")] if len(owed) > 1 else owed.values()
+    return {
+        "contact": letter.addressee.patron,
+        "members": {id: amount for id, amount in owed.items() if amount != "0.00"},
+        "owed": total,
+        "says_all_children": "are included." in sheet.text_content(),
+    }
+
+
+def _statement(product: Product, content: Content) -> Iterator[str]:
+    """Compare the totals of each patron's statement."""
+    client, library, settings = product.client(content), Library(content), StatementSettings()
+
+    def answer(patron: int) -> Document:
+        made = make_statement(client.bills.of_user(patron), patron, settings)
+        sheet = statement_page(made, settings)
+        return {
+            "members": {str(one.patron.id): plain_amount(one.own_fines) for one in made.members},
+            "member_count": len(made.members),
+            "owed": plain_amount(sheet["owed"]),
+            "of_kinds": plain_amount(sum((line.amount for line in sheet["kinds"]), ZERO)),
+            "credit": plain_amount(made.credit),
+            "overdue": sheet["overdue"],
+            "next_due": sheet["next_due"] and sheet["next_due"].isoformat(),
+        }
+
+    for patron, row in library.people.items():
+        if library.is_asking(row) and not library.visible(row):
+            continue  # the account sees itself, or not, depending on the release
+        expected, may = statement(library, patron), may_refuse(library, f"check {patron}")
+        for said, reckoned in _judged(partial(answer, patron), expected, may):
+            yield from (f"statement {patron}: {text}" for text in _unlike(said, reckoned))
+
 
 _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
     "comparison": _comparison,  # first, because it starts with another dataset
@@ -325,6 +412,8 @@ _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
     "check": lambda product, content: _each(product, content, "check"),
     "summary": lambda product, content: _each(product, content, "summary", "decision"),
     "group": lambda product, content: _each(product, content, "group"),
+    "statement": _statement,
+    "letters": _letters,  # last, because it adds to the dataset
 }
 JOBS = tuple(_JOBS)
 """What is compared."""

@@ -1,0 +1,192 @@
+"""The expected letters, mail-merge file and statements for a dataset: to whom, about whom, how much, and why not."""
+
+import copy
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from random import Random
+
+from reckoning.auditing import sees_row
+from reckoning.library import NOTHING, Content, Library, Row, moment
+from reckoning.reckoning import Document, listed_groups, money
+
+INVALID_ADDRESS, IN_COLLECTIONS = 29, 30
+_WAYS = ("day_phone", "evening_phone", "other_phone", "email")
+
+
+def mailable(content: Content) -> Content:
+    """Return a population in which most people have an address, some a guardian, and some penalties about letters."""
+    chance = Random(json.dumps(content["au"], sort_keys=True))
+    found = {**content, **{name: copy.deepcopy(content[name]) for name in ("au", "aua", "ausp", "_question")}}
+    found["csp"] = [*content["csp"], {"id": INVALID_ADDRESS, "name": "INVALID_PATRON_ADDRESS", "block_list": None}]
+    found["_question"]["report"] |= {"min_total": "0.01", "min_members": 1, "choice": {}}
+    orgs, birthday = [row["id"] for row in content["aou"]], datetime.now(UTC).date() - timedelta(18 * 365 + 4)
+    for patron in found["au"]:
+        id = 100_000 + patron["id"]
+        valid, pending = ("t" if chance.random() < part else "f" for part in (0.9, 0.1))
+        address = {"id": id, "usr": patron["id"], "street1": "7 Any St", "post_code": "55555"}
+        found["aua"].append({**address, "valid": valid, "pending": pending})
+        patron["billing_address"] = chance.choice((id, id, id, patron["billing_address"]))
+        patron["guardian"] = chance.choice((None, " ", f"N{patron['id']}'s guardian"))
+        if patron["id"] >= 1000 and chance.random() < 0.2:  # around 18 years of age
+            patron["dob"] = (birthday + timedelta(chance.choice((-9, 9)))).isoformat()
+        if chance.random() < 0.15:
+            kinds = (INVALID_ADDRESS, IN_COLLECTIONS, *(row["id"] for row in content["csp"] if row["id"] > 100))
+            row = {"id": id, "usr": patron["id"], "standing_penalty": chance.choice(kinds), "staff": 3}
+            ends = chance.choice((None, None, "2015-05-05T10:00:00+0000"))
+            found["ausp"].append({**row, "org_unit": chance.choice(orgs), "stop_date": ends})
+    return found
+
+
+def minor(patron: Row) -> bool:
+    """Return whether a patron is under 18 by a date of birth that can be true, else by the mark of a juvenile."""
+    born, today = patron.get("dob"), datetime.now(UTC).date()
+    if born and born >= "1900":
+        year, month, day = map(int, born[:10].split("-"))
+        return date(year + 18, month, day) > today
+    return bool(patron["juvenile"] == "t")
+
+
+def debts(library: Library, members: Iterable[Row]) -> Decimal:
+    """Return what members owe, without credits."""
+    return sum((max(library.owes(one["id"]), NOTHING) for one in members), NOTHING)
+
+
+def _address(library: Library, patron: Row) -> Row | None:
+    """Return the mailing address, or else the billing address, if it is valid and visible."""
+    for name in ("mailing_address", "billing_address"):
+        for row in library.rows_with("aua", "id", patron.get(name)) if patron.get(name) else ():
+            if row["valid"] == "t" and row["pending"] == "f" and sees_row(library, row):
+                return row
+    return None
+
+
+def _reachable(library: Library, patron: Row) -> bool:
+    return any((patron.get(way) or "").strip() for way in _WAYS) or _address(library, patron) is not None
+
+
+def _contact(library: Library, members: Sequence[Row]) -> tuple[Row | None, bool]:
+    """Return the person to contact among visible members, and whether it is their guardian instead."""
+    leads = sorted((one for one in members if one["master_account"] == "t"), key=lambda one: int(one["id"]))
+    others = sorted(
+        (one for one in members if one not in leads), key=lambda one: (-library.owes(one["id"]), int(one["id"]))
+    )
+    adults = [one for one in (*leads, *others) if one["juvenile"] == "f"]
+    for adult in [one for one in adults if _reachable(library, one)] or adults:
+        return adult, False
+    for juvenile in (*leads, *others):
+        if any((juvenile.get(name) or "").strip() for name in ("guardian", "guardian_email")):
+            return juvenile, True
+    return None, False
+
+
+def _obstacles(library: Library, contact: Row | None, guardian: bool, members: Iterable[Row]) -> set[str]:
+    """Return every reason not to write to a person about ``members``."""
+    if contact is None:
+        return {"no-contact"}
+    homes = library.named(library.question["report"]["orgs"]) or set(library.orgs)
+    in_force = library.in_force(contact["id"])
+    found = {
+        "withheld": contact["home_ou"] not in homes,
+        "inactive": contact["active"] != "t",
+        "minor": not guardian and minor(contact),
+        "in-collections": any(_in_collections(library, one) for one in members),
+        "no-address": _address(library, contact) is None
+        or any(row["standing_penalty"] == INVALID_ADDRESS for row in in_force),
+    }
+    return {reason for reason, holds in found.items() if holds}
+
+
+def _in_collections(library: Library, patron: Row) -> bool:
+    return any(
+        row["standing_penalty"] in (IN_COLLECTIONS, library.penalty_for("PATRON_IN_COLLECTIONS", row["org_unit"]))
+        for row in library.in_force(patron["id"])
+    )
+
+
+def letters(library: Library) -> Document | None:
+    """Return who gets letters about whom, what they cover, and all that may be given as the reason for the others."""
+    if not library.visible_orgs:
+        return None
+    found: Document = {name: {} for name in ("letters", "families", "left_out", "people", "people_left_out")}
+    groups = listed_groups(library)
+    listed = sorted(groups, key=lambda number: (-library.combined(groups[number]), number))
+    for number in listed[: library.question["report"]["top"]]:
+        _add_family(library, found, number, groups[number])
+    return found
+
+
+def _add_family(library: Library, found: Document, number: int, members: Sequence[Row]) -> None:
+    visible = [one for one in members if library.visible(one)]
+    hidden = [one for one in members if one not in visible]
+    contact, guardian = _contact(library, visible)
+    about = [one for one in visible if minor(one) or (one is contact and not guardian)]
+    obstacles = _obstacles(library, contact, guardian, visible)
+    reasons = obstacles if debts(library, about) else {*obstacles, "nothing-owed"}
+    if reasons or contact is None:
+        found["left_out"][str(number)] = sorted(reasons)
+    else:
+        found["letters"][str(number)] = {
+            "contact": contact["id"],
+            "members": {str(one["id"]): money(library.owes(one["id"])) for one in about if library.owes(one["id"])},
+            "owed": money(debts(library, about)),
+            "says_all_children": not hidden,
+        }
+    for one in (one for one in visible if library.owes(one["id"]) > 0):
+        if one not in about or reasons:
+            found["left_out"][f"{number} {one['id']}"] = sorted(reasons) if one in about else ["other-adult"]
+        to, why = (contact, obstacles) if minor(one) else (one, _obstacles(library, one, False, [one]))
+        if why or to is None:
+            found["people_left_out"][str(one["id"])] = sorted(why)
+        else:
+            found["people"][str(one["id"])] = {"contact": to["id"], "owed": money(library.owes(one["id"]))}
+    owed = debts(library, visible) + max(library.combined(hidden), NOTHING)
+    found["families"][str(number)] = {
+        "covered": money(NOTHING if reasons else debts(library, about)),
+        "owed": money(owed) if len(hidden) <= 1 else None,
+        "owed_at_least": money(owed),
+        "hidden_member_count": len(hidden),
+    }
+
+
+def statement(library: Library, patron_id: int) -> Document | None:
+    """Return the totals of a patron's statement; None if the patron is deleted or hidden."""
+    patron = library.patrons.get(patron_id)
+    if patron is None or not library.visible(patron):
+        return None
+    family = [one for one in library.groups()[patron["usrgroup"]] if library.visible(one)]
+    members = [one for one in family if one is patron or minor(one)]
+    overdue, due = 0, []
+    for row in (row for one in members for row in _items_out(library, one)):
+        if row["stop_fines"] == "LONGOVERDUE" or (_runs(row) and _late(row)):
+            overdue += 1
+        elif _runs(row) and row["due_date"] != "infinity":
+            due.append(moment(row["due_date"]).date().isoformat())
+    owed = debts(library, members)
+    return {
+        "members": {str(one["id"]): money(library.owes(one["id"])) for one in members},
+        "member_count": len(members),
+        "owed": money(owed),
+        "of_kinds": money(owed),
+        "credit": money(owed - library.combined(members)),
+        "overdue": overdue,
+        "next_due": min(due, default=None),
+    }
+
+
+def _items_out(library: Library, patron: Row) -> Iterable[Row]:
+    seen = library.orgs_with("VIEW_CIRCULATIONS")
+    for row in library.rows_of("circ", patron["id"]):
+        paid = row["stop_fines"] in ("LOST", "LONGOVERDUE") and row.get("xact_finish") is not None
+        if row["circ_lib"] in seen and row.get("checkin_time") is None and not paid:
+            yield row
+
+
+def _runs(row: Row) -> bool:
+    return row["stop_fines"] not in ("LOST", "LONGOVERDUE", "CLAIMSRETURNED")
+
+
+def _late(row: Row) -> bool:
+    due, now = moment(row["due_date"]), datetime.now(UTC)
+    return due.date() < now.date() if row["fine_interval"] == "1 day" else due < now
