@@ -16,27 +16,42 @@ _WAYS = ("day_phone", "evening_phone", "other_phone", "email")
 
 
 def mailable(content: Content) -> Content:
-    """Return a population in which most people have an address, some a guardian, and some penalties about letters."""
+    """Return a population of families: most people have an address, many are children, and some have a credit."""
     chance = Random(json.dumps(content["au"], sort_keys=True))
-    found = {**content, **{name: copy.deepcopy(content[name]) for name in ("au", "aua", "ausp", "_question")}}
+    changed = ("au", "aua", "ausp", "mg", "mbts", "_question")
+    found = {**content, **{name: copy.deepcopy(content[name]) for name in changed}}
     found["csp"] = [*content["csp"], {"id": INVALID_ADDRESS, "name": "INVALID_PATRON_ADDRESS", "block_list": None}]
     found["_question"]["report"] |= {"min_total": "0.01", "min_members": 1, "choice": {}}
-    orgs, birthday = [row["id"] for row in content["aou"]], datetime.now(UTC).date() - timedelta(18 * 365 + 4)
     for patron in found["au"]:
-        id = 100_000 + patron["id"]
-        valid, pending = ("t" if chance.random() < part else "f" for part in (0.9, 0.1))
-        address = {"id": id, "usr": patron["id"], "street1": "7 Any St", "post_code": "55555"}
-        found["aua"].append({**address, "valid": valid, "pending": pending})
-        patron["billing_address"] = chance.choice((id, id, id, patron["billing_address"]))
-        patron["guardian"] = chance.choice((None, " ", f"N{patron['id']}'s guardian"))
-        if patron["id"] >= 1000 and chance.random() < 0.2:  # around 18 years of age
-            patron["dob"] = (birthday + timedelta(chance.choice((-9, 9)))).isoformat()
-        if chance.random() < 0.15:
-            kinds = (INVALID_ADDRESS, IN_COLLECTIONS, *(row["id"] for row in content["csp"] if row["id"] > 100))
-            row = {"id": id, "usr": patron["id"], "standing_penalty": chance.choice(kinds), "staff": 3}
-            ends = chance.choice((None, None, "2015-05-05T10:00:00+0000"))
-            found["ausp"].append({**row, "org_unit": chance.choice(orgs), "stop_date": ends})
+        _make_relative(found, patron, chance)
     return found
+
+
+def _make_relative(content: Content, patron: Row, chance: Random) -> None:
+    """Put a patron into one of two families, with an address of their own, debts, and penalties about letters."""
+    id, orgs = 100_000 + patron["id"], [row["id"] for row in content["aou"]]
+    patron["usrgroup"] = chance.choice((7, 500, 500, patron["usrgroup"]))
+    valid, pending = ("t" if chance.random() < part else "f" for part in (0.95, 0.05))
+    address = {"id": id, "usr": patron["id"], "street1": "7 Any St", "post_code": "55555"}
+    content["aua"].append({**address, "valid": valid, "pending": pending})
+    patron["billing_address"] = chance.choice((*[id] * 9, patron["billing_address"]))
+    patron["guardian"] = chance.choice((None, " ", f"N{patron['id']}'s guardian"))
+    if (
+        patron["id"] >= 1000 and chance.random() < 0.8
+    ):
+        birthday = datetime.now(UTC).date() - timedelta(18 * 365 + 4)
+        ages = ("f", None), ("f", None), ("t", None), ("t", "2020-05-05"), ("f", (birthday - timedelta(9)).isoformat())
+        patron["juvenile"], patron["dob"] = chance.choice((*ages, ("t", (birthday + timedelta(9)).isoformat())))
+    if chance.random() < 0.6:
+        amount = chance.choice(("-20.00", "-3.10", "1.50", "14.75"))
+        common = {"id": id, "usr": patron["id"], "xact_finish": None}
+        content["mg"].append({**common, "billing_location": chance.choice(orgs)})
+        content["mbts"].append({**common, "total_owed": amount, "balance_owed": amount, "xact_type": "grocery"})
+    if chance.random() < 0.1:
+        kinds = (INVALID_ADDRESS, IN_COLLECTIONS, *(row["id"] for row in content["csp"] if row["id"] > 100))
+        row = {"id": id, "usr": patron["id"], "standing_penalty": chance.choice(kinds), "staff": 3}
+        ends = chance.choice((None, None, "2015-05-05T10:00:00+0000"))
+        content["ausp"].append({**row, "org_unit": chance.choice(orgs), "stop_date": ends})
 
 
 def minor(patron: Row) -> bool:

@@ -32,7 +32,7 @@ from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundErr
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule
 from evergreen_groups.ils import OrgUnits
-from evergreen_groups.letters import FamilyLetter, Selection, read_debtors, read_letters
+from evergreen_groups.letters import FamilyLetter, Letters, Selection, read_debtors, read_letters
 from evergreen_groups.nightly import Readers, choice_of, library_file_names
 from evergreen_groups.nightly.output import publish
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
@@ -341,13 +341,8 @@ def _letters(product: Product, content: Content) -> Iterator[str]:
 
 def written_letters(product: Product, content: Content) -> Document:
     """Return the letters and the mail-merge file, with what the printed letters say."""
-    made = product.report(content)
-    gateway = product.client(content).gateway
-    found, people = read_letters(gateway, made), read_debtors(gateway, made, Selection())
-    stream, readers = io.StringIO(), Readers(LanguageSettings(timezone="UTC"), made.org_units)
-    upwards = OrgUnits.shortnames_upwards(made.org_units)
-    write_letters(found, stream, LetterSettings(), readers.of_library, upwards.__getitem__)
-    sheets = lxml.html.document_fromstring(stream.getvalue()).xpath("//article")
+    found, sheets = printed_letters(product, content)
+    people = read_debtors(product.client(content).gateway, product.report(content), Selection())
     written, of_people = letters_document(found, {}), letters_document(people, {})
     return {
         "letters": {str(one.group): _sheet(one, sheet) for one, sheet in zip(found.letters, sheets, strict=True)},
@@ -362,6 +357,16 @@ def written_letters(product: Product, content: Content) -> Document:
         },
         "people_left_out": {str(one["patron"]): one["reason"] for one in of_people["left_out"]},
     }
+
+
+def printed_letters(product: Product, content: Content) -> tuple[Letters, list[Any]]:
+    """Return the letters to the groups of the report, and an HTML element for each."""
+    made = product.report(content)
+    found = read_letters(product.client(content).gateway, made)
+    stream, readers = io.StringIO(), Readers(LanguageSettings(timezone="UTC"), made.org_units)
+    upwards = OrgUnits.shortnames_upwards(made.org_units)
+    write_letters(found, stream, LetterSettings(), readers.of_library, upwards.__getitem__)
+    return found, list(lxml.html.document_fromstring(stream.getvalue()).xpath("//article"))
 
 
 def _sheet(letter: FamilyLetter, sheet: Any) -> Document:
