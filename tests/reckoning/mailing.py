@@ -36,9 +36,7 @@ def _make_relative(content: Content, patron: Row, chance: Random) -> None:
     content["aua"].append({**address, "valid": valid, "pending": pending})
     patron["billing_address"] = chance.choice((*[id] * 9, patron["billing_address"]))
     patron["guardian"] = chance.choice((None, " ", f"N{patron['id']}'s guardian"))
-    if (
-        patron["id"] >= 1000 and chance.random() < 0.8
-    ):
+    if patron["id"] >= 1000 and chance.random() < 0.8:
         birthday = datetime.now(UTC).date() - timedelta(18 * 365 + 4)
         ages = ("f", None), ("f", None), ("t", None), ("t", "2020-05-05"), ("f", (birthday - timedelta(9)).isoformat())
         patron["juvenile"], patron["dob"] = chance.choice((*ages, ("t", (birthday + timedelta(9)).isoformat())))

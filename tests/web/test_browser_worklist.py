@@ -473,5 +473,5 @@ class TestLetters:
             assert page.desk.flaws() == []
             query = "&".join(f"group={group}" for group in groups[:3])
             page.browser.get(f"{page.browser.current_url}".replace("/latest", f"/letters?{query}"))
-            assert "in collections" in page.text(".bar li")
+            assert "in collections" in page.text(".families")
             assert page.desk.flaws() == []
