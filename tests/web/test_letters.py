@@ -176,6 +176,9 @@ def test_what_letters_cover_is_shown_and_noted(site: Site, reader: Reader) -> No
     assert reader.mark(reader.page([FAMILY, IBANEZ])).status_code == 303
     notes = {number: [entry.note for entry in one.entries] for number, one in site.follow_ups().items() if one.entries}
     assert notes == {IBANEZ: ["The letter covers $2.00 of $33.50."], FAMILY: [""]}
+    (hidden,) = page.xpath(f"//input[@name='covers'][starts-with(@value, '{IBANEZ}:')]")
+    hidden.set("value", f"{IBANEZ}:2.00")
+    assert reader.mark(page).status_code == 400
 
 
 def test_closed_and_waiting_families_are_pointed_out(site: Site, reader: Reader) -> None:
