@@ -145,7 +145,7 @@ def describe_status(state: FollowUpState) -> str:
     return gettext(_WAITING_UNTIL, day=day(state.waits_for.day))
 
 
-def describe_state(state: FollowUpState) -> str:
+def describe_latest(state: FollowUpState) -> str:
     """Describe the latest entry, empty if there is none. The status already says that a follow-up is closed."""
     latest = state.latest
     if latest is None:

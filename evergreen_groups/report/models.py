@@ -327,8 +327,8 @@ class ChangeKind(Enum):
 class GroupNow:
     """The current state of a cleared group, by its current number. ``combined_fines`` is None if unknown.
 
-    ``libraries`` are the short names of the visible members' home libraries. ``is_listed`` means that its members are in
-    a group that the report lists, which was another one before.
+    ``libraries`` are the short names of the visible members' home libraries. ``is_listed`` means that its members are
+    in a group that the report lists, which was another one before.
     """
 
     group: int

@@ -324,6 +324,7 @@ def _two_nights(product: Product, content: Content) -> Iterator[str]:
                 if one["present"] and one["present"]["member_count"] != one["member_count"]:
                     yield f"cleared {one['group']}: other members, though nobody moved"
 
+
 def _letters(product: Product, content: Content) -> Iterator[str]:
     """Compare letters and the mail-merge file: to whom, about whom, how much, what they cover, and who gets none."""
     content = mailable(content)

@@ -369,7 +369,6 @@ def test_readers_see_nothing_of_others(site: Site) -> None:
     assert silent == REFUSING
 
 
-@pytest.mark.xfail(reason="a note moves to another family for good", strict=True)
 def test_after_a_merge_is_undone_each_note_is_where_it_was(site: Site) -> None:
     site.run()
     site.note(1014)
@@ -383,7 +382,6 @@ def test_after_a_merge_is_undone_each_note_is_where_it_was(site: Site) -> None:
     assert site.walk(app, MILL)() == []
 
 
-@pytest.mark.xfail(reason="rights are cached for five minutes", strict=True)
 def test_rights_count_as_they_are(site: Site, clock: Clock) -> None:
     site.run()
     site.note()

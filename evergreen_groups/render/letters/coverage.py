@@ -13,7 +13,7 @@ from evergreen_groups.follow_up import FollowUpState, FollowUpStatus
 from evergreen_groups.language import gettext, price
 from evergreen_groups.letters import Debtors, NoLetter
 from evergreen_groups.message import Message
-from evergreen_groups.render.follow_ups import STATUSES, describe_state
+from evergreen_groups.render.follow_ups import describe_latest, describe_status
 from evergreen_groups.render.json_documents import total_document
 from evergreen_groups.render.text import isolated
 from evergreen_groups.values import ZERO, Total, plain_amount
@@ -86,7 +86,7 @@ def _amounts(family: Coverage) -> str:
 
 def _warnings(family: Coverage, follow_up: FollowUpState | None) -> Iterator[str]:
     if follow_up is not None and follow_up.status is not FollowUpStatus.TO_DO:
-        label, value = gettext(STATUSES[follow_up.status]), describe_state(follow_up)
+        label, value = describe_status(follow_up), describe_latest(follow_up)
         yield gettext("{label}: {value}", label=label, value=value) if value else label
     if count := family.group.hidden_member_count:
         yield gettext(_INCOMPLETE, count=count)

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 from markupsafe import escape
 
 from evergreen_groups.follow_up import LONGEST_NOTE, Entry, FollowUp, FollowUpState, FollowUpStatus, How, What
-from evergreen_groups.language import gettext, minute
+from evergreen_groups.language import day, gettext, minute
 from evergreen_groups.render.follow_ups import (
     AGREED,
     HOW,
     STATUSES,
     WHAT,
     describe_entry,
-    describe_state,
+    describe_latest,
     describe_status,
 )
 from evergreen_groups.render.pages import RowTemplate, environment, template_text
@@ -48,7 +48,7 @@ def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> st
 
 
 def _agreed(form: Any, state: FollowUpState) -> Any:
-    text = describe_state(state)
+    text = describe_latest(state)
     return form(describe_status(state), text) if text else ""
 
 
