@@ -53,7 +53,7 @@ export function sync(page, loggedOut) {
 
 /** Remove all names after a logout, from our page and from the client's list behind it. */
 function follows(loggedOut) {
-  settle();
+  reanchor();
   const { state: name } = holder.dataset;
   if (name === "ended" && !loggedOut) return load();
   if (!loggedOut || !(name === "shown" || name === "loading")) return undefined;
@@ -155,10 +155,10 @@ function reveal(page, first) {
     const by = below > start ? below + RING : start;
     if (Math.abs(by) >= 1) scrollBy({ top: by, behavior: "instant" });
   };
-  settle();
+  reanchor();
 }
 
-function settle() {
+function reanchor() {
   hold?.();
   underneath();
 }
@@ -187,7 +187,7 @@ function fit(made, page) {
     holder.style.maxWidth = `${document.documentElement.clientWidth - start - 2 * RING}px`;
     const wide = page.documentElement.scrollWidth > page.documentElement.clientWidth;
     made.style.height = `${Math.ceil(page.documentElement.getBoundingClientRect().height) + (wide ? 20 : 0)}px`;
-    settle();
+    reanchor();
   };
   measure();
   new made.contentWindow.ResizeObserver(measure).observe(page.documentElement);
@@ -202,8 +202,8 @@ function underneath() {
   attempt(() => made.contentDocument.documentElement.style.setProperty("--below", `${below}px`));
 }
 addEventListener("scroll", underneath);
-addEventListener("resize", settle);
-new ResizeObserver(settle).observe(document.body); // the summary above it unfolds
+addEventListener("resize", reanchor);
+new ResizeObserver(reanchor).observe(document.body); // the summary above it unfolds
 
 /** Open links to the client's patron pages in the client around the frame, without reloading it. */
 function follow(event) {
