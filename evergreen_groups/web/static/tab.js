@@ -6,7 +6,7 @@
 const CHOICE = "evergreen-groups.tab"; // key in the storage of the browser's tab
 const SLOW = 4000; // ms to wait before showing the client's list instead
 const LOW = 0.4; // fraction of the window's height: a page that begins below this is hardly visible
-const CLEAR = 72; // px at the top, where Angular's bar is
+const GAP = 16; // px between the client's menus and the page
 const RING = 6; // px around the page, so that focus rings aren't cut off
 const IN_TAB = /\/patron\/0*(\d+)\/group\/?$/;
 const IN_CLIENT = /^\/eg2?(?:\/[\w-]+)?\/staff\/circ\/patron\/(\d+)\/([a-z_]+)\/?$/;
@@ -140,6 +140,9 @@ function loaded(made) {
   passIn(); // browsers apply autofocus at most once per window
 }
 
+/** Return where the client's menus end, which cover the window's top: on a small screen, they take two lines. */
+const menusEnd = () => document.querySelector(".navbar.fixed-top, .navbar-fixed-top")?.getBoundingClientRect().bottom ?? 0;
+
 /** Scroll the page's start into view unless its heading, field and first button are: a step may be below Angular's
  * expanded summary, which may get its height later. Of a question that is higher than the window, show the end. */
 function reveal(page, first) {
@@ -151,7 +154,8 @@ function reveal(page, first) {
     const { top } = holder.getBoundingClientRect();
     const bottom = Math.max(...needed.map((one) => one.getBoundingClientRect().bottom));
     const below = bottom + frame().getBoundingClientRect().top - innerHeight;
-    const start = below > 0 || top < CLEAR || (first && top > innerHeight * LOW) ? top - CLEAR : 0;
+    const clear = menusEnd() + GAP;
+    const start = below > 0 || top < clear || (first && top > innerHeight * LOW) ? top - clear : 0;
     const by = below > start ? below + RING : start;
     if (Math.abs(by) >= 1) scrollBy({ top: by, behavior: "instant" });
   };
