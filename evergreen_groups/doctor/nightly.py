@@ -55,14 +55,23 @@ def mail(subject: Subject) -> Iterator[Finding]:
     obstacle = mailer.obstacle()
     if obstacle is not None:
         yield from_error(obstacle)
-    elif waiting := len(mailer.outbox):
+        return
+    held = mailer.outbox.held().count
+    if held:
+        yield warning(
+            "mails held since a restore: {count:,}",
+            "run `evergreen-groups state mails send`, or `drop` if they were sent after the backup",
+            code="mails-held",
+            values={"count": held},
+        )
+    if waiting := len(mailer.outbox):
         yield warning(
             "mails waiting to be sent: {count:,}",
             "the next run of report --mail sends them; its log says why they weren't sent",
             code="mails-waiting",
             values={"count": waiting},
         )
-    else:
+    elif not held:
         yield ok("{host}", values={"host": settings.host})
 
 

@@ -8,16 +8,17 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 
 from evergreen_groups.errors import ConfigurationError, MailServerError
 from evergreen_groups.mail.server import MailServer
+from evergreen_groups.message import Message
 from evergreen_groups.settings import MailSettings, passwords
 from evergreen_groups.state import schema, trusted_now
 
@@ -27,29 +28,70 @@ if TYPE_CHECKING:
     from evergreen_groups.state import Transactions
 
 _END_OF_HEADERS = b"\r\n\r\n"
+_TO_SEND = schema.mails.c.held_since.is_(None)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMails:
+    """How many mails of a restored backup wait for a decision, and since when. ``since`` is None if there are none."""
+
+    count: int
+    since: datetime | None
+
+    @property
+    def message(self) -> Message:
+        """A sentence that says what to do."""
+        return Message(
+            "{count} mail has been held since the restore of {moment}: run `evergreen-groups state mails send` or `drop`.",
+            plural="{count} mails have been held since the restore of {moment}: run `evergreen-groups state mails send` "
+            "or `drop`.",
+            values={"count": self.count, "moment": self.since},
+        )
 
 
 class Outbox:
     """The queue of mails, stored in the database.
 
-    Only the run that holds the lease for making the report may send them, so that no mail is sent twice. Methods raise
-    StateError if the database can't be used.
+    Only the run that holds the lease for making the report may send them, so that no mail is sent twice. Mails of a
+    restored backup are held, and neither sent nor dropped, until somebody decides. Methods raise StateError if the
+    database can't be used.
     """
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
     def __len__(self) -> int:
+        """Return the number of mails to send."""
         if not self._transactions.is_there:
             return 0
         with self._transactions.reading() as connection:
-            return int(connection.execute(select(func.count()).select_from(schema.mails)).scalar_one())
+            return int(connection.execute(select(func.count()).select_from(schema.mails).where(_TO_SEND)).scalar_one())
 
     def numbers(self) -> list[int]:
-        """Return the numbers (database ids) of the queued mails, oldest first."""
+        """Return the numbers (database ids) of the mails to send, oldest first."""
         with self._transactions.reading() as connection:
-            oldest_first = select(schema.mails.c.id).order_by(schema.mails.c.written_at, schema.mails.c.id)
-            return list(connection.scalars(oldest_first))
+            to_send = select(schema.mails.c.id).where(_TO_SEND)
+            return list(connection.scalars(to_send.order_by(schema.mails.c.written_at, schema.mails.c.id)))
+
+    def held(self) -> HeldMails:
+        """Return how many mails are held."""
+        if not self._transactions.is_there:
+            return HeldMails(0, None)
+        with self._transactions.reading() as connection:
+            since = schema.mails.c.held_since
+            count, first = connection.execute(select(func.count(since), func.min(since))).one()
+            return HeldMails(count, first)
+
+    def release_held(self) -> None:
+        """Let the next delivery send the held mails. From now on they expire like mails that were just written."""
+        with self._transactions.writing() as connection:
+            values = {"held_since": None, "written_at": self._transactions.now()}
+            connection.execute(update(schema.mails).where(~_TO_SEND).values(values))
+
+    def drop_held(self) -> int:
+        """Remove the held mails, and return how many."""
+        with self._transactions.writing() as connection:
+            return connection.execute(delete(schema.mails).where(~_TO_SEND)).rowcount
 
     def add(self, messages: Iterable[EmailMessage], within: Connection | None = None) -> None:
         """Add all mails or none. A mail replaces a queued one with the same Message-ID.
@@ -84,7 +126,8 @@ class Outbox:
         """
         with self._transactions.writing() as connection:
             too_old = trusted_now(connection, self._transactions.now()) - timedelta(days=days)
-            return connection.execute(delete(schema.mails).where(schema.mails.c.written_at < too_old)).rowcount
+            expired = delete(schema.mails).where(_TO_SEND, schema.mails.c.written_at < too_old)
+            return connection.execute(expired).rowcount
 
 
 log = logging.getLogger("evergreen_groups.mail")

@@ -119,7 +119,7 @@ FAMILIES = (
     _service("settings_timestamp_seconds", "When the current settings were read, in seconds since 1970."),
     _nightly("database_up", "1 if the program's database can be used, 0 if not."),
     _nightly("journal_open_steps", "Steps of changes that were sent and whose outcome isn't known yet."),
-    _nightly("outbox_mails", "Mails that wait for the mail server."),
+    _nightly("outbox_mails", "Mails that wait for the mail server, or are held since a restore."),
     _nightly("last_run_timestamp_seconds", "When the last nightly run ended, in seconds since 1970."),
     _nightly("last_run_seconds", "How long the last nightly run took, in seconds."),
     _nightly(

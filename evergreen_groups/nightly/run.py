@@ -505,6 +505,8 @@ class ReportRun:
             log.error("%d mails are queued for the next run: %s", delivery.queued, delivery.reason)
         if delivery.is_complete and not (self._scheduled and self._made):  # this run's own status comes later
             self._correct_status(transactions)
+        if held := mailer.outbox.held().count:
+            log.error("%d mails of a restored backup are held: run `evergreen-groups state mails`", held)
         return delivery.is_complete
 
     def _correct_status(self, transactions: Transactions) -> None:

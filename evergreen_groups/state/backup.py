@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TextIO
 
-from sqlalchemy import func, insert, select, text, union
+from sqlalchemy import func, insert, select, text, union, update
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.message import Message, system_reason
@@ -26,7 +26,18 @@ from evergreen_groups.state.database import NEW_DATABASE, make_tables, upgrade_s
 from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, sqlite_engine, unlocked_uri
 from evergreen_groups.state.files import CHOOSE_ANOTHER, unfinished_file, write_advice
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
-from evergreen_groups.state.schema import changes, events, leases, metadata, plans, runs, series, set_counters, steps
+from evergreen_groups.state.schema import (
+    changes,
+    events,
+    leases,
+    mails,
+    metadata,
+    plans,
+    runs,
+    series,
+    set_counters,
+    steps,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -69,7 +80,7 @@ def back_up(database: Database, target: Path) -> int:
 def restore(database: Database, source: Path) -> int:
     """Fill an empty database from a backup, all or nothing, and return the number of rows.
 
-    Upgrade the backup of an earlier release in a copy.
+    Upgrade the backup of an earlier release in a copy. Hold queued mails: some may have been sent after the backup.
 
     Raises:
         ConfigurationError: the backup can't be read.
@@ -106,6 +117,8 @@ def restore(database: Database, source: Path) -> int:
                     )
                 rows = _copy_rows(backup, connection, database.where)
                 set_counters(connection, *metadata.sorted_tables)
+                to_send = mails.c.held_since.is_(None)
+                connection.execute(update(mails).where(to_send).values(held_since=database.now()))
                 return rows
 
 

@@ -355,6 +355,8 @@ mails = _table(
     Column("message_id", Text, nullable=False, unique=True),
     Column("written_at", Timestamp, nullable=False),
     Column("content", LargeBinary, nullable=False),  # in RFC 5322 format
+    # When a backup with this mail was restored. It may have been sent since the backup, so staff decide. Null: to send.
+    Column("held_since", Timestamp),
     sqlite_autoincrement=True,
 )
 """The outbox: mails that wait for the mail server to accept them."""

@@ -89,6 +89,7 @@ def test_no_run_yet(tmp_path: Path, status: Ask) -> None:
         "last_manual_run": None,
         "under_way": None,
         "killed": None,
+        "held_mails": 0,
     }
 
 

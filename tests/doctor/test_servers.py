@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from support.fault_proxy import FaultProxy, HttpAnswer, fault_proxy
 from support.gateway_server import Server, envelope, http, raw
 from support.installation import Installation, only, said
@@ -28,7 +29,7 @@ from evergreen_groups.mail.mailer import Outbox
 from evergreen_groups.message import own_pip
 from evergreen_groups.render.doctor import write_diagnosis_json
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import State
+from evergreen_groups.state import State, schema
 
 OK, WARNING, FAILED, SKIPPED = Verdict
 
@@ -147,6 +148,9 @@ def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: P
             )
             Outbox(state.database).add([mail])
         waiting = found(SECRET)
+        with State(house.state) as state, state.database.writing() as connection:
+            connection.execute(update(schema.mails).values(held_since=datetime.now(UTC)))
+        held = found(SECRET)
         house.more = house.more.replace("recipients", "# ")
         house.more += '[[reports]]\nname = "old"\nrecipients = {"*" = ["a@library.example"]}\n'
         house.write()
@@ -154,6 +158,7 @@ def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: P
     assert (right.verdict, right.found) == (OK, "localhost")
     assert (wrong.verdict, "refused the login (535)" in wrong.found) == (FAILED, True)
     assert (waiting.verdict, waiting.found == "mails waiting to be sent: 1") == (WARNING, True)
+    assert (held.verdict, held.found == "mails held since a restore: 1") == (WARNING, True)
     assert "refused the login (535)" in of_another_report.found
     assert post.taken == []
     assert SECRET not in repr((right, wrong, waiting))

@@ -33,6 +33,7 @@ from evergreen_groups.settings.values import HOST as host_name  # noqa: N811 - c
 from evergreen_groups.settings.values import MAIL_ADDRESS as mail_address  # noqa: N811
 from evergreen_groups.settings.values import RECIPIENTS, NotAllowedError
 from evergreen_groups.state import State, prune
+from evergreen_groups.state.backup import back_up, restore
 from evergreen_groups.state.database import Database
 
 SENDER = "groups@library.example"
@@ -258,6 +259,36 @@ class TestTheOutbox:
         with server(post, mail_certificates) as port:
             result = delivered(Mailer(settings_for(port, mail_certificates), SECRET, outbox), [])
         assert (result.sent, result.queued, result.dropped) == (1, 0, 1)
+
+    def test_mails_of_a_restored_backup_wait_for_a_decision(
+        self,
+        state: State,
+        outbox: Outbox,
+        mail_certificates: Path,
+        tmp_path: Path,
+        recent: datetime,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A month of nightly runs sends its own mails only; then staff send what the restore held."""
+        with State(tmp_path / "lost") as lost:
+            Outbox(lost.database).add([mail_for(f"{name}@library.example", "lost", recent) for name in "ab"])
+            back_up(lost.database, tmp_path / "backup")
+        restore(state.database, tmp_path / "backup")
+        post = Post()
+        with server(post, mail_certificates) as port:
+            mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=())
+            for night in range(30):
+                moment = recent + timedelta(days=night)
+                monkeypatch.setattr(Database, "now", lambda _, moment=moment: moment)
+                mail = mail_for("a@library.example", f"night {night}", moment)
+                assert delivered(mailer, [mail]) == Delivery(sent=1, queued=0)
+                prune(state.database, {"history": 400, "journal": 730, "events": 90, "follow-ups": 400}, moment)
+            assert (len(post.taken), outbox.held().count, len(outbox)) == (30, 2, 0)
+            outbox.release_held()
+            assert mailer.deliver() == Delivery(sent=2, queued=0)
+            assert mailer.deliver() == Delivery(sent=0, queued=0)
+        assert post.recipients[30:] == ["a@library.example", "b@library.example"]
+        assert len({message["Message-ID"] for message in post.taken}) == 32
 
     def test_a_clock_that_is_decades_ahead_gives_no_mail_up(
         self, state: State, outbox: Outbox, monkeypatch: pytest.MonkeyPatch

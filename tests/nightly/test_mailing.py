@@ -13,6 +13,7 @@ from pathlib import Path
 import lxml.html
 import pytest
 from hypothesis import given, settings
+from sqlalchemy import update
 from support.command import Command
 from support.mail_server import SECRET, Post, free_port, mail_section, server
 from support.report_samples import (
@@ -38,7 +39,7 @@ from evergreen_groups.render.report import LetterOptions, html_letter, plain_let
 from evergreen_groups.report import Changes, Report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import MailSettings
-from evergreen_groups.state import State
+from evergreen_groups.state import State, schema
 
 pytestmark = pytest.mark.long
 
@@ -168,6 +169,47 @@ def test_a_server_that_is_down_keeps_nothing_from_the_report(mailed: Mailed, tmp
     assert len(post.taken) == 6
     assert mailed.command("status").returncode == exit_status.DONE
     assert len({message["Message-ID"] for message in post.taken}) == 6
+
+
+def test_mails_of_a_restored_backup_are_held_until_somebody_decides(
+    mailed: Mailed, mail_certificates: Path, tmp_path: Path
+) -> None:
+    """The lost database has sent these mails after its backup."""
+    command, backup, restored = mailed.command, str(tmp_path / "backup"), tmp_path / "restored"
+    port, report = free_port(), ("--quiet", "report", "--mail", "--history", "--output", str(tmp_path / "report.html"))
+
+    def document(*words: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads(command(*words, "--json").stdout)
+        return found
+
+    mailed.configure(port, "tries = 1")
+    assert command(*report).returncode == exit_status.UNSENT
+    command("state", "backup", backup)
+    command.environ["STATE_DIRECTORY"] = str(restored)
+    told = command("state", "restore", backup)
+    assert "3 mails have been held since the restore of " in told.stdout
+    assert "run `evergreen-groups state mails send` or `drop`" in told.stdout
+    assert command("state", "mails", "send").returncode == exit_status.UNSENT  # the mail server is still down
+    with State(restored) as state, state.database.writing() as connection:
+        connection.execute(update(schema.mails).values(held_since=datetime.now(UTC)))
+    post = Post()
+    with server(post, mail_certificates, port=port):
+        done = command(*report)
+        assert done.returncode == exit_status.DONE
+        assert "3 mails of a restored backup are held" in done.stderr
+        assert len(post.taken) == 3
+        assert document("state", "mails") == {"version": 1, "kind": "state-mails", "queued": 0, "held": 3}
+        status = command("status")
+        assert (status.returncode, "3 mails have been held" in status.stdout) == (exit_status.UNSENT, True)
+        assert document("status")["held_mails"] == 3
+        sent = command("state", "mails", "send")
+        assert (sent.returncode, sent.stdout) == (exit_status.DONE, "mails sent: 3, queued: 0, given up: 0\n")
+    assert len({message["Message-ID"] for message in post.taken}) == 6
+    assert command("status").returncode == exit_status.DONE
+    command.environ["STATE_DIRECTORY"] = str(tmp_path / "again")
+    assert document("state", "restore", backup)["held_mails"] == 3
+    assert command("state", "mails", "drop").stdout == "3 mails deleted.\n"
+    assert document("state", "mails", "drop")["dropped"] == 0
 
 
 def test_a_mail_that_was_given_up_is_told_by_the_exit_status(

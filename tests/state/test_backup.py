@@ -99,6 +99,11 @@ def exported(state: State) -> list[str]:
     return stream.getvalue().splitlines()
 
 
+def all_but_held(state: State) -> list[dict[str, object]]:
+    """Return all rows, without when mails were held: a restore holds them."""
+    return [{**json.loads(line), "held_since": None} for line in exported(state)]
+
+
 @pytest.fixture(params=ENGINES)
 def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
     """Another, empty state, on each engine."""
@@ -112,7 +117,7 @@ def test_a_backup_is_restored_whole(state: State, other: State, tmp_path: Path) 
     assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o600
     before = (tmp_path / "backup").read_bytes()
     assert restore(other.database, tmp_path / "backup") == ROWS
-    assert exported(other) == exported(state)
+    assert all_but_held(other) == all_but_held(state)
     assert (tmp_path / "backup").read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} <= {"backup", "state", "other"}
     with other.database.writing() as connection:  # numbering continues after the highest number
@@ -128,7 +133,7 @@ def test_the_file_itself_is_a_backup(tmp_path: Path, other: State) -> None:
         fill(state)
         assert state.database.path is not None
         assert restore(other.database, state.database.path) == ROWS
-        assert exported(other) == exported(state)
+        assert all_but_held(other) == all_but_held(state)
 
 
 def test_nothing_is_restored_over_something(state: State, tmp_path: Path) -> None:

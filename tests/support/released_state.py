@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from support.follow_ups import draft, save
 from support.gateways import environ_of, gateway_of
 from support.postgresql import own_cluster
@@ -91,6 +91,8 @@ def main() -> None:
             rows = exported(state)
         with State(Path(directory, "empty"), cluster.url(name)) as server:
             restore(server.database, target / FILE)
+            with server.database.writing() as connection:
+                connection.execute(update(schema.mails).values(held_since=None))  # as in the file
             leave_lease(server)
         (target / ROWS).write_text("".join(f"{row}\n" for row in rows), "utf-8")
         options = ("--no-owner", "--no-acl", "--inserts", "-h", str(cluster.directory), "-U", "postgres", name)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups import cli
+from evergreen_groups import cli, exit_status
 from evergreen_groups.language import gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.settings import values
+
+if TYPE_CHECKING:
+    from evergreen_groups.mail import Delivery
+    from evergreen_groups.state import State
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -96,13 +102,72 @@ def restore_command(invocation: cli.Invocation, file: Path, as_json: bool) -> No
     """Restore the backup FILE into an empty database.
 
     To move from SQLite to PostgreSQL, set [state] database, and restore the old state.sqlite3 or a backup of it.
+
+    Queued mails are held until you run `evergreen-groups state mails send` or `drop`: they may have been sent after
+    the backup.
     """
+    from evergreen_groups.mail import Outbox
     from evergreen_groups.state import backup
 
     with invocation.state() as state:
         rows, where = backup.restore(state.database, file), state.database.where
+        held = Outbox(state.database).held()
     text = ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=where)
-    _report("restore", text, as_json=as_json, where=where, rows=rows)
+    if held.count:
+        text += f"\n{gettext(held.message)}"
+    _report("restore", text, as_json=as_json, where=where, rows=rows, held_mails=held.count)
+
+
+@state_command.command("mails")
+@click.argument("decision", type=click.Choice(["send", "drop"]), required=False)
+@cli.json_option
+@click.pass_obj
+def mails_command(invocation: cli.Invocation, decision: str | None, as_json: bool) -> int:
+    """Show how many mails are queued; send or drop those held since a restore.
+
+    After `state restore`, the queued mails of the backup are held, because they may have been sent after the backup.
+    Mails that are written later are sent as usual. "send" sends all held and queued mails now, "drop" deletes the held
+    ones.
+
+    Exit status 8: a mail couldn't be sent, and is queued for the next run of the report.
+    """
+    from evergreen_groups.mail import Outbox
+
+    with invocation.state() as state:
+        outbox = Outbox(state.database)
+        if decision == "send":
+            return _send_held(invocation, state, as_json=as_json)
+        if decision == "drop":
+            dropped = outbox.drop_held()
+            text = ngettext("{count} mail deleted.", "{count} mails deleted.", dropped)
+            _report("mails", text, as_json=as_json, dropped=dropped)
+            return exit_status.DONE
+        queued, held = len(outbox), outbox.held()
+    text = gettext("Mails queued for the next run of the report: {count:,}.", count=queued)
+    if held.count:
+        text += f"\n{gettext(held.message)}"
+    _report("mails", text, as_json=as_json, queued=queued, held=held.count)
+    return exit_status.DONE
+
+
+def _send_held(invocation: cli.Invocation, state: State, *, as_json: bool) -> int:
+    from evergreen_groups.mail import Mailer, Outbox
+    from evergreen_groups.settings import passwords
+
+    settings = invocation.settings.mail
+    password = passwords.password(settings, os.environ) if settings.username else None
+    with state.report_lease() as lease:  # only its holder may send
+        mailer = Mailer(settings, password, Outbox(lease))
+        mailer.outbox.release_held()
+        delivery: Delivery = mailer.deliver()
+    sums = {"sent": delivery.sent, "queued": delivery.queued, "dropped": delivery.dropped}
+    text = gettext("mails sent: {sent:,}, queued: {queued:,}, given up: {dropped:,}", **sums)
+    _report("mails", text, as_json=as_json, **sums)
+    if delivery.is_complete:
+        return exit_status.DONE
+    if delivery.reason:
+        invocation.emit(delivery.reason, error=True)
+    return exit_status.UNSENT
 
 
 @state_command.command("export")

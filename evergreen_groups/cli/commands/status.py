@@ -19,6 +19,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
+    from evergreen_groups.mail import HeldMails
     from evergreen_groups.state import Holder, RunStatus
 
 
@@ -51,10 +52,11 @@ def status_command(invocation: cli.Invocation, max_hours: int, as_json: bool, st
 
     A run in progress and later manual runs are mentioned, but don't count.
 
-    Exit status 0: the run succeeded and is recent; 12: it is too old, in the future, was killed, or never happened;
-    else the run's own exit status.
+    Exit status 0: the run succeeded and is recent; 8: it couldn't send a mail, or mails are held since a restore; 12:
+    it is too old, in the future, was killed, or never happened; else the run's own exit status.
     """
     from evergreen_groups.configured import configured_state
+    from evergreen_groups.mail import Outbox
     from evergreen_groups.state import read_run_status
 
     named = state_directory is not None
@@ -66,6 +68,7 @@ def status_command(invocation: cli.Invocation, max_hours: int, as_json: bool, st
             timedelta(hours=max_hours),
             state.database.now(),
             state.database.where,
+            Outbox(state.database).held(),
         )
     click.echo(json.dumps(found.document(), indent=2) if as_json else found.sentence())
     return found.exit_status
@@ -73,8 +76,8 @@ def status_command(invocation: cli.Invocation, max_hours: int, as_json: bool, st
 
 @dataclass(frozen=True)
 class StatusReading:
-    """Evaluates what the database, named ``where``, holds: the last scheduled run, the last manual one, and the holder
-    of the lease, a run under way or killed.
+    """Evaluates what the database, named ``where``, holds: the last scheduled run, the last manual one, the holder of
+    the lease, a run under way or killed, and mails held since a restore.
     """
 
     last: RunStatus | None
@@ -83,12 +86,15 @@ class StatusReading:
     max_age: timedelta
     now: datetime
     where: str
+    held_mails: HeldMails
 
     @property
     def exit_status(self) -> int:
         """The exit status for monitoring."""
         is_current = self.last is not None and self._verdict == self.last.outcome.value
-        return self.last.exit_code if self.last is not None and is_current else exit_status.STALE
+        if self.last is None or not is_current:
+            return exit_status.STALE
+        return self.last.exit_code or (exit_status.UNSENT if self.held_mails.count else exit_status.DONE)
 
     def document(self) -> dict[str, object]:
         """Return the JSON object: the last run, its age, and the verdict."""
@@ -100,6 +106,7 @@ class StatusReading:
             "last_manual_run": self.manual.document() if self.manual else None,
             "under_way": _holder_document(self.holder) if self.holder and self.holder.alive else None,
             "killed": _holder_document(self.holder) if self.holder and self._killed else None,
+            "held_mails": self.held_mails.count,
         }
 
     def sentence(self) -> str:
@@ -117,6 +124,8 @@ class StatusReading:
             )
         if last and self._in_future:
             lines.append(gettext("The last run ended in the future: check the clock."))
+        if self.held_mails.count:
+            lines.append(gettext(self.held_mails.message))
         # If a manual run is later than the scheduled one, it may be the run that the user expects here.
         if manual is not None and (last is None or manual.finished >= last.finished):
             text = gettext(
