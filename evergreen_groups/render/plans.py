@@ -265,7 +265,7 @@ def _entry_line(entry: JournalEntry, width: int = 0) -> str:
     action = gettext(ACTIONS.get(entry.action, entry.action))
     what = gettext(
         "{account}: {action}",
-        account=printable(entry.operator.account),
+        account=printable(entry.operator.account) or "-",  # forgotten
         action=action if entry.undoes is None else f"{action} {entry.undoes}",
     )
     if entry.operator.terminal_user is not None:

@@ -79,7 +79,7 @@ def whole_number(lowest: int, highest: int, name: str = "number") -> Kind[int]:
     """Return the kind for integers from ``lowest`` to ``highest``, inclusive."""
 
     def read(value: object) -> int:
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        if isinstance(value, str) and re.fullmatch(f"[0-9]{{1,{len(str(highest))}}}", value):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
             raise ValueError

@@ -155,6 +155,8 @@ class Forgotten:
 def forget(transactions: Transactions, patron: int) -> Forgotten:
     """Delete all records of a patron (id). Delete a change as a whole if it has no other patrons.
 
+    What the patron did as staff stays, without their id; only their plans go.
+
     Raises:
         StateError: a change of this patron is open, so its outcome isn't known. Nothing was deleted.
     """
@@ -193,6 +195,11 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         connection.execute(delete(follow_ups).where(~exists().where(entries.follow_up == follow_ups.c.id)))
         by_staff = update(follow_up_entries).where(entries.staff == patron)
         connection.execute(by_staff.values(staff=None, workstation=None, idempotency_key=""))
+        # The name of a desk's account is made of the id.
+        made = update(changes).where(changes.c.staff == patron)
+        connection.execute(made.values(staff=None, workstation=None, account=""))
+        connection.execute(update(changes).where(changes.c.approved_by == patron).values(approved_by=None))
+        connection.execute(delete(plans).where(plans.c.staff == patron))
         return Forgotten(gone, of_events, len(of_runs), len(wanted))
 
 

@@ -121,7 +121,8 @@ changes = _table(
     Column("undoes", BIG, ForeignKey("changes.id", ondelete="SET NULL"), index=True),
     Column("step_count", Integer, nullable=False),  # as planned; steps of forgotten patrons are deleted
     # Evergreen's ids (au, aws, au): the logged-in account, its workstation, and the supervisor who approved the change.
-    # Changes from the command line have only the account's name, and the four columns below.
+    # Changes from the command line have only the account's name, and the four columns below. Of
+    # forgotten staff, the account is empty.
     Column("staff", BIG, index=True),
     Column("workstation", BIG),
     Column("approved_by", BIG),

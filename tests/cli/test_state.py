@@ -74,7 +74,9 @@ def test_forget(command: Command) -> None:
     )
     assert told(command, "journal") == told(command, "journal")
     assert "1052" not in told(command, "state", "export")
-    assert command("state", "forget", "20000000001052").returncode == exit_status.USAGE
+    assert command("state", "forget", "2147483647").returncode == exit_status.DONE
+    for too_large in ("2147483648", "20000000001052"):
+        assert command("state", "forget", too_large).returncode == exit_status.USAGE
 
 
 def test_forget_leaves_nothing_in_the_write_ahead_log(command: Command, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Table
+from sqlalchemy import BigInteger, Column, Integer, Table
 from support.states import ENGINES, state_on
 
 from evergreen_groups.errors import ConfigurationError, StateError
@@ -243,6 +243,69 @@ def test_what_is_kept_of_one_patron_is_removed(state: State) -> None:
     assert [(line["contact"], line["members"]) for line in follow_ups] == [(0, "[6]"), (55, "[55, 15]")]
     assert [line["contact"] for line in lines if line["table"] == "run_groups"] == [0, 0]
     assert forget(state.database, 5) == Forgotten(0, 0, 0, 0)
+
+
+NOT_A_PERSON = {
+    "changes": {"id", "suffix", "gateway", "at", "action", "undoes", "step_count", "workstation", "os_user"}
+    | {"login_user", "host", "terminal"},
+    "steps": {"id", "change", "gateway", "field", "before", "after", "state", "value", "reason", "touched_at", "sent_at"}
+    | {"sent_until", "last_xact_id", "other_fields", "permission", "org_unit", "reason_code", "reason_values"},
+    "plans": {"id", "gateway", "at", "expires", "action", "idempotency_key", "change"},
+    "groups_to_keep": {"gateway", "number", "at"},
+    "series": {"id", "gateway", "settings"},
+    "runs": {"id", "series", "at", "hidden_libraries"},
+    "run_totals": {"run", "org_unit", "group_count", "member_count", "combined_fines"},
+    "run_groups": {"run", "number", "combined_fines", "certain", "member_count", "library", "libraries"}
+    | {"contact_library", "in_collections", "listed", "over_limit_count", "over_limit_certain", "age_band"},
+    "group_nights": {"run", "number", "combined_fines", "certain", "formerly"},
+    "follow_ups": {"id", "gateway", "number", "member_count", "library", "listed_at"},
+    "follow_up_entries": {"id", "follow_up", "at", "number", "what", "how", "day", "remind_on", "note"}
+    | {"combined_fines", "reopened", "workstation", "org_unit", "corrects", "deleted", "idempotency_key", "request"},
+    "events": {"id", "gateway", "at", "event", "hook", "done", "blocked", "recalculated", "reason"},
+    "mails": {"id", "message_id", "written_at", "content", "held_since"},
+    "run_status": {column.name for column in schema.run_status.c},
+    "leases": {column.name for column in schema.leases.c},
+    "retention": {column.name for column in schema.retention.c},
+}
+"""The columns that never have a person's id. Those of groups, libraries and workstations are others."""
+PERSON = 2_123_456_789
+WITH_A_PERSON = [
+    column
+    for table in schema.metadata.sorted_tables
+    for column in table.c
+    if column.name not in NOT_A_PERSON.get(table.name, ())
+]
+
+
+@pytest.mark.parametrize("column", WITH_A_PERSON, ids=str)
+def test_no_column_keeps_the_id_of_a_person(column: Column[object], tmp_path: Path) -> None:
+    """A new column is taken for a person's until ``NOT_A_PERSON`` says otherwise."""
+    name = {"account": f"user {PERSON}", "content": json.dumps({"steps": [{"patron_id": PERSON}]})}
+    value = PERSON if isinstance(column.type, Integer | BigInteger) else name.get(column.name, f"[7, {PERSON}]")
+    values = {column: value} if column.name != "account" else {column: value, schema.changes.c.staff: PERSON}
+    with State(tmp_path / "state") as state:
+        fill(state)
+        with state.database.writing() as connection:
+            changed = connection.execute(column.table.update().values(values))
+        assert changed.rowcount
+        forget(state.database, PERSON)
+        assert not [line for line in exported(state) if str(PERSON) in line]
+
+
+def test_what_a_forgotten_clerk_changed_stays(state: State) -> None:
+    fill(state)
+    clerk = {"account": "user 77", "staff": 77, "workstation": 7}
+    with state.database.writing() as connection:
+        connection.execute(schema.changes.update().where(schema.changes.c.id == 3).values(**clerk, approved_by=78))
+        connection.execute(schema.changes.update().where(schema.changes.c.id == 7).values(staff=78, account="user 78"))
+    forget(state.database, 78)
+    forget(state.database, 77)
+    changes = [line for line in map(json.loads, exported(state)[1:]) if line["table"] == "changes"]
+    assert [(line["id"], line["staff"], line["account"], line["approved_by"]) for line in changes] == [
+        (3, None, "", None),
+        (7, None, "", None),
+    ]
+    assert len(exported(state)) == ROWS + 1
 
 
 def test_nothing_is_removed_while_a_change_is_open(state: State) -> None:

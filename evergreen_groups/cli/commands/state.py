@@ -191,9 +191,10 @@ def forget_command(invocation: cli.Invocation, patron: int, as_json: bool) -> No
     """Remove what the database has on one patron.
 
     PATRON_ID is Evergreen's id, not the barcode. The patron's changes can't be undone any more. Follow-ups saved while
-    the patron was the contact are removed with their notes. If the patron is also staff, follow-ups that they saved
-    stay, without their id. Notes of other follow-ups may still name them. Refused while a change is open. Logs, written
-    reports and queued mails aren't changed.
+    the patron was the contact are removed with their notes. If the patron is also staff, their changes, approvals and
+    follow-ups stay, without their id; changes made with commands keep the name of their account. Notes of other
+    follow-ups may still name them. Refused while a change is open. Logs, written reports and queued mails aren't
+    changed.
     """
     from evergreen_groups.state import forget
 
