@@ -258,6 +258,8 @@ def export(transactions: Transactions, stream: TextIO) -> int:
 
     def documents() -> Generator[dict[str, Any]]:
         with transactions.reading() as connection:
+            if connection.dialect.name == "postgresql":  # the stream's reader sets the pace
+                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             for table in _tables():
                 yield from ({"table": table.name, **row} for row in _rows(connection, table))
 

@@ -320,8 +320,12 @@ def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: Ser
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
-        calls = ", set_config(%s, %s, false)" * len(session)
-        connection.read_time(calls, [part for item in session.items() for part in item])
+        settings = dict(session)
+        if connection.info.server_version >= 140_000:
+            # The server's limit would end a lease during a long report.
+            settings["idle_session_timeout"] = "0"
+        calls = ", set_config(%s, %s, false)" * len(settings)
+        connection.read_time(calls, [part for item in settings.items() for part in item])
         connection.commit()
 
     @event.listens_for(engine, "checkout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -20,6 +22,7 @@ from support.waiting import wait_until
 
 from evergreen_groups.errors import BusyError, StateError
 from evergreen_groups.state import State, schema
+from evergreen_groups.state.backup import export
 from evergreen_groups.state.database import Lease
 from evergreen_groups.state.lock import LeaseName
 
@@ -301,3 +304,34 @@ def test_a_look_at_who_changes_something_takes_nothing(state: State) -> None:
         assert state.is_being_changed(GATEWAY, [1001, 1002])
         with state.change_lease(GATEWAY, [1001]):
             pass
+
+
+def test_a_servers_limits_of_idle_time_end_neither_a_lease_nor_an_export(tmp_path: Path) -> None:
+    """A lease is idle for as long as a report takes, and an export for as long as its reader takes."""
+    cluster = shared_cluster()
+    with cluster.database() as name:
+        for limit in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
+            cluster.execute(f"ALTER DATABASE {name} SET {limit} = '300ms'")
+
+        def is_idle_for_long() -> bool:
+            """Return whether a connection has been idle for longer than the limits. Raise if they have ended it."""
+            ages = cluster.query(
+                "SELECT now() - state_change > '500ms' FROM pg_stat_activity "
+                f"WHERE datname = '{name}' AND state LIKE 'idle%'"
+            )
+            assert ages, "the connection was ended"
+            return all(age for (age,) in ages)
+
+        class SlowReader(io.StringIO):
+            def write(self, written: str) -> int:
+                if "retention" in written:
+                    wait_until(is_idle_for_long)
+                return super().write(written)
+
+        with State(tmp_path, cluster.url(name)) as state:
+            with state.report_lease() as lease:
+                wait_until(is_idle_for_long)
+                with lease.writing() as connection:
+                    connection.execute(schema.retention.insert().values(name="clock", believed_at=lease.now()))
+            assert state.report_holder() is None
+            assert export(state.database, SlowReader()) == 1

@@ -69,6 +69,10 @@ class Cluster:
         with psycopg.connect(host=str(self.directory), user=_USER, dbname=name, autocommit=True) as connection:
             connection.execute(statement)  # type: ignore[call-overload]  # the tests' own
 
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(host=str(self.directory), user=_USER, dbname="postgres", autocommit=True) as connection:
+            return connection.execute(statement).fetchall()  # type: ignore[call-overload,no-any-return]  # the tests' own
+
     def cut_connections(self, name: str) -> None:
         """Close all connections to a database, like a restart, and wait until the server has ended them."""
         # Without the timeout in milliseconds, the function returns before the connections have ended.
