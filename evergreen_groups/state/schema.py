@@ -181,6 +181,9 @@ steps_of_group = (
 )
 """Finds the history of one group among millions of steps."""
 
+recent_steps = Index("steps_touched", steps.c.gateway, steps.c.touched_at)
+"""Finds the patrons with recent changes among millions of steps, for each summary that a replica answers."""
+
 plans = _table(
     "plans",
     Column("id", Text, primary_key=True),
