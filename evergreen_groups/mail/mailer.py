@@ -42,8 +42,8 @@ class HeldMails:
     def message(self) -> Message:
         """A sentence that says what to do."""
         return Message(
-            "{count} mail has been held since the restore of {moment}: run `evergreen-groups state mails send` or `drop`.",
-            plural="{count} mails have been held since the restore of {moment}: run `evergreen-groups state mails send` "
+            "{count} mail has been held since a restore ({moment}): run `evergreen-groups state mails send` or `drop`.",
+            plural="{count} mails have been held since a restore ({moment}): run `evergreen-groups state mails send` "
             "or `drop`.",
             values={"count": self.count, "moment": self.since},
         )
@@ -53,7 +53,7 @@ class Outbox:
     """The queue of mails, stored in the database.
 
     Only the run that holds the lease for making the report may send them, so that no mail is sent twice. Mails of a
-    restored backup are held, and neither sent nor dropped, until somebody decides. Methods raise StateError if the
+    restored backup are held, and neither sent nor dropped, until staff decide. Methods raise StateError if the
     database can't be used.
     """
 

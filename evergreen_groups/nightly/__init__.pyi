@@ -13,3 +13,4 @@ from .output import Readers as Readers
 from .output import Rendered as Rendered
 from .output import library_file_names as library_file_names
 from .run import ReportRun as ReportRun
+from .run import note_sent as note_sent

@@ -189,6 +189,17 @@ _STATE_ERRORS = (StateError, ConfigurationError)
 """Errors from a database or lock that can't be used or is configured wrongly."""
 
 
+def note_sent(transactions: Transactions) -> RunStatus | None:
+    """Note that the mails of the last scheduled run have been sent, if they waited. Return the corrected status."""
+    last = read_run_status(transactions)
+    if last is None or last.exit_code != exit_status.UNSENT:
+        return None
+    code = exit_status.INCOMPLETE if incomplete_since(transactions, last.started) else exit_status.DONE
+    sent = replace(last, exit_code=code, outcome=RunOutcome.PARTIAL if code else RunOutcome.DONE)
+    write_run_status(transactions, sent)
+    return sent
+
+
 class ReportRun:
     """One run of the report. ``choose`` returns what to do; it is called late, so that a bad setting is recorded.
 
@@ -503,23 +514,12 @@ class ReportRun:
             log.error("%d mails were given up: they had waited too long", delivery.dropped)
         if delivery.queued:
             log.error("%d mails are queued for the next run: %s", delivery.queued, delivery.reason)
-        if delivery.is_complete and not (self._scheduled and self._made):  # this run's own status comes later
-            self._correct_status(transactions)
+        is_in_own_status = self._scheduled and self._made
+        if delivery.is_complete and not is_in_own_status and (status := note_sent(transactions)):
+            self._write_textfile(status, transactions)
         if held := mailer.outbox.held().count:
             log.error("%d mails of a restored backup are held: run `evergreen-groups state mails`", held)
         return delivery.is_complete
-
-    def _correct_status(self, transactions: Transactions) -> None:
-        """Note that the mails of the last scheduled run have been sent, if they waited."""
-        last = read_run_status(transactions)
-        if last is None or last.exit_code != exit_status.UNSENT:
-            return
-        incomplete = incomplete_since(transactions, last.started)
-        code = exit_status.INCOMPLETE if incomplete else exit_status.DONE
-        outcome = RunOutcome.PARTIAL if code else RunOutcome.DONE
-        sent = replace(last, exit_code=code, outcome=outcome)
-        write_run_status(transactions, sent)
-        self._write_textfile(sent, transactions)
 
     def _store(self, transactions: Transactions, mailer: Mailer | None, written: int) -> None:
         """Store mails, history and status in one transaction.

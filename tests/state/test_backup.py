@@ -248,7 +248,19 @@ def test_what_is_kept_of_one_patron_is_removed(state: State) -> None:
 NOT_A_PERSON = {
     "changes": {"id", "suffix", "gateway", "at", "action", "undoes", "step_count", "workstation", "os_user"}
     | {"login_user", "host", "terminal"},
-    "steps": {"id", "change", "gateway", "field", "before", "after", "state", "value", "reason", "touched_at", "sent_at"}
+    "steps": {
+        "id",
+        "change",
+        "gateway",
+        "field",
+        "before",
+        "after",
+        "state",
+        "value",
+        "reason",
+        "touched_at",
+        "sent_at",
+    }
     | {"sent_until", "last_xact_id", "other_fields", "permission", "org_unit", "reason_code", "reason_values"},
     "plans": {"id", "gateway", "at", "expires", "action", "idempotency_key", "change"},
     "groups_to_keep": {"gateway", "number", "at"},

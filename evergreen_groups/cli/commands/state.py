@@ -132,6 +132,7 @@ def mails_command(invocation: cli.Invocation, decision: str | None, as_json: boo
     Exit status 8: a mail couldn't be sent, and is queued for the next run of the report.
     """
     from evergreen_groups.mail import Outbox
+    from evergreen_groups.nightly import note_sent
 
     with invocation.state() as state:
         outbox = Outbox(state.database)
@@ -139,6 +140,8 @@ def mails_command(invocation: cli.Invocation, decision: str | None, as_json: boo
             return _send_held(invocation, state, as_json=as_json)
         if decision == "drop":
             dropped = outbox.drop_held()
+            if not len(outbox):
+                note_sent(state.database)
             text = ngettext("{count} mail deleted.", "{count} mails deleted.", dropped)
             _report("mails", text, as_json=as_json, dropped=dropped)
             return exit_status.DONE
@@ -152,6 +155,7 @@ def mails_command(invocation: cli.Invocation, decision: str | None, as_json: boo
 
 def _send_held(invocation: cli.Invocation, state: State, *, as_json: bool) -> int:
     from evergreen_groups.mail import Mailer, Outbox
+    from evergreen_groups.nightly import note_sent
     from evergreen_groups.settings import passwords
 
     settings = invocation.settings.mail
@@ -160,6 +164,8 @@ def _send_held(invocation: cli.Invocation, state: State, *, as_json: bool) -> in
         mailer = Mailer(settings, password, Outbox(lease))
         mailer.outbox.release_held()
         delivery: Delivery = mailer.deliver()
+        if delivery.is_complete:
+            note_sent(lease)
     sums = {"sent": delivery.sent, "queued": delivery.queued, "dropped": delivery.dropped}
     text = gettext("mails sent: {sent:,}, queued: {queued:,}, given up: {dropped:,}", **sums)
     _report("mails", text, as_json=as_json, **sums)
