@@ -14,7 +14,7 @@ No field holds a token, a password, or patron data. docs/errors.md lists the cod
     ├── BusyError                another run is changing the same records
     ├── DeadlineError            a run exceeded its deadline
     ├── StateError               our own stored data can't be used
-    │   └── StateUnavailableError  … temporarily: its server is down, or it is locked
+    │   └── StateUnavailableError  … temporarily: its server is down, it is locked, or its disk is full
     ├── PlanError                the requested change isn't possible
     ├── NotFoundError            a patron, group or record doesn't exist, or is hidden
     │   └── RecordNotFoundError  … and Evergreen said so: also an EventError
@@ -152,7 +152,10 @@ class StateError(EvergreenGroupsError):
 
 
 class StateUnavailableError(StateError):
-    """The state can't be used right now. Likely cause: PostgreSQL is down, or another program locks the database."""
+    """The state can't be used right now.
+
+    Likely cause: PostgreSQL is down, another program locks the database, or the disk is full.
+    """
 
 
 class PlanError(EvergreenGroupsError):

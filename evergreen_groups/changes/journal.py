@@ -23,7 +23,7 @@ from sqlalchemy import and_, bindparam, insert, literal_column, select, true, un
 
 from evergreen_groups import arguments
 from evergreen_groups.changes.reasons import NO_REASON, TAKEN_OVER, StepReason
-from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, StateError
+from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, StateError, StateUnavailableError
 from evergreen_groups.state import record_ids, schema
 
 if TYPE_CHECKING:
@@ -333,7 +333,8 @@ class Journal:
         both requests.
 
         Raises:
-            StateError: a different change of the same field is open for this patron, so this one must not be sent.
+            StateUnavailableError: a different change of the same field is open for this patron, so this one must not
+                be sent.
         """
         with self._transactions.writing() as connection:
             _take_over(connection, step, sending.at)
@@ -471,7 +472,7 @@ def _take_over(connection: Connection, step: int, at: datetime) -> None:
     is_protected = bool(found.last_xact_id) and found.after is not None
     is_same = (found.before, found.after) == (found.my_before, found.my_after)
     if found.field != PENALTIES and not (is_protected and is_same):
-        raise StateError(
+        raise StateUnavailableError(
             "patron {patron}: an earlier change isn't confirmed yet",
             advice="try again later",
             code="step-still-open",

@@ -65,6 +65,12 @@ def report_failure(error: BaseException) -> int:
         case OSError():
             discard_standard_output()  # the rest of the buffer would fail again at exit
             logs.emit(Message("cannot read or write: {reason}", values={"reason": system_reason(error)}), error=True)
+        case MemoryError():
+            logs.emit(
+                Message("not enough memory; end other programs, or give this one more, then run the command again"),
+                error=True,
+                code="not-enough-memory",
+            )
         case Exception():  # a bug. Don't show a traceback, and don't log the text, which may be about patrons.
             logs.report_bug(error)
         case _:

@@ -229,12 +229,12 @@ def create_atomically(path: Path, fill: Callable[[Engine], None], wait: float) -
     here: closing it would release the locks that SQLite holds on it in other threads.
 
     Raises:
-        StateError: another process is still creating the file.
+        StateUnavailableError: another process is still creating the file.
         OSError: the directory can't be used.
     """
     with open_directory(path.parent, list_it=True) as directory:
         if not try_lock(directory, wait):
-            raise StateError(
+            raise StateUnavailableError(
                 "another process is creating the database {where}",
                 advice="try again later",
                 code="database-being-made",

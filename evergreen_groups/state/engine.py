@@ -57,6 +57,7 @@ _POSTGRESQL_ADVICE = {
     "53": Message("free up disk space on the server, or raise max_connections"),
     "57": SERVER_DOWN,
     "57014": Message("try again later"),  # statement_timeout
+    "22P05": Message("move to a PostgreSQL database with the encoding UTF8"),
     "25006": Message("this server is a read-only replica: set the primary server in [state]"),
     "40": Message("try again later"),  # others were writing the same rows
     "55P03": _LOCKED.with_values({"tool": "`pg_stat_activity`"}),
@@ -83,8 +84,8 @@ _CODES_BY_TEXT = {
 """Phrases in PostgreSQL's refusals of a connection, which carry no code, and the code to treat them as.
 
 Any other refusal counts as temporary. A server with messages in another language only matches a few of these."""
-_TEMPORARY = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-"""Codes and prefixes of codes of errors that may go away on a retry."""
+_TEMPORARY = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+"""Codes and prefixes of codes of errors that may go away on a retry. Everything else needs an administrator."""
 _LONGEST = 300
 _DEFAULT_ADVICE = Message("run `evergreen-groups state check`")
 

@@ -19,7 +19,7 @@ from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE, json_line
 from evergreen_groups.web import api, follow_ups, letters, reports
 from evergreen_groups.web import desk as desk_pages
-from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.problems import RETRY_SECONDS, ProblemError
 from evergreen_groups.web.requests import language_of_reader
 from evergreen_groups.web.service import ReloadableService, Service, ServiceCollector, reloadable_service, service
 
@@ -194,6 +194,16 @@ def _http_problem(error: HTTPException) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     """Answer a bug. Its message may contain patron data, so log only its type and position."""
+    if isinstance(error, MemoryError):
+        log.error("not enough memory")
+        return _answer(
+            ProblemError(
+                503,
+                "This service doesn't have enough memory. Try again in a moment.",
+                code="not-enough-memory",
+                retry_after=RETRY_SECONDS,
+            )
+        )
     place = traceback.extract_tb(error.__traceback__)[-1]
     log.error("a bug: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
     return _answer(ProblemError(500, "This service has a bug. See its log.", code="bug"))

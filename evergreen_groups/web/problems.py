@@ -127,7 +127,7 @@ def read_problem(error: EvergreenGroupsError) -> ProblemError:
         return not_found()
     if isinstance(error, TransportError):
         return _unavailable(error)
-    if isinstance(error, StateError):  # this can happen in the middle of a change
+    if isinstance(error, StateUnavailableError):  # this can happen in the middle of a change
         return ProblemError(
             503,
             "This service's database can't be used. Try again in a moment.",
@@ -138,7 +138,7 @@ def read_problem(error: EvergreenGroupsError) -> ProblemError:
 
 
 def _refused(error: EvergreenGroupsError) -> ProblemError:
-    """Convert an answer that can't be used. Details about patrons go only to the log."""
+    """Convert an error that trying again won't help. Details about patrons go only to the log."""
     if isinstance(error, PermissionDeniedError):
         if not error.permission or error.org_unit is None:
             return ProblemError(403, "Your login lacks a permission for this.", code="permission-unknown")
@@ -148,6 +148,8 @@ def _refused(error: EvergreenGroupsError) -> ProblemError:
             code="permission-denied",
             values={"permission": error.permission, "library": f"org unit {error.org_unit}"},
         )
+    if isinstance(error, StateError):
+        return ProblemError(500, "This service's database can't be used. See its log.", code="state-broken")
     if isinstance(error, ConfigurationError):
         return ProblemError(
             500, "This service's configuration doesn't fit Evergreen. See its log.", code="service-misconfigured"

@@ -207,6 +207,18 @@ class TestTheUnforeseen:
         assert "evergreen_groups.cli.commands.status:" in second
         assert self.NAME not in said
 
+    def test_too_little_memory_is_no_bug(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def fail(*_anything: object, **_more: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr("evergreen_groups.configured.configured_state", fail)
+        assert application.run(["status"]) == exit_status.FAILED
+        said = capsys.readouterr().err
+        assert one_line(said)
+        assert "not enough memory" in said
+
     def test_as_events(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert application.run(["--log-format", "json", "status"]) == exit_status.FAILED
         said = capsys.readouterr().err

@@ -20,7 +20,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from support.postgresql import shared_cluster
 
-from evergreen_groups.errors import ConfigurationError, StateError
+from evergreen_groups.errors import ConfigurationError, StateError, StateUnavailableError
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.backup import restore
 from evergreen_groups.state.database import FILE_NAME, Database, create_atomically, statements
@@ -333,6 +333,20 @@ def test_letters_come_back_whatever_the_databases_encoding(tmp_path: Path, encod
             with state.database.reading() as connection:
                 (row,) = connection.execute(schema.series.select())
                 assert (row.gateway, row.settings) == ("Łódź", "日本")
+
+
+def test_a_database_that_cannot_store_all_letters_stays_that_way(tmp_path: Path) -> None:
+    cluster = shared_cluster()
+    with cluster.database() as name:
+        cluster.execute(f"DROP DATABASE {name}")
+        cluster.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+        with (
+            State(tmp_path, cluster.url(name)) as state,
+            pytest.raises(StateError, match="encoding UTF8") as caught,
+            state.database.writing() as connection,
+        ):
+            connection.execute(schema.series.insert().values(gateway="Łódź", settings="日本"))
+        assert not isinstance(caught.value, StateUnavailableError)
 
 
 def hours_ahead(state: State) -> int:

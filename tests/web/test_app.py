@@ -240,6 +240,18 @@ class TestMaking:
             assert answer.status_code == 200
 
 
+def test_too_little_memory_is_no_bug(
+    caller: FlaskClient, staff: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def exhaust(found: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(hooks, "as_json", exhaust)
+    answer = caller.get(f"{API}/patrons/1001/block", headers=staff)
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    assert "bug" not in answer.text + caplog.text
+
+
 def test_a_bug_is_answered_and_its_message_goes_nowhere(
     caller: FlaskClient, staff: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -89,12 +91,36 @@ def test_a_database_that_is_down(make_app: MakeApp, sandbox: Sandbox, tmp_path: 
     assert answer.get_json(force=True)["code"] == "database-unavailable"
 
 
-def test_a_database_that_is_damaged(caller: FlaskClient, tmp_path: Path) -> None:
+def test_a_disk_that_is_full(caller: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once there is room again, the event may be sent again."""
+    connect = sqlite3.connect
+
+    def connect_to_full_disk(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA max_page_count=1")  # SQLite keeps as many as there are
+        connection.execute("PRAGMA cache_spill=OFF")
+        return connection
+
+    assert caller.post(ADDRESS, json=EVENT, headers=HEADERS).status_code == 200
+    state = caller.application.extensions["evergreen-groups"].state
+    state.close()
+    monkeypatch.setattr(sqlite3, "connect", connect_to_full_disk)
+    answers = [caller.post(ADDRESS, json={**EVENT, "event": number}, headers=HEADERS) for number in range(100, 160)]
+    refused = next(answer for answer in answers if answer.status_code != 200)
+    assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+    assert refused.get_json(force=True)["code"] == "database-unavailable"
+
+
+def test_a_database_that_is_damaged(caller: FlaskClient, staff: dict[str, str], tmp_path: Path) -> None:
+    """Nobody is told to try again: only an administrator can help."""
     directory = tmp_path / "state"
     directory.mkdir(mode=0o700, exist_ok=True)
     (directory / FILE_NAME).write_bytes(b"damaged " * 1000)
-    answer = caller.post(ADDRESS, json=EVENT, headers=HEADERS)
-    assert (answer.status_code, "Retry-After" in answer.headers) == (500, False)
+    event = caller.post(ADDRESS, json=EVENT, headers=HEADERS)
+    desk = caller.get(f"{PREFIX}/api/v1/changes", headers=staff)
+    for answer in (event, desk):
+        assert (answer.status_code, "Retry-After" in answer.headers) == (500, False)
+        assert "ry again" not in answer.text
 
 
 def test_a_service_account_that_is_refused(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
