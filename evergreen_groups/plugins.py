@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,6 +34,7 @@ class Plugin:
     def __init__(self, name: str) -> None:
         self.name = name
         self._changed = threading.Condition()
+        self._loaded: object = None
         self._busy_until: float | None = None  # the deadline of the current call, by the monotonic clock
 
     def inspect(self, seconds: float) -> tuple[str, tuple[str, ...]]:
@@ -46,7 +46,7 @@ class Plugin:
         methods = self._run(lambda loaded: tuple(name for name in METHODS if hasattr(loaded, name)), seconds)
         if not methods:
             raise PluginFailedError(f"no {', '.join(METHODS)}")
-        distribution = self._entry_point.dist
+        distribution = self._entry_point().dist
         return distribution.version if distribution else "", methods
 
     def call(self, method: str, records: Sequence[object], seconds: float) -> None:
@@ -63,7 +63,6 @@ class Plugin:
 
         self._run(work, seconds)
 
-    @cached_property
     def _entry_point(self) -> EntryPoint:
         from importlib.metadata import entry_points  # slow to import
 
@@ -71,17 +70,21 @@ class Plugin:
             return found
         raise PluginFailedError("not installed")
 
-    @cached_property
-    def _loaded(self) -> object:
-        loaded = self._entry_point.load()
-        return loaded() if isinstance(loaded, type) else loaded
+    def _load(self) -> object:
+        """Return the plug-in, loaded on first use. Only one thread at a time calls this."""
+        # Before Python 3.12, all instances share the lock of a cached_property, and a plug-in whose import hangs would
+        # make all others late.
+        if self._loaded is None:
+            loaded = self._entry_point().load()
+            self._loaded = loaded() if isinstance(loaded, type) else loaded
+        return self._loaded
 
     def _run(self, work: Callable[[object], _Result], seconds: float) -> _Result:
         result: Future[_Result] = Future()
 
         def run() -> None:
             try:
-                result.set_result(work(self._loaded))
+                result.set_result(work(self._load()))
             except BaseException as error:  # a plug-in may even raise SystemExit
                 result.set_exception(error)
             finally:

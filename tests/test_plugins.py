@@ -65,12 +65,14 @@ def report_finished(report):
 
 change_applied = follow_up_added = report_finished
 """
+HANGS_ON_IMPORT = "import time\ntime.sleep(3600)\n"
 POINTS = f"""
 [{GROUP}]
 recorder = recorder
 entries = recorder:Recorder
 raises = raises
 hangs = hangs
+importing = importing
 broken = absent
 empty = json
 """
@@ -141,7 +143,7 @@ def installed(tmp_path: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> Pa
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: plugins\nVersion: 2.3\n")
     (metadata / "entry_points.txt").write_text(POINTS)
-    for name, text in {"recorder": RECORDER, "raises": RAISES, "hangs": HANGS}.items():
+    for name, text in {"recorder": RECORDER, "raises": RAISES, "hangs": HANGS, "importing": HANGS_ON_IMPORT}.items():
         (place / f"{name}.py").write_text(text)
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(place)
@@ -254,6 +256,14 @@ def test_a_plug_in_that_hangs_holds_one_thread_and_delays_once(installed: Path, 
     assert monotonic() - started < 0.5
     assert [thread.name for thread in threading.enumerate()].count("plug-in hangs") == 1
     assert chat.asked == 1
+
+
+def test_a_plug_in_whose_import_hangs_delays_no_other(installed: Path, chat: Chat) -> None:
+    """Before Python 3.12, all of them timed out."""
+    started = monotonic()
+    Plugins(["importing"], 0.5).notify("report_finished", object())
+    Plugins(["raises"], 30).notify("report_finished", object())
+    assert monotonic() - started < 10
 
 
 def test_calls_wait_for_each_other_as_long_as_none_is_late(installed: Path, chat: Chat) -> None:
