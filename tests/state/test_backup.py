@@ -38,8 +38,8 @@ def fill(state: State) -> None:
     }  # fmt: skip
     place = {"gateway": "g", "number": 1, "member_count": 2, "library": "BR1", "listed_at": NOON}
     entry = {
-        "at": NOON, "number": 1, "what": "promised", "how": "phone", "day": NOON.date(), "remind_on": None,
-        "note": "soon", "combined_fines": Decimal("30.10"), "reopened": False, "workstation": 7, "org_unit": 4,
+        "at": NOON, "saved_on": NOON.date(), "number": 1, "what": "promised", "how": "phone", "day": NOON.date(),
+        "remind_on": None, "note": "soon", "combined_fines": Decimal("30.10"), "reopened": False, "workstation": 7, "org_unit": 4,
         "corrects": None, "deleted": False, "idempotency_key": "k", "request": "r",
     }  # fmt: skip
     event = {"gateway": "g", "at": NOON, "hook": "h", "done": True, "recalculated": False, "reason": ""}
@@ -71,8 +71,8 @@ def fill(state: State) -> None:
             {**group, "number": 2, "members": "[55, 15]"},
         ],
         schema.follow_ups: [
-            {**place, "id": 1, "contact": 5, "members": "[5, 6]"},
-            {**place, "id": 2, "contact": 55, "members": "[55, 15]"},
+            {**place, "id": 1, "contact": 5, "persons": "[5, 6]", "members": "[5, 6]"},
+            {**place, "id": 2, "contact": 55, "persons": "[55, 15]", "members": "[55, 15]"},
         ],
         schema.follow_up_entries: [
             {**entry, "id": 8, "follow_up": 1, "contact": 6, "staff": 9},
@@ -248,30 +248,28 @@ def test_what_is_kept_of_one_patron_is_removed(state: State) -> None:
 NOT_A_PERSON = {
     "changes": {"id", "suffix", "gateway", "at", "action", "undoes", "step_count", "workstation", "os_user"}
     | {"login_user", "host", "terminal"},
-    "steps": {
-        "id",
-        "change",
-        "gateway",
-        "field",
-        "before",
-        "after",
-        "state",
-        "value",
-        "reason",
-        "touched_at",
+    "steps": {"id", "change", "gateway", "field", "before", "after", "state", "value", "reason", "touched_at"}
+    | {
         "sent_at",
-    }
-    | {"sent_until", "last_xact_id", "other_fields", "permission", "org_unit", "reason_code", "reason_values"},
+        "sent_until",
+        "last_xact_id",
+        "other_fields",
+        "permission",
+        "org_unit",
+        "reason_code",
+        "reason_values",
+    },
     "plans": {"id", "gateway", "at", "expires", "action", "idempotency_key", "change"},
     "groups_to_keep": {"gateway", "number", "at"},
     "series": {"id", "gateway", "settings"},
-    "runs": {"id", "series", "at", "hidden_libraries"},
+    "runs": {"id", "suffix", "series", "at", "hidden_libraries"},
     "run_totals": {"run", "org_unit", "group_count", "member_count", "combined_fines"},
     "run_groups": {"run", "number", "combined_fines", "certain", "member_count", "library", "libraries"}
     | {"contact_library", "in_collections", "listed", "over_limit_count", "over_limit_certain", "age_band"},
     "group_nights": {"run", "number", "combined_fines", "certain", "formerly"},
     "follow_ups": {"id", "gateway", "number", "member_count", "library", "listed_at"},
-    "follow_up_entries": {"id", "follow_up", "at", "number", "what", "how", "day", "remind_on", "note"}
+    "follow_up_entries": {"id", "suffix", "follow_up", "at", "saved_on", "number", "what", "how", "day", "remind_on"}
+    | {"pay_by", "cancels", "note"}
     | {"combined_fines", "reopened", "workstation", "org_unit", "corrects", "deleted", "idempotency_key", "request"},
     "events": {"id", "gateway", "at", "event", "hook", "done", "blocked", "recalculated", "reason"},
     "mails": {"id", "message_id", "written_at", "content", "held_since"},
