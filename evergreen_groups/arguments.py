@@ -12,11 +12,13 @@ The messages are for programmers, so they aren't translated.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import fields
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from enum import Enum
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from evergreen_groups.errors import ArgumentError
@@ -129,6 +131,17 @@ def seconds(name: str, value: object) -> float:
 def boolean(name: str, value: object) -> bool:
     """Return a ``bool``. Other types are refused because a string like ``"no"`` is truthy."""
     return instance(name, value, bool, "True or False")
+
+
+def path(name: str, value: object) -> Path:
+    """Return a path given as ``Path`` or ``str``, if a file can have it as its name."""
+    found = Path(value) if isinstance(value, str) else instance(name, value, Path, "a path, as Path or str")
+    try:
+        if b"\0" not in os.fsencode(found):
+            return found
+    except UnicodeEncodeError:
+        pass
+    raise wrong(name, value, "a path that a file can have", "another text")
 
 
 def instance(name: str, value: object, kind: type[Kind], expected: str = "") -> Kind:

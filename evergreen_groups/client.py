@@ -101,7 +101,7 @@ def connect(
         expected = "a URL with username and password, or nothing but config and state"
         raise arguments.wrong("connect", url, expected, "a part of both")
     if url is None:
-        settings = reading.load(None if config is None else Path(config), environ)
+        settings = reading.load(None if config is None else arguments.path("config", config), environ)
     else:
         environ[passwords.PASSWORD_VARIABLE] = arguments.text("password", password)
         own = GatewaySettings(url=url, username=arguments.text("username", username), workstation=workstation)
@@ -110,7 +110,8 @@ def connect(
         )
     _url, name = configured.gateway_and_account(settings)
     gateway = configured.connect(settings, environ)
-    opened = configured.configured_state(settings, environ, None if state is None else Path(state))
+    directory = None if state is None else arguments.path("state", state)
+    opened = configured.configured_state(settings, environ, directory)
     adults = adult_rule(settings.audit)
     return Client(gateway, account=name, policy=settings.policy, state=opened, adults=adults, owned=(gateway, opened))
 
@@ -420,9 +421,7 @@ class Client:
             PlanError: lines are wrong or contradict each other. The error lists them all.
             ConfigurationError: the file can't be read.
         """
-        if isinstance(file, str):
-            file = Path(file)
-        batch = changes.read_batch(arguments.instance("file", file, Path, "a path, as Path or str"))
+        batch = changes.read_batch(arguments.path("file", file))
         return Plan(changes.plan_batch(self._changes.planner, batch), self)
 
     @property

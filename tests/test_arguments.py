@@ -13,7 +13,7 @@ from support.states import state_in
 from evergreen_groups import hooks
 from evergreen_groups.audit import AuditCriteria
 from evergreen_groups.changes import Action
-from evergreen_groups.client import Client
+from evergreen_groups.client import Client, connect
 from evergreen_groups.errors import ArgumentError
 from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.groups import AdultRule
@@ -59,6 +59,9 @@ def test_money(amount: Any) -> None:
         lambda: Gateway("https://ils.example.org", concurrency=2.0),  # type: ignore[arg-type]
         lambda: Gateway("https://ils.example.org", credentials=("name", "password")),  # type: ignore[arg-type]
         lambda: hooks.as_json({"a": 1}),  # type: ignore[arg-type]
+        lambda: connect(config=5),  # type: ignore[arg-type]
+        lambda: connect(config="a\0b"),
+        lambda: connect("https://ils.example.org", username="name", password="password", state=5),  # type: ignore[arg-type]
     ],
 )
 def test_other_types(make: Callable[[], object]) -> None:
@@ -121,6 +124,7 @@ def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
             lambda: untyped.patrons.names("1036"),
             lambda: untyped.report(AuditCriteria()),
             lambda: untyped.audit(Criteria()),
+            *((lambda file=file: untyped.batch(file)) for file in (5, "a\0b", Path("a\0b"), "\ud800")),
             lambda: untyped.keep_groups("1009"),
             lambda: untyped.list_groups_again(["1009"]),
             *(
@@ -136,6 +140,10 @@ def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
             lambda: hooks.own_change(client, 7),  # type: ignore[arg-type]
             lambda: pcrud.search("au", {"deleted": False}),
             lambda: pcrud.search("au", "usrgroup"),
+            lambda: pcrud.search("au", None),
+            lambda: pcrud.search_columns("au", ["id"], None),
+            lambda: pcrud.id_list("au", None),
+            lambda: pcrud.count("au", None),
             lambda: pcrud.search("au", {"id": 1036}, select="id"),
             lambda: pcrud.search("au", {"id": 1036}, limit="10"),
             lambda: pcrud.search("au", {"id": 1036}, limit=None),
@@ -144,6 +152,7 @@ def test_before_anything_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
             lambda: pcrud.search_columns("au", "id", {"id": 1036}),
             lambda: pcrud.retrieve("au", 1036.0),
             lambda: list(pcrud.by_values("ac", "barcode", CARD)),
+            lambda: list(pcrud.by_values("ac", "barcode", None)),
             lambda: list(pcrud.pages("au", {"id": 1}, select="id")),
             lambda: gateway.call("open-ils.actor", None),  # type: ignore[arg-type]
             lambda: gateway.within("5"),  # type: ignore[arg-type]

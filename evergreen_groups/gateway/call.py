@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from evergreen_groups import arguments
 from evergreen_groups.errors import RequestTooLargeError, TimedOutError
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ def dumps(value: object) -> str:
     """Encode a value as ASCII JSON without spaces.
 
     ``Decimal`` becomes a number with the same digits. A record is written with all its fields and flags, because
-    methods that store the record need them. Raises TypeError for types that msgspec can't write, and ValueError for NaN
-    and infinities.
+    methods that store the record need them. Raises ArgumentError for types that msgspec can't write, and ValueError for
+    NaN and infinities.
 
     >>> dumps({"balance_owed": {">=": Decimal("25.00")}})
     '{"balance_owed":{">=":25.00}}'
@@ -85,7 +86,7 @@ def _plain(value: Any) -> object:
             return dict(value)
     if hasattr(value, "to_wire"):  # a record
         return value.to_wire(full=True)
-    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+    raise arguments.wrong("a call", value, "values that can be written as JSON")
 
 
 _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain)

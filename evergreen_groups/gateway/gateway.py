@@ -526,7 +526,7 @@ class Pcrud:
         connection; use it if finding nothing is likely, because an empty answer doesn't show what it belongs to. Raises
         DataError if rows don't match, or hidden rows may be in the way of keys that aren't whole numbers.
         """
-        _refuse_other_types(class_id, where, select)
+        _refuse_other_types(class_id, {} if where is None else where, select)
         options = {"own_connection": own_connection, "flesh": flesh, "flesh_fields": flesh_fields, "join": join}
         rows = RowsByKey(
             self._gateway, class_id, where, key, (low, high), select=select, all_visible=all_visible, **options
@@ -590,8 +590,8 @@ class Pcrud:
         select: Several[str] | None,
         **options: Any,
     ) -> Iterator[Page]:
-        _refuse_other_types(class_id, where, select)
-        if isinstance(values, str | bytes):
+        _refuse_other_types(class_id, {} if where is None else where, select)
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
             raise arguments.wrong("values", values, "several values, such as a list of them")
         return RowsByValues(self._gateway, class_id, field, where, select, **options).pages(values)
 
@@ -619,13 +619,10 @@ def _whole(read: Callable[..., list[Any]], operator: str, key_of: Callable[[Any]
         condition = {"id": {operator: key_of(page[-1])}}
 
 
-def _refuse_other_types(
-    class_id: object, where: object | None, select: object | None = None, limit: object = 0
-) -> None:
+def _refuse_other_types(class_id: object, where: object, select: object | None = None, limit: object = 0) -> None:
     """Raise ArgumentError for a wrong argument, before any call is made."""
     arguments.text("class_id", class_id)
-    if where is not None:
-        arguments.condition("where", where)
+    arguments.condition("where", where)
     if select is not None:
         arguments.texts("select", select)
     arguments.integer("limit", limit, least=0)

@@ -39,8 +39,8 @@ def fill(state: State) -> None:
     place = {"gateway": "g", "number": 1, "member_count": 2, "library": "BR1", "listed_at": NOON}
     entry = {
         "at": NOON, "saved_on": NOON.date(), "number": 1, "what": "promised", "how": "phone", "day": NOON.date(),
-        "remind_on": None, "note": "soon", "combined_fines": Decimal("30.10"), "reopened": False, "workstation": 7, "org_unit": 4,
-        "corrects": None, "deleted": False, "idempotency_key": "k", "request": "r",
+        "remind_on": None, "note": "soon", "combined_fines": Decimal("30.10"), "reopened": False, "workstation": 7,
+        "org_unit": 4, "corrects": None, "deleted": False, "idempotency_key": "k", "request": "r",
     }  # fmt: skip
     event = {"gateway": "g", "at": NOON, "hook": "h", "done": True, "recalculated": False, "reason": ""}
     rows: dict[Table, list[dict[str, object]]] = {
