@@ -16,15 +16,9 @@ _LOOSE_NUMBER = re.compile(r"([-+]?)0*(\d*)(\.\d*)?([eE][-+]?\d+)?")
 _ODD_ESCAPE = re.compile(r'\\([^"\\/bfnrtu])', re.DOTALL)
 
 
-def _number(text: str) -> int | float:
-    """Convert a number as Perl prints it: 15 digits, without a decimal point if it is whole (``errors-061``).
-
-    Negative zero stays negative, because C services return it unchanged.
-    """
-    value = float(f"{float(text):.15g}")
-    if not value and text.startswith("-"):
-        return value
-    return int(value) if value.is_integer() and abs(value) < 1e15 else value
+def _number(text: str) -> float:
+    """Convert a number to 15 digits, as a float. C services return it with a decimal point (``errors-061``: Perl's)."""
+    return float(f"{float(text):.15g}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -106,7 +100,7 @@ def _from_element(node: etree._Element) -> Any:
     if name == "string":
         return node.text
     if name == "number":
-        return _number(node.text or "0") if _STRICT_NUMBER.fullmatch(node.text or "0") else 0
+        return parse_json(node.text or "0") if _STRICT_NUMBER.fullmatch(node.text or "0") else 0
     if name == "boolean":
         return node.get("value") == "true"
     if name not in ("array", "object"):

@@ -230,8 +230,8 @@ def _as_perl(item: Any) -> Any:
 
 
 def _shortened(item: Any) -> Any:
-    """Convert a whole float to an integer, because Perl prints it without a decimal point."""
-    return int(item) if isinstance(item, float) and item.is_integer() else item
+    """Convert a whole float to an integer, because Perl prints it without a decimal point, unless it is very large."""
+    return int(item) if isinstance(item, float) and item.is_integer() and abs(item) < 1e15 else item
 
 
 def dispatch(context: CallContext, service: str, given: Sequence[Any], level: int = 1) -> list[Any]:
@@ -255,6 +255,8 @@ def dispatch(context: CallContext, service: str, given: Sequence[Any], level: in
     if found is None or (level > 1 and service in PERL_PACKAGES):
         owner = PERL_PACKAGES.get(service, f"service {service}")
         raise method_exception(f"Method [{name}] not found for {owner}", 404)
+    if service not in C_SERVICES:
+        given = _as_perl(list(given))
     # Where the site has a replica, methods read from it, except for .authoritative forms.
     replica = None if ".authoritative" in name else context.store.replica
     try:
@@ -286,7 +288,7 @@ def _is_offered(context: CallContext, name: str) -> bool:
 
 def _echo(context: CallContext, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - signature of a method
     """Return each parameter (``errors-058``)."""
-    yield from map(_as_perl, given)
+    yield from given
 
 
 def _echo_in_c(context: CallContext, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - signature of a method

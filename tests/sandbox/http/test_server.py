@@ -48,10 +48,15 @@ def test_invalid_json_is_null(caller: Caller, text: str) -> None:
     assert echo(caller, text, service="open-ils.auth") == [None]
 
 
-def test_c_services_keep_nulls_and_a_negative_zero(caller: Caller) -> None:
-    for service, answer in (("open-ils.pcrud", b"[null,-0.0,[-0.0],1000]"), (ACTOR, b"[0,[0],1000]")):
+def test_c_services_keep_nulls_and_numbers(caller: Caller) -> None:
+    for service, answer in (("open-ils.pcrud", b"[null,-0.0,[-0.0],1000.0]"), (ACTOR, b"[0,[0],1000]")):
         _, _, body = caller.send("POST", GATEWAY, caller.form(service, ECHO, "null", "-0.0", "[-0.0]", "1000.0"))
         assert body == b'{"payload":' + answer + b',"status":200}'
+
+
+def test_pcrud_names_a_number_that_is_no_token_as_it_was_sent(caller: Caller) -> None:
+    body = caller.send("POST", GATEWAY, caller.form("open-ils.pcrud", "open-ils.pcrud.retrieve.au", "1000.0", "1"))[2]
+    assert b"bad auth token: 1000.0" in body
 
 
 def test_a_plus_stays_a_plus_and_the_body_is_ascii(caller: Caller) -> None:
