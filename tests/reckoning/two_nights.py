@@ -44,14 +44,19 @@ def _hidden(library: Library) -> set[str]:
 def _change_of_gone(
     earlier: Library, library: Library, gone: Iterable[Listed], now: Mapping[int, Listed]
 ) -> Decimal | None:
-    """Return None if a group can't be found, or is in a listed one. Groups that became one owe once what it owes."""
+    """Return None if a group can't be found, is in a listed one, or has left the libraries that the report is about.
+
+    Groups that became one owe once what it owes.
+    """
     before, groups = NOTHING, set()
+    readers = library.named(library.question["report"]["orgs"]) or set(library.orgs)
     for was in gone:
         left = [
             one["usrgroup"] for one in library.patrons.values() if one["id"] in was.members and library.visible(one)
         ]
         number = next((one for one in left if 2 * left.count(one) > len(left)), was.number)
-        if number not in left or number in now:
+        homes = {one["home_ou"] for one in _people(library, number) if library.visible(one)}
+        if number not in left or number in now or homes.isdisjoint(readers):
             return None
         before += _debts(earlier, was.number)
         groups.add(number)
