@@ -34,7 +34,9 @@ MEANINGS = {
     LOGIN: Message("login refused, or session lost"),
     PERMISSION: Message("the account lacks a permission"),
     INCOMPLETE: Message("done, but incomplete: the account can't see everything about a group"),
-    UNSENT: Message("report written, but a mail wasn't sent: it waits for the next run or, after a restore, for you"),
+    UNSENT: Message(
+        "report written, but a mail couldn't be sent: it waits for the next run or, after a restore, for you"
+    ),
     DEADLINE: Message("not finished before the deadline"),
     BLOCKED: Message("check: a patron is over the limit"),
     BUSY: Message("another run, or a change of the same patrons, is in progress"),

@@ -116,5 +116,5 @@ def test_no_room_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> No
         store._connection.execute("PRAGMA max_page_count = 100")
         with pytest.raises(StateError) as caught:
             store.add(map(Large, range(500)))
-    assert caught.value.code == "database-unusable"
+    assert caught.value.code == "database-unavailable"
     assert "free up disk space" in caught.value.advice
