@@ -31,7 +31,7 @@ _INVISIBLE = ("Z", "Cc", "Cf")  # Unicode categories: separators, control and fo
 
 
 def one_line(text: str) -> str:
-    """Return what somebody typed, on one line; nothing if none of it is visible.
+    """Return what a user typed, on one line; nothing if none of it is visible.
 
     >>> one_line(" two\\n lines "), one_line("\\u200b \\u202e")
     ('two lines', '')

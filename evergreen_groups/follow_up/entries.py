@@ -107,7 +107,7 @@ class Entry:
 
     @property
     def is_note_or_letter(self) -> bool:
-        """Whether nobody spoke with the family: this neither opens a closed group nor answers a reminder."""
+        """Whether no one spoke with the family: this neither opens a closed group nor answers a reminder."""
         return self.what is What.NOTE or (self.what is What.CONTACTED and self.how is How.LETTER)
 
     @property
@@ -262,7 +262,7 @@ class FollowUp:
         return pending_in(self.entries)
 
     def about(self, patrons: Collection[int]) -> FollowUp:
-        """Return what somebody may read who sees these patrons (ids): the entries about any of them.
+        """Return only the entries about any of these patrons (ids): what a reader who sees them may read.
 
         Merged families share a follow-up, but a merge must not show an entry to more people than before.
         """

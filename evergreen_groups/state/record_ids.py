@@ -1,7 +1,7 @@
 """Ids of records for pages, answers and output: the record's number and a random part, as in ``2-k7q4tz``.
 
-Restoring a backup can use a number again. The random part tells the two records apart, so what somebody asks of one is
-never done to the other.
+Restoring a backup can use a number again. The random part tells the two records apart, so that a request about one
+never changes the other.
 """
 
 from __future__ import annotations
