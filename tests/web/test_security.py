@@ -97,7 +97,7 @@ def app(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> Flask:
 
 @pytest.fixture
 def caller(app: Flask, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
-    monkeypatch.setattr("evergreen_groups.changes.journal._SUFFIX_LETTERS", "k")  # for ids as in ADDRESSES
+    monkeypatch.setattr("evergreen_groups.state.record_ids._SUFFIX_LETTERS", "k")  # for ids as in ADDRESSES
     return app.test_client(use_cookies=False)
 
 

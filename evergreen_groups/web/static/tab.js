@@ -4,10 +4,9 @@
  * frame is updated after each change. The client's list stays behind it and reappears if our page doesn't load.
  */
 const CHOICE = "evergreen-groups.tab"; // key in the storage of the browser's tab
-const SLOW = 4000; // ms to wait before showing the client's list instead
-const LOW = 0.4; // fraction of the window's height: a page that begins below this is hardly visible
-const GAP = 16; // px between the client's menus and the page
-const RING = 6; // px around the page, so that focus rings aren't cut off
+const SLOW = 4000; // ms until the client's list is shown instead
+const LOW = 0.4; // of the window's height: a page that begins below this is hardly visible
+const RING = 6; // px around the page, for focus rings
 const IN_TAB = /\/patron\/0*(\d+)\/group\/?$/;
 const IN_CLIENT = /^\/eg2?(?:\/[\w-]+)?\/staff\/circ\/patron\/(\d+)\/([a-z_]+)\/?$/;
 const OUR_PAGE = /\/patrons\/(\d+)\/group$/;
@@ -140,22 +139,21 @@ function loaded(made) {
   passIn(); // browsers apply autofocus at most once per window
 }
 
-/** Return where the client's menus end, which cover the window's top: on a small screen, they take two lines. */
-const menusEnd = () => document.querySelector(".navbar.fixed-top, .navbar-fixed-top")?.getBoundingClientRect().bottom ?? 0;
+/** The client's menus, which cover the window's top: on a small screen, two lines of it. */
+const menus = () => document.querySelector(".fixed-top, .navbar-fixed-top");
+const box = (one) => one.getBoundingClientRect();
 
 /** Scroll the page's start into view unless its heading, field and first button are: a step may be below Angular's
- * expanded summary, which may get its height later. Of a question that is higher than the window, show the end. */
+ * summary, which may get its height later. Of a question higher than the window, show the end. */
 function reveal(page, first) {
   if (first && scrollY) return;
   const button = page.querySelector("#found .btn, #confirm") || page.querySelector("main .btn");
   const needed = [...page.querySelectorAll("h1, [autofocus]"), button].filter(Boolean);
   hold = () => {
     if (!holder.offsetParent || document.activeElement?.matches(TYPING)) return;
-    const { top } = holder.getBoundingClientRect();
-    const bottom = Math.max(...needed.map((one) => one.getBoundingClientRect().bottom));
-    const below = bottom + frame().getBoundingClientRect().top - innerHeight;
-    const clear = menusEnd() + GAP;
-    const start = below > 0 || top < clear || (first && top > innerHeight * LOW) ? top - clear : 0;
+    const below = Math.max(...needed.map((one) => box(one).bottom)) + box(frame()).top - innerHeight;
+    const over = box(holder).top - RING - Math.max(0, menus() && box(menus()).bottom);
+    const start = below > 0 || over < 0 || (first && over > innerHeight * LOW) ? over : 0;
     const by = below > start ? below + RING : start;
     if (Math.abs(by) >= 1) scrollBy({ top: by, behavior: "instant" });
   };
@@ -167,7 +165,7 @@ function reanchor() {
   underneath();
 }
 
-/** Let go once the user scrolls, or may have changed the layout, unlike a scanner. */
+/** Let go once the user scrolls or changes the layout, unlike a scanner. */
 function released({ key, altKey, ctrlKey }) {
   if (!key || altKey || ctrlKey || MOVES.test(key)) hold = null;
 }
@@ -187,10 +185,10 @@ function dress(page) {
 /** Keep the frame as high as its page, and the bar and it within the window: on a small screen, Angular's own page is wider. */
 function fit(made, page) {
   const measure = () => {
-    const start = made.getBoundingClientRect().left + scrollX;
+    const start = box(made).left + scrollX;
     holder.style.maxWidth = `${document.documentElement.clientWidth - start - 2 * RING}px`;
     const wide = page.documentElement.scrollWidth > page.documentElement.clientWidth;
-    made.style.height = `${Math.ceil(page.documentElement.getBoundingClientRect().height) + (wide ? 20 : 0)}px`;
+    made.style.height = `${Math.ceil(box(page.documentElement).height) + (wide ? 20 : 0)}px`;
     reanchor();
   };
   measure();
@@ -202,7 +200,7 @@ function fit(made, page) {
 function underneath() {
   const made = frame();
   if (holder?.dataset.state !== "shown" || !made) return;
-  const below = Math.max(0, made.getBoundingClientRect().bottom - innerHeight);
+  const below = Math.max(0, box(made).bottom - innerHeight);
   attempt(() => made.contentDocument.documentElement.style.setProperty("--below", `${below}px`));
 }
 addEventListener("scroll", underneath);
