@@ -119,7 +119,7 @@ def restore_command(invocation: cli.Invocation, file: Path, as_json: bool) -> No
 
 
 @state_command.command("mails")
-@click.argument("decision", type=click.Choice(["send", "drop"]), required=False)
+@click.argument("decision", type=click.Choice(["send", "drop"]), required=False, metavar="[send|drop]")
 @cli.json_option
 @click.pass_obj
 def mails_command(invocation: cli.Invocation, decision: str | None, as_json: bool) -> int:
