@@ -1,3 +1,4 @@
+from .address import Address as Address
 from .answer import Result as Result
 from .call import Call as Call
 from .call import CallObserver as CallObserver
@@ -28,4 +29,3 @@ from .record import unrequested_rows as unrequested_rows
 from .record import whole_number as whole_number
 from .sender import TOKEN as TOKEN
 from .sender import Credentials as Credentials
-from .transport import Address as Address

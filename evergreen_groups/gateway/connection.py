@@ -33,11 +33,12 @@ from evergreen_groups.errors import (
     ServiceNotFoundError,
     UnexplainedError,
 )
+from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.call import PCRUD, Call, GatewayKind, RetryPolicy, view_of
 from evergreen_groups.gateway.idl import IdlCache, IdlSource
 from evergreen_groups.gateway.record import class_ids, decode, unrequested_rows
 from evergreen_groups.gateway.sender import TOKEN, Credentials, Sender, Session
-from evergreen_groups.gateway.transport import Address, Transport
+from evergreen_groups.gateway.transport import Transport
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:

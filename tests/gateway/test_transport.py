@@ -33,7 +33,7 @@ from support.waiting import wait_until
 
 from evergreen_groups import errors
 from evergreen_groups.gateway import Gateway, RetryPolicy
-from evergreen_groups.gateway.transport import Address
+from evergreen_groups.gateway.address import Address
 
 GOOD = http(envelope("good"))
 SHORT = {"timeout": 0.1, "grace": 0.4}
@@ -340,7 +340,7 @@ class TestAnswers:
         netrc.write_text("default login somebody password secret\n")
         netrc.chmod(0o600)
         monkeypatch.setenv("NETRC", str(netrc))
-        monkeypatch.setattr("evergreen_groups.gateway.transport.Address.loopback", False)
+        monkeypatch.setattr("evergreen_groups.gateway.address.Address.loopback", False)
         with Server(otherwise=results(1)) as server, connect(server, allow_plain_http=True) as gateway:
             call(gateway)
             gateway.call("a", "b", write=True)
