@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Call
 
 log = logging.getLogger("evergreen_groups.gateway")
-# It would quote headers that it can't parse.
+# It would log headers that it can't parse, and they may hold a token.
 logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 # Apache uses one process per connection, has few spare ones, and starts one per second. It would hold the process of an
@@ -49,6 +49,7 @@ _SHORTEST_WAIT = 0.001  # seconds; urllib3 refuses a timeout of zero
 _LONGEST_WAIT = 0.5  # maximum seconds until a read notices that another thread has closed the gateway
 _CHUNK_BYTES = 256 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
+_NEVER = urllib3.Retry(False)  # only the sender can tell reads from writes
 _CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 
 # Maximum bytes of a body. The largest expected one is the IDL, 1.1 MB. An answer fifteen times as large can't be right
@@ -62,11 +63,10 @@ class StaleConnectionError(ConnectionError):
 
 @dataclass(eq=False)
 class _Exchange:
-    """One request: the time it has left, and whether it may have reached the server.
+    """One request: the time it has left, and what happened to it.
 
     The connection must be made before ``expires``. Then the answer must be complete ``seconds`` after the request was
-    sent, and before the ``deadline``. Setting ``stop`` ends the exchange early. ``reuses`` tells whether the connection
-    has been used before.
+    sent, and before the ``deadline``. Setting ``stop`` ends the exchange early.
     """
 
     seconds: float
@@ -74,8 +74,13 @@ class _Exchange:
     stop: threading.Event
     expires: float
     sent: bool = False
+    """Whether the request may have reached the server."""
     reuses: bool = False
-    answer: _AnswerBytes | None = None
+    """Whether the connection had been used before."""
+    has_surplus: bool = False
+    """Whether the server sent more than the answer."""
+    ended: float = math.inf
+    """When the answer was complete."""
 
     def begin(self) -> None:
         """Start the clock of the answer, right before the first byte: half a request may be enough to act on."""
@@ -104,8 +109,9 @@ class _TimedReader(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, exchange: _Exchange) -> None:
         self.sock = sock
+        self.exchange = exchange
         self.waits = True
-        self._exchange = exchange
+        self._timeout = sock.gettimeout()
         self._file = sock.makefile("rb", buffering=0)  # as http.client may close the socket before the answer is read
 
     def readable(self) -> bool:
@@ -113,11 +119,13 @@ class _TimedReader(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         while self.waits:
-            self.sock.settimeout(self._exchange.next_wait())
+            self.sock.settimeout(self.exchange.next_wait())
             try:
                 return self.sock.recv_into(buffer)
             except TimeoutError:
                 continue
+        if isinstance(self.sock, ssl.SSLSocket) and not self.sock.pending():
+            return 0  # bytes that wait for decryption may be TLS's own, such as session tickets
         self.sock.settimeout(0)
         try:
             return self.sock.recv_into(buffer)
@@ -125,17 +133,16 @@ class _TimedReader(io.RawIOBase):
             return 0
 
     def close(self) -> None:
-        self._file.close()
+        if not self.closed:
+            self.sock.settimeout(self._timeout)
+            self._file.close()
         super().close()
 
 
 class _AnswerBytes(io.BufferedReader):
-    """The bytes of one answer, given to http.client in place of the socket. It closes this after the last one."""
+    """The bytes of one answer, given to http.client in place of the socket. It closes this at the end of the answer."""
 
     raw: _TimedReader
-    has_surplus = False
-    """Whether the server had sent more than the answer by then."""
-    closed_at = math.inf
 
     def makefile(self, _mode: str) -> _AnswerBytes:
         return self
@@ -143,42 +150,57 @@ class _AnswerBytes(io.BufferedReader):
     def close(self) -> None:
         if not self.closed:
             self.raw.waits = False
-            self.has_surplus, self.closed_at = bool(self.peek(1)), time.monotonic()
+            self.raw.exchange.has_surplus = bool(self.peek(1))
+            self.raw.exchange.ended = time.monotonic()
             _ResumingContext.learn_session(self.raw.sock)  # with TLS 1.3, it comes with the answer
         super().close()
 
 
 class _Connection(HTTPConnection):
-    """A connection that keeps to the time of the exchange, and is never used again after surplus bytes."""
+    """A connection that keeps to the time of the exchange, and isn't used again once surplus bytes have arrived."""
 
-    _answer: _AnswerBytes | None = None
+    _last: _Exchange | None = None
+    _holds = False  # whether the next bytes are a head whose body follows
+    _head = b""
 
     def connect(self) -> None:
-        self._answer = None
         super().connect()
+        self._last = None
 
     @property
     def is_connected(self) -> bool:
-        return super().is_connected and not (self._answer and self._answer.has_surplus)
+        """Whether the pool may use this connection again."""
+        return super().is_connected and not (self._last and self._last.has_surplus)
 
     @property
     def idle_seconds(self) -> float:
         """How long ago the last answer ended."""
-        return 0.0 if self._answer is None else time.monotonic() - self._answer.closed_at
+        return 0.0 if self._last is None else time.monotonic() - self._last.ended
 
-    def request(self, *arguments: Any, **options: Any) -> None:
-        exchange = _current_exchange.get()
+    def request(self, *args: Any, **options: Any) -> None:
         if self.is_closed:
             self.connect()
-        exchange.reuses = self._answer is not None
-        exchange.begin()
-        super().request(*arguments, **options)
-
-    def response_class(self, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:  # type: ignore[override]
-        """Create the response; called by http.client."""
         exchange = _current_exchange.get()
-        exchange.answer = self._answer = _AnswerBytes(_TimedReader(sock, exchange))
-        return http.client.HTTPResponse(self._answer, **options)  # type: ignore[arg-type]  # only calls makefile()
+        exchange.reuses = self._last is not None
+        exchange.begin()
+        self._holds, self._head = bool(options.get("body")), b""
+        super().request(*args, **options)
+
+    def send(self, data: Any) -> None:
+        """Send bytes; called by http.client. Head and body leave together, so that the server wakes up only once."""
+        if self._holds:
+            self._holds, self._head = False, data
+        else:
+            super().send(self._head + data)
+            self._head = b""
+
+    def response_class(  # type: ignore[override]
+        self, sock: socket.socket, *args: Any, **options: Any
+    ) -> http.client.HTTPResponse:
+        """Create the response; called by http.client."""
+        self._last = _current_exchange.get()
+        answer: Any = _AnswerBytes(_TimedReader(sock, self._last))
+        return http.client.HTTPResponse(answer, *args, **options)
 
 
 class _TLSConnection(_Connection, HTTPSConnection):
@@ -220,7 +242,7 @@ def _context(authorities: Path, _version: tuple[int, ...]) -> ssl.SSLContext:
 
 
 class _IdleCloser:
-    """Closes the connections of a pool that have been idle for a while."""
+    """Closes the connections of a pool that have been idle for a while, and in the end all."""
 
     def __init__(self, pool: urllib3.HTTPConnectionPool) -> None:
         self._pool = pool
@@ -234,6 +256,11 @@ class _IdleCloser:
         if begins:
             threading.Thread(target=self._run, name="idle", daemon=True).start()
 
+    def close(self) -> None:
+        """Close the pool."""
+        with self._lock:  # so that no connection is out of its queue
+            self._pool.close()
+
     def _run(self) -> None:
         while self._runs:
             time.sleep(_IDLE_SECONDS / 3)
@@ -242,10 +269,10 @@ class _IdleCloser:
 
     def _close_idle(self) -> bool:
         """Return whether any idle connection is still open."""
-        connections, taken = self._pool.pool, list[_Connection | None]()
+        connections, taken = self._pool.pool, list[Any]()
         if connections is None:  # closed
             return False
-        # A connection in use isn't among them, and one taken here can't be used at the same time.
+        # Connections in use aren't in the queue, and no other thread can take one that this takes.
         with suppress(queue.Empty):
             while True:
                 taken.append(connections.get(block=False))
@@ -289,6 +316,8 @@ class Transport:
         require_positive(
             arguments.seconds("connect_timeout", connect_timeout), arguments.integer("concurrency", concurrency)
         )
+        if ca_bundle is not None and not ca_bundle.is_file():
+            raise _bad_bundle(ca_bundle, Message("No such file or directory"), code="no-ca-bundle")
         self._address = address
         self.statistics = Statistics()
         self.redactor = Redactor()
@@ -303,9 +332,14 @@ class Transport:
         verify = environment["verify"]
         self._authorities = Path(verify if isinstance(verify, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH)
         self._proxy = requests.utils.select_proxy(address.gateway, environment["proxies"])
-        if address.encrypted or ca_bundle is not None:
-            self._load_context()
-        self._pool = self._new_pool(concurrency)
+        try:
+            if ca_bundle is not None:
+                self._load_context()  # even if the address is http://
+            self._pool = self._new_pool(concurrency)
+        except OSError as error:  # includes ssl.SSLError
+            without = Message("it holds no certificate")
+            reason = without if isinstance(error, ssl.SSLError) else system_reason(error)
+            raise _bad_bundle(self._authorities, reason, code="ca-bundle-unusable") from error
         self._idle_closer = _IdleCloser(self._pool)
         self._form = self._request("POST", address.gateway, {"Content-Type": "application/x-www-form-urlencoded"})
 
@@ -327,7 +361,7 @@ class Transport:
 
     def close(self) -> None:
         """Close the kept-alive connections."""
-        self._pool.close()
+        self._idle_closer.close()
 
     def post(
         self, call: Call, form: bytes, seconds: float, *, fresh: bool = False, deadline: float | None = None
@@ -343,11 +377,7 @@ class Transport:
         # Writes use a new connection: if the server closed a pooled one, we couldn't tell whether it had executed the
         # write.
         request = replace(self._form, body=form, headers={**self._form.headers, "Connection": "close"})
-        pool = self._new_pool(1)
-        try:
-            return self._exchange(pool, call, request, seconds, deadline)
-        finally:
-            pool.close()
+        return self._exchange(call, request, seconds, deadline, fresh=True)
 
     def get(
         self, call: Call, url: str, seconds: float, headers: Mapping[str, str], deadline: float | None = None
@@ -377,57 +407,54 @@ class Transport:
         return pool
 
     def _load_context(self) -> ssl.SSLContext:
-        """Return the context with the authorities as they are now. Raises ConfigurationError if they can't be used."""
-        path = self._authorities
-        try:
-            found = path.stat()
-            return _context(path, (found.st_mtime_ns, found.st_size, found.st_ino))
-        except FileNotFoundError as error:
-            raise _bad_bundle(path, Message("No such file or directory"), code="no-ca-bundle") from error
-        except OSError as error:  # includes ssl.SSLError
-            without = Message("it holds no certificate")
-            reason = without if isinstance(error, ssl.SSLError) else system_reason(error)
-            raise _bad_bundle(path, reason, code="ca-bundle-unusable") from error
+        """Return the context for the authorities as they are now: the file may change. Raises OSError."""
+        found = self._authorities.stat()
+        return _context(self._authorities, (found.st_mtime_ns, found.st_size, found.st_ino))
 
     def _send(self, call: Call, request: _Request, seconds: float, deadline: float | None) -> Reply:
         # Every pooled connection may be stale, but only once.
         for _ in range(self._concurrency):
             try:
-                return self._exchange(self._pool, call, request, seconds, deadline)
+                return self._exchange(call, request, seconds, deadline)
             except StaleConnectionError:
                 self.statistics.retry()
-        return self._exchange(self._pool, call, request, seconds, deadline)
+        return self._exchange(call, request, seconds, deadline, last=True)
 
     def _exchange(
         self,
-        pool: urllib3.HTTPConnectionPool,
         call: Call,
         request: _Request,
         seconds: float,
         deadline: float | None,
+        *,
+        fresh: bool = False,
+        last: bool = False,
     ) -> Reply:
         """Send a request and return the answer.
 
-        Raises StaleConnectionError if the connection has been used before, and the server either closed it without an
-        answer or sent more than the answer, which may then belong to another request.
+        Unless this is the ``last`` try, raises StaleConnectionError if the connection was used before, and the server
+        either closed it without an answer or sent more than the answer, which may then belong to another request.
         """
-        began, latest = time.monotonic(), math.inf if deadline is None else deadline
-        left = max(latest - began, _SHORTEST_WAIT)
+        began = time.monotonic()
+        left = math.inf if deadline is None else max(deadline - began, _SHORTEST_WAIT)
         connect_timeout = min(self._connect_timeout, left)
-        exchange = _Exchange(min(seconds, left), latest, self._stop, began + connect_timeout)
-        token, response = _current_exchange.set(exchange), None
+        exchange = _Exchange(min(seconds, left), began + left, self._stop, expires=began + connect_timeout)
+        token = _current_exchange.set(exchange)
         self.statistics.request(len(request.body))
+        pool, response = self._pool, None
         try:
+            if fresh:
+                pool = self._new_pool(1)
             response = pool.urlopen(
                 request.method,
                 request.target,
                 request.body or None,
                 request.headers,
-                retries=False,  # only the sender can tell reads from writes
+                retries=_NEVER,
                 redirect=False,
                 assert_same_host=False,
                 timeout=urllib3.Timeout(connect=connect_timeout, read=exchange.seconds),
-                pool_timeout=None if deadline is None else left,  # type: ignore[arg-type]  # passed to Queue.get()
+                pool_timeout=min(left, threading.TIMEOUT_MAX),  # type: ignore[arg-type]  # for Queue.get()
                 preload_content=False,
             )
             try:
@@ -436,25 +463,33 @@ class Transport:
                 response.close()  # closes the connection as well, unless the answer was read to its end
                 response.release_conn()
             # The first answer on a connection can only belong to the only request.
-            if exchange.reuses and exchange.answer is not None and exchange.answer.has_surplus:
-                raise StaleConnectionError("more came than one answer to each request")  # noqa: TRY301  # as below
-        except (EvergreenGroupsError, StaleConnectionError):
+            if exchange.has_surplus and exchange.reuses:
+                raise http.client.HTTPException("more came than one answer to each request")  # noqa: TRY301
+        except EvergreenGroupsError:
             raise
         except Exception as error:
-            # Evergreen's Apache keeps a connection for 1 s and 100 requests (Debian's for 5 s), so a pooled connection
-            # has often just been closed. On a new connection the same error means that the server itself failed.
-            if exchange.reuses and response is None and not exchange.is_over:
-                raise StaleConnectionError("the server had closed this connection") from error
             # urllib3, http.client and ssl can raise anything: a negative chunk length, for example, ends in a
             # bare ValueError.
             log.debug("%s %s failed after %.3f s", call.service, call, time.monotonic() - began)
-            base, connect_timeout = self._address.base, self._connect_timeout
+            # Evergreen's Apache keeps a connection for 1 s and 100 requests (Debian's for 5 s), so a pooled connection
+            # has often just been closed. On a new connection the same error means that the server itself failed.
+            was_closed = response is None and not exchange.is_over
+            if exchange.reuses and not last and (was_closed or exchange.has_surplus):
+                raise StaleConnectionError from error
             raise transport_error(
-                error, call, sent=exchange.sent, seconds=exchange.seconds, base=base, connect_timeout=connect_timeout
+                error,
+                call,
+                sent=exchange.sent,
+                seconds=exchange.seconds,
+                base=self._address.base,
+                connect_timeout=self._connect_timeout,
             ) from root_of(error)
         finally:
             _current_exchange.reset(token)
-            self._idle_closer.start()
+            if pool is self._pool:
+                self._idle_closer.start()
+            else:
+                pool.close()
         status, took = response.status, time.monotonic() - began
         log.debug("%s %s: HTTP %d, %.3f s, %d bytes", call.service, call, status, took, len(content))
         if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(request.headers)):

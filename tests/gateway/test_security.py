@@ -2,7 +2,10 @@
 
 import logging
 import os
+import socket
 import ssl
+import threading
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -131,7 +134,7 @@ class TestTLS:
     def test_closing_closes_connections_that_an_error_still_holds(self, secure):
         gateway = secure(results(1))
         gateway.call("a", "a.b")
-        held = gateway._sender.transport._adapter._pool  # as kept in a traceback
+        held = gateway._sender.transport._pool  # as kept in a traceback
         gateway.close()
         assert held.pool is None
 
@@ -185,6 +188,41 @@ def test_proxies_of_the_environment_are_used_for_other_machines(monkeypatch):
         assert proxy.requests[0].path == "http://ils.example.org/osrf-gateway-v1"
 
 
+def test_tls_goes_through_a_proxy(mail_certificates, monkeypatch):
+    """The proxy sees no more than the name of the host, and its own answer isn't taken for the server's."""
+    asked = []
+
+    def tunnel():
+        for _ in range(2):
+            line, _address = proxy.accept()
+            asked.append(line.recv(65_536))
+            far = socket.create_connection(("127.0.0.1", server.port))
+            line.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            for source, sink in ((line, far), (far, line)):
+                threading.Thread(target=pass_on, args=(source, sink), daemon=True).start()
+
+    def pass_on(source, sink):
+        with source, suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_RDWR)
+
+    monkeypatch.setattr("evergreen_groups.gateway.address.Address.loopback", False)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as proxy,
+        Server(otherwise=results(1), tls=context_of(mail_certificates, "right")) as server,
+    ):
+        monkeypatch.setenv("https_proxy", f"http://user:word@127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        threading.Thread(target=tunnel, daemon=True).start()
+        with connect(server, ca_bundle=mail_certificates / "ca.pem") as gateway:
+            assert [gateway.call("a", "a.b", write=write).value for write in (False, False, True)] == [1, 1, 1]
+        assert server.connections == [0, 0, 1]
+    assert all(head.startswith((b"CONNECT localhost:", b"CONNECT 127.0.0.1:")) for head in asked)
+    assert all(b"authorization: Basic dXNlcjp3b3Jk" in head for head in asked)
+    assert TOKEN.encode() not in b"".join(asked)
+
+
 ECHOES = {
     "status 401 quoting the token": says(401, f"osrfMethodException : permacrud received a bad auth token: {TOKEN}"),
     "status 500 quoting everything": says(500, f"osrfMethodException : {TOKEN} {PASSWORD} {NAME}"),
@@ -192,6 +230,7 @@ ECHOES = {
     "PERM_FAILURE": results(event("PERM_FAILURE", "5000", payload=[TOKEN, PASSWORD, NAME])),
     "HTML quoting everything": raw(http(f"<html>{TOKEN} {PASSWORD} {NAME}", content_type="text/html")),
     "HTTP 500": http_error(500, headers={"X-Echo": TOKEN}),
+    "a header without a name": raw(f"HTTP/1.1 500 Oops\r\n{TOKEN} {PASSWORD}\r\nContent-Length: 0\r\n\r\n".encode()),
     "a hang-up": hang_up,
     "several results": results(TOKEN, PASSWORD, NAME),
 }
@@ -207,6 +246,7 @@ def test_no_secret_in_messages_logs_and_raw_answers(answer, caplog):
     error = caught.value
     seen = [str(error), repr(error), error.raw, *shown, *(record.getMessage() for record in caplog.records)]
     assert caplog.records
+    assert TOKEN not in caplog.text
     for text in seen:
         assert TOKEN not in text
         assert PASSWORD not in text
