@@ -43,6 +43,7 @@ MAY_IMPORT = {
 
 GROUND = {
     "arguments",
+    "batches",
     "certificates",
     "errors",
     "exit_status",
@@ -64,7 +65,7 @@ GROUND_MAY_IMPORT = {
     "policy": {"arguments", "errors", "message"},
 }
 STANDS_APART = {
-    "gateway": {"arguments", "certificates", "errors", "message", "ttl_cache", "values"},
+    "gateway": {"arguments", "batches", "certificates", "errors", "message", "ttl_cache", "values"},
     "state": {"errors", "message", "plugins"},
     "sandbox": {"errors", "language", "message", "values"},
 }

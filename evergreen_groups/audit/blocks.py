@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason, ThresholdFinding
 from evergreen_groups.audit.queries import BlockQuery
 from evergreen_groups.audit.search import PatronListing
+from evergreen_groups.batches import batched
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups import PATRON_FIELDS, IdRange, Member, PatronRow, Query, Standing
 from evergreen_groups.message import Message
@@ -75,7 +76,7 @@ class BlockSearch:
             (query.not_over, self._not_over),
             (query.by_staff, self._by_staff),
         ):
-            for rows in self._batches(make_query):
+            for rows in batched(self._rows(make_query), _BATCH):
                 yield partial(self._judge, judge, rows)
 
     def _judge(self, judge: Judge, rows: Sequence[PatronRow]) -> int:
@@ -85,19 +86,13 @@ class BlockSearch:
         penalties = self._kinds.in_force(self._gateway, self._context.org_units, members)
         return self._found.add(judge(list(members.values()), penalties), rows)
 
-    def _batches(self, make_query: MakeQuery) -> Iterator[list[PatronRow]]:
-        pending: list[PatronRow] = []
+    def _rows(self, make_query: MakeQuery) -> Iterator[PatronRow]:
         ranges = self._context.id_ranges
         while ranges:
             rest: list[IdRange] = []
             for rows in self._gateway.map(partial(self._page, make_query, rest), ranges):
-                pending += rows
-                while len(pending) >= _BATCH:
-                    yield pending[:_BATCH]
-                    del pending[:_BATCH]
+                yield from rows
             ranges = rest
-        if pending:
-            yield pending
 
     def _page(self, make_query: MakeQuery, rest: list[IdRange], within: IdRange) -> list[PatronRow]:
         """Return the first page of a range. If the page is full, add what follows it to ``rest``."""

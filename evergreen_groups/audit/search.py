@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind
 from evergreen_groups.audit.queries import LimitBounds, id_ranges
 from evergreen_groups.audit.store import FindingStore, GroupDraft, Ranked, StoredFindings
+from evergreen_groups.batches import batched
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups import GroupReader, GroupSearch, Member, PatronRow, search
 from evergreen_groups.ils import (
@@ -93,8 +94,7 @@ def list_first(
     """Complete the first ``context.top`` drafts of each kind, add them to the findings, and count the others."""
     for kind, count in drafts.counts().items():
         first = list(drafts.of_kind(kind, context.top))
-        lists = [first[at : at + _BATCH] for at in range(0, len(first), _BATCH)]
-        for completed in context.gateway.map(complete, lists):
+        for completed in context.gateway.map(complete, batched(first, _BATCH)):
             context.found.add(completed)
         context.found.count_unlisted(kind, count - len(first))
 

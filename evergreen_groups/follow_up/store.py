@@ -13,12 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import insert, or_, select, true, update
 
+from evergreen_groups.batches import batched
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, What, current_entries, saved_after
 from evergreen_groups.report import Listing, continued_as, group_by_patron, history
@@ -248,7 +248,7 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
             name: row._mapping[name] for name in place
         }:
             connection.execute(update(schema.follow_ups).where(_FOLLOW_UPS.id == row.id).values(place))
-    for some in _batches(current):
+    for some in batched(current, _BATCH):
         connection.execute(update(schema.follow_ups).where(_FOLLOW_UPS.id.in_(some)).values(listed_at=runs[0].at))
     gone = {row.id for row in stored if all_reports and row.id not in current and row.library not in hidden}
     closings = select(schema.follow_up_entries).join(schema.follow_ups)
@@ -259,7 +259,7 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
         if row.follow_up in gone
         or (row.follow_up in current and listings[current[row.follow_up]].combined_fines > row.combined_fines)
     ]
-    for some in _batches(reopened):
+    for some in batched(reopened, _BATCH):
         marked = update(schema.follow_up_entries).where(_ENTRIES.id.in_(some))
         connection.execute(marked.values(reopened=True))
 
@@ -309,7 +309,7 @@ def _place(persons: Collection[int], group: Listing) -> dict[str, Any]:
 
 def _rows_of(connection: Connection, ids: Iterable[int]) -> Iterator[Entry]:
     """Yield the stored versions of the entries of follow-ups (ids)."""
-    for some in _batches(ids):
+    for some in batched(ids, _BATCH):
         yield from _rows(connection, _ENTRIES.follow_up.in_(some))
 
 
@@ -324,9 +324,3 @@ def _rows(connection: Connection, *where: ColumnElement[bool]) -> Iterator[Entry
         if row.corrects is not None:
             values["corrects"] = record_ids.of(row.corrects, row.original_suffix)
         yield msgspec.convert(values, Entry)
-
-
-def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
-    waiting = iter(ids)
-    while some := list(islice(waiting, _BATCH)):
-        yield some

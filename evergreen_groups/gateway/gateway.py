@@ -19,6 +19,7 @@ from operator import ge, gt, itemgetter, le, lt
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
+from evergreen_groups.batches import batched_by_size
 from evergreen_groups.errors import DataError, EvergreenGroupsError, MethodNotFoundError, ServerError, unreadable
 from evergreen_groups.gateway import call as wire
 from evergreen_groups.gateway.call import PCRUD, REQUEST_LIMIT, GatewayKind, percent_encoded
@@ -349,29 +350,14 @@ def walk(
                 yield page
 
 
-def batches(values: Iterable[int | str], room: int, longest: Callable[[int], int]) -> Iterator[list[int | str]]:
-    """Split values, as they are needed, into lists of at most ``room`` bytes in a form.
-
-    ``longest`` returns the maximum length; it is called again when a list reaches the last one, with its length.
-    """
-    batch: list[int | str] = []
-    used, most, comma = 0, longest(0), len(",")
-    for value in values:
-        length = (len(str(value)) if type(value) is int else encoded_length(value)) + comma
-        if len(batch) >= most:
-            most = longest(len(batch))
-        if batch and (used + length > room or len(batch) >= most):
-            yield batch
-            batch, used = [], 0
-        batch.append(value)
-        used += length
-    if batch:
-        yield batch
-
-
 def encoded_length(value: object) -> int:
     """Return the size of a value in a form, in bytes."""
     return len(percent_encoded(wire.dumps(value)))
+
+
+def _listed_length(value: int | str) -> int:
+    """Return the size of a value in a form with the comma after it, in bytes."""
+    return (len(str(value)) if type(value) is int else encoded_length(value)) + len(",")
 
 
 def all_of(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) -> dict[str, Any]:
@@ -883,7 +869,7 @@ class RowsByValues:
         """Yield pages in the order of the values, which are taken as needed."""
         fixed = encoded_length([self._condition([]), self._search.options(10 * LARGEST_PAGE)])
         room = REQUEST_LIMIT - _ENVELOPE - len(self.class_id) - fixed
-        lists: Iterable[list[int | str]] = batches(values, room, self._longest)
+        lists: Iterable[list[int | str]] = batched_by_size(values, room, _listed_length, self._longest)
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
             lists = list(lists)
         read = self._by_keys if self._unique else self._in_halves

@@ -67,7 +67,7 @@ def read_contacts(gateway: Gateway, records: Mapping[int, Sequence[Any]]) -> dic
     Takes one call for up to 800 patrons. For more, takes one call per 2,000 patrons, plus one per 2,000 borrowed rows.
     """
     wanted = sorted(records)
-    read = _rows if len(wanted) <= _AT_ONCE else _rows_in_batches
+    read = _rows if len(wanted) <= _AT_ONCE else _rows_of_many
     rows: dict[int, _AddressRow] = {}
     by_owner: dict[int, list[_AddressRow]] = {}
     for id, owner, street, post_code in read(gateway, wanted, records):
@@ -92,7 +92,7 @@ def _rows(gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequen
         yield from columns(page, *_ROW_FIELDS)
 
 
-def _rows_in_batches(
+def _rows_of_many(
     gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]
 ) -> Iterator[tuple[Any, ...]]:
     """Read the rows of many patrons. Read their own rows first, because most records use no others."""

@@ -16,13 +16,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
+from evergreen_groups.batches import batched, batched_by_size
 from evergreen_groups.errors import DataError, PermissionDeniedError, PlanError, RecordNotFoundError, unreadable
 from evergreen_groups.gateway import TOKEN, Record, columns
 from evergreen_groups.groups.barcodes import all_spellings, first_match, spellings
 from evergreen_groups.groups.contacts import CONTACT_FIELDS, Contacts, read_contacts
 from evergreen_groups.groups.hidden import (
-    batched,
-    batched_by_size,
+    IDS_AT_ONCE,
     find_hidden_with_ids,
     inconsistent_members,
     read_member_ids,
@@ -385,7 +385,10 @@ def correct_fines_from_primary(
 def _read_people(gateway: Gateway, conditions: Sequence[Mapping[str, Any]]) -> dict[int, Record]:
     """Read patrons by ``id``, ``barcode`` or ``group``, and the members of their groups. Up to 200 take one call."""
     batches = batched_by_size(
-        conditions, lambda condition: len(quote(str(condition.get("barcode", "")))), _CHARACTERS_AT_ONCE, _AT_ONCE
+        conditions,
+        _CHARACTERS_AT_ONCE,
+        lambda condition: len(quote(str(condition.get("barcode", "")))),
+        lambda _count: _AT_ONCE,
     )
     found = gateway.map(lambda batch: _matching(gateway, batch), batches)
     return {person.id: person for person in chain.from_iterable(found)}
@@ -742,7 +745,7 @@ class VisiblePatrons:
             if ids is None:
                 return cast("VisiblePatrons", found)
             # Members who joined are in another group on the replica, so read their rows by id.
-            pages = [{"id": page, "deleted": "f"} for page in batched(sorted(ids - found.ids))]
+            pages = [{"id": page, "deleted": "f"} for page in batched(sorted(ids - found.ids), IDS_AT_ONCE)]
             arrived = [record for where in pages for record in _fleshed(gateway, where, len(where["id"]) + 1)]
             joined = _of_members(group, arrived, _penalties(arrived))
             visible = found.ids | joined.ids

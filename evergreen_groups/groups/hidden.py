@@ -26,6 +26,7 @@ from functools import partial
 from itertools import chain, pairwise, zip_longest
 from typing import Any, ClassVar, TypeVar
 
+from evergreen_groups.batches import batched, batched_by_size
 from evergreen_groups.errors import DataError, PermissionDeniedError, ServerError, unreadable
 from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, rows_beyond, whole_number
 from evergreen_groups.groups.models import HiddenMembers, Query
@@ -39,7 +40,7 @@ _ON_PRIMARY = ".authoritative"
 
 # The gateway accepts forms of up to 32 kB. Two lists of 1,000 seven-digit ids take 20 kB, which leaves room for the
 # numbers of a hundred groups.
-_IDS_AT_ONCE = 1_000
+IDS_AT_ONCE = 1_000
 # Each pair takes some 300 bytes of the 32 kB form.
 _PAIRS_AT_ONCE = 60
 
@@ -137,9 +138,10 @@ def membership_conditions(
     pairs = sorted((group, id) for group, ids in hidden.items() for id in ids)
     # If all hidden members are in the groups and the total is right, no other member can be missing from the list.
     no_others = _no_more_than(total, groups)
+    batches = batched(pairs, IDS_AT_ONCE) if pairs else [[]]
     return [
         {"-and": [no_others, *_each_in_its_group(batch), *_no_open_transaction(ids)]}
-        for batch, ids in zip_longest(batched(pairs) or [[]], batched(sorted(owing_nothing)), fillvalue=())
+        for batch, ids in zip_longest(batches, batched(sorted(owing_nothing), IDS_AT_ONCE), fillvalue=())
     ]
 
 
@@ -180,26 +182,6 @@ def assign_to_groups(
         return None
     by_group = {group: frozenset(id for number, id in found if number == group) for group in groups}
     return {group: ids for group, ids in by_group.items() if ids}
-
-
-def batched(values: Sequence[Any], size: int = _IDS_AT_ONCE) -> list[Sequence[Any]]:
-    return [values[start : start + size] for start in range(0, len(values), size)]
-
-
-def batched_by_size(
-    values: Iterable[Value], size_of: Callable[[Value], int], most_size: int, most: int
-) -> Iterator[list[Value]]:
-    """Split ``values`` into as few lists as possible with at most ``most`` values and ``most_size`` in total."""
-    batch: list[Value] = []
-    size = 0
-    for value in values:
-        if batch and (size + size_of(value) > most_size or len(batch) == most):
-            yield batch
-            batch, size = [], 0
-        batch.append(value)
-        size += size_of(value)
-    if batch:
-        yield batch
 
 
 def _no_more_than(total: int, groups: Sequence[int]) -> dict[str, Any]:
@@ -468,11 +450,10 @@ def read_sums(
     """
     conditions = number.conditions
     at_once = min(len(markers).bit_length() - 1, _MAX_BITS)
-    chunks = [conditions[start : start + at_once] for start in range(0, len(conditions), at_once)]
     # Rotate the markers, so that each search expects its own order and rejects another search's answer.
     searches = [
         _SortedSearch(number, chunk, representatives, [*markers[position:], *markers[:position]][: 2 ** len(chunk)])
-        for position, chunk in enumerate(chunks)
+        for position, chunk in enumerate(batched(conditions, at_once))
     ]
     found = list(gateway.map(lambda search: search.ask(gateway), searches))
     # Keep the groups that every search answered.
@@ -697,7 +678,7 @@ def _in_batches(known: Mapping[int, Set[int]]) -> Iterator[list[int]]:
     # half serve as markers for the other.
     few = sum(map(len, known.values())) - len(known) < MIN_MARKERS
     most = (len(known) + 1) // 2 if few else len(known)
-    return batched_by_size(sorted(known), lambda group: _form_bytes(known[group]), _MAX_IDS_BYTES, most)
+    return batched_by_size(sorted(known), _MAX_IDS_BYTES, lambda group: _form_bytes(known[group]), lambda _count: most)
 
 
 def _form_bytes(ids: Set[int]) -> int:

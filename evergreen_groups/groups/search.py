@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain, groupby, pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
+from evergreen_groups.batches import batched, batched_by_size
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups.models import PATRON_FIELDS, PatronRow, Query
@@ -264,7 +266,7 @@ class GroupRanges:
         if isinstance(within, GroupList):
             numbers = within.numbers
             length = max(1, -(-len(numbers) // _PARTS))
-            cut = [GroupList(numbers[start : start + length]) for start in range(0, len(numbers), length)]
+            cut = [GroupList(tuple(part)) for part in batched(numbers, length)]
             return cut if len(cut) > 1 else []
         low = min(0, self.highest) - 1 if within.low is None else within.low
         high = self.highest if within.high is None else within.high
@@ -343,21 +345,9 @@ def groups_of_duplicates(batches: Iterable[MemberBatch]) -> set[int]:
 
 def batch_by_group(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
     """Split members, which come by group, into lists of up to ``MAX_BATCH`` with whole groups, or one larger group."""
-    pending: list[PatronRow] = []
-    for batch in batches:
-        pending += batch
-        while len(pending) > MAX_BATCH:
-            end = MAX_BATCH
-            # Move the cut back to the last change of group, so that groups stay whole.
-            while end and pending[end].group == pending[end - 1].group:
-                end -= 1
-            if not end:
-                first = pending[0].group
-                end = next((at for at, patron in enumerate(pending) if patron.group != first), len(pending))
-            yield pending[:end]
-            pending = pending[end:]
-    if pending:
-        yield pending
+    groups = (list(members) for _, members in groupby(chain.from_iterable(batches), attrgetter("group")))
+    for batch in batched_by_size(groups, MAX_BATCH, len):
+        yield list(chain.from_iterable(batch))
 
 
 # The database's clock may differ from ours. An extra patron costs a row, but a missed one would be left out of all
@@ -479,9 +469,7 @@ class GroupSearch:
                 rest = batch.without(moved)
                 if len(rest) < len(batch):
                     batches[index], found[index] = rest, drop(found[index], moved)
-            numbers = sorted(moved)
-            parts = range(0, len(numbers), _GROUPS_AT_ONCE)
-            lists = [GroupList(tuple(numbers[start : start + _GROUPS_AT_ONCE])) for start in parts]
+            lists = [GroupList(tuple(batch)) for batch in batched(sorted(moved), _GROUPS_AT_ONCE)]
             for rows in batch_by_group(self._gateway.map(lambda within: self._read_range(within, ranges), lists)):
                 batches.append(MemberBatch((row.id, row.group) for row in rows))
                 found.append(build(rows))

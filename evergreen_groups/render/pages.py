@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote
 
 from evergreen_groups import __version__, language
+from evergreen_groups.batches import batched
 from evergreen_groups.exit_status import MEANINGS
 from evergreen_groups.language import gettext
 from evergreen_groups.render import wording
@@ -61,7 +61,7 @@ class RowTemplate:
 def write_template(name: str, stream: TextIO, **values: object) -> None:
     """Write a template piece by piece, so that a long page is never in memory as a whole."""
     pieces = environment().get_template(name).generate(values)
-    while some := list(islice(pieces, _PIECES)):
+    for some in batched(pieces, _PIECES):
         stream.write("".join(some))
 
 

@@ -20,6 +20,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from rich.cells import cell_len
 
+from evergreen_groups.batches import batched
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import current_language, day, gettext, money_form
 from evergreen_groups.render.text import printable
@@ -290,7 +291,7 @@ def fitted_widths(columns: Sequence[SpreadsheetColumn], rows: Iterable[Row], eve
     measured = list(islice(rows, _MEASURED_ROWS))
     widths = [width_of(column, measured) for column in columns]
     numbers = [pair for pair in enumerate(columns) if pair[1].kind not in ("text", "flag", "day")]
-    while some := list(islice(every, _MEASURED_ROWS)):
+    for some in batched(every, _MEASURED_ROWS):
         for index, column in numbers:
             widths[index] = max(widths[index], width_of(column, some))
     return widths

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import delete, func, select
 
+from evergreen_groups.batches import batched
 from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.ils import Access, Limits, OrgUnit, OrgUnits
@@ -30,7 +31,6 @@ from evergreen_groups.report.listings import (
     Listing,
     Listings,
     group_by_patron,
-    in_batches,
     majority_group,
     record_nights,
 )
@@ -250,7 +250,7 @@ class History:
                 ],
             )
             listed = {group.number: group for group in report.groups}
-            for batch in in_batches(current.listings):
+            for batch in batched(current.listings.values(), BATCH_SIZE):
                 rows = [
                     {
                         "run": new,

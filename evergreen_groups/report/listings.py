@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, delete, func, or_, select
 
+from evergreen_groups.batches import batched
 from evergreen_groups.report.contact import contact_person
 from evergreen_groups.state import schema
 from evergreen_groups.values import ZERO
@@ -210,7 +210,7 @@ def record_nights(
     connection: Connection, series: int, run: int, current: Listings, matching: GroupMatching | None
 ) -> None:
     """Record what each group owed in a new run, and delete what it owed more than :data:`NIGHTS` runs ago."""
-    for batch in in_batches(current):
+    for batch in batched(current.values(), BATCH_SIZE):
         connection.execute(
             schema.group_nights.insert(),
             [
@@ -229,12 +229,6 @@ def record_nights(
     if oldest is not None:
         older = of_the_series.where(_RUNS.id <= oldest)
         connection.execute(delete(schema.group_nights).where(_NIGHTS.run.in_(older)))
-
-
-def in_batches(listings: Listings) -> Iterator[list[Listing]]:
-    waiting = iter(listings.values())
-    while batch := list(islice(waiting, BATCH_SIZE)):
-        yield batch
 
 
 def _previous_numbers(matching: GroupMatching, number: int) -> str | None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from support.pcrud_table import Table, one_answer, patrons
 from support.recorded import gateway_of, idl_of, is_call, method, named_exchanges, params, payload, release_of
 
+from evergreen_groups.batches import batched_by_size
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import dumps
-from evergreen_groups.gateway.gateway import NEVER_NULL, Page, PageSize, RowCheck, batches, encoded_length
+from evergreen_groups.gateway.gateway import NEVER_NULL, Page, PageSize, RowCheck, encoded_length
 
 IDL = idl_of()
 
@@ -118,7 +119,7 @@ def test_page_sizes_stay_in_bounds(answers, first):
 
 @given(st.lists(st.integers() | st.text(max_size=30)), st.integers(1, 500), st.integers(1, 9))
 def test_portions_keep_order_and_size(values, room, largest):
-    cut = list(batches(iter(values), room, lambda _count: largest))
+    cut = list(batched_by_size(iter(values), room, lambda value: encoded_length(value) + 1, lambda _count: largest))
     assert [value for batch in cut for value in batch] == values
     for batch in cut:
         assert 1 <= len(batch) <= largest

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.audit import Audit, FindingKind
+from evergreen_groups.batches import batched
 from evergreen_groups.render.audit import columns
 from evergreen_groups.render.audit.columns import GroupFindingRow, PatronFindingRow
 from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO
@@ -41,7 +41,7 @@ def write_document(audit: Audit, stream: TextIO, *, client: StaffClient | None =
         head, tail = f'{{\n  "{name}": [', "\n  ]\n}"
         stream.write(head.removeprefix("{\n"))
         separator = ""
-        while some := list(islice(documents, _AT_ONCE)):
+        for some in batched(documents, _AT_ONCE):
             stream.write(separator + text({name: some}).removeprefix(head).removesuffix(tail))
             separator = ","
         stream.write("\n  ],\n" if separator else "],\n")

@@ -10,7 +10,7 @@ import io
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from rich.cells import cell_len, set_cell_size
@@ -19,6 +19,7 @@ from rich.style import Style
 from rich.text import Text
 
 from evergreen_groups import language
+from evergreen_groups.batches import batched
 from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.message import Message
@@ -319,7 +320,7 @@ def _print_parts(console: Console, report: Report, details: bool, rule: str) -> 
     yield
     if report.groups:
         lines = _grid(report, details, console.width, rule)
-        while part := list(islice(lines, SEGMENTS_AT_ONCE)):
+        for part in batched(lines, SEGMENTS_AT_ONCE):
             console.print(Segments(part), soft_wrap=True, end="")
             yield
     else:

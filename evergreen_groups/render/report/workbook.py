@@ -16,6 +16,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from evergreen_groups.batches import batched
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import day, gettext, local, minute, pgettext, time_with_zone
@@ -180,8 +181,7 @@ def write_workbook(
         for number, sheet in enumerate(sheets):
             workbook.begin(number)
             writer = RowWriter(sheet, workbook.styles[number])
-            for at in range(0, len(report.groups), _GROUPS_AT_ONCE):
-                groups = report.groups[at : at + _GROUPS_AT_ONCE]
+            for groups in batched(report.groups, _GROUPS_AT_ONCE):
                 workbook.add(list(writer.made([row for group in groups for row in sheet.rows_of(group)])))
             workbook.end(number, sheet.links_of and chain.from_iterable(map(sheet.links_of, report.groups)))
         workbook.close()
