@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,10 @@ from evergreen_groups.message import Message, own_pip, system_reason
 from evergreen_groups.state.files import NO_ROOM, open_directory, require_own_file
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Connection, Engine, ExceptionContext
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+    from evergreen_groups.state.watchdog import Watchdog
 
 RESTORE_ADVICE = Message("restore a backup, or move the database away to start a new one")
 _LOCKED = Message("end the process that locks the database (see {tool}), or try again later")
@@ -173,6 +176,7 @@ _SECONDS_TO_ANSWER = 30
 """The time limit for any statement. This program's statements take milliseconds."""
 _EXTRA_SECONDS = 5
 """The server itself cancels a slow statement. Give up a server that is still silent this many seconds later."""
+_IS_NEW, _SECONDS = "evergreen_groups_is_new", "evergreen_groups_seconds"  # what is noted about a connection
 _OPEN_SECONDS = 5.0
 _SECRETS = ("password", "sslpassword")
 
@@ -285,6 +289,8 @@ def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: Ser
     try:
         import psycopg
 
+        from evergreen_groups.state.watchdog import Watchdog
+
         engine = create_engine(
             url,
             pool_size=_CONNECTIONS,
@@ -313,104 +319,84 @@ def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: Ser
         "tcp_user_timeout": "60000",
     }
 
-    connection_class = _waiting_connection(breaker, clock)
-
-    event.listen(
-        engine, "do_connect", lambda _dialect, _record, words, names: connection_class.connect(*words, **names)
-    )
+    watchdog = Watchdog(breaker.record_failure)
+    _watch_statements(engine, watchdog, breaker)
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
+    def prepare(connection: Any, record: ConnectionPoolEntry) -> None:
         settings = dict(session)
         if connection.info.server_version >= 140_000:
             # The server's limit would end a lease during a long report.
             settings["idle_session_timeout"] = "0"
         calls = ", set_config(%s, %s, false)" * len(settings)
-        connection.read_time(calls, [part for item in settings.items() for part in item])
-        connection.commit()
+        with watchdog.watching(connection, _SECONDS_TO_CONNECT):
+            _read_time(connection, clock, calls, [part for item in settings.items() for part in item])
+            connection.commit()
+        record.info[_IS_NEW] = True
 
     @event.listens_for(engine, "checkout")
-    def check(connection: Any, _record: object, _proxy: object) -> None:
+    def check(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
         # Replaces SQLAlchemy's pool_pre_ping, whose query returns nothing. This one also reads the server's time.
-        if not connection.is_new:
+        if not record.info.pop(_IS_NEW, False):
             try:
-                connection.autocommit = True
-                connection.read_time()
-                connection.autocommit = False
+                with watchdog.watching(connection, _SECONDS_TO_PING):
+                    connection.autocommit = True
+                    _read_time(connection, clock)
+                    connection.autocommit = False
             except psycopg.Error as error:
-                if engine.dialect.is_disconnect(cast(Any, error), connection, None):
+                if connection.closed:
                     raise InvalidatePoolError from error
                 raise
-        connection.is_new = False
         breaker.record_success()
-        connection.deadline = _SECONDS_TO_ANSWER + _EXTRA_SECONDS
-
-    @event.listens_for(engine, "checkin")
-    def check_in(connection: Any, _record: object) -> None:
-        if connection is not None:  # None: the connection broke
-            # The next query only tests the connection.
-            connection.deadline = _SECONDS_TO_PING
 
     return engine
 
 
-def _waiting_connection(breaker: CircuitBreaker, clock: ServerClock) -> Any:
-    """Return a class of connections that time out a silent server. A frozen server process keeps them open."""
-    import psycopg
+def _read_time(connection: Any, clock: ServerClock, calls: str = "", values: Sequence[str] = ()) -> None:
+    """Compare the clocks, and make other calls in the same query."""
+    query = f"SELECT extract(epoch FROM clock_timestamp())::float8{calls}"  # noqa: S608 - no value in it
+    with connection.cursor() as cursor:
+        clock.compare(lambda: float(cursor.execute(query, values).fetchone()[0]))
 
-    class WaitingConnection(psycopg.Connection[Any]):
-        deadline: float = _SECONDS_TO_CONNECT
-        is_new = True
 
-        def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
-            try:
-                return super().wait(_with_deadline(gen, self.deadline), *arguments, **options)
-            except NoAnswerError as error:
-                breaker.record_failure()
-                self.close()
-                if self.deadline == _SECONDS_TO_PING:
-                    raise  # the driver's own error would make the pool try another connection
-                raise psycopg.OperationalError(str(error)) from None
+def _watch_statements(engine: Engine, watchdog: Watchdog, breaker: CircuitBreaker) -> None:
+    """Give the server a time limit for each statement, and name it in the error if the server exceeds it."""
+    from psycopg.errors import ConnectionTimeout
 
-        @classmethod
-        def connect(cls, *arguments: Any, **options: Any) -> Any:
-            try:
-                return super().connect(*arguments, **options)
-            except psycopg.errors.ConnectionTimeout:
-                breaker.record_failure()
-                raise
-            except psycopg.Error:
-                breaker.record_success()  # a refusal is an answer
-                raise
+    def expect(connection: Connection, *_statement: object) -> None:
+        if not connection.invalidated:  # a rollback after an error
+            seconds = connection.info.get(_SECONDS, _SECONDS_TO_ANSWER + _EXTRA_SECONDS)
+            watchdog.expect(connection.connection.driver_connection, seconds)
 
-        def read_time(self, calls: str = "", values: Sequence[str] = ()) -> None:
-            """Compare the clocks, and make other calls in the same query."""
-            query = f"SELECT extract(epoch FROM clock_timestamp())::float8{calls}"  # noqa: S608 - no value in it
-            with self.cursor() as cursor:
-                clock.compare(lambda: float(cast(Any, cursor.execute(query, values).fetchone())[0]))
+    for name in ("before_cursor_execute", "commit", "rollback"):
+        event.listen(engine, name, expect)
 
-    return WaitingConnection
+    # There is no event after a commit: the watchdog finds that the connection waits for nothing.
+    @event.listens_for(engine, "after_cursor_execute")
+    def forget(_connection: Connection, cursor: Any, *_statement: object) -> None:
+        watchdog.forget(cursor.connection)
+
+    @event.listens_for(engine, "checkin")
+    def check_in(connection: object, record: ConnectionPoolEntry) -> None:
+        record.info.pop(_SECONDS, None)
+        watchdog.forget(connection)
+
+    @event.listens_for(engine, "handle_error")
+    def explain(context: ExceptionContext) -> NoAnswerError | None:
+        if context.connection is None:  # no connection could be opened
+            # A refusal is an answer.
+            is_silent = isinstance(context.original_exception, ConnectionTimeout)
+            (breaker.record_failure if is_silent else breaker.record_success)()
+            return None
+        is_lost = context.connection.invalidated
+        return None if is_lost else watchdog.silence_of(context.connection.connection.driver_connection)
 
 
 def raise_timeouts(connection: Connection, minutes: int) -> None:
     """Raise the time limits for waiting and working in a transaction on a server."""
+    connection.info[_SECONDS] = minutes * 60 + _EXTRA_SECONDS
     for setting in ("lock_timeout", "statement_timeout"):
         connection.exec_driver_sql(f"SET LOCAL {setting} = '{minutes}min'")
-    cast(Any, connection.connection.driver_connection).deadline = minutes * 60 + _EXTRA_SECONDS
-
-
-def _with_deadline(steps: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
-    """Pass on the driver's wait steps for a query. Raise NoAnswerError after so many seconds without an answer."""
-    ends = time.monotonic() + seconds
-    try:
-        wanted = next(steps)
-        while True:
-            ready = yield wanted
-            if not ready and time.monotonic() >= ends:  # the driver resumes this every tenth of a second
-                raise NoAnswerError(f"no answer within {seconds:g} seconds")
-            wanted = steps.send(ready)
-    except StopIteration as end:
-        return end.value
 
 
 def postgresql_url(text: str, password: str | None) -> URL:
