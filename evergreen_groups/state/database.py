@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import stat
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -34,7 +35,6 @@ from evergreen_groups.state.engine import (
     postgresql_engine,
     postgresql_url,
     raise_timeouts,
-    refuse_another_users_database,
     sqlite_engine,
 )
 from evergreen_groups.state.files import give_to_directory_owner, make_state_directory, open_directory, unfinished_file
@@ -442,13 +442,16 @@ class Database(Transactions):
         path = make_state_directory(self._directory) / FILE_NAME
         if not os.path.lexists(path):
             create_atomically(path, lambda engine: upgrade_schema(engine, self.where), self._wait)
-        if not refuse_another_users_database(path).st_size:  # only complete files get this name, so it was truncated
+        found = path.stat()
+        if not found.st_size:  # only complete files get this name, so it was truncated
             raise StateError(
                 "the database {where} is damaged",
                 advice=RESTORE_ADVICE,
                 code="database-cut-off",
                 values={"where": self.where},
             )
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):  # SQLite gives its companion files the same
+            path.chmod(0o600)
         return sqlite_engine(path, self._wait)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sqlite3
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +27,7 @@ from sqlalchemy.pool import QueuePool
 
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, StateError, StateUnavailableError
 from evergreen_groups.message import Message, own_pip, system_reason
-from evergreen_groups.state.files import NO_ROOM, open_directory, require_own_file
+from evergreen_groups.state.files import NO_ROOM
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine, ExceptionContext
@@ -156,17 +153,12 @@ def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
     return state, reason, next(advice, _DEFAULT_ADVICE)
 
 
-_COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")
-"""Suffixes of the files that SQLite keeps next to a database.
-
-SQLite writes to any file with one of these names and deletes it, and hangs on a pipe."""
 READS = "evergreen_groups_reads"
 """Execution option for read-only transactions. On SQLite they don't lock out writers."""
 NOT_DURABLE = "evergreen_groups_not_durable"
 """Execution option for writes that a power cut may undo. On SQLite they don't wait for the disk.
 
 Later writes aren't durable before these are, because both go to the same log."""
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _CONNECTIONS = 5
 _SQLITE_WAIT = 0.5  # seconds
 _SECONDS_TO_CONNECT = 6
@@ -188,12 +180,10 @@ def sqlite_engine(path: Path, wait: float, *, shared: bool = True) -> Engine:
     """
 
     def connect() -> sqlite3.Connection:
-        if shared:
-            refuse_another_users_database(path)
         # Keep SQLite's own wait short: it blocks signals, so a run couldn't stop at its deadline.
         connection = sqlite3.connect(
-            path if shared else unlocked_uri(path),
-            uri=not shared,
+            f"{path.absolute().as_uri()}?mode=rw" if shared else unlocked_uri(path),  # never create one
+            uri=True,
             isolation_level=None,
             timeout=min(wait, _SQLITE_WAIT),
             check_same_thread=False,
@@ -421,28 +411,6 @@ def postgresql_url(text: str, password: str | None) -> URL:
             values={"section": "state", "key": "database", "file": "password_file"},
         )
     return url.set(drivername="postgresql+psycopg", password=password)
-
-
-def refuse_another_users_database(path: Path) -> os.stat_result:
-    """Verify that a SQLite file and its companion files belong to this user, without opening them.
-
-    Set the mode to 0600 if other users have access. Raise OSError for any but this user's own regular files.
-    """
-    with open_directory(path.parent) as parent:
-        found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
-        require_own_file(found, parent)
-        for ending in _COMPANION_SUFFIXES:
-            beside = path.name + ending
-            try:
-                require_own_file(os.stat(beside, dir_fd=parent, follow_symlinks=False), parent)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                reason = Message("{path}: {reason}", values={"path": beside, "reason": system_reason(error)})
-                raise PermissionError(errno.EPERM, reason) from error
-        if stat.S_IMODE(found.st_mode) & _OTHERS:  # SQLite gives its companion files the same mode
-            os.chmod(path.name, 0o600, dir_fd=parent)
-    return found
 
 
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -68,16 +68,15 @@ def private_directory(name: str, parent: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def open_own(name: str, flags: int, parent: int, *, any_owner: bool = False) -> int:
+def open_own(name: str, flags: int, parent: int) -> int:
     """Open the file ``name`` in ``parent``. With ``O_CREAT``, create it with mode 0600.
 
-    ``any_owner`` allows a file of another user, for files that are only read. Raise OSError unless it is this user's
-    regular file with one name.
+    Raise OSError unless it is this user's regular file with one name.
     """
     # O_NONBLOCK: opening a pipe that someone put there must not hang.
     descriptor = _open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC, parent)
     try:
-        require_own_file(os.fstat(descriptor), parent, any_owner=any_owner)
+        _require_own_file(os.fstat(descriptor), parent)
     except BaseException:
         os.close(descriptor)
         raise
@@ -94,24 +93,22 @@ def _open(name: str, flags: int, parent: int) -> int:
         raise _refusal(Message("a symbolic link")) from error
 
 
-def give_to_directory_owner(descriptor: int, parent: int) -> None:
+def give_to_directory_owner(descriptor: int, parent: int | Path) -> None:
     """Give a new file to the owner of its directory if this process is root.
 
     The owner of a state directory couldn't use files that belong to root.
     """
-    owner = os.fstat(parent)
+    owner = os.stat(parent)  # noqa: PTH116 - may be a descriptor
     if not os.geteuid() and owner.st_uid:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
-def require_own_file(found: os.stat_result, parent: int, *, any_owner: bool = False) -> None:
+def _require_own_file(found: os.stat_result, parent: int) -> None:
     """Raise OSError unless this is a regular file of this user with only one name."""
     if stat.S_ISLNK(found.st_mode):
         raise _refusal(Message("a symbolic link"))
     if not stat.S_ISREG(found.st_mode):
         raise _refusal(Message("not a regular file"))
-    if any_owner:
-        return
     _refuse_other_owner(found, parent)
     if found.st_nlink > 1:
         raise _refusal(Message("more than one hard link"))
@@ -208,7 +205,7 @@ def _remove_abandoned(directory: int) -> None:
                 continue
             with suppress(OSError):
                 # Look before opening, because opening some devices has effects.
-                require_own_file(os.stat(name, dir_fd=directory, follow_symlinks=False), directory)
+                _require_own_file(os.stat(name, dir_fd=directory, follow_symlinks=False), directory)
                 descriptor = open_own(name, os.O_RDONLY, directory)
                 try:
                     # A writer holds the lock, so a file that can be locked has been abandoned.
@@ -311,9 +308,13 @@ def find_cache_directory(environ: Mapping[str, str]) -> Path | None:
 
 
 def make_state_directory(path: Path) -> Path:
-    """Create a state directory with mode 0700, if necessary."""
+    """Create a state directory with mode 0700, if necessary.
+
+    Refuse a directory that other users can write to, so that files in it need no checks of their own.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
     except OSError as error:
         raise ConfigurationError(
             "cannot write {path}: {reason}",
@@ -321,6 +322,13 @@ def make_state_directory(path: Path) -> Path:
             code="state-directory-not-made",
             values={"path": path, "reason": system_reason(error)},
         ) from error
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or os.geteuid() not in (0, found.st_uid):
+        raise ConfigurationError(
+            "other users can write to {path}",
+            advice="make it private (`chmod 700 {path}`), or choose another path",
+            code="state-directory-open",
+            values={"path": path},
+        )
     return path
 
 

@@ -12,7 +12,7 @@ import os
 import struct
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.files import NO_ROOM, give_to_directory_owner, open_directory, open_own, write_advice
+from evergreen_groups.state.files import NO_ROOM, give_to_directory_owner, write_advice
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = Message("run this as the owner of the state directory")
@@ -112,7 +112,7 @@ def hold(
 
     Raises:
         BusyError: another process holds the lock. The message says which one and since when.
-        ConfigurationError: the file can't be opened, isn't this user's own, or is on a disk without locks.
+        ConfigurationError: the file can't be opened, or is on a disk without locks.
     """
     with _lock_file(file, directory) as descriptor:
         try:
@@ -154,8 +154,7 @@ def busy(doing: str, holder: Holder | None, parts: Collection[object]) -> BusyEr
 def holder_of(file: Path) -> Holder | None:
     """Read who holds a lock, or was killed while holding it, without taking the lock. None if there is no note."""
     try:
-        with open_directory(file.parent) as parent:
-            descriptor = open_own(file.name, os.O_RDONLY, parent, any_owner=True)
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         try:
             return _noted(descriptor)
         finally:
@@ -185,12 +184,9 @@ def _lock_file(file: Path, directory: int | None = None) -> Iterator[int]:
     """Open a lock file, in its directory if the caller has opened that, and create it if necessary."""
     try:
         # Never delete a lock file: a process that waits for a deleted file would get a lock that no one else sees.
-        with nullcontext(directory) if directory is not None else open_directory(file.parent) as parent:
-            try:
-                descriptor = open_own(file.name, os.O_RDWR | os.O_CREAT | os.O_EXCL, parent)
-                give_to_directory_owner(descriptor, parent)
-            except FileExistsError:
-                descriptor = open_own(file.name, os.O_RDWR, parent)
+        name = file if directory is None else file.name
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        give_to_directory_owner(descriptor, file.parent if directory is None else directory)
     except OSError as error:
         raise ConfigurationError(
             "cannot write {path}: {reason}",

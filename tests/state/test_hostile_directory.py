@@ -12,10 +12,10 @@ from typing import NoReturn
 
 import pytest
 
-from evergreen_groups.errors import ConfigurationError, StateError
+from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.state import State, new_edition, schema, write_atomically
 from evergreen_groups.state.database import FILE_NAME
-from evergreen_groups.state.lock import hold, holder_of
+from evergreen_groups.state.files import REPORT_LOCK
 
 DAY = date(2026, 8, 14)
 NOBODY = 65534
@@ -85,23 +85,6 @@ def unharmed(victim: Path) -> bool:
 
 
 @PLANTS
-def test_a_lock(shared: Path, victim: Path, plant: Plant) -> None:
-    lock = shared / "some.lock"
-    plant(lock, victim)
-    with pytest.raises(ConfigurationError, match="cannot write") as caught, hold(lock, "is busy"):
-        pass
-    assert caught.value.code == "lock-not-opened"
-    assert unharmed(victim)
-
-
-@pytest.mark.parametrize("plant", [symbolic_link, pipe])
-def test_who_holds_a_lock(shared: Path, victim: Path, plant: Plant) -> None:
-    plant(shared / "some.lock", victim)
-    with pytest.raises(ConfigurationError, match="cannot read"):
-        holder_of(shared / "some.lock")
-
-
-@PLANTS
 def test_something_that_looks_abandoned(shared: Path, victim: Path, plant: Plant) -> None:
     planted = shared / ".evergreen-groups.x.part"
     plant(planted, victim)
@@ -160,27 +143,20 @@ def use(directory: Path) -> None:
 
 
 @PLANTS
-def test_the_database(shared: Path, victim: Path, plant: Plant) -> None:
+def test_no_state_is_kept_there(shared: Path, victim: Path, plant: Plant) -> None:
     plant(shared / FILE_NAME, victim)
-    with pytest.raises(StateError, match="can't be used"):
+    plant(shared / REPORT_LOCK, victim)
+    with pytest.raises(ConfigurationError, match="other users can write to"):
         use(shared)
+    with pytest.raises(ConfigurationError, match="other users can write to"), State(shared).report_lease():
+        pass
     assert unharmed(victim)
 
 
-@PLANTS
-@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
-@pytest.mark.parametrize("is_there", [True, False])
-def test_what_sqlite_keeps_beside_it(shared: Path, victim: Path, plant: Plant, ending: str, is_there: bool) -> None:
-    """SQLite writes to files with these names, and deletes them."""
-    if is_there:
-        use(shared)
-    planted = shared / f"{FILE_NAME}{ending}"
-    plant(planted, victim)
-    with pytest.raises(StateError, match="can't be used") as caught:
-        use(shared)
-    assert planted.name in str(caught.value)
-    assert os.path.lexists(planted)
-    assert unharmed(victim)
+def test_no_state_is_kept_in_somebody_elses_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    with pytest.raises(ConfigurationError, match="other users can write to"):
+        use(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to work in somebody else's directory")
