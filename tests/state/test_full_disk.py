@@ -105,7 +105,11 @@ def tight_runs(library: WatchedLibrary, tight: Tight, words: tuple[str, ...], ti
 @pytest.mark.parametrize("number", sorted(NO_ROOM))
 @pytest.mark.parametrize(
     ("owner", "name", "error"),
-    [(Path, "mkdir", ConfigurationError), (files, "open_own", StateError), (lock, "open_own", ConfigurationError)],
+    [
+        (Path, "mkdir", ConfigurationError),
+        (files, "open_own", StateError),
+        (lock, "give_to_directory_owner", ConfigurationError),
+    ],
     ids=["directory", "database", "lock"],
 )
 def test_a_disk_without_room_for_a_file(
