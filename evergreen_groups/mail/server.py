@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import smtplib
 import socket
 import ssl
-from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 from evergreen_groups.certificates import verifying_context
@@ -15,42 +12,7 @@ from evergreen_groups.errors import ConfigurationError, MailServerError
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-
     from evergreen_groups.settings import MailSettings
-
-_CHUNK = 1 << 18
-
-
-class MailSession(smtplib.SMTP):
-    """A session that starts unencrypted and sends mails in chunks.
-
-    smtplib itself holds up to four copies of a mail in memory while sending it, and a mail can have a dozen megabytes.
-    """
-
-    def data(self, msg: ReadableBuffer | str) -> tuple[int, bytes]:
-        """Send a mail with CRLF line ends, and return the server's reply."""
-        self.putcmd("data")
-        code, reply = self.getreply()
-        if code != 354:
-            raise smtplib.SMTPDataError(code, reply)
-        mail = msg.encode("ascii") if isinstance(msg, str) else bytes(msg)
-        for chunk in _dot_stuffed(mail):
-            self.send(chunk)
-        self.send(b".\r\n" if mail.endswith(b"\r\n") else b"\r\n.\r\n")
-        return self.getreply()
-
-
-class EncryptedMailSession(MailSession, smtplib.SMTP_SSL):
-    """A session that is encrypted from the start."""
-
-
-def _dot_stuffed(mail: bytes) -> Iterator[bytes]:
-    """Yield a mail in chunks of whole lines, with leading dots doubled (RFC 5321)."""
-    stream = io.BytesIO(mail)
-    for lines in iter(partial(stream.readlines, _CHUNK), []):
-        yield b"".join(b"." + line if line.startswith(b".") else line for line in lines)
-
 
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
@@ -110,8 +72,8 @@ class MailServer:
         security, seconds = self._settings.security, self._settings.timeout
         name = socket.gethostname()  # without a name, smtplib queries name servers, which can be slow
         if security == "tls":
-            return EncryptedMailSession(self._host, self._port, name, timeout=seconds, context=self._tls)
-        server = MailSession(self._host, self._port, name, timeout=seconds)
+            return smtplib.SMTP_SSL(self._host, self._port, name, timeout=seconds, context=self._tls)
+        server = smtplib.SMTP(self._host, self._port, name, timeout=seconds)
         if security == "none":
             return server
         try:

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from hashlib import sha256
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from limits import RateLimitItemPerSecond
 from limits.errors import StorageError
@@ -51,7 +50,6 @@ _TOO_MANY = "Too many attempts. Try again in a moment."
 _DAY = 24 * 3600
 _STORE_RETRY_SECONDS = 30.0
 """Seconds without another attempt after a store has failed, so that requests don't wait for it one by one."""
-_CLEANUP_SECONDS = 10.0
 _PREFIX = "evergreen-groups"
 _KNOWN, _WAITING = f"{_PREFIX}/retry/known/", f"{_PREFIX}/retry/waiting/"
 MAX_REFUSED_KEYS = 10_000
@@ -67,10 +65,8 @@ class Counters:
 
     def __init__(self, shared: RedisStorage | None = None) -> None:
         self._local = MemoryStorage()
-        # Otherwise the store starts a thread for each request, to drop expired counts.
-        self._local.timer = cast("threading.Timer", SimpleNamespace(is_alive=lambda: True))
         self._local_lock = threading.Lock()
-        self._next_cleanup = -math.inf  # at once
+        self._reset_at = time.monotonic() + _DAY
         self._shared = shared
         self._retry_at = -math.inf  # at once
 
@@ -87,20 +83,12 @@ class Counters:
                     type(error.storage_error).__name__,
                 )
         with self._local_lock:
-            if time.monotonic() >= self._next_cleanup:
-                self._next_cleanup = time.monotonic() + _CLEANUP_SECONDS
-                self._drop_expired()
+            if time.monotonic() >= self._reset_at:
+                # The store keeps every key, even one that hasn't been used for long, and anyone can send any number of
+                # keys. Nothing has to be remembered for longer than a day.
+                self._local.reset()
+                self._reset_at = time.monotonic() + _DAY
             return action(self._local)
-
-    def _drop_expired(self) -> None:
-        """Forget requests and keys of the past. Anyone can send any number of keys."""
-        now = time.time()
-        for key, requests in list(self._local.events.items()):
-            self._local.events[key] = [one for one in requests if one.expiry > now]
-            if not self._local.events[key]:
-                self._local.clear(key)
-        for key in list(self._local.expirations):
-            self._local.get(key)  # drops it if it has expired
 
 
 class RateLimit:

@@ -66,20 +66,9 @@ class _Request(HTTPRequestParser):
 
 
 class _Connection(HTTPChannel):
-    """A connection whose timeout starts with the first byte of a request's headers: more bytes don't restart it."""
+    """A connection that reads requests as above. waitress has no setting for it."""
 
     parser_class = _Request
-
-    def handle_read(self) -> None:
-        began = self.last_activity if self.request is not None and not self.request.headers_finished else None
-        super().handle_read()
-        if began is not None:
-            self.last_activity = began
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request is being answered. One that is still arriving counts as idle."""
-        return not self.requests and not self.total_outbufs_len
 
 
 def _log_kind_only(record: logging.LogRecord) -> bool:
@@ -124,7 +113,6 @@ class Server:
         )
         self._server = cast("Any", server)  # the stubs know only some of its attributes
         self._server.channel_class = _Connection
-        self._connections: dict[int, _Connection] = self._server.active_channels
         self._is_stopping = False
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -146,17 +134,20 @@ class Server:
             self._close_oldest()
         wasyncore.dispatcher.close(self._server)  # only the listening socket
         deadline = time.monotonic() + (grace() if callable(grace) else grace)
-        while self._connections and time.monotonic() < deadline:
+        while self._connections() and time.monotonic() < deadline:
             self._server.maintenance(time.time())  # a client that takes no more of its answer isn't waited for
-            for connection in [*self._connections.values()]:
-                if connection.is_idle:
-                    connection.handle_close()
+            for connection in filter(_is_idle, self._connections()):
+                connection.handle_close()
             self._wait(0.1)
-        if self._connections:  # a thread that is still running needs the trigger
+        if self._connections():  # a thread that is still running needs the trigger
             return False
         self._server.task_dispatcher.shutdown()
         self._server.trigger.close()
         return True
+
+    def _connections(self) -> list[wasyncore.dispatcher]:
+        """Return the open connections, oldest first: a new socket is added at the end."""
+        return [one for one in self._sockets.values() if isinstance(one, _Connection)]
 
     def _wait(self, seconds: float) -> None:
         """Wait for bytes from clients, for room for more bytes to them, or for a thread, and handle these."""
@@ -164,10 +155,19 @@ class Server:
 
     def _close_oldest(self) -> None:
         """Close the oldest idle connection above the limit. The headers of an honest client arrive at once."""
-        if len(self._connections) > self._most_connections:
-            idle = [connection for connection in self._connections.values() if connection.is_idle]
-            if idle:
-                min(idle, key=lambda connection: connection.last_activity).handle_close()
+        # The listening socket and the trigger are sockets, too.
+        if len(self._sockets) > self._most_connections + 2:
+            oldest = next(filter(_is_idle, self._connections()), None)
+            if oldest is not None:
+                oldest.handle_close()
+
+
+def _is_idle(connection: wasyncore.dispatcher) -> bool:
+    """Return whether no request is being answered. One that is still arriving counts as idle.
+
+    waitress reads from a connection only then.
+    """
+    return bool(connection.readable())
 
 
 def reduce_garbage_collection() -> None:

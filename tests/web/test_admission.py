@@ -345,17 +345,6 @@ class TestInOneProcess:
         limit.take("the next")
         assert len(counters._local.events) == 1, "whoever makes keys up fills no memory"
         assert not counters._local.storage
-        clock.now += 7
-        limit.take("soon after")
-        assert len(counters._local.events) == 2, "going through all of them takes time"
-
-    def test_counting_starts_no_thread(self) -> None:
-        limit = limit_of(Counters())
-        for timer in (thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)):
-            timer.join(1.0)  # the one that the store begins with
-        before = set(threading.enumerate())
-        limit.take("one")
-        assert set(threading.enumerate()) <= before
 
     def test_of_one_place_no_more_than_so_many_are_remembered(
         self, clock: Clock, monkeypatch: pytest.MonkeyPatch

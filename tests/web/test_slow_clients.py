@@ -156,12 +156,6 @@ def test_who_hangs_up_in_the_middle_of_the_headers_is_let_go(url: str) -> None:
         assert ends(connection)
 
 
-def test_headers_have_to_be_whole_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "TIMEOUT", 1)
-    with served(application) as url, client(url, WHOLE[:-2] + b"X-Slow: ") as connection:  # type: ignore[arg-type]
-        assert ends(connection, b"x"), "each byte is no new beginning"
-
-
 def test_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, half = Clock(), len(WHOLE) // 2
     for module in ("waitress.channel", "waitress.server"):
