@@ -1,22 +1,14 @@
-"""Sheets of a spreadsheet, and a fast writer for long ones.
-
-xlsxwriter makes a workbook whose long sheets hold only a sample cell for each format. :class:`StreamedWorkbook` copies
-that workbook and writes the rows itself, as XML, between the head and the tail of each long sheet.
-"""
+"""Sheets of a spreadsheet, written by xlsxwriter row by row."""
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from itertools import islice
-from typing import Any, BinaryIO, Literal
-from xml.sax.saxutils import escape, quoteattr
+from itertools import chain, islice, repeat
+from typing import Any, Literal
 
 from rich.cells import cell_len
 
@@ -35,6 +27,7 @@ MOST_ROWS = 1_048_576
 """The file format's limit of rows on a sheet."""
 MOST_LINKS = 65_000
 """The file format allows 65,530 links on a sheet. Later rows get none."""
+_ROWS_AT_ONCE = 2_000
 _LONGEST_TEXT = 32_767
 _LONGEST_HEADER = 120
 """The file format allows 255 characters, and an escaped ampersand takes two."""
@@ -56,8 +49,6 @@ _MARKS: dict[Mark, dict[str, object]] = {
     "blocked": {"bold": True, "font_color": "#A8291C", "bg_color": "#FBE3E0"},
     "notable": {"bold": True, "font_color": "#6F4A00", "bg_color": "#FDF0CF"},
 }
-MARKS: tuple[Mark, ...] = tuple(_MARKS)
-"""The ways to highlight a cell; empty for none."""
 _HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "bg_color": "#E4EFE9"}
 
 
@@ -162,18 +153,51 @@ def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> No
         sheet.write_number(row, column, float(value) if isinstance(value, Decimal) else value, form)
 
 
+def refuse_too_long(count: int) -> None:
+    """Raise ConfigurationError if there are more rows than fit on a sheet."""
+    if count >= MOST_ROWS:
+        raise ConfigurationError(
+            "the report has more rows than a spreadsheet can hold ({most:,})",
+            advice="choose CSV, or list fewer groups",
+            code="spreadsheet-too-long",
+            values={"most": MOST_ROWS},
+        )
+
+
 def fill(
-    sheet: Any, columns: Sequence[SpreadsheetColumn], rows: Sequence[Row], formats: Formats, *, frozen: int
+    sheet: Any,
+    columns: Sequence[SpreadsheetColumn],
+    rows: Callable[[], Iterable[Row]],
+    formats: Formats,
+    *,
+    frozen: int,
+    numbers: Callable[[], Iterable[Row]] | None = None,
+    links: Iterable[str] = (),
 ) -> None:
-    """Write heading and rows. The heading and the first ``frozen`` columns stay visible."""
-    widths = [width_of(column, rows) for column in columns]
-    lay_out(sheet, columns, widths, len(rows), formats, frozen=frozen)
-    for index, column in enumerate(columns):
-        for number, (value, mark) in enumerate(zip(column.values(rows), column.marks(rows), strict=True), 1):
-            write_cell(sheet, number, index, value, formats.of(column.kind, mark))
+    """Write heading and rows. The heading and the first ``frozen`` columns stay visible.
+
+    ``numbers`` returns the rows to measure the widest numbers of, which may lack other values; by default ``rows``.
+    The texts in the second column link to ``links``, row by row.
+    """
+    widths, count = _measure(columns, rows(), (numbers or rows)())
+    _lay_out(sheet, columns, widths, count, formats, frozen=frozen)
+    addresses = chain(islice(links, MOST_LINKS), repeat(None))
+    used = [{mark: formats.of(column.kind, mark) for mark in _MARKS} for column in columns]
+    number = 0
+    for some in batched(rows(), _ROWS_AT_ONCE):
+        values = zip(*(column.values(some) for column in columns), strict=True)
+        marks = zip(*(column.marks(some) for column in columns), strict=True)
+        for cells, mark_of_cells, address in zip(values, marks, addresses, strict=False):
+            number += 1
+            for index, (value, mark) in enumerate(zip(cells, mark_of_cells, strict=True)):
+                form = used[index][mark]
+                if index == 1 and address is not None:
+                    sheet.write_url(number, index, address, form, cell_text(str(value)))
+                else:
+                    write_cell(sheet, number, index, value, form)
 
 
-def lay_out(
+def _lay_out(
     sheet: Any, columns: Sequence[SpreadsheetColumn], widths: Sequence[int], last: int, formats: Formats, *, frozen: int
 ) -> None:
     """Write the heading, and set up everything except the rows; ``last`` is the index of the last row."""
@@ -188,6 +212,20 @@ def lay_out(
     if sum(widths) > _MOST_ON_ONE_PAGE:
         sheet.fit_to_pages(2, 0)
         sheet.repeat_columns(0, frozen - 1)
+
+
+def _measure(columns: Sequence[SpreadsheetColumn], rows: Iterable[Row], every: Iterable[Row]) -> tuple[list[int], int]:
+    """Measure text and days in the first of ``rows``, and numbers in ``every`` row. Return the widths and the count."""
+    measured = list(islice(rows, _ROWS_AT_ONCE))
+    widths = [width_of(column, measured) for column in columns]
+    numbers = [pair for pair in enumerate(columns) if pair[1].kind not in ("text", "flag", "day")]
+    count = 0
+    # A number that is too wide isn't shown at all.
+    for some in batched(every, _ROWS_AT_ONCE):
+        count += len(some)
+        for index, column in numbers:
+            widths[index] = max(widths[index], width_of(column, some))
+    return widths, count
 
 
 def width_of(column: SpreadsheetColumn, rows: Sequence[Row]) -> int:
@@ -229,211 +267,3 @@ def _for_print(sheet: Any, title: str) -> None:
     # The printing program replaces &A by the sheet's name, &P and &N by the page numbers.
     sheet.set_footer(f"&L&A&R{gettext('Page {page} of {pages}', page='&P', pages='&N')}")
     set_direction(sheet)
-
-
-_MEASURED_ROWS = 2_000
-"""Measure this many rows for text columns. Numbers are all measured, because one that is too wide isn't shown."""
-_COMPRESSION_LEVEL = 1
-"""Compression level. The third saves another twentieth, but takes half as long again."""
-_BATCH_SIZE = 200
-"""Write this many links at once."""
-_CACHE_SIZE = 4096
-"""Cache this many cells of a column; most columns repeat few values."""
-_EPOCH = date(1899, 12, 30)
-_SAMPLES = re.compile(r'<row r="2"[ >].*?</row>')
-_STYLE = re.compile(r' s="(\d+)"')
-_DIMENSION = re.compile(r'<dimension ref="[^"]*"/>')
-_ESCAPE = re.compile("(_x[0-9A-Fa-f]{4}_)")
-_LINK = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/hyperlink"
-_RELATIONSHIPS = (
-    '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
-    '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
-)
-
-
-@dataclass(frozen=True)
-class LongSheet:
-    """A sheet for a long list, with the ``widths`` of its columns in characters.
-
-    For each item of the list, ``rows_of`` returns its rows, and ``count_of`` their number. ``links_of`` returns their
-    links, which the texts in the second column get (None: no links).
-    """
-
-    name: str
-    columns: Sequence[SpreadsheetColumn]
-    widths: Sequence[int]
-    rows_of: Callable[[Any], Sequence[Row]]
-    count_of: Callable[[Any], int]
-    links_of: Callable[[Any], Sequence[str]] | None = None
-
-    def add_to(self, workbook: Any, formats: Formats, count: int) -> None:
-        """Add the sheet with room for ``count`` rows, and sample cells of all formats in the first of them.
-
-        Raises:
-            ConfigurationError: there are more rows than fit on a sheet.
-        """
-        if count >= MOST_ROWS:
-            raise ConfigurationError(
-                "the report has more rows than a spreadsheet can hold ({most:,})",
-                advice="choose CSV, or list fewer groups",
-                code="spreadsheet-too-long",
-                values={"most": MOST_ROWS},
-            )
-        sheet = workbook.add_worksheet(self.name)
-        lay_out(sheet, self.columns, self.widths, count, formats, frozen=2)
-        used = [formats.of(column.kind, mark) for column in self.columns for mark in MARKS]
-        for index, form in enumerate(used):
-            sheet.write_blank(1, index, None, form)
-
-
-def fitted_widths(columns: Sequence[SpreadsheetColumn], rows: Iterable[Row], every: Iterator[Row]) -> list[int]:
-    """Measure text and days in the first of ``rows``, and numbers in ``every`` row (which may lack the others)."""
-    measured = list(islice(rows, _MEASURED_ROWS))
-    widths = [width_of(column, measured) for column in columns]
-    numbers = [pair for pair in enumerate(columns) if pair[1].kind not in ("text", "flag", "day")]
-    for some in batched(every, _MEASURED_ROWS):
-        for index, column in numbers:
-            widths[index] = max(widths[index], width_of(column, some))
-    return widths
-
-
-class RowWriter:
-    """Makes the rows of a sheet as XML, with the format numbers (``styles``) of all marks of each of its columns.
-
-    Rows and cells don't say where they are, because each follows the one before.
-    """
-
-    def __init__(self, sheet: LongSheet, styles: Sequence[int]) -> None:
-        numbers = iter(styles)
-        self._columns = [(column, {mark: _CellCache(next(numbers)) for mark in MARKS}) for column in sheet.columns]
-
-    def made(self, rows: Sequence[Row]) -> Iterator[bytes]:
-        """Yield the rows as XML."""
-        for cells in zip(*(self._cells(column, caches, rows) for column, caches in self._columns), strict=True):
-            yield f"<row>{''.join(cells)}</row>".encode()
-
-    @staticmethod
-    def _cells(column: SpreadsheetColumn, caches: Mapping[Mark, _CellCache], rows: Sequence[Row]) -> list[str]:
-        values = column.values(rows)
-        if column.mark is None:
-            unmarked = caches[""]
-            return [unmarked[value] for value in values]
-        return [caches[mark][value] for mark, value in zip(column.marks(rows), values, strict=True)]
-
-
-class _CellCache(dict[Value, str]):
-    """Cache of a column's cells in one format, by value."""
-
-    def __init__(self, style: int) -> None:
-        super().__init__()
-        self._opening = f'<c s="{style}"'
-
-    def __missing__(self, value: Value) -> str:
-        if value is None or value == "":
-            cell = f"{self._opening}/>"
-        elif isinstance(value, str):
-            text = escape(cell_text(value))
-            if "_x" in text:
-                text = _ESCAPE.sub(r"_x005F\1", text)  # programs would decode _xHHHH_ as one character
-            space = ' xml:space="preserve"' if text != text.strip() else ""
-            cell = f'{self._opening} t="inlineStr"><is><t{space}>{text}</t></is></c>'
-        else:
-            number = (value - _EPOCH).days if isinstance(value, date) else value
-            cell = f"{self._opening}><v>{number}</v></c>"
-        if len(self) >= _CACHE_SIZE:
-            self.clear()
-        self[value] = cell
-        return cell
-
-
-class StreamedWorkbook:
-    """A workbook written to a binary stream, with the rows of its long sheets added one sheet at a time."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._archive = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION_LEVEL)
-        self._entry: Any = None
-        self._row = 1
-        self._sheets: list[tuple[str, str, str]] = []
-        self.styles: list[list[int]] = []
-        """The format numbers of each long sheet's sample cells."""
-
-    def copy_from(self, whole: bytes, long: Sequence[LongSheet]) -> None:
-        """Copy a workbook whose second and following sheets are ``long``, without their rows.
-
-        Raises:
-            ValueError: a long sheet has no sample cells.
-        """
-        with zipfile.ZipFile(io.BytesIO(whole)) as made:
-            names = [f"xl/worksheets/sheet{number}.xml" for number in range(2, 2 + len(long))]
-            for name in made.namelist():
-                content = made.read(name)
-                if name in names:
-                    self._sheets.append((name, *self._split_at_samples(content.decode())))
-                else:
-                    self._archive.writestr(_archive_entry(name), content)
-
-    def _split_at_samples(self, content: str) -> tuple[str, str]:
-        samples = _SAMPLES.search(content)
-        if samples is None:
-            raise ValueError("a long sheet has a row of samples")
-        self.styles.append([int(number) for number in _STYLE.findall(samples[0])])
-        head = _DIMENSION.sub("", content[: samples.start()])  # optional, and covers only the samples
-        return head, content[samples.end() :]
-
-    def begin(self, index: int) -> None:
-        name, head, _tail = self._sheets[index]
-        self._entry = self._archive.open(_archive_entry(name), "w")
-        self._entry.write(head.encode())
-        self._row = 1
-
-    def add(self, rows: Sequence[bytes]) -> None:
-        self._row += len(rows)
-        self._entry.write(b"".join(rows))
-
-    def _write(self, pieces: Iterable[bytes]) -> None:
-        left = iter(pieces)
-        while some := b"".join(islice(left, _BATCH_SIZE)):
-            self._entry.write(some)
-
-    def end(self, index: int, links: Iterable[str] | None) -> None:
-        """Finish a long sheet. Texts in the second column link to these addresses, row by row (None: no links)."""
-        name, _head, tail = self._sheets[index]
-        before, margins, after = tail.partition("<pageMargins")
-        self._entry.write(before.encode())
-        count = 0 if links is None else min(self._row - 1, MOST_LINKS)
-        if count:
-            self._entry.write(b"<hyperlinks>")
-            self._write(b'<hyperlink ref="B%d" r:id="rId%d"/>' % (row + 1, row) for row in range(1, count + 1))
-            self._entry.write(b"</hyperlinks>")
-        self._entry.write(f"{margins}{after}".encode())
-        self._entry.close()
-        if links is None or not count:
-            return
-        relationships = name.replace("worksheets/", "worksheets/_rels/") + ".rels"
-        self._entry = self._archive.open(_archive_entry(relationships), "w")
-        self._entry.write(_RELATIONSHIPS.encode())
-        self._write(
-            f'<Relationship Id="rId{number}" Type="{_LINK}" Target={quoteattr(target)} TargetMode="External"/>'.encode()
-            for number, target in enumerate(islice(links, count), 1)
-        )
-        self._entry.write(b"</Relationships>")
-        self._entry.close()
-
-    def close(self) -> None:
-        self._archive.close()
-
-    def abandon(self) -> None:
-        """Leave the workbook unfinished, and write nothing more to the stream."""
-        self._archive.fp = io.BytesIO()  # closing writes the directory, which now ends up here
-        with suppress(Exception):
-            if self._entry is not None:
-                self._entry.close()
-            self._archive.close()
-
-
-def _archive_entry(name: str) -> zipfile.ZipInfo:
-    """Return an archive entry with a fixed date, so that the same report produces the same file."""
-    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    entry._compresslevel = _COMPRESSION_LEVEL  # type: ignore[attr-defined]  # a parameter from 3.13 on
-    return entry

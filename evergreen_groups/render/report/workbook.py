@@ -7,16 +7,16 @@ keeps its leading zeros. Requires xlsxwriter, installed by the extra ``xlsx``.
 
 from __future__ import annotations
 
-import io
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC
 from functools import partial
-from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from evergreen_groups.batches import batched
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import day, gettext, local, minute, pgettext, time_with_zone
@@ -26,14 +26,11 @@ from evergreen_groups.render.report.columns import Column, GroupRow, MemberRow, 
 from evergreen_groups.render.sheets import (
     ColumnKind,
     Formats,
-    LongSheet,
-    RowWriter,
     SpreadsheetColumn,
-    StreamedWorkbook,
     Value,
     cell_text,
     fill,
-    fitted_widths,
+    refuse_too_long,
     set_direction,
     write_cell,
 )
@@ -45,7 +42,6 @@ if TYPE_CHECKING:
     from evergreen_groups.render import StaffClient
 
 _LONGEST_SHEET_NAME = 31
-_GROUPS_AT_ONCE = 100
 
 
 def group_columns(report: Report) -> list[SpreadsheetColumn]:
@@ -157,71 +153,16 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield gettext("Confidential"), "text", gettext(CONFIDENTIAL)
 
 
-class _UnclosedBuffer(io.BytesIO):
-    """A buffer that ignores ``close``: if a run is aborted, xlsxwriter's archive may close itself after its buffer."""
-
-    def close(self) -> None:
-        pass
-
-
 def write_workbook(
     report: Report, stream: BinaryIO, *, details: bool = True, client: StaffClient | None = None
 ) -> None:
     """Write a workbook, including a sheet of members if ``details``. Names link to the staff ``client``.
 
-    No temporary files are used.
+    The workbook is made in a temporary directory that only this user can read.
 
     Raises:
         ConfigurationError: xlsxwriter isn't installed, or there are more groups or members than fit on a sheet.
     """
-    sheets: list[LongSheet] = [_groups(report, client), *([_members(report, client)] if details else [])]
-    workbook = StreamedWorkbook(stream)
-    try:
-        workbook.copy_from(_without_rows(report, sheets), sheets)
-        for number, sheet in enumerate(sheets):
-            workbook.begin(number)
-            writer = RowWriter(sheet, workbook.styles[number])
-            for groups in batched(report.groups, _GROUPS_AT_ONCE):
-                workbook.add(list(writer.made([row for group in groups for row in sheet.rows_of(group)])))
-            workbook.end(number, sheet.links_of and chain.from_iterable(map(sheet.links_of, report.groups)))
-        workbook.close()
-    except BaseException:
-        workbook.abandon()
-        raise
-
-
-def _groups(report: Report, client: StaffClient | None) -> LongSheet:
-    rows = partial(map, partial(group_row, report), report.groups)
-    columns_of_groups = group_columns(report)
-    return LongSheet(
-        _sheet_name(gettext("Groups")),
-        columns_of_groups,
-        fitted_widths(columns_of_groups, rows(), rows()),
-        lambda group: (group_row(report, group),),
-        lambda _group: 1,
-        None if client is None else lambda group: (client.group_page(group.lead.id),),
-    )
-
-
-def _members(report: Report, client: StaffClient | None) -> LongSheet:
-    def rows(report: Report) -> Iterator[MemberRow]:
-        return (member_row(report, group, member) for group in report.groups for member in group.members)
-
-    columns_of_members = member_columns(report)
-    # Numbers are measured without standings, which are slow to determine.
-    widths = fitted_widths(columns_of_members, rows(report), rows(replace(report, blocks=None)))
-    return LongSheet(
-        _sheet_name(gettext("Members")),
-        columns_of_members,
-        widths,
-        lambda group: [member_row(report, group, member) for member in group.members],
-        lambda group: len(group.members),
-        None if client is None else lambda group: [client.patron_page(member.id) for member in group.members],
-    )
-
-
-def _without_rows(report: Report, sheets: Sequence[LongSheet]) -> bytes:
-    """Return a workbook whose long sheets have no rows yet."""
     try:
         import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
     except ImportError:
@@ -231,26 +172,62 @@ def _without_rows(report: Report, sheets: Sequence[LongSheet]) -> bytes:
             code="xlsxwriter-not-installed",
             values={"pip": own_pip(), "package": "xlsxwriter", "extra": "xlsx"},
         ) from None
-    buffer = _UnclosedBuffer()
+    refuse_too_long(len(report.groups))
+    if details:
+        refuse_too_long(sum(len(group.members) for group in report.groups))
     texts = dict.fromkeys(("strings_to_formulas", "strings_to_urls", "strings_to_numbers"), False)
-    workbook = xlsxwriter.Workbook(buffer, {"in_memory": True, **texts})
-    created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
-    title = report_title(report.criteria, report.name)
-    workbook.set_properties({"title": title, "comments": gettext(CONFIDENTIAL), "created": created})
-    formats = Formats(workbook, f"{title}, {day(report.generated_at)}")
-    write_summary(workbook.add_worksheet(_sheet_name(gettext("Summary"))), report, formats)
-    for sheet in sheets:
-        sheet.add_to(workbook, formats, sum(map(sheet.count_of, report.groups)))
-    if (changes := wording.compared_changes(report)) and changes.cleared:
-        fill(
-            workbook.add_worksheet(_sheet_name(wording.change_heading(ChangeKind.CLEARED))),
-            _ranked(("change",), change=columns.CLEARED),
-            [(change,) for change in changes.cleared],
-            formats,
-            frozen=1,
-        )
-    workbook.close()
-    return buffer.getvalue()
+    with TemporaryDirectory(prefix="evergreen-groups-") as directory:
+        made = Path(directory, "report.xlsx")
+        workbook = xlsxwriter.Workbook(made, {"constant_memory": True, "tmpdir": directory, **texts})
+        created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
+        title = report_title(report.criteria, report.name)
+        workbook.set_properties({"title": title, "comments": gettext(CONFIDENTIAL), "created": created})
+        formats = Formats(workbook, f"{title}, {day(report.generated_at)}")
+        write_summary(workbook.add_worksheet(_sheet_name(gettext("Summary"))), report, formats)
+        _write_groups(workbook.add_worksheet(_sheet_name(gettext("Groups"))), report, formats, client)
+        if details:
+            _write_members(workbook.add_worksheet(_sheet_name(gettext("Members"))), report, formats, client)
+        if (changes := wording.compared_changes(report)) and changes.cleared:
+            fill(
+                workbook.add_worksheet(_sheet_name(wording.change_heading(ChangeKind.CLEARED))),
+                _ranked(("change",), change=columns.CLEARED),
+                lambda: ((change,) for change in changes.cleared),
+                formats,
+                frozen=1,
+            )
+        try:
+            workbook.close()
+        except xlsxwriter.exceptions.FileCreateError as error:
+            raise error.args[0] from None  # such as a full disk
+        with made.open("rb") as whole:
+            shutil.copyfileobj(whole, stream)
+
+
+def _write_groups(sheet: Any, report: Report, formats: Formats, client: StaffClient | None) -> None:
+    fill(
+        sheet,
+        group_columns(report),
+        partial(map, partial(group_row, report), report.groups),
+        formats,
+        frozen=2,
+        links=() if client is None else (client.group_page(group.lead.id) for group in report.groups),
+    )
+
+
+def _write_members(sheet: Any, report: Report, formats: Formats, client: StaffClient | None) -> None:
+    def rows(report: Report) -> Iterator[MemberRow]:
+        return (member_row(report, group, member) for group in report.groups for member in group.members)
+
+    members = (member for group in report.groups for member in group.members)
+    fill(
+        sheet,
+        member_columns(report),
+        partial(rows, report),
+        formats,
+        frozen=2,
+        numbers=partial(rows, replace(report, blocks=None)),  # without standings, which are slow to determine
+        links=() if client is None else (client.patron_page(member.id) for member in members),
+    )
 
 
 def _sheet_name(text: str) -> str:

@@ -214,7 +214,7 @@ def test_numbers_are_measured_on_every_row(monkeypatch: pytest.MonkeyPatch) -> N
     rich = Group(99_999_999_999, (replace(groups[0].members[0], own_fines=Decimal("123456789.00")),))
     report = samples.report_of([*groups, rich])
     before = widths()
-    monkeypatch.setattr(long_sheets, "_MEASURED_ROWS", 4)
+    monkeypatch.setattr(long_sheets, "_ROWS_AT_ONCE", 4)
     assert {name: width for name, width in widths().items() if name != "Name"} == {
         name: width for name, width in before.items() if name != "Name"
     }
@@ -325,24 +325,33 @@ def test_the_same_report_gives_the_same_file() -> None:
     assert xlsx(samples.sample_report()) == xlsx(samples.sample_report())
 
 
-def test_nothing_of_it_lies_in_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not-there"))
+def test_nothing_of_it_stays_in_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[int] = []
+
+    def seen(archive: zipfile.ZipFile, *arguments: Any) -> None:
+        modes.append(next(tmp_path.iterdir()).stat().st_mode & 0o777)
+        write(archive, *arguments)
+
+    write = zipfile.ZipFile.write
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(zipfile.ZipFile, "write", seen)
     assert workbook(samples.sample_report()).sheetnames == ["Summary", "Groups", "Members"]
+    assert set(modes) == {0o700}
+    assert not [*tmp_path.iterdir()]
 
 
-def test_broken_off_it_says_nothing_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that is ended by its deadline tells so in one line, whatever is thrown away first."""
-    archives: list[Any] = []
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # xlsxwriter's temporary files
+def test_broken_off_it_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run may be ended by its deadline."""
 
-    def broken_off(archive: zipfile.ZipFile, *_arguments: object) -> None:
-        archives.append(archive)
+    def broken_off(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(zipfile.ZipFile, "writestr", broken_off)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(zipfile.ZipFile, "write", broken_off)
     with pytest.raises(KeyboardInterrupt):
         xlsx(samples.sample_report())
-    archives[0].fp.close()
-    archives[0].close()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_report_that_is_too_long_for_a_sheet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
