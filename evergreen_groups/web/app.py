@@ -61,7 +61,7 @@ class _JSON(DefaultJSONProvider):
 
     def response(self, *args: Any, **fields: Any) -> Response:
         """Return a response with a document, given in one piece or by its fields."""
-        return Response(json_line(self._prepare_response_obj(args, fields)), mimetype=self.mimetype)
+        return Response(json_line(fields or args[0]), mimetype=self.mimetype)
 
 
 class _App(Flask):
