@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from evergreen_groups import arguments
@@ -27,7 +27,7 @@ from evergreen_groups.values import ZERO, Total
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from sqlalchemy import Select
+    from sqlalchemy import Row, Select
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.changes.journal import JournalStep
@@ -369,8 +369,12 @@ plans = schema.plans
 # Build the statements once: building takes longer than running them.
 _mine = (plans.c.gateway == bindparam("of_gateway"), plans.c.staff == bindparam("of_staff"))
 _plans = select(plans, schema.changes.c.suffix).outerjoin(schema.changes, plans.c.change == schema.changes.c.id)
-_BY_ID = _plans.where(plans.c.id == bindparam("value"), *_mine)
-_BY_KEY = _plans.where(plans.c.idempotency_key == bindparam("value"), *_mine)
+_BY_ID = _plans.where(plans.c.id == bindparam("plan"), *_mine)
+_APPLIED = _plans.where(
+    plans.c.idempotency_key.is_not(None),
+    or_(plans.c.idempotency_key == bindparam("key"), plans.c.id == bindparam("plan")),
+    *_mine,
+)
 _NEW = insert(plans)
 _REMOVE_OLD = delete(plans).where(plans.c.at < bindparam("before"), plans.c.idempotency_key.is_(None))
 _CLAIM = update(plans).where(
@@ -418,29 +422,30 @@ class PlanStore:
 
     def find(self, id: str) -> StoredPlan | None:
         """Return the user's plan, or None if there is none or it belongs to another user."""
-        return self._find(_BY_ID, id)
+        return next(iter(self._found(_BY_ID, plan=id)), None)
 
-    def under_key(self, key: str) -> StoredPlan | None:
-        """Return the plan that the user has applied under an idempotency key."""
-        return self._find(_BY_KEY, key)
+    def applied(self, key: str, plan: str = "") -> list[StoredPlan]:
+        """Return the plans that the user has applied: under an idempotency key, and the one with this id."""
+        return self._found(_APPLIED, key=key, plan=plan)
 
-    def _find(self, question: Select[Any], value: str) -> StoredPlan | None:
-        values = {"value": value, "of_gateway": self.gateway, "of_staff": self.staff}
+    def _found(self, query: Select[Any], **values: str) -> list[StoredPlan]:
         with self.transactions.reading() as connection:
-            row = connection.execute(question, values).one_or_none()
-        if row is None:
-            return None
-        content = json.loads(row.content)
-        return StoredPlan(
-            id=row.id,
-            action=Action(row.action),
-            expires=row.expires,
-            steps=tuple(StoredStep(**step) for step in content["steps"]),
-            groups=tuple(ExpectedGroup(group["number"], tuple(group["members"])) for group in content["groups"]),
-            undoes=content["undoes"],
-            key=row.idempotency_key,
-            change=None if row.change is None else f"{row.change}-{row.suffix}",
-        )
+            rows = connection.execute(query, {**values, "of_gateway": self.gateway, "of_staff": self.staff})
+            return [_stored_plan(row) for row in rows]
+
+
+def _stored_plan(row: Row[Any]) -> StoredPlan:
+    content = json.loads(row.content)
+    return StoredPlan(
+        id=row.id,
+        action=Action(row.action),
+        expires=row.expires,
+        steps=tuple(StoredStep(**step) for step in content["steps"]),
+        groups=tuple(ExpectedGroup(group["number"], tuple(group["members"])) for group in content["groups"]),
+        undoes=content["undoes"],
+        key=row.idempotency_key,
+        change=None if row.change is None else f"{row.change}-{row.suffix}",
+    )
 
 
 def claim(connection: Connection, plan: str, key: str, change: str) -> None:
