@@ -1,4 +1,3 @@
-from . import journal as journal
 from .apply import PlanRun as PlanRun
 from .batch import plan_batch as plan_batch
 from .batch import read_batch as read_batch
@@ -12,7 +11,6 @@ from .journal import Journal as Journal
 from .journal import JournalEntry as JournalEntry
 from .journal import JournalStep as JournalStep
 from .journal import Operator as Operator
-from .journal import RecentlyChanged as RecentlyChanged
 from .journal import StepState as StepState
 from .journal import StoredStep as StoredStep
 from .journal import TerminalUser as TerminalUser
@@ -31,3 +29,6 @@ from .plans import StepOutcome as StepOutcome
 from .reader import Change as Change
 from .reader import ChangeReader as ChangeReader
 from .reasons import StepReason as StepReason
+from .replica import RecentlyChanged as RecentlyChanged
+from .replica import recently_changed as recently_changed
+from .replica import recently_changed_or_unknown as recently_changed_or_unknown
