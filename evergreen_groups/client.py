@@ -421,8 +421,7 @@ class Client:
             PlanError: lines are wrong or contradict each other. The error lists them all.
             ConfigurationError: the file can't be read.
         """
-        batch = changes.read_batch(arguments.path("file", file))
-        return Plan(changes.plan_batch(self._changes.planner, batch), self)
+        return Plan(changes.plan_batch(self._changes.planner, arguments.path("file", file)), self)
 
     @property
     def changes(self) -> Changer:

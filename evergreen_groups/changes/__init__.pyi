@@ -1,6 +1,5 @@
 from .apply import PlanRun as PlanRun
 from .batch import plan_batch as plan_batch
-from .batch import read_batch as read_batch
 from .changes import WAIT as WAIT
 from .changes import Changer as Changer
 from .changes import over_limit_of as over_limit_of

@@ -27,7 +27,6 @@ from evergreen_groups.changes.plans import (
     StepT,
     StoredPlan,
     already_applied,
-    key_conflict,
     refuse_too_many,
 )
 from evergreen_groups.changes.reader import ChangeReader
@@ -239,7 +238,11 @@ class Changer(ChangeReader):
                 if applied.key != key or applied.change is None:  # without an id: retention has deleted the entry since
                     raise already_applied()
                 if not is_same(applied):
-                    raise key_conflict()
+                    raise PlanError(
+                        "this idempotency key belongs to another change",
+                        advice="use a new key for each change",
+                        code="key-of-another-change",
+                    )
                 return PlanRun(self.gateway, self._journal, applied.change, applied.action)
             return None
 

@@ -85,63 +85,53 @@ class PlanBasis:
         card = self.cards.get(reference)
         return card is not None and card.member.patron.deleted
 
-    def moves(self, found: Iterable[Card], group: int) -> tuple[list[Step], list[str]]:
-        """Return the steps that move patrons into a group, and a text for each patron who is already a member."""
-        steps: list[Step] = []
-        unchanged: list[str] = []
-        for card in found:
-            if card.member.patron.group == group:
-                unchanged.append(_about(Message("{name} is already in this group ({group})"), card, group=group))
-            else:
-                steps.append(Step.of(card.member, GROUP, group, card.account))
-        return steps, unchanged
+    def steps(
+        self, action: Action, card: Card, target: Card | None = None, *, lead: bool = False
+    ) -> tuple[list[Step], list[str]]:
+        """Return the steps for one named patron, and texts about what is already as requested.
 
-    def removal_steps(self, found: Sequence[Card], *, lead: bool = False) -> tuple[list[Step], list[str]]:
-        """Return the steps that give patrons new groups, and a text for each patron who is already alone."""
-        steps: list[Step] = []
-        unchanged: list[str] = []
-        for entry in found:
-            member, number = entry.member, entry.member.patron.group
-            if self.groups[number].member_count == 1:
-                unchanged.append(
-                    _about(Message("{name} is already alone in this group ({group})"), entry, group=number)
-                )
-            else:
-                steps.append(Step.of(member, GROUP, None, entry.account))
-            # Set the flag in a separate step: usergroup.new makes a lead for any true value (usergroup-new-006), and
-            # never clears the flag (usergroup-new-005).
-            if lead:
-                steps.extend(self.leads(entry, on=True)[0])
-        return steps, unchanged
-
-    def merge_steps(self, source: Card, target: Card) -> tuple[list[Step], list[str]]:
-        """Return the steps that move a whole group into another, or a text if both are the same group."""
-        number, to = source.member.patron.group, target.member.patron.group
-        if number == to:
+        ``lead`` is for a removal whether the patron becomes a lead, and for a change of the flag its new value.
+        """
+        member, group = card.member, self.groups[card.member.patron.group]
+        to = None if target is None else target.member.patron.group
+        if action is Action.MOVE and group.number == to:
+            return [], [_about(Message("{name} is already in this group ({group})"), card, group=to)]
+        if action is Action.MOVE:
+            return [Step.of(member, GROUP, to, card.account)], []
+        if action is Action.MERGE and group.number == to:
             text = Message("the other patron is in this same group ({group}): use a card from another group")
-            return [], [text.with_values({"group": number})]
-        group = self.groups[number]
+            return [], [text.with_values({"group": to})]
+        if action is Action.MERGE:
+            return self._merge_steps(group, member, to), []
+        steps: list[Step] = []
+        unchanged: list[str] = []
+        if action is Action.REMOVE:
+            if group.member_count == 1:
+                text = Message("{name} is already alone in this group ({group})")
+                unchanged.append(_about(text, card, group=group.number))
+            else:
+                steps.append(Step.of(member, GROUP, None, card.account))
+        # Set the flag in a separate step: usergroup.new makes a lead for any true value (usergroup-new-006), and never
+        # clears the flag (usergroup-new-005).
+        if member.group_lead != lead and (lead or action is Action.LEAD):
+            steps.append(Step.of(member, LEAD, int(lead), card.account))
+        elif action is Action.LEAD:
+            text = Message("{name} is already group lead") if lead else Message("{name} isn't group lead")
+            unchanged.append(_about(text, card))
+        return steps, unchanged
+
+    def _merge_steps(self, group: Group, named: Member, to: int | None) -> list[Step]:
+        """Return the steps that move a whole group into another."""
         if not group.complete:
             raise PlanError(
                 "nothing was moved: group {group} has hidden members, who would be left behind",
                 advice="move the members you see instead of merging the groups, or ask someone who can see all of them",
                 code="merging-hidden-members",
-                values={"group": number},
+                values={"group": group.number},
             )
         # Move the named patron last. If the run stops early, the same command then still finds the old group.
-        in_order = sorted(group.members, key=lambda member: member.id == source.member.id)
-        return [
-            Step.of(member, GROUP, to, self.accounts[member.id], last=member.id == source.member.id)
-            for member in in_order
-        ], []
-
-    def leads(self, found: Card, *, on: bool) -> tuple[list[Step], list[str]]:
-        """Return the step that sets or clears the lead flag, or a text if the flag already has the value."""
-        member = found.member
-        if member.group_lead == on:
-            text = Message("{name} is already group lead") if on else Message("{name} isn't group lead")
-            return [], [_about(text, found)]
-        return [Step.of(member, LEAD, int(on), found.account)], []
+        in_order = sorted(group.members, key=lambda member: member.id == named.id)
+        return [Step.of(member, GROUP, to, self.accounts[member.id], last=member.id == named.id) for member in in_order]
 
     def draft(
         self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Sequence[Card] = ()
@@ -426,25 +416,17 @@ class Planner:
         found, joined = basis.find(request.patrons), basis.find(targets)
         steps: list[Step] = []
         unchanged: list[str] = []
-        match action:
-            case Action.MOVE:
-                steps, unchanged = basis.moves(found, joined[0].member.patron.group)
-            case Action.MERGE:
-                steps, unchanged = basis.merge_steps(found[0], joined[0])
-            case Action.REMOVE:
-                steps, unchanged = basis.removal_steps(found, lead=request.lead)
-            case Action.LEAD:
-                for card in found:
-                    its_steps, its_unchanged = basis.leads(card, on=not request.off)
-                    steps += its_steps
-                    unchanged += its_unchanged
-            case _:
-                patrons = [card.member.patron for card in found]
-                members = Member.of_patrons(self.gateway, reference.limits(self.gateway), patrons, basis.own_fines)
-                due = {member.id for member in members if member.over_limit_if_known}
-                steps = [
-                    Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found
-                ]
+        if action is Action.RECALCULATE:
+            patrons = [card.member.patron for card in found]
+            members = Member.of_patrons(self.gateway, reference.limits(self.gateway), patrons, basis.own_fines)
+            due = {member.id for member in members if member.over_limit_if_known}
+            steps = [Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found]
+        else:
+            lead = not request.off if action is Action.LEAD else request.lead
+            for card in found:
+                its_steps, its_unchanged = basis.steps(action, card, *joined, lead=lead)
+                steps += its_steps
+                unchanged += its_unchanged
         return basis.draft(action, steps, unchanged, cards=[*found, *joined])
 
     def basis(
