@@ -30,6 +30,7 @@ from evergreen_groups.changes.plans import (
     refuse_too_many,
 )
 from evergreen_groups.changes.reader import ChangeReader
+from evergreen_groups.changes.undo import plan_undo
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.message import Progress, silent
 
@@ -86,7 +87,7 @@ class Changer(ChangeReader):
                 code="entry-of-another-gateway",
                 values={"entry": found.id, "gateway": found.gateway},
             )
-        return self.planner.undo(found, self._journal.now(), self._journal.moved_since(found))
+        return plan_undo(self.planner, found, self._journal.now(), self._journal.moved_since(found))
 
     def propose(self, request: PlanRequest) -> ProposedPlan:
         """Make a plan and store it for the operator. Changes nothing in Evergreen.
@@ -121,9 +122,8 @@ class Changer(ChangeReader):
                 code="undo-too-early",
                 values={"change": id},
             )
-        return self.planner.undo(
-            self.entry(id), self._journal.now(), self._journal.moved_since(change.entry), shown=shown
-        )
+        moved_since = self._journal.moved_since(change.entry)
+        return plan_undo(self.planner, self.entry(id), self._journal.now(), moved_since, shown=shown)
 
     def apply_draft(self, draft: Draft, progress: Progress, *, timeout: float) -> PlanOutcome[Step]:
         """Apply a plan that isn't stored. A step that no longer fits its patron isn't made.
