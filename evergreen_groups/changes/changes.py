@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
@@ -190,7 +190,7 @@ class Changer(ChangeReader):
         """
         arguments.text("key", key)
         stored = self.find(arguments.text("plan", plan))
-        with self._once(key, lambda first: first.id == plan, lambda: stored, timeout, plan) as run:
+        with self._once(partial(self._first, key, plan=plan), lambda: stored, key, timeout) as run:
             yield run
 
     @contextmanager
@@ -208,7 +208,7 @@ class Changer(ChangeReader):
                 draft = self._plan_undo(change, shown=False)
             return self._store.add(draft)
 
-        with self._once(key, lambda first: first.undoes == change, plan, timeout) as run:
+        with self._once(partial(self._first, key, undoes=change), plan, key, timeout) as run:
             yield run
 
     def find(self, plan: str) -> StoredPlan:
@@ -221,31 +221,12 @@ class Changer(ChangeReader):
     @contextmanager
     def _once(
         self,
-        key: str,
-        is_same: Callable[[StoredPlan], bool],
+        first: Callable[[], PlanRun[StoredStep] | None],
         make: Callable[[], StoredPlan],
+        key: str,
         timeout: float,
-        plan: str = "",
     ) -> Iterator[PlanRun[StoredStep]]:
-        """Begin to apply the plan that ``make`` returns, unless it was applied before: then yield that change.
-
-        ``is_same`` returns whether the plan that was applied under ``key`` is the same. ``plan`` is the id if the plan
-        is stored already. In the database, both identify one change at most.
-        """
-
-        def first() -> PlanRun[StoredStep] | None:
-            for applied in self._store.applied(key, plan):
-                if applied.key != key or applied.change is None:  # without an id: retention has deleted the entry since
-                    raise already_applied()
-                if not is_same(applied):
-                    raise PlanError(
-                        "this idempotency key belongs to another change",
-                        advice="use a new key for each change",
-                        code="key-of-another-change",
-                    )
-                return PlanRun(self.gateway, self._journal, applied.change, applied.action)
-            return None
-
+        """Begin the ``first`` run under this key, if there is one. Otherwise begin to apply the plan of ``make``."""
         with ExitStack() as lease:
             run = first()
             if run is None:
@@ -257,6 +238,23 @@ class Changer(ChangeReader):
                     if run is None:
                         raise
             yield run
+
+    def _first(self, key: str, *, plan: str = "", undoes: str | None = None) -> PlanRun[StoredStep] | None:
+        """Return the earlier run of a stored plan, or of an undo, under this key; None if there was none.
+
+        The database applies each plan once, and has each key once.
+        """
+        for applied in self._store.applied(key, plan):
+            if applied.key != key or applied.change is None:  # without an id: retention has deleted the entry since
+                raise already_applied()
+            if applied.id != plan and (undoes is None or applied.undoes != undoes):
+                raise PlanError(
+                    "this idempotency key belongs to another change",
+                    advice="use a new key for each change",
+                    code="key-of-another-change",
+                )
+            return PlanRun(self.gateway, self._journal, applied.change, applied.action)
+        return None
 
     def _run_stored(self, plan: StoredPlan, key: str, timeout: float) -> AbstractContextManager[PlanRun[StoredStep]]:
         if self._journal.now() >= plan.expires:
