@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Self
+from typing import TYPE_CHECKING, Generic
 
 from evergreen_groups import errors
 from evergreen_groups.changes import outcome_check, reasons
@@ -26,7 +26,6 @@ from evergreen_groups.changes.plans import (
     StepOutcome,
     StepT,
     about_patron,
-    claim,
 )
 from evergreen_groups.changes.reader import visible_patrons
 from evergreen_groups.gateway import TOKEN
@@ -37,7 +36,7 @@ from evergreen_groups.message import Message, Progress, silent
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from evergreen_groups.changes.journal import Journal, JournalStep, Operator, StoredStep
+    from evergreen_groups.changes.journal import Journal, JournalStep, StoredStep
     from evergreen_groups.changes.penalties import PatronPenalties
     from evergreen_groups.changes.plans import StoredPlan
     from evergreen_groups.gateway import Gateway, Record
@@ -370,6 +369,26 @@ class PatronRecalculation(AppliedStep[StepT]):
         return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
 
 
+Penalties = tuple[PenaltyReader, PenaltyKinds]
+"""What recalculations read penalties with."""
+
+
+def count_penalties(gateway: Gateway, steps: Sequence[StepT]) -> tuple[Penalties | None, Sequence[StepT]]:
+    """Set how many penalties Evergreen had set as the value before a recalculation, for the journal.
+
+    Return the steps, and what their penalties are to be read with, None if none of them is a recalculation.
+    """
+    counted = dict.fromkeys((step.patron_id for step in steps if step.field == PENALTIES), 0)
+    if not counted:
+        return None, steps
+    reader = PenaltyReader(gateway)
+    kinds = PenaltyKinds.read(gateway, reader.org_units)
+    for row in rows_in_force(gateway, counted):
+        counted[row.patron] += row.staff is None
+    planned = [replace(step, before=counted[step.patron_id]) if step.field == PENALTIES else step for step in steps]
+    return (reader, kinds), planned
+
+
 @dataclass
 class PlanRun(Generic[StepT]):
     """One run of a plan, journaled under the ``id`` of a change. Nothing can refuse the plan any more.
@@ -386,46 +405,9 @@ class PlanRun(Generic[StepT]):
     steps: Sequence[StepT] = ()
     planned: Sequence[JournalStep] = ()
     open: list[JournalStep] = field(default_factory=list)
-    penalties: tuple[PenaltyReader, PenaltyKinds] | None = None
+    penalties: Penalties | None = None
     outcome: PlanOutcome[StepT] | None = None
     _not_moved: set[tuple[int, int | None]] = field(default_factory=set)
-
-    @classmethod
-    def begin(
-        cls,
-        gateway: Gateway,
-        journal: Journal,
-        operator: Operator,
-        action: Action,
-        steps: Sequence[StepT],
-        undoes: str | None = None,
-        *,
-        plan: str | None = None,
-        key: str = "",
-    ) -> Self:
-        """Write a plan into the journal, under the lease on its patrons. Nothing has been sent yet.
-
-        ``plan`` is the id of the stored plan, which the same transaction marks as applied under ``key``.
-
-        Raises:
-            PlanError: the stored plan has been applied before, or the key belongs to another plan.
-            GatewayError: the penalties can't be read.
-        """
-        open_steps = journal.open_steps(gateway.url, {step.patron_id for step in steps})
-        counted = dict.fromkeys((step.patron_id for step in steps if step.field == PENALTIES), 0)
-        penalties = None
-        if counted:
-            reader = PenaltyReader(gateway)
-            penalties = reader, PenaltyKinds.read(gateway, reader.org_units)
-            # The journal stores how many penalties Evergreen had set as the value before.
-            for row in rows_in_force(gateway, counted):
-                counted[row.patron] += row.staff is None
-        planned = [replace(step, before=counted[step.patron_id]) if step.field == PENALTIES else step for step in steps]
-        with journal.writing() as connection:
-            entry = journal.begin(connection, gateway.url, operator, action.value, planned, undoes)
-            if plan is not None:
-                claim(connection, plan, key, entry.id)
-        return cls(gateway, journal, entry.id, action, steps, entry.steps, open_steps, penalties)
 
     def apply(self, progress: Progress = silent) -> PlanOutcome[StepT]:
         """Apply the steps in order. Stop at an error that would also hit every later step."""

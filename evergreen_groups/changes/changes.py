@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups import arguments
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind
 from evergreen_groups.changes import outcome_check
-from evergreen_groups.changes.apply import PlanRun, refuse_hidden_patrons, refuse_outdated
+from evergreen_groups.changes.apply import PlanRun, count_penalties, refuse_hidden_patrons, refuse_outdated
 from evergreen_groups.changes.journal import GROUP, PENALTIES, Journal, StoredStep
 from evergreen_groups.changes.planner import Planner
 from evergreen_groups.changes.plans import (
@@ -27,6 +27,7 @@ from evergreen_groups.changes.plans import (
     StepT,
     StoredPlan,
     already_applied,
+    claim,
     refuse_too_many,
 )
 from evergreen_groups.changes.reader import ChangeReader
@@ -288,13 +289,20 @@ class Changer(ChangeReader):
         with self.state.change_lease(self.gateway.url, patrons, numbers, timeout) as lease:
             journal = Journal(lease)
             outcome_check.recover(self.gateway, journal, patrons)
-            operator, plan = self.operator, None
+            operator = self.operator
             if stored is not None:
-                operator, plan = self._known_operator, stored.id
+                operator = self._known_operator
                 if operator.approved_by is not None:
                     refuse_hidden_patrons(self.gateway, stored)
                 refuse_outdated(self.gateway, stored)
-            run = PlanRun.begin(self.gateway, journal, operator, action, steps, undoes, plan=plan, key=key)
+            url = self.gateway.url
+            open_steps = journal.open_steps(url, {step.patron_id for step in steps})
+            penalties, planned = count_penalties(self.gateway, steps)
+            with journal.writing() as connection:
+                entry = journal.begin(connection, url, operator, action.value, planned, undoes)
+                if stored is not None:
+                    claim(connection, stored.id, key, entry.id)
+            run = PlanRun(self.gateway, journal, entry.id, action, steps, entry.steps, open_steps, penalties)
             yield run
         if run.outcome is not None:  # after the lease, so that no other desk waits for a plug-in
             self.state.plugins.notify("change_applied", run.outcome)
