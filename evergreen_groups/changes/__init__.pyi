@@ -26,7 +26,6 @@ from .plans import ProposedPlan as ProposedPlan
 from .plans import Step as Step
 from .plans import StepOutcome as StepOutcome
 from .reader import Change as Change
-from .reader import ChangeReader as ChangeReader
 from .reasons import StepReason as StepReason
 from .replica import RecentlyChanged as RecentlyChanged
 from .replica import recently_changed as recently_changed

@@ -36,16 +36,6 @@ class PlanBasis:
         self._families = families
         self._adults = adults or AdultRule()
 
-    def find(self, references: Sequence[PatronReference]) -> list[Card]:
-        """Return the patrons with these barcodes or ids."""
-        self.expect(references)
-        patrons = [self.cards[named].member.id for named in references]
-        if len(set(patrons)) < len(patrons):
-            raise PlanError(
-                "two barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
-            )
-        return [self.cards[named] for named in references]
-
     def expect(self, references: Sequence[PatronReference]) -> None:
         """Refuse the references if any patron is unknown, hidden, or deleted."""
         if unknown := _positions(references, lambda named: named not in self.cards):
@@ -286,7 +276,11 @@ class Planner:
         with_contacts = action in (Action.MOVE, Action.REMOVE, Action.MERGE)
         basis = self.basis(named, with_contacts=with_contacts, active_cards=request.active_cards)
         basis.expect(named)
-        found, joined = basis.find(request.patrons), basis.find(targets)
+        found, joined = ([basis.cards[it] for it in references] for references in (request.patrons, targets))
+        if len({card.member.id for card in found}) < len(found):
+            raise PlanError(
+                "two barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
+            )
         steps: list[Step] = []
         unchanged: list[str] = []
         if action is Action.RECALCULATE:
