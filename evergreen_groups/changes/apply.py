@@ -393,7 +393,7 @@ def count_penalties(gateway: Gateway, steps: Sequence[StepT]) -> tuple[Penalties
 class PlanRun(Generic[StepT]):
     """One run of a plan, journaled under the ``id`` of a change. Nothing can refuse the plan any more.
 
-    ``planned`` are the plan's steps in the journal, ``open`` the patrons' earlier steps whose requests may still
+    ``planned`` are the plan's steps in the journal, ``open_steps`` the patrons' earlier steps whose requests may still
     arrive. ``outcome`` is None until the plan was applied. The run of a request that repeats an earlier one has no
     steps: nothing is left to do.
     """
@@ -404,7 +404,7 @@ class PlanRun(Generic[StepT]):
     action: Action
     steps: Sequence[StepT] = ()
     planned: Sequence[JournalStep] = ()
-    open: list[JournalStep] = field(default_factory=list)
+    open_steps: list[JournalStep] = field(default_factory=list)
     penalties: Penalties | None = None
     outcome: PlanOutcome[StepT] | None = None
     _not_moved: set[tuple[int, int | None]] = field(default_factory=set)
@@ -428,7 +428,7 @@ class PlanRun(Generic[StepT]):
         return self.outcome
 
     def _apply(self, step: StepT, journaled: JournalStep) -> StepOutcome[StepT]:
-        of_patron = [it for it in self.open if it.patron == step.patron_id]
+        of_patron = [it for it in self.open_steps if it.patron == step.patron_id]
         if self.penalties is not None and step.field == PENALTIES:
             reader, kinds = self.penalties
             is_open = any(it.field == PENALTIES for it in of_patron)
@@ -451,7 +451,7 @@ class PlanRun(Generic[StepT]):
             earlier=next((it for it in open_changes if it.is_safe_repeat(step)), None),
         ).apply()
         if outcome.sent is not None:
-            self.open.append(outcome.sent)
+            self.open_steps.append(outcome.sent)
         if step.field == GROUP and not outcome.state.is_as_planned:
             self._not_moved.add(way)
         return outcome
