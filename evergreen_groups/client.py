@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from evergreen_groups import arguments, audit, changes, desk, report
-from evergreen_groups.changes import Action, Operator, PlanOutcome, PlanRequest, Step, journal
+from evergreen_groups.changes import Action, Operator, PlanOutcome, PlanRequest, Step
 from evergreen_groups.errors import PlanError, UnreachableError, not_visible
 from evergreen_groups.groups import AdultRule, FamilyReader
 from evergreen_groups.ils import ReferenceData
@@ -421,8 +421,7 @@ class Client:
             PlanError: lines are wrong or contradict each other. The error lists them all.
             ConfigurationError: the file can't be read.
         """
-        batch = changes.read_batch(arguments.path("file", file))
-        return Plan(changes.plan_batch(self._changes.planner, batch), self)
+        return Plan(changes.plan_batch(self._changes.planner, arguments.path("file", file)), self)
 
     @property
     def changes(self) -> Changer:
@@ -459,7 +458,7 @@ class Client:
     def summaries(self) -> SummaryReader:
         """Reads patrons with their groups, as the desk's panel shows them."""
         return desk.SummaryReader(
-            self.gateway, self._reference, lambda: journal.recently_changed_or_unknown(self.gateway, self.state)
+            self.gateway, self._reference, lambda: changes.recently_changed_or_unknown(self.gateway, self.state)
         )
 
     @property
@@ -508,7 +507,7 @@ class Client:
         return GroupsToKeep(database, self.gateway.url)
 
     def _recently_changed(self) -> RecentlyChanged:
-        return journal.recently_changed(self.gateway, self.state)
+        return changes.recently_changed(self.gateway, self.state)
 
     @property
     def explanations(self) -> BlockExplainer:

@@ -6,14 +6,13 @@ Each step is read, checked, journaled, sent, read back, and compared.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Generic
 
 from evergreen_groups import errors
 from evergreen_groups.changes import outcome_check, reasons
-from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, Journal, Operator, Refusal, StepState
+from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, Refusal, StepState
 from evergreen_groups.changes.penalties import PenaltyReader
 from evergreen_groups.changes.plans import (
     DELETED,
@@ -27,8 +26,8 @@ from evergreen_groups.changes.plans import (
     StepOutcome,
     StepT,
     about_patron,
-    claim,
 )
+from evergreen_groups.changes.reader import visible_patrons
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.groups import families, read_members, read_patron
 from evergreen_groups.ils import PenaltyKinds, PenaltyRow, rows_in_force
@@ -37,18 +36,16 @@ from evergreen_groups.message import Message, Progress, silent
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from evergreen_groups.changes.journal import JournalStep, StoredStep
+    from evergreen_groups.changes.journal import Journal, JournalStep, StoredStep
     from evergreen_groups.changes.penalties import PatronPenalties
-    from evergreen_groups.changes.plans import ExpectedGroup, StoredPlan
+    from evergreen_groups.changes.plans import StoredPlan
     from evergreen_groups.gateway import Gateway, Record
-    from evergreen_groups.state import State
 
 TRIES = 3
 _UPDATE = "open-ils.actor.patron.update"
 _NEW_GROUP = "open-ils.actor.usergroup.new"
-_CHANGED_AFTER = reasons.StepReason(reasons.CHANGED_BY_ANOTHER.texts, "changed-again")
-_OTHER_ANSWER = Message("Evergreen answered with another group, {group}")
-_TRIED = Message("tries: {count}")
+_RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
+_EXCEEDS_FINES = "PATRON_EXCEEDS_FINES"
 
 
 @dataclass
@@ -111,7 +108,7 @@ class PatronChange(AppliedStep[StepT]):
             if self.sent is None:
                 return self._end(StepState.NOT_DONE, reason=reasons.refusal(self.gateway, error), error=error)
             return self._end_unreadable(error)
-        return self._end(StepState.FAILED, reason=self.last_reason.followed_by(_TRIED, count=TRIES))
+        return self._end(StepState.FAILED, reason=self.last_reason.followed_by(Message("tries: {count}"), count=TRIES))
 
     def _try_once(self) -> StepOutcome[StepT] | None:
         """Try once. Return None if the step has to be tried again."""
@@ -239,10 +236,8 @@ class PatronChange(AppliedStep[StepT]):
             # The answer has confirmed the write, so this read is outdated.
             return self._end(StepState.DONE, value=wanted, reason=reasons.STALE_READ)
         now = outcome_check.value_of(after, self.step.field)
-        if now == wanted:
-            return self._end(StepState.DONE, value=now, reason=_CHANGED_AFTER)
-        effect = SideEffect(self.step.field, wanted, now)
-        return self._end(StepState.DONE, value=wanted, reason=_CHANGED_AFTER, effects=(effect,))
+        effects = () if now == wanted else (SideEffect(self.step.field, wanted, now),)
+        return self._end(StepState.DONE, value=wanted, reason=reasons.CHANGED_AGAIN, effects=effects)
 
     def _verify_new_group(self, before: Record, sent: JournalStep, answer: int) -> StepOutcome[StepT]:
         """Verify the move to a new group. No ``last_xact_id`` identifies this write, so the record decides."""
@@ -253,7 +248,8 @@ class PatronChange(AppliedStep[StepT]):
             return self._end_as_done(before, after)
         verdict = self._judge(sent, after)
         if verdict.state is StepState.DONE:
-            reason = reasons.StepReason(_OTHER_ANSWER, "another-answer", group=answer)
+            text = Message("Evergreen answered with another group, {group}")
+            reason = reasons.StepReason(text, "another-answer", group=answer)
             return self._end(StepState.DONE, value=verdict.value, reason=reason)
         return self._conclude(verdict)
 
@@ -291,22 +287,6 @@ def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEf
         (was, old_value), (became, new_value) = old.get(name, absent), new.get(name, absent)
         if old_value != new_value:
             yield SideEffect(name, was, became)
-
-
-_RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
-_PENALTY = "PATRON_EXCEEDS_FINES"
-_DISAGREEMENTS = {  # why Evergreen may disagree with the rule, by whether it blocks the patron
-    True: Message("own fines reach Evergreen's threshold, or the block is from another library's threshold"),
-    False: Message(
-        "own fines don't reach Evergreen's threshold for this profile and library, or its penalty blocks nothing"
-    ),
-}
-_CHANGES = {  # by whether Evergreen blocked the patron before, and blocks them now
-    (True, True): reasons.StepReason(Message("still blocked for fines"), "still-blocked"),
-    (False, True): reasons.StepReason(Message("now blocked for fines"), "blocked-now"),
-    (True, False): reasons.StepReason(Message("no longer blocked for fines"), "block-lifted"),
-    (False, False): reasons.StepReason(Message("still not blocked for fines"), "still-not-blocked"),
-}
 
 
 @dataclass(kw_only=True)
@@ -348,7 +328,7 @@ class PatronRecalculation(AppliedStep[StepT]):
             # set, for example one of the kind that a library uses in place of the standard penalty for overdue items
             # (``penalties-update-022``). Every release with this method accepts a name: both came with Evergreen's
             # commit 20a752e24f (3.11).
-            answer = self.gateway.call("open-ils.actor", _RECALCULATE, TOKEN, patron, _PENALTY, write=True).value
+            answer = self.gateway.call("open-ils.actor", _RECALCULATE, TOKEN, patron, _EXCEEDS_FINES, write=True).value
         except errors.GatewayError as error:
             if outcome_check.is_refusal(error) or outcome_check.was_never_sent(error):
                 reason = reasons.refusal(self.gateway, error)
@@ -378,9 +358,9 @@ class PatronRecalculation(AppliedStep[StepT]):
         if after.in_force == before.in_force and not after.current:
             return self._end(StepState.DONE, reason=reasons.STALE_READ, value=value)
         resolved = has_block is self.step.due
-        reason = _CHANGES[had_block, has_block]
+        reason = reasons.BLOCKED[had_block, has_block]
         if not resolved:
-            reason = reason.followed_by(_DISAGREEMENTS[has_block])
+            reason = reason.followed_by(reasons.DISAGREEMENTS[has_block])
         return self._end(StepState.DONE, resolved=resolved, reason=reason, value=value)
 
     def _is_blocked(self, penalties: PatronPenalties) -> bool:
@@ -389,134 +369,52 @@ class PatronRecalculation(AppliedStep[StepT]):
         return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
 
 
-@dataclass
-class Applier:
-    """Applies plans at one gateway, journaled in ``state`` under the name of ``operator``."""
+Penalties = tuple[PenaltyReader, PenaltyKinds]
+"""What recalculations read penalties with."""
 
-    gateway: Gateway
-    state: State
-    operator: Operator
 
-    @contextmanager
-    def begin(
-        self,
-        action: Action,
-        steps: Sequence[StepT],
-        groups: Collection[ExpectedGroup] = (),
-        *,
-        undoes: str | None = None,
-        timeout: float = 0.0,
-    ) -> Iterator[PlanRun[StepT]]:
-        """Hold the lease on a plan's patrons and groups for the block. Yields the plan, of which nothing is done yet.
+def count_penalties(gateway: Gateway, steps: Sequence[StepT]) -> tuple[Penalties | None, Sequence[StepT]]:
+    """Set how many penalties Evergreen had set as the value before a recalculation, for the journal.
 
-        Before that, resolve whatever earlier runs left open for these patrons and for the members of ``groups``.
-        ``timeout`` is how many seconds to wait for another run that holds the lease.
-
-        Raises:
-            BusyError: another run still holds the lease.
-            TransportError: the outcome of an interrupted run can't be looked up.
-        """
-        # Lease the groups' current members too. An open request for a new group is confirmed by finding its patron
-        # alone in a group, so recover those requests before this plan adds anyone.
-        patrons = {step.patron_id for step in steps}.union(*(group.members for group in groups))
-        moves = [step for step in steps if step.field == GROUP]
-        numbers = {step.before for step in moves} | {step.after for step in moves if step.after is not None}
-        with self.state.change_lease(self.gateway.url, patrons, numbers, timeout) as lease:
-            journal = Journal(lease)
-            outcome_check.recover(self.gateway, journal, patrons)
-            run = PlanRun(self.gateway, journal, self.operator, action, steps, undoes)
-            yield run
-        if run.outcome is not None:  # after the lease, so that no other desk waits for a plug-in
-            self.state.plugins.notify("change_applied", run.outcome)
-
-    def apply(
-        self,
-        action: Action,
-        steps: Sequence[StepT],
-        groups: Collection[ExpectedGroup] = (),
-        *,
-        undoes: str | None = None,
-        progress: Progress = silent,
-        timeout: float = 0.0,
-    ) -> PlanOutcome[StepT]:
-        """Apply a plan that isn't stored. Raises the errors of :meth:`begin`."""
-        if not steps:
-            return PlanOutcome(())
-        with self.begin(action, steps, groups, undoes=undoes, timeout=timeout) as run:
-            run.record()
-            return run.apply(progress)
-
-    def recover(self, patrons: Collection[int] | None = None) -> list[JournalStep]:
-        """Resolve steps that an earlier run left open, without sending any, and return the resolved steps.
-
-        Covers the given patrons (ids), or all patrons. Make no call if nothing is open. Skip patrons whom another run
-        is changing: that run resolves its steps itself.
-
-        Raises:
-            StateError: the journal can't be used.
-            GatewayError: Evergreen can't be reached, or the session has ended.
-        """
-        ended: list[JournalStep] = []
-        open_steps = Journal(self.state.database).open_steps(self.gateway.url, patrons)
-        for patron in sorted({step.patron for step in open_steps}):
-            # One lease per patron, so that a busy patron doesn't hold up the others.
-            with suppress(errors.BusyError), self.state.change_lease(self.gateway.url, [patron]) as lease:
-                ended += outcome_check.recover(self.gateway, Journal(lease), [patron])
-        return ended
+    Return the steps, and what their penalties are to be read with, None if none of them is a recalculation.
+    """
+    counted = dict.fromkeys((step.patron_id for step in steps if step.field == PENALTIES), 0)
+    if not counted:
+        return None, steps
+    reader = PenaltyReader(gateway)
+    kinds = PenaltyKinds.read(gateway, reader.org_units)
+    for row in rows_in_force(gateway, counted):
+        counted[row.patron] += row.staff is None
+    planned = [replace(step, before=counted[step.patron_id]) if step.field == PENALTIES else step for step in steps]
+    return (reader, kinds), planned
 
 
 @dataclass
 class PlanRun(Generic[StepT]):
-    """A plan that is being applied under the lease: call :meth:`record` once, then :meth:`apply`.
+    """One run of a plan, journaled under the ``id`` of a change. Nothing can refuse the plan any more.
 
-    ``outcome`` is None until the plan was applied.
+    ``planned`` are the plan's steps in the journal, ``open_steps`` the patrons' earlier steps whose requests may still
+    arrive. ``outcome`` is None until the plan was applied. The run of a request that repeats an earlier one has no
+    steps: nothing is left to do.
     """
 
     gateway: Gateway
     journal: Journal
-    operator: Operator
+    id: str
     action: Action
-    steps: Sequence[StepT]
-    undoes: str | None
+    steps: Sequence[StepT] = ()
+    planned: Sequence[JournalStep] = ()
+    open_steps: list[JournalStep] = field(default_factory=list)
+    penalties: Penalties | None = None
     outcome: PlanOutcome[StepT] | None = None
-    _open: list[JournalStep] = field(default_factory=list)  # the patrons' steps whose requests may still arrive
     _not_moved: set[tuple[int, int | None]] = field(default_factory=set)
-
-    def record(self, plan: str | None = None, key: str = "") -> str:
-        """Write the plan into the journal, and return the id of its entry. Nothing has been sent yet.
-
-        ``plan`` is the id of the stored plan, which the same transaction marks as applied under ``key``.
-
-        Raises:
-            PlanError: the stored plan has been applied before, or the key belongs to another plan.
-            GatewayError: the penalties can't be read.
-        """
-        self._open = self.journal.open_steps(self.gateway.url, {step.patron_id for step in self.steps})
-        recalculated = [step.patron_id for step in self.steps if step.field == PENALTIES]
-        counted = dict.fromkeys(recalculated, 0)
-        if recalculated:
-            self._penalties = PenaltyReader(self.gateway)
-            self._kinds = PenaltyKinds.read(self.gateway, self._penalties.org_units)
-            # The journal stores how many penalties Evergreen had set as the value before.
-            for row in rows_in_force(self.gateway, counted):
-                counted[row.patron] += row.staff is None
-        planned = [
-            replace(step, before=counted[step.patron_id]) if step.field == PENALTIES else step for step in self.steps
-        ]
-        url, action = self.gateway.url, self.action.value
-        with self.journal.writing() as connection:
-            entry = self.journal.begin(connection, url, self.operator, action, planned, self.undoes)
-            if plan is not None:
-                claim(connection, plan, key, entry.id)
-        self._entry = entry
-        return entry.id
 
     def apply(self, progress: Progress = silent) -> PlanOutcome[StepT]:
         """Apply the steps in order. Stop at an error that would also hit every later step."""
         doing = Message("recalculating") if self.action is Action.RECALCULATE else Message("changing")
         outcomes: list[StepOutcome[StepT]] = []
         stopped: errors.GatewayError | None = None
-        for step, journaled in zip(self.steps, self._entry.steps, strict=True):
+        for step, journaled in zip(self.steps, self.planned, strict=True):
             outcome = self._apply(step, journaled)
             outcomes.append(outcome)
             progress(doing, len(outcomes), len(self.steps))
@@ -526,15 +424,16 @@ class PlanRun(Generic[StepT]):
         left = (
             StepOutcome(step, StepState.PLANNED, reason=reasons.NOT_STARTED) for step in self.steps[len(outcomes) :]
         )
-        self.outcome = PlanOutcome((*outcomes, *left), stopped, self._entry.id)
+        self.outcome = PlanOutcome((*outcomes, *left), stopped, self.id)
         return self.outcome
 
     def _apply(self, step: StepT, journaled: JournalStep) -> StepOutcome[StepT]:
-        of_patron = [it for it in self._open if it.patron == step.patron_id]
-        if step.field == PENALTIES:
+        of_patron = [it for it in self.open_steps if it.patron == step.patron_id]
+        if self.penalties is not None and step.field == PENALTIES:
+            reader, kinds = self.penalties
             is_open = any(it.field == PENALTIES for it in of_patron)
             return PatronRecalculation(
-                self.gateway, self.journal, step, journaled, reader=self._penalties, kinds=self._kinds, is_open=is_open
+                self.gateway, self.journal, step, journaled, reader=reader, kinds=kinds, is_open=is_open
             ).apply()
         way = (step.before, step.after)
         if step.last and way in self._not_moved:
@@ -552,7 +451,7 @@ class PlanRun(Generic[StepT]):
             earlier=next((it for it in open_changes if it.is_safe_repeat(step)), None),
         ).apply()
         if outcome.sent is not None:
-            self._open.append(outcome.sent)
+            self.open_steps.append(outcome.sent)
         if step.field == GROUP and not outcome.state.is_as_planned:
             self._not_moved.add(way)
         return outcome
@@ -627,8 +526,3 @@ def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
     """
     for patron in sorted(plan.patrons - visible_patrons(gateway, plan.patrons)):
         families.require_visible(gateway, patron)
-
-
-def visible_patrons(gateway: Gateway, patrons: Collection[int]) -> set[int]:
-    """Return the patrons (ids) whom the session may see."""
-    return {id for (id,) in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons))}

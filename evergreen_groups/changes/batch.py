@@ -32,16 +32,8 @@ class BatchLine:
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A parsed batch file: the valid lines, and the problems with the others."""
-
-    lines: tuple[BatchLine, ...]
-    problems: tuple[Message, ...] = ()
-
-
-def read_batch(path: Path) -> Batch:
-    """Read a CSV file with the columns ``action,barcode,target`` (UTF-8, with or without a byte order mark)."""
+def _read(path: Path) -> tuple[list[BatchLine], list[Message]]:
+    """Read the valid lines of a CSV file in UTF-8, and the problems with the others."""
     try:
         # "utf-8-sig": spreadsheets add a byte order mark, which would become part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -78,7 +70,7 @@ def read_batch(path: Path) -> Batch:
         found = [_with_line(line, problem) for problem in _format_problems(line)]
         problems += found
         lines += () if found else (line,)
-    return Batch(tuple(lines), tuple(problems))
+    return lines, problems
 
 
 def _format_problems(line: BatchLine) -> Iterator[Message]:
@@ -96,22 +88,22 @@ def _format_problems(line: BatchLine) -> Iterator[Message]:
         yield Message(_TARGET, values={"allowed": "on, off"})
 
 
-def plan_batch(planner: Planner, batch: Batch) -> Draft:
-    """Make one plan from all lines.
+def plan_batch(planner: Planner, path: Path) -> Draft:
+    """Make one plan from all lines of a CSV file with the columns ``action,barcode,target``.
 
     Each patron may be changed only once, and a target must not move in the same file. So the order of the lines
     doesn't matter, and applying the same file again changes nothing.
     """
-    named = {barcode for line in batch.lines for barcode in (line.barcode, *_target(line))}
+    well_formed, problems = _read(path)
+    named = {barcode for line in well_formed for barcode in (line.barcode, *_target(line))}
     try:
         basis = planner.basis(sorted(named))
     except GatewayError:
-        _raise_problems(batch.problems)  # report the problems already found
+        _raise_problems(problems)  # report the problems already found
         raise
     cards = basis.cards
-    problems = list(batch.problems)
     lines: list[BatchLine] = []
-    for line in batch.lines:
+    for line in well_formed:
         found = [_with_line(line, problem) for problem in _patron_problems(line, basis)]
         problems += found
         lines += () if found else (line,)
@@ -120,7 +112,9 @@ def plan_batch(planner: Planner, batch: Batch) -> Draft:
     unchanged: list[str] = []
     for line in lines:
         try:
-            line_steps, line_unchanged = _steps(basis, line)
+            targets = [cards[target] for target in _target(line)]
+            lead = line.target == "lead" if line.action == "remove" else line.target != "off"
+            line_steps, line_unchanged = basis.steps(Action(line.action), cards[line.barcode], *targets, lead=lead)
         except PlanError as error:  # for example, a merge of a group with hidden members
             problems.append(_with_line(line, error))
             continue
@@ -157,21 +151,6 @@ def _patron_problems(line: BatchLine, basis: PlanBasis) -> Iterator[Message]:
             yield Message(_ABOUT_TARGET, values={"problem": Message("no visible patron has this barcode")})
         if basis.is_deleted(target):
             yield Message(_ABOUT_TARGET, values={"problem": Message("the patron is deleted")})
-
-
-def _steps(basis: PlanBasis, line: BatchLine) -> tuple[list[Step], list[str]]:
-    """Return a line's steps, and texts about what is already as requested."""
-    cards = basis.cards
-    card = cards[line.barcode]
-    match line.action:
-        case "move":
-            return basis.moves([card], cards[line.target].member.patron.group)
-        case "remove":
-            return basis.removal_steps([card], lead=line.target == "lead")
-        case "merge":
-            return basis.merge_steps(card, cards[line.target])
-        case _:
-            return basis.leads(card, on=line.target != "off")
 
 
 def _raise_problems(problems: Iterable[Message]) -> None:

@@ -10,28 +10,26 @@ import json
 import os
 import socket
 import sys
-import threading
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, insert, literal_column, select, true, union, update
+from sqlalchemy import and_, insert, literal_column, select, true, union, update
 
 from evergreen_groups import arguments
 from evergreen_groups.changes.reasons import NO_REASON, TAKEN_OVER, StepReason
-from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, StateError, StateUnavailableError
+from evergreen_groups.errors import NotFoundError, StateError, StateUnavailableError
 from evergreen_groups.state import record_ids, schema
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
     from sqlalchemy.engine import Connection
 
-    from evergreen_groups.gateway import Gateway
-    from evergreen_groups.state import State, Transactions
+    from evergreen_groups.state import Transactions
 
 GROUP = "usrgroup"
 LEAD = "master_account"
@@ -74,6 +72,40 @@ class StoredStep:
     last: bool = False
     lead: bool = False
     due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalUser:
+    """A person at a command line. ``user`` is the account the program runs as, ``host`` the machine's name.
+
+    ``login_user`` is the user who logged in, if different (``sudo`` keeps it). ``terminal`` is the terminal's name,
+    for example ``pts/3``. Both are None if unknown (a program started by a timer).
+    """
+
+    user: str
+    host: str
+    login_user: str | None = None
+    terminal: str | None = None
+
+    @classmethod
+    def current(cls) -> TerminalUser:
+        """Identify the user and the terminal that started this program."""
+        import pwd
+
+        try:
+            user = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:  # a user id without a name, as in a container
+            user = f"uid {os.geteuid()}"
+        login_user = terminal = None
+        with suppress(OSError):  # no login session, for example under systemd
+            login_user = os.getlogin()
+        for stream in (sys.stdin, sys.stderr, sys.stdout):
+            # The stream may be closed, or replaced by an object without a file descriptor.
+            with suppress(OSError, ValueError, AttributeError):
+                if os.isatty(stream.fileno()):
+                    terminal = os.ttyname(stream.fileno()).removeprefix("/dev/")
+                    break
+        return cls(user, socket.gethostname(), login_user if login_user != user else None, terminal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,67 +230,6 @@ changes, steps = schema.changes, schema.steps
 # Must match the condition of the partial index on open steps literally. With a bound parameter, neither SQLite nor
 # PostgreSQL would use the index, and each run would scan the whole journal.
 _IS_OPEN = steps.c.state == literal_column("'sending'")
-_mine, _earlier = steps.alias("mine"), steps.alias("earlier")
-_STEP_KEY = ("gateway", "patron", "field")
-
-_undone = changes.alias("undone")
-_undone_suffix = _undone.c.suffix.label("undone_suffix")
-
-ENTRIES = select(changes, _undone_suffix).outerjoin(_undone, changes.c.undoes == _undone.c.id)
-NEW_ENTRY = insert(changes).returning(changes.c.id, changes.c.suffix)
-NEW_STEPS = insert(steps).returning(steps.c.id, sort_by_parameter_order=True)
-ENTRY = ENTRIES.where(changes.c.id == bindparam("entry"), changes.c.suffix == bindparam("with_suffix"))
-STEPS_OF_ENTRY = select(steps).where(steps.c.change == bindparam("entry")).order_by(steps.c.id)
-OPEN_STEPS = select(steps).where(_IS_OPEN, steps.c.gateway == bindparam("of_gateway")).order_by(steps.c.id)
-UPDATE_STEP = update(steps).where(steps.c.id == bindparam("step"))
-SAME_OPEN_STEP = select(
-    _earlier.c.id,
-    *(_earlier.c[name] for name in ("patron", "field", "before", "after", "last_xact_id")),
-    _mine.c.before.label("my_before"),
-    _mine.c.after.label("my_after"),
-).where(
-    _mine.c.id == bindparam("step"),
-    _earlier.c.id != bindparam("step"),
-    literal_column("earlier.state") == literal_column("'sending'"),
-    *(_earlier.c[name] == _mine.c[name] for name in _STEP_KEY),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class TerminalUser:
-    """A person at a command line. ``user`` is the account the program runs as, ``host`` the machine's name.
-
-    ``login_user`` is the user who logged in, if different (``sudo`` keeps it). ``terminal`` is the terminal's name,
-    for example ``pts/3``. Both are None if unknown (a program started by a timer).
-    """
-
-    user: str
-    host: str
-    login_user: str | None = None
-    terminal: str | None = None
-
-    @classmethod
-    def current(cls) -> TerminalUser:
-        """Identify the user and the terminal that started this program."""
-        import pwd
-
-        try:
-            user = pwd.getpwuid(os.geteuid()).pw_name
-        except KeyError:  # a user id without a name, as in a container
-            user = f"uid {os.geteuid()}"
-        login_user = terminal = None
-        with suppress(OSError):  # no login session, for example under systemd
-            login_user = os.getlogin()
-        for stream in (sys.stdin, sys.stderr, sys.stdout):
-            # The stream may be closed, or replaced by an object without a file descriptor.
-            with suppress(OSError, ValueError, AttributeError):
-                if os.isatty(stream.fileno()):
-                    terminal = os.ttyname(stream.fileno()).removeprefix("/dev/")
-                    break
-        return cls(user, socket.gethostname(), login_user if login_user != user else None, terminal)
-
-
-_TEXTS = "texts"
 
 
 class Journal:
@@ -305,26 +276,16 @@ class Journal:
             "undoes": undoes and record_ids.number_of(undoes),
             "step_count": len(planned),
         }
-        change, suffix = connection.execute(NEW_ENTRY, entry).one()
+        new_entry = insert(changes).returning(changes.c.id, changes.c.suffix)
+        change, suffix = connection.execute(new_entry, entry).one()
+        common = {"change": change, "gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
         rows = [
-            {
-                "change": change,
-                "gateway": gateway,
-                "patron": step.patron_id,
-                "field": step.field,
-                "before": step.before,
-                "after": step.after,
-                "state": StepState.PLANNED.value,
-                "touched_at": now,
-            }
+            {"patron": step.patron_id, "field": step.field, "before": step.before, "after": step.after, **common}
             for step in planned
         ]
-        ids = connection.execute(NEW_STEPS, rows).scalars().all() if rows else ()
-        steps = tuple(
-            JournalStep(id, step.patron_id, step.field, step.before, step.after, StepState.PLANNED)
-            for id, step in zip(ids, planned, strict=True)
-        )
-        return JournalEntry(record_ids.of(change, suffix), gateway, operator, now, action, undoes, steps)
+        new_steps = insert(steps).returning(*steps.c, sort_by_parameter_order=True)
+        journaled = tuple(map(_step, connection.execute(new_steps, rows))) if rows else ()
+        return JournalEntry(record_ids.of(change, suffix), gateway, operator, now, action, undoes, journaled)
 
     def record_sending(self, step: int, sending: Sending) -> None:
         """Record that a step's request is about to go out. Durable once this returns.
@@ -336,7 +297,7 @@ class Journal:
             StateUnavailableError: a different change of the same field is open for this patron, so this one must not
                 be sent.
         """
-        with self._transactions.writing() as connection:
+        with self.writing() as connection:
             _take_over(connection, step, sending.at)
             _update(
                 connection,
@@ -353,7 +314,7 @@ class Journal:
 
     def restart(self, step: int, sending: Sending) -> None:
         """Replace the times of an open step's request. Durable once this returns."""
-        with self._transactions.writing() as connection:
+        with self.writing() as connection:
             _update(connection, step, touched_at=sending.at, sent_at=sending.at, sent_until=sending.until)
 
     def record(
@@ -366,15 +327,15 @@ class Journal:
         refusal: Refusal | None = None,
     ) -> None:
         """Record the outcome of a step. Durable once this returns."""
-        with self._transactions.writing() as connection:
+        refused = {"permission": None, "org_unit": None} if refusal is None else asdict(refusal)
+        with self.writing() as connection:
             _update(
                 connection,
                 step,
                 state=state.value,
                 value=value,
                 **_reason(reason),
-                permission=refusal.permission if refusal else None,
-                org_unit=refusal.org_unit if refusal else None,
+                **refused,
                 touched_at=self.now(),
             )
 
@@ -384,8 +345,7 @@ class Journal:
 
     def entries_of(self, gateway: str, staff: int, since: datetime) -> list[JournalEntry]:
         """Return the changes that a staff user (``au.id``) has made since a time, latest first."""
-        mine = (changes.c.gateway == gateway, changes.c.staff == staff, changes.c.at >= since)
-        return self._found(and_(*mine))
+        return self._found(and_(changes.c.gateway == gateway, changes.c.staff == staff, changes.c.at >= since))
 
     def entries_about(self, gateway: str, group: int, members: Collection[int], most: int) -> list[JournalEntry]:
         """Return the latest ``most`` changes to a group, latest first.
@@ -394,46 +354,52 @@ class Journal:
         ``members`` (ids) since they were last moved.
         """
         moved = [
-            select(steps.c.change).where(steps.c.gateway == gateway, steps.c.field == "usrgroup", number == group)
+            select(steps.c.change).where(steps.c.gateway == gateway, steps.c.field == GROUP, number == group)
             for number in (steps.c.before, steps.c.value)
         ]
         later = steps.alias()
         moved_since = select(later.c.id).where(
             later.c.gateway == gateway,
             later.c.patron == steps.c.patron,
-            later.c.field == "usrgroup",
+            later.c.field == GROUP,
             later.c.state == StepState.DONE.value,
             later.c.id > steps.c.id,
         )
         others = select(steps.c.change).where(
-            steps.c.gateway == gateway, steps.c.patron.in_(members), steps.c.field != "usrgroup", ~moved_since.exists()
+            steps.c.gateway == gateway, steps.c.patron.in_(members), steps.c.field != GROUP, ~moved_since.exists()
         )
         found = union(*moved, others).subquery()
         latest = select(changes.c.id).where(changes.c.id.in_(select(found.c.change)))
         return self._found(changes.c.id.in_(latest.order_by(changes.c.id.desc()).limit(most)))
 
+    def entry(self, id: str) -> JournalEntry:
+        """Return one entry with its steps in their current state."""
+        found = []
+        if record_ids.is_record_id(id):
+            found = self._found(
+                and_(changes.c.id == record_ids.number_of(id), changes.c.suffix == id.partition("-")[2])
+            )
+        if not found:
+            raise NotFoundError(
+                "there is no change {entry}", advice="`journal` lists them", code="no-such-entry", values={"entry": id}
+            )
+        return found[0]
+
     def _found(self, condition: ColumnElement[bool]) -> list[JournalEntry]:
         """Return the entries that meet a condition, with their steps, latest first."""
-        entries = ENTRIES.where(condition).order_by(changes.c.id.desc())
+        undone = changes.alias("undone")
+        entries = (
+            select(changes, undone.c.suffix.label("undone_suffix"))
+            .outerjoin(undone, changes.c.undoes == undone.c.id)
+            .where(condition)
+            .order_by(changes.c.id.desc())
+        )
         their_steps = select(steps).join(changes, steps.c.change == changes.c.id).where(condition).order_by(steps.c.id)
         by_entry: defaultdict[int, list[JournalStep]] = defaultdict(list)
         with self._transactions.reading() as connection:
             for row in connection.execute(their_steps):
                 by_entry[row.change].append(_step(row))
             return [_entry(row, by_entry[row.id]) for row in connection.execute(entries)]
-
-    def entry(self, id: str) -> JournalEntry:
-        """Return one entry with its steps in their current state."""
-        if record_ids.is_record_id(id):
-            values = {"entry": record_ids.number_of(id), "with_suffix": id.partition("-")[2]}
-            with self._transactions.reading() as connection:
-                row = connection.execute(ENTRY, values).one_or_none()
-                if row is not None:
-                    its_steps = connection.execute(STEPS_OF_ENTRY, {"entry": row.id})
-                    return _entry(row, [_step(step) for step in its_steps])
-        raise NotFoundError(
-            "there is no change {entry}", advice="`journal` lists them", code="no-such-entry", values={"entry": id}
-        )
 
     def moved_since(self, entry: JournalEntry) -> frozenset[int]:
         """Return the ids of the entry's patrons whom later entries have moved, or may have moved."""
@@ -456,8 +422,9 @@ class Journal:
 
         Covers the given patrons (ids), or all patrons.
         """
+        query = select(steps).where(_IS_OPEN, steps.c.gateway == gateway).order_by(steps.c.id)
         with self._transactions.reading() as connection:
-            open_ones = [_step(row) for row in connection.execute(OPEN_STEPS, {"of_gateway": gateway})]
+            open_ones = [_step(row) for row in connection.execute(query)]
         # Filter here instead of in the query: few steps are ever open, and a long list of ids can exceed the limit on
         # bound parameters.
         return [step for step in open_ones if patrons is None or step.patron in patrons]
@@ -465,24 +432,27 @@ class Journal:
 
 def _take_over(connection: Connection, step: int, at: datetime) -> None:
     """Close another open step for the same patron and field if it requests the same change."""
-    found = connection.execute(SAME_OPEN_STEP, {"step": step}).one_or_none()
-    if found is None:
+    mine = steps.alias("mine")
+    same_field = [mine.c[name] == steps.c[name] for name in ("gateway", "patron", "field")]
+    query = select(steps, mine.c.before.label("my_before"), mine.c.after.label("my_after"))
+    row = connection.execute(query.where(_IS_OPEN, mine.c.id == step, steps.c.id != step, *same_field)).one_or_none()
+    if row is None:
         return
+    earlier = _step(row)
     # A repeat is safe if Evergreen accepts only one of the two requests, or if a second one has no further effect.
-    is_protected = bool(found.last_xact_id) and found.after is not None
-    is_same = (found.before, found.after) == (found.my_before, found.my_after)
-    if found.field != PENALTIES and not (is_protected and is_same):
+    is_same = (earlier.before, earlier.after) == (row.my_before, row.my_after)
+    if earlier.field != PENALTIES and not (earlier.protected and is_same):
         raise StateUnavailableError(
             "patron {patron}: an earlier change isn't confirmed yet",
             advice="try again later",
             code="step-still-open",
-            values={"patron": found.patron},
+            values={"patron": earlier.patron},
         )
-    _update(connection, found.id, state=StepState.NOT_DONE.value, **_reason(TAKEN_OVER), touched_at=at)
+    _update(connection, earlier.id, state=StepState.NOT_DONE.value, **_reason(TAKEN_OVER), touched_at=at)
 
 
 def _update(connection: Connection, step: int, **values: Any) -> None:
-    if connection.execute(UPDATE_STEP, {"step": step, **values}).rowcount != 1:
+    if connection.execute(update(steps).where(steps.c.id == step).values(values)).rowcount != 1:
         raise StateError("step {step} is no longer in the journal", code="step-gone", values={"step": step})
 
 
@@ -490,7 +460,7 @@ def _reason(reason: StepReason) -> dict[str, Any]:
     """Return the column values that store a reason."""
     values = dict(reason.values)
     if reason.texts not in ((), (str(reason),)):
-        values[_TEXTS] = reason.texts  # the separate messages, for translation
+        values["texts"] = reason.texts  # the separate messages, for translation
     return {
         "reason": str(reason),
         "reason_code": reason.code or None,
@@ -514,7 +484,7 @@ def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
 
 def _step(row: Row[Any]) -> JournalStep:
     values = json.loads(row.reason_values or "{}")
-    texts = values.pop(_TEXTS, row.reason)
+    texts = values.pop("texts", row.reason)
     return JournalStep(
         id=row.id,
         patron=int(row.patron),  # SQLite keeps a text in a column of integers
@@ -529,58 +499,3 @@ def _step(row: Row[Any]) -> JournalStep:
         else Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields),
         refusal=None if row.permission is None else Refusal(row.permission, row.org_unit),
     )
-
-
-_TIMEOUT = 0.5  # seconds; a query normally takes a millisecond or two
-MAX_REPLICA_LAG = timedelta(minutes=15)
-"""The largest replica lag to allow for. A replica further behind has stopped, and its site has bigger problems."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecentlyChanged:
-    """Patrons (ids) with recent changes. Of those in ``recalculated``, the penalties may have changed.
-
-    None means unknown: it may be any patron.
-    """
-
-    patrons: frozenset[int] | None = frozenset()
-    recalculated: frozenset[int] | None = frozenset()
-
-
-UNKNOWN = RecentlyChanged(None, None)
-
-
-def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
-    """Return the patrons with recent changes in the journal; none if plain reads never come from a replica."""
-    if not gateway.reads_replicas or not state.database.is_there:
-        return RecentlyChanged()
-    query = select(steps.c.patron, steps.c.field).where(
-        steps.c.gateway == gateway.url, steps.c.touched_at >= state.database.now() - MAX_REPLICA_LAG
-    )
-    with state.database.reading() as connection:
-        found = connection.execute(query).all()
-    return RecentlyChanged(
-        frozenset(row.patron for row in found), frozenset(row.patron for row in found if row.field == PENALTIES)
-    )
-
-
-def recently_changed_or_unknown(gateway: Gateway, state: State) -> RecentlyChanged:
-    """Return the patrons with recent changes, or any patron if the journal doesn't answer at once.
-
-    A database server that hangs must not hold up the reader.
-    """
-    if not gateway.reads_replicas:
-        return RecentlyChanged()
-    found = [UNKNOWN]
-
-    def read() -> None:
-        with suppress(EvergreenGroupsError):
-            found.append(recently_changed(gateway, state))
-
-    if state.database.path is not None:  # SQLite: readers never wait
-        read()
-    else:
-        reading = threading.Thread(target=read, name="state", daemon=True)
-        reading.start()
-        reading.join(_TIMEOUT)
-    return found[-1]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import errors
 from evergreen_groups.changes import reasons
-from evergreen_groups.changes.journal import GROUP, PENALTIES, JournalStep, Sending, StepState
+from evergreen_groups.changes.journal import GROUP, PENALTIES, Journal, JournalStep, Sending, StepState
 from evergreen_groups.changes.penalties import PenaltyReader
 from evergreen_groups.gateway import TOKEN, holds, rows_beyond, whole_number
 from evergreen_groups.groups import inconsistent_members, read_patron
@@ -28,9 +29,9 @@ from evergreen_groups.ils import PenaltyRow
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.penalties import PatronPenalties
     from evergreen_groups.gateway import Gateway, Record
+    from evergreen_groups.state import State
 
 # The database sets the first three on each write. It also rebuilds the search words of names by its current version's
 # rules, so the first write after an upgrade may change them (3.16/move-fleshed-004).
@@ -316,6 +317,25 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
         reason = verdict.reason or reasons.FOUND_DONE
         journal.record(step.id, verdict.state, value=verdict.value, reason=reason)
         ended.append(replace(step, state=verdict.state, value=verdict.value, reason=reason))
+    return ended
+
+
+def recover_left_open(gateway: Gateway, state: State, patrons: Collection[int] | None = None) -> list[JournalStep]:
+    """Resolve steps that an earlier run left open, without sending any, and return the resolved steps.
+
+    Covers the given patrons (ids), or all patrons. Make no call if nothing is open. Skip patrons whom another run is
+    changing: that run resolves its steps itself.
+
+    Raises:
+        StateError: the journal can't be used.
+        GatewayError: Evergreen can't be reached, or the session has ended.
+    """
+    ended: list[JournalStep] = []
+    open_steps = Journal(state.database).open_steps(gateway.url, patrons)
+    for patron in sorted({step.patron for step in open_steps}):
+        # One lease per patron, so that a busy patron doesn't hold up the others.
+        with suppress(errors.BusyError), state.change_lease(gateway.url, [patron]) as lease:
+            ended += recover(gateway, Journal(lease), [patron])
     return ended
 
 

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntry, StepState, StoredStep
-from evergreen_groups.changes.outcome_check import has_late_duplicate
-from evergreen_groups.changes.plans import (
-    DELETED,
-    IN_ANOTHER_GROUP,
-    LEAD_NOW,
-    MOST_NAMED,
-    NO_LEAD_NOW,
-    Action,
-    Draft,
-    PlanWarning,
-    Step,
-    about_patron,
-    group_changes,
-)
-from evergreen_groups.errors import PlanError, not_visible
-from evergreen_groups.groups import AdultRule, FamilyReader, Member, contacts, read_patron
+from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES
+from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, group_changes
+from evergreen_groups.errors import PlanError
+from evergreen_groups.groups import AdultRule, FamilyReader, Member, contacts
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from evergreen_groups.changes.journal import JournalStep
     from evergreen_groups.changes.plans import PlanRequest
-    from evergreen_groups.gateway import Gateway, Record
+    from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Card, Families, Group, Member, PatronReference
     from evergreen_groups.ils import OrgUnits, ReferenceData
 
@@ -52,16 +35,6 @@ class PlanBasis:
         self.cards = families.cards
         self._families = families
         self._adults = adults or AdultRule()
-
-    def find(self, references: Sequence[PatronReference]) -> list[Card]:
-        """Return the patrons with these barcodes or ids."""
-        self.expect(references)
-        patrons = [self.cards[named].member.id for named in references]
-        if len(set(patrons)) < len(patrons):
-            raise PlanError(
-                "two barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
-            )
-        return [self.cards[named] for named in references]
 
     def expect(self, references: Sequence[PatronReference]) -> None:
         """Refuse the references if any patron is unknown, hidden, or deleted."""
@@ -85,63 +58,53 @@ class PlanBasis:
         card = self.cards.get(reference)
         return card is not None and card.member.patron.deleted
 
-    def moves(self, found: Iterable[Card], group: int) -> tuple[list[Step], list[str]]:
-        """Return the steps that move patrons into a group, and a text for each patron who is already a member."""
-        steps: list[Step] = []
-        unchanged: list[str] = []
-        for card in found:
-            if card.member.patron.group == group:
-                unchanged.append(_about(Message("{name} is already in this group ({group})"), card, group=group))
-            else:
-                steps.append(Step.of(card.member, GROUP, group, card.account))
-        return steps, unchanged
+    def steps(
+        self, action: Action, card: Card, target: Card | None = None, *, lead: bool = False
+    ) -> tuple[list[Step], list[str]]:
+        """Return the steps for one named patron, and texts about what is already as requested.
 
-    def removal_steps(self, found: Sequence[Card], *, lead: bool = False) -> tuple[list[Step], list[str]]:
-        """Return the steps that give patrons new groups, and a text for each patron who is already alone."""
-        steps: list[Step] = []
-        unchanged: list[str] = []
-        for entry in found:
-            member, number = entry.member, entry.member.patron.group
-            if self.groups[number].member_count == 1:
-                unchanged.append(
-                    _about(Message("{name} is already alone in this group ({group})"), entry, group=number)
-                )
-            else:
-                steps.append(Step.of(member, GROUP, None, entry.account))
-            # Set the flag in a separate step: usergroup.new makes a lead for any true value (usergroup-new-006), and
-            # never clears the flag (usergroup-new-005).
-            if lead:
-                steps.extend(self.leads(entry, on=True)[0])
-        return steps, unchanged
-
-    def merge_steps(self, source: Card, target: Card) -> tuple[list[Step], list[str]]:
-        """Return the steps that move a whole group into another, or a text if both are the same group."""
-        number, to = source.member.patron.group, target.member.patron.group
-        if number == to:
+        ``lead`` is for a removal whether the patron becomes a lead, and for a change of the flag its new value.
+        """
+        member, group = card.member, self.groups[card.member.patron.group]
+        to = None if target is None else target.member.patron.group
+        if action is Action.MOVE and group.number == to:
+            return [], [_about(Message("{name} is already in this group ({group})"), card, group=to)]
+        if action is Action.MOVE:
+            return [Step.of(member, GROUP, to, card.account)], []
+        if action is Action.MERGE and group.number == to:
             text = Message("the other patron is in this same group ({group}): use a card from another group")
-            return [], [text.with_values({"group": number})]
-        group = self.groups[number]
+            return [], [text.with_values({"group": to})]
+        if action is Action.MERGE:
+            return self._merge_steps(group, member, to), []
+        steps: list[Step] = []
+        unchanged: list[str] = []
+        if action is Action.REMOVE:
+            if group.member_count == 1:
+                text = Message("{name} is already alone in this group ({group})")
+                unchanged.append(_about(text, card, group=group.number))
+            else:
+                steps.append(Step.of(member, GROUP, None, card.account))
+        # Set the flag in a separate step: usergroup.new makes a lead for any true value (usergroup-new-006), and never
+        # clears the flag (usergroup-new-005).
+        if member.group_lead != lead and (lead or action is Action.LEAD):
+            steps.append(Step.of(member, LEAD, int(lead), card.account))
+        elif action is Action.LEAD:
+            text = Message("{name} is already group lead") if lead else Message("{name} isn't group lead")
+            unchanged.append(_about(text, card))
+        return steps, unchanged
+
+    def _merge_steps(self, group: Group, named: Member, to: int | None) -> list[Step]:
+        """Return the steps that move a whole group into another."""
         if not group.complete:
             raise PlanError(
                 "nothing was moved: group {group} has hidden members, who would be left behind",
                 advice="move the members you see instead of merging the groups, or ask someone who can see all of them",
                 code="merging-hidden-members",
-                values={"group": number},
+                values={"group": group.number},
             )
         # Move the named patron last. If the run stops early, the same command then still finds the old group.
-        in_order = sorted(group.members, key=lambda member: member.id == source.member.id)
-        return [
-            Step.of(member, GROUP, to, self.accounts[member.id], last=member.id == source.member.id)
-            for member in in_order
-        ], []
-
-    def leads(self, found: Card, *, on: bool) -> tuple[list[Step], list[str]]:
-        """Return the step that sets or clears the lead flag, or a text if the flag already has the value."""
-        member = found.member
-        if member.group_lead == on:
-            text = Message("{name} is already group lead") if on else Message("{name} isn't group lead")
-            return [], [_about(text, found)]
-        return [Step.of(member, LEAD, int(on), found.account)], []
+        in_order = sorted(group.members, key=lambda member: member.id == named.id)
+        return [Step.of(member, GROUP, to, self.accounts[member.id], last=member.id == named.id) for member in in_order]
 
     def draft(
         self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Sequence[Card] = ()
@@ -282,116 +245,6 @@ def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[Plan
         yield PlanWarning("left-without-lead", {"group": group.number})
 
 
-_NOT_CONFIRMED = Message("{name}: not confirmed yet")
-_NOT_CHANGED = Message("{name}: nothing was changed")
-_UNDONE = Message("{name}: already undone")
-
-
-def refuse_irreversible(entry: JournalEntry) -> None:
-    """Refuse to undo an entry that can't be undone as a whole."""
-    if entry.missing_step_count:
-        raise PlanError(
-            "change {entry} can't be undone completely: {missing} of its {count} steps were deleted",
-            advice="revert the rest manually; `journal {entry}` shows it",
-            code="entry-partly-forgotten",
-            values={
-                "entry": entry.id,
-                "missing": entry.missing_step_count,
-                "count": len(entry.steps) + entry.missing_step_count,
-            },
-        )
-    if any(step.field == PENALTIES for step in entry.steps):
-        raise PlanError("a recalculation can't be undone", code="recalculation-final")
-
-
-def find_reversals(
-    gateway: Gateway, entry: JournalEntry, now: datetime, moved_since: Collection[int], visible: Collection[int]
-) -> tuple[Mapping[int, Record], list[StoredStep], list[tuple[int, Message]], list[Message]]:
-    """Find out how to undo the steps of an entry.
-
-    Return the visible patrons' records by id, the steps that undo the entry, in reverse order, why the others can't be
-    undone, by patron, and at most one text with the number of steps for hidden patrons. It doesn't name them, because
-    the change may be another user's.
-
-    Read the patrons' records from the primary: a replica may not have the change that is to be undone. ``visible`` are
-    the patrons (ids) whom the account sees. See :meth:`Planner.undo` for the others.
-    """
-    patrons = sorted(visible)
-    read = zip(patrons, gateway.map(partial(read_patron, gateway), patrons), strict=True)
-    records = {id: record for id, record in read if record is not None}
-    gone = set(visible) - records.keys()
-    if gone:  # fail instead of skipping them
-        raise not_visible("patron {patron} is no longer visible", code="patron-not-read", values={"patron": min(gone)})
-    former = dict(records)
-    steps: list[StoredStep] = []
-    others: list[tuple[int, Message]] = []
-    for step in reversed(entry.steps):
-        if step.patron not in former:
-            continue
-        record = former[step.patron]
-        is_same = step.patron not in moved_since
-        found = _irreversible(step, record) or _changed_since(gateway, step, record, now, may_be_late=is_same)
-        if found is not None:
-            others.append((step.patron, found))
-            continue
-        lead = bool(records[step.patron].master_account)
-        steps.append(StoredStep(step.patron, step.field, _value(step, record), step.before, lead=lead))
-        # The earlier steps apply to the record after this undo.
-        value = step.before if step.field == GROUP else bool(step.before)
-        former[step.patron] = record.replace(**{step.field: value})
-    count = sum(step.patron not in records for step in entry.steps)
-    text = Message(
-        "{count} change to patrons your login can't see",
-        plural="{count} changes to patrons your login can't see",
-        values={"count": count},
-    )
-    hidden = [text] if count else []
-    if not steps:
-        raise _nothing_to_undo(entry, [reason for _patron, reason in others], hidden)
-    return records, steps, others, hidden
-
-
-def _value(step: JournalStep, record: Record) -> int:
-    return int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
-
-
-def _irreversible(step: JournalStep, record: Record) -> Message | None:
-    if step.state is not StepState.DONE:
-        return about_patron(_NOT_CONFIRMED if step.state is StepState.SENDING else _NOT_CHANGED, step.patron)
-    if record.deleted:
-        return about_patron(DELETED, step.patron)
-    return about_patron(_UNDONE, step.patron) if _value(step, record) == step.before else None
-
-
-def _changed_since(
-    gateway: Gateway, step: JournalStep, record: Record, at: datetime, *, may_be_late: bool
-) -> Message | None:
-    """Return why a later change rules out the undo, or None if Evergreen still has the step's value.
-
-    ``may_be_late`` says that a late duplicate of the step's request may have moved the patron from the group that the
-    step made to a second new one.
-    """
-    now = _value(step, record)
-    if now == step.value:
-        return None
-    if step.field != GROUP:
-        return about_patron(LEAD_NOW if now else NO_LEAD_NOW, step.patron)
-    if step.after is None and may_be_late and has_late_duplicate(gateway, step, record, at):
-        return None
-    return about_patron(IN_ANOTHER_GROUP, step.patron, group=now)
-
-
-def _nothing_to_undo(entry: JournalEntry, found: Sequence[Message], hidden: Sequence[Message]) -> PlanError:
-    texts = {reason.text for reason in found}
-    if _UNDONE.text in texts and not hidden and texts <= {one.text for one in (_UNDONE, _NOT_CHANGED, _NOT_CONFIRMED)}:
-        return PlanError("change {entry} is already undone", code="already-undone", values={"entry": entry.id})
-    return PlanError(
-        "nothing to undo in change {entry}: {reasons}",
-        code="nothing-to-undo",
-        values={"entry": entry.id, "reasons": (*found[:MOST_NAMED], *hidden)},
-    )
-
-
 @dataclass
 class Planner:
     """Makes plans from Evergreen's current state. Only reads.
@@ -399,7 +252,7 @@ class Planner:
     ``org_units`` returns Evergreen's org units. ``adults`` sets how many adults a group may have before a plan warns.
 
     A plan takes at most four calls for up to some hundred patrons and groups, or six with hidden members. See
-    :meth:`~evergreen_groups.groups.FamilyReader.named` for the exceptions. An undo also reads each patron's record.
+    :meth:`~evergreen_groups.groups.FamilyReader.named` for the exceptions.
     """
 
     gateway: Gateway
@@ -423,28 +276,24 @@ class Planner:
         with_contacts = action in (Action.MOVE, Action.REMOVE, Action.MERGE)
         basis = self.basis(named, with_contacts=with_contacts, active_cards=request.active_cards)
         basis.expect(named)
-        found, joined = basis.find(request.patrons), basis.find(targets)
+        found, joined = ([basis.cards[it] for it in references] for references in (request.patrons, targets))
+        if len({card.member.id for card in found}) < len(found):
+            raise PlanError(
+                "two barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
+            )
         steps: list[Step] = []
         unchanged: list[str] = []
-        match action:
-            case Action.MOVE:
-                steps, unchanged = basis.moves(found, joined[0].member.patron.group)
-            case Action.MERGE:
-                steps, unchanged = basis.merge_steps(found[0], joined[0])
-            case Action.REMOVE:
-                steps, unchanged = basis.removal_steps(found, lead=request.lead)
-            case Action.LEAD:
-                for card in found:
-                    its_steps, its_unchanged = basis.leads(card, on=not request.off)
-                    steps += its_steps
-                    unchanged += its_unchanged
-            case _:
-                patrons = [card.member.patron for card in found]
-                members = Member.of_patrons(self.gateway, reference.limits(self.gateway), patrons, basis.own_fines)
-                due = {member.id for member in members if member.over_limit_if_known}
-                steps = [
-                    Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found
-                ]
+        if action is Action.RECALCULATE:
+            patrons = [card.member.patron for card in found]
+            members = Member.of_patrons(self.gateway, reference.limits(self.gateway), patrons, basis.own_fines)
+            due = {member.id for member in members if member.over_limit_if_known}
+            steps = [Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found]
+        else:
+            lead = not request.off if action is Action.LEAD else request.lead
+            for card in found:
+                its_steps, its_unchanged = basis.steps(action, card, *joined, lead=lead)
+                steps += its_steps
+                unchanged += its_unchanged
         return basis.draft(action, steps, unchanged, cards=[*found, *joined])
 
     def basis(
@@ -465,37 +314,3 @@ class Planner:
             references, groups, with_fines=with_fines, with_contacts=with_contacts, active_cards=active_cards
         )
         return PlanBasis(families, self.adults)
-
-    def undo(
-        self, entry: JournalEntry, now: datetime, moved_since: Collection[int] = (), *, shown: bool = True
-    ) -> Draft:
-        """Plan to undo a journal entry: move back patrons who are still where it put them, and explain the others.
-
-        ``now`` is the time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries
-        move. A plan that isn't ``shown`` lacks fines and some warnings, which saves two calls.
-
-        Raises:
-            NotFoundError: a patron has just become hidden.
-            PlanError: the entry is a recalculation of penalties, some of its steps have been deleted, or nothing is
-                left to undo.
-        """
-        refuse_irreversible(entry)
-        # Read only the groups that the entry names. Patrons who have moved since are in groups that don't matter here.
-        moves = [step for step in entry.steps if step.field == GROUP]
-        groups = {step.before for step in moves} | {step.value for step in moves if step.value is not None}
-        patrons = {step.patron for step in entry.steps}
-        basis = self.basis(patrons, groups, with_fines=shown, with_contacts=shown)
-        visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
-        records, reversals, others, hidden = find_reversals(self.gateway, entry, now, moved_since, visible)
-        # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
-        members = {}
-        for id, record in records.items():
-            group, lead = int(record.usrgroup), bool(record.master_account)
-            patron = replace(visible[id].patron, group=group, group_lead=lead)
-            members[id] = replace(visible[id], patron=patron)
-        late = {step.before for step in reversals if step.field == GROUP} - basis.groups.keys()
-        if late:  # groups that a late duplicate made, which a replica didn't have yet
-            basis = self.basis(patrons, groups | late, with_fines=shown, with_contacts=shown)
-        steps = [Step.of(members[it.patron_id], it.field, it.after, basis.accounts[it.patron_id]) for it in reversals]
-        unchanged = [it.with_values({**it.values, "name": members[patron].name}) for patron, it in others]
-        return replace(basis.draft(Action.UNDO, steps, [*unchanged, *hidden]), undoes=entry.id)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from evergreen_groups import arguments
@@ -27,7 +27,7 @@ from evergreen_groups.values import ZERO, Total
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from sqlalchemy import Select
+    from sqlalchemy import ColumnElement, Row
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.changes.journal import JournalStep
@@ -366,17 +366,6 @@ class PlanOutcome(Generic[StepT]):
 
 plans = schema.plans
 
-# Build the statements once: building takes longer than running them.
-_mine = (plans.c.gateway == bindparam("of_gateway"), plans.c.staff == bindparam("of_staff"))
-_plans = select(plans, schema.changes.c.suffix).outerjoin(schema.changes, plans.c.change == schema.changes.c.id)
-_BY_ID = _plans.where(plans.c.id == bindparam("value"), *_mine)
-_BY_KEY = _plans.where(plans.c.idempotency_key == bindparam("value"), *_mine)
-_NEW = insert(plans)
-_REMOVE_OLD = delete(plans).where(plans.c.at < bindparam("before"), plans.c.idempotency_key.is_(None))
-_CLAIM = update(plans).where(
-    plans.c.id == bindparam("plan"), plans.c.change.is_(None), plans.c.idempotency_key.is_(None)
-)
-
 _KEEP_UNUSED = timedelta(days=1)
 """How long to keep an unused plan after it expires, in order to report it as too old rather than unknown."""
 
@@ -399,69 +388,68 @@ class PlanStore:
             "groups": [asdict(group) for group in plan.groups],
             "undoes": plan.undoes,
         }
+        unused = delete(plans).where(plans.c.at < now - _KEEP_UNUSED, plans.c.idempotency_key.is_(None))
+        row = {
+            "id": id,
+            "gateway": self.gateway,
+            "staff": self.staff,
+            "at": now,
+            "expires": plan.expires,
+            "action": plan.action.value,
+            "content": json.dumps(content),
+        }
         # No need to be durable: a power cut loses the plan, nothing has been done, and the user makes a new one.
         with self.transactions.writing(durable=False) as connection:
-            connection.execute(_REMOVE_OLD, {"before": now - _KEEP_UNUSED})
-            connection.execute(
-                _NEW,
-                {
-                    "id": id,
-                    "gateway": self.gateway,
-                    "staff": self.staff,
-                    "at": now,
-                    "expires": plan.expires,
-                    "action": plan.action.value,
-                    "content": json.dumps(content),
-                },
-            )
+            connection.execute(unused)
+            connection.execute(insert(plans), row)
         return plan
 
     def find(self, id: str) -> StoredPlan | None:
         """Return the user's plan, or None if there is none or it belongs to another user."""
-        return self._find(_BY_ID, id)
+        return next(iter(self._found(plans.c.id == id)), None)
 
-    def under_key(self, key: str) -> StoredPlan | None:
-        """Return the plan that the user has applied under an idempotency key."""
-        return self._find(_BY_KEY, key)
+    def applied(self, key: str, plan: str = "") -> list[StoredPlan]:
+        """Return the plans that the user has applied: under an idempotency key, and the one with this id."""
+        meant = or_(plans.c.idempotency_key == key, plans.c.id == plan)
+        return self._found(and_(plans.c.idempotency_key.is_not(None), meant))
 
-    def _find(self, question: Select[Any], value: str) -> StoredPlan | None:
-        values = {"value": value, "of_gateway": self.gateway, "of_staff": self.staff}
-        with self.transactions.reading() as connection:
-            row = connection.execute(question, values).one_or_none()
-        if row is None:
-            return None
-        content = json.loads(row.content)
-        return StoredPlan(
-            id=row.id,
-            action=Action(row.action),
-            expires=row.expires,
-            steps=tuple(StoredStep(**step) for step in content["steps"]),
-            groups=tuple(ExpectedGroup(group["number"], tuple(group["members"])) for group in content["groups"]),
-            undoes=content["undoes"],
-            key=row.idempotency_key,
-            change=None if row.change is None else f"{row.change}-{row.suffix}",
+    def _found(self, condition: ColumnElement[bool]) -> list[StoredPlan]:
+        query = (
+            select(plans, schema.changes.c.suffix)
+            .outerjoin(schema.changes, plans.c.change == schema.changes.c.id)
+            .where(condition, plans.c.gateway == self.gateway, plans.c.staff == self.staff)
         )
+        with self.transactions.reading() as connection:
+            return [_stored_plan(row) for row in connection.execute(query)]
+
+
+def _stored_plan(row: Row[Any]) -> StoredPlan:
+    content = json.loads(row.content)
+    return StoredPlan(
+        id=row.id,
+        action=Action(row.action),
+        expires=row.expires,
+        steps=tuple(StoredStep(**step) for step in content["steps"]),
+        groups=tuple(ExpectedGroup(group["number"], tuple(group["members"])) for group in content["groups"]),
+        undoes=content["undoes"],
+        key=row.idempotency_key,
+        change=None if row.change is None else f"{row.change}-{row.suffix}",
+    )
 
 
 def claim(connection: Connection, plan: str, key: str, change: str) -> None:
-    """Mark a plan (id) as applied by a change under this key, in the transaction that journals the change."""
+    """Mark a plan (id) as applied by a change under this key, in the transaction that journals the change.
+
+    Of two requests, only one updates the row, and the database accepts each key once. The other request gets a
+    PlanError.
+    """
+    unused = update(plans).where(plans.c.id == plan, plans.c.change.is_(None), plans.c.idempotency_key.is_(None))
     try:
-        # The statement's conditions make this atomic: of two requests, only one updates the row.
-        values = {"plan": plan, "idempotency_key": key, "change": record_ids.number_of(change)}
-        count = connection.execute(_CLAIM, values).rowcount
-    except IntegrityError:  # the key is unique, and another plan has it
-        raise key_conflict() from None
-    if count != 1:
+        claimed = connection.execute(unused.values(idempotency_key=key, change=record_ids.number_of(change)))
+    except IntegrityError:
+        raise already_applied() from None
+    if claimed.rowcount != 1:
         raise already_applied()
-
-
-def key_conflict() -> PlanError:
-    """Return the error for an idempotency key that belongs to another change."""
-    return PlanError(
-        "this idempotency key belongs to another change",
-        advice="use a new key for each change",
-        code="key-of-another-change",
-    )
 
 
 def already_applied() -> PlanError:

@@ -72,6 +72,7 @@ NO_CONNECTION = StepReason(Message("Evergreen can't be reached"), "ils-unreachab
 TIMED_OUT = StepReason(Message("Evergreen didn't answer in time"), "no-time")
 NEVER_ARRIVED = StepReason(Message("the request never arrived"), "never-came-in")
 CHANGED_BY_ANOTHER = StepReason(Message("another user changed this patron's record"), "changed-meanwhile")
+CHANGED_AGAIN = StepReason(CHANGED_BY_ANOTHER.texts, "changed-again")
 MOVED_BY_ANOTHER = Message("another user moved the patron to group {group}")
 UNREADABLE = StepReason(Message("sent, but the result couldn't be read; it will be checked again"), "not-certain")
 STALE_READ = StepReason(Message("the record read back is older than the change"), "not-certain")
@@ -83,6 +84,20 @@ TAKEN_OVER = StepReason(Message("no clear answer; a later run sent the same chan
 BLOCK_BY_STAFF = StepReason(Message("staff set a block that recalculating might remove"), "block-by-staff")
 BLOCK_BY_STAFF_GONE = StepReason(Message("a block set by staff is gone; set it again if needed"), "block-by-staff-gone")
 FOUND_DONE = StepReason(Message("found done after an interruption"), "found-done")
+
+# Of a recalculation: by whether Evergreen blocked the patron for fines before, and blocks them now.
+BLOCKED = {
+    (True, True): StepReason(Message("still blocked for fines"), "still-blocked"),
+    (False, True): StepReason(Message("now blocked for fines"), "blocked-now"),
+    (True, False): StepReason(Message("no longer blocked for fines"), "block-lifted"),
+    (False, False): StepReason(Message("still not blocked for fines"), "still-not-blocked"),
+}
+DISAGREEMENTS = {  # why Evergreen may disagree with the rule, by whether it blocks the patron
+    True: Message("own fines reach Evergreen's threshold, or the block is from another library's threshold"),
+    False: Message(
+        "own fines don't reach Evergreen's threshold for this profile and library, or its penalty blocks nothing"
+    ),
+}
 
 
 def may_come_in(until: datetime) -> StepReason:

@@ -424,7 +424,7 @@ class ReportRun:
         try:
             # Nearly always nothing is open: then the modules that send changes aren't loaded.
             is_open = state.database.is_there and changes.Journal(state.database).open_steps(gateway.url)
-            ended = changes.Applier(gateway, state, changes.Operator("")).recover() if is_open else []
+            ended = changes.recover_left_open(gateway, state) if is_open else []
         except EvergreenGroupsError as error:
             log.warning("changes that were left open could not be looked up: %s", type(error).__name__)
         else:

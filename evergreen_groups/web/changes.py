@@ -17,7 +17,7 @@ from evergreen_groups.web.admission import Counters, RateLimit
 from evergreen_groups.web.problems import ProblemError
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes import BegunChange
+    from evergreen_groups.changes import PlanRun, StoredStep
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.web.admission import Caller
     from evergreen_groups.web.bodies import Approval
@@ -33,7 +33,7 @@ MAX_RUNNING = 4
 
 RETRY_SECONDS = 5.0
 
-Begin = Callable[[], AbstractContextManager["BegunChange"]]
+Begin = Callable[[], AbstractContextManager["PlanRun[StoredStep]"]]
 """Begins a change: the block gets it once it can no longer be refused."""
 
 
@@ -220,7 +220,7 @@ def apply_plan(desk: DeskRequest, plan: str, key: str, approval: Approval | None
         client, session = running.client_for(desk.caller, supervisor, approved_by=user), ExitStack()
 
         @contextmanager
-        def begun() -> Iterator[BegunChange]:
+        def begun() -> Iterator[PlanRun[StoredStep]]:
             with session, client.changes.begin(plan, key) as change:
                 yield change
 

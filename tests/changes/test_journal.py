@@ -23,8 +23,16 @@ from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 from support.journals import begun
 
-from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, TerminalUser
-from evergreen_groups.changes.journal import Sending, StoredStep, recently_changed
+from evergreen_groups.changes import (
+    PENALTIES,
+    Journal,
+    JournalStep,
+    Operator,
+    StepState,
+    TerminalUser,
+    recently_changed,
+)
+from evergreen_groups.changes.journal import Sending, StoredStep
 from evergreen_groups.changes.reasons import (
     CHANGED_BY_ANOTHER,
     NO_REASON,

@@ -40,9 +40,9 @@ from evergreen_groups.changes import (
     Draft,
     PlanRequest,
     StepState,
-    journal,
     over_limit_of,
     recalculable,
+    recently_changed_or_unknown,
 )
 from evergreen_groups.changes.reasons import STALE_READ
 from evergreen_groups.client import Client, Plan
@@ -108,7 +108,7 @@ def test_whom_this_journal_has_changed_is_known(mover: Client, gateway: Gateway)
     """Of these, the panel reads penalties and groups from the primary database."""
     mover.move([CARD], to=OTHERS_CARD).apply()
     mover.changes.recalculate({1042: False})
-    found = journal.recently_changed_or_unknown(gateway, mover.state)
+    found = recently_changed_or_unknown(gateway, mover.state)
     assert (found.patrons, found.recalculated) == ({PATRON, 1042}, {1042})
 
 

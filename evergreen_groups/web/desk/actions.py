@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.changes import GROUP, PENALTIES, Action, PlanRequest, StepState, journal
+from evergreen_groups.changes import GROUP, PENALTIES, Action, PlanRequest, StepState, recently_changed
 from evergreen_groups.desk import LookupKind, explain_unknown
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.ils import OrgUnits
@@ -300,7 +300,7 @@ def history(
     known = {change.entry.id: change.entry for change in [*changes, *others]}
     groups = _group_names(client, group, {number for entry in known.values() for number in pages.groups_of(entry)})
     # A replica may not have the latest changes yet.
-    recent = journal.recently_changed(client.gateway, client.state).patrons or ()
+    recent = recently_changed(client.gateway, client.state).patrons or ()
     now = {id: row for id, row in names.rows.items() if id not in recent}
 
     def entry_of(change: Change, by: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from evergreen_groups.changes import GROUP, PENALTIES, PlanWarning, StepReason, StepState, apply
+from evergreen_groups.changes import GROUP, PENALTIES, PlanWarning, StepReason, StepState
 from evergreen_groups.changes import reasons as step_reasons
 from evergreen_groups.errors import EventError, PlanError
 from evergreen_groups.gateway import Gateway
@@ -56,9 +56,9 @@ REASONS = [
 ]
 DONE = [
     StepReason(),
-    apply._CHANGED_AFTER,
+    step_reasons.CHANGED_AGAIN,
     StepReason(Message("Evergreen also changed {fields}"), "also-changed", fields="email"),
-    *apply._CHANGES.values(),
+    *step_reasons.BLOCKED.values(),
 ]
 OPEN = [
     step_reasons.may_come_in(datetime(2026, 8, 1, 9, 5, tzinfo=UTC)),

@@ -1,0 +1,155 @@
+"""Plan to undo a change: move back the patrons who are still where it put them, and explain the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes.journal import GROUP, PENALTIES, JournalEntry, JournalStep, StepState
+from evergreen_groups.changes.outcome_check import has_late_duplicate
+from evergreen_groups.changes.plans import (
+    DELETED,
+    IN_ANOTHER_GROUP,
+    LEAD_NOW,
+    MOST_NAMED,
+    NO_LEAD_NOW,
+    Action,
+    Draft,
+    Step,
+    about_patron,
+)
+from evergreen_groups.errors import PlanError, not_visible
+from evergreen_groups.groups import read_patron
+from evergreen_groups.message import Message
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from evergreen_groups.changes.planner import Planner
+    from evergreen_groups.gateway import Gateway, Record
+
+_NOT_CONFIRMED = Message("{name}: not confirmed yet")
+_NOT_CHANGED = Message("{name}: nothing was changed")
+_UNDONE = Message("{name}: already undone")
+
+
+def plan_undo(
+    planner: Planner, entry: JournalEntry, now: datetime, moved_since: Collection[int] = (), *, shown: bool = True
+) -> Draft:
+    """Plan to undo a journal entry.
+
+    ``now`` is the time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries move.
+    A plan that isn't ``shown`` lacks fines and some warnings, which saves two calls.
+
+    Raises:
+        NotFoundError: a patron has just become hidden.
+        PlanError: the entry is a recalculation of penalties, some of its steps have been deleted, or nothing is left to
+            undo.
+    """
+    _refuse_irreversible(entry)
+    # Read only the groups that the entry names. Patrons who have moved since are in groups that don't matter here.
+    moves = [step for step in entry.steps if step.field == GROUP]
+    groups = {step.before for step in moves} | {step.value for step in moves if step.value is not None}
+    patrons = {step.patron for step in entry.steps}
+    basis = planner.basis(patrons, groups, with_fines=shown, with_contacts=shown)
+    visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
+    records = _records(planner.gateway, visible)
+    # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
+    members = {}
+    for id, record in records.items():
+        group, lead = int(record.usrgroup), bool(record.master_account)
+        members[id] = replace(visible[id], patron=replace(visible[id].patron, group=group, group_lead=lead))
+    reversible: list[JournalStep] = []
+    others: list[tuple[int, Message]] = []
+    for step in reversed(entry.steps):
+        if step.patron not in records:
+            continue
+        obstacle = _obstacle(planner.gateway, step, records[step.patron], now, is_moved=step.patron in moved_since)
+        if obstacle is None:
+            reversible.append(step)
+            # The earlier steps apply to the record after this undo.
+            value = step.before if step.field == GROUP else bool(step.before)
+            records[step.patron] = records[step.patron].replace(**{step.field: value})
+        else:
+            others.append((step.patron, obstacle))
+    hidden = _hidden_steps(sum(step.patron not in records for step in entry.steps))
+    if not reversible:
+        raise _nothing_to_undo(entry, [reason for _patron, reason in others], hidden)
+    late = {members[step.patron].patron.group for step in reversible if step.field == GROUP} - basis.groups.keys()
+    if late:  # groups that a late duplicate made, which a replica didn't have yet
+        basis = planner.basis(patrons, groups | late, with_fines=shown, with_contacts=shown)
+    steps = [Step.of(members[it.patron], it.field, it.before, basis.accounts[it.patron]) for it in reversible]
+    unchanged = [it.with_values({**it.values, "name": members[patron].name}) for patron, it in others]
+    return replace(basis.draft(Action.UNDO, steps, [*unchanged, *hidden]), undoes=entry.id)
+
+
+def _refuse_irreversible(entry: JournalEntry) -> None:
+    if entry.missing_step_count:
+        raise PlanError(
+            "change {entry} can't be undone completely: {missing} of its {count} steps were deleted",
+            advice="revert the rest manually; `journal {entry}` shows it",
+            code="entry-partly-forgotten",
+            values={
+                "entry": entry.id,
+                "missing": entry.missing_step_count,
+                "count": len(entry.steps) + entry.missing_step_count,
+            },
+        )
+    if any(step.field == PENALTIES for step in entry.steps):
+        raise PlanError("a recalculation can't be undone", code="recalculation-final")
+
+
+def _records(gateway: Gateway, visible: Collection[int]) -> dict[int, Record]:
+    """Read patrons' records from the primary: a replica may not have the change that is to be undone."""
+    patrons = sorted(visible)
+    read: Mapping[int, Record | None] = dict(
+        zip(patrons, gateway.map(partial(read_patron, gateway), patrons), strict=True)
+    )
+    gone = [id for id, record in read.items() if record is None]
+    if gone:  # fail instead of skipping them
+        raise not_visible("patron {patron} is no longer visible", code="patron-not-read", values={"patron": min(gone)})
+    return {id: record for id, record in read.items() if record is not None}
+
+
+def _obstacle(gateway: Gateway, step: JournalStep, record: Record, at: datetime, *, is_moved: bool) -> Message | None:
+    """Return why a step can't be undone, or None if Evergreen still has the step's value.
+
+    ``is_moved`` says that a later entry moves the patron. If none does, a late duplicate of the step's request may have
+    moved them from the group that the step made to a second new one.
+    """
+    if step.state is not StepState.DONE:
+        return about_patron(_NOT_CONFIRMED if step.state is StepState.SENDING else _NOT_CHANGED, step.patron)
+    if record.deleted:
+        return about_patron(DELETED, step.patron)
+    now = int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
+    if now == step.before:
+        return about_patron(_UNDONE, step.patron)
+    may_be_late = step.field == GROUP and step.after is None and not is_moved
+    if now == step.value or (may_be_late and has_late_duplicate(gateway, step, record, at)):
+        return None
+    if step.field != GROUP:
+        return about_patron(LEAD_NOW if now else NO_LEAD_NOW, step.patron)
+    return about_patron(IN_ANOTHER_GROUP, step.patron, group=now)
+
+
+def _hidden_steps(count: int) -> list[Message]:
+    """Count the steps for hidden patrons. Don't name them, because the change may be another user's."""
+    text = Message(
+        "{count} change to patrons your login can't see",
+        plural="{count} changes to patrons your login can't see",
+        values={"count": count},
+    )
+    return [text] if count else []
+
+
+def _nothing_to_undo(entry: JournalEntry, found: Sequence[Message], hidden: Sequence[Message]) -> PlanError:
+    texts = {reason.text for reason in found}
+    if _UNDONE.text in texts and not hidden and texts <= {one.text for one in (_UNDONE, _NOT_CHANGED, _NOT_CONFIRMED)}:
+        return PlanError("change {entry} is already undone", code="already-undone", values={"entry": entry.id})
+    return PlanError(
+        "nothing to undo in change {entry}: {reasons}",
+        code="nothing-to-undo",
+        values={"entry": entry.id, "reasons": (*found[:MOST_NAMED], *hidden)},
+    )
