@@ -21,7 +21,7 @@ from evergreen_groups.groups import (
     StandingTotals,
     VisiblePatrons,
     families,
-    find_hidden_with_ids,
+    find_hidden,
     find_owner,
     read_group_balances,
 )
@@ -222,5 +222,5 @@ class DetailsReader(DeskReader):
             return read_group_balances(self._gateway, found.group, found.ids, confirm=confirm)
         except PermissionDeniedError:
             # The account may not read balances, but may still be able to identify hidden members.
-            hidden = find_hidden_with_ids(self._gateway, {found.group: found.ids}, lambda: ())
+            hidden = find_hidden(self._gateway, {found.group: found.ids}, lambda: ())
             return self._own_fines(found), hidden.get(found.group)

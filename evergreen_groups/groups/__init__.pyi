@@ -11,7 +11,6 @@ from .families import VisiblePatrons as VisiblePatrons
 from .families import find_owner as find_owner
 from .families import read_patron as read_patron
 from .hidden import find_hidden as find_hidden
-from .hidden import find_hidden_with_ids as find_hidden_with_ids
 from .hidden import inconsistent_members as inconsistent_members
 from .hidden import read_group_balances as read_group_balances
 from .hidden import read_members as read_members

@@ -23,7 +23,7 @@ from evergreen_groups.groups.barcodes import all_spellings, first_match, spellin
 from evergreen_groups.groups.contacts import CONTACT_FIELDS, Contacts, read_contacts
 from evergreen_groups.groups.hidden import (
     IDS_AT_ONCE,
-    find_hidden_with_ids,
+    find_hidden,
     inconsistent_members,
     read_member_ids,
     read_members,
@@ -217,7 +217,7 @@ class FamilyReader:
 
         Works in two stages, whatever the size of the groups. The first finds the patrons and their cards. The second
         reads fines, members and contacts concurrently. Takes four calls for up to 200 patrons, and two more if members
-        are hidden (:func:`find_hidden_with_ids` explains when it takes more). If plain reads go to replicas, takes one
+        are hidden (:func:`find_hidden` explains when it takes more). If plain reads go to replicas, takes one
         more call for each named patron and each group, and one or two for members whom the replica has in other groups.
         Without ``with_fines``, all members seem to owe nothing.
 
@@ -296,7 +296,7 @@ class FamilyReader:
         found: list[Any] = self._gateway.in_parallel(
             lambda: self._families(rows, barcodes, sorted(by_group), with_fines=with_fines),
             lambda: (
-                find_hidden_with_ids(self._gateway, by_group, lambda: [unit.id for unit in self.org_units], primary)
+                find_hidden(self._gateway, by_group, lambda: [unit.id for unit in self.org_units], primary)
                 if by_group
                 else {}
             ),

@@ -143,17 +143,16 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class HiddenMembers:
-    """The hidden members of a group, and what they owe together (None: unknown). ``ids`` is None if only counted."""
+    """The ids of a group's hidden members, and what they owe together (None: unknown)."""
 
-    count: int
+    ids: frozenset[int]
     fines: Decimal | None
-    ids: frozenset[int] | None = None
 
     @classmethod
     def of(cls, ids: Set[int], balances: Mapping[int, Decimal] | None) -> HiddenMembers:
         """Make the record from ids and ``balances`` (None: unknown). A member without a balance owes nothing."""
         owed = None if balances is None else sum((balances.get(id, ZERO) for id in ids), ZERO)
-        return cls(len(ids), owed, frozenset(ids))
+        return cls(frozenset(ids), owed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +196,7 @@ class Group:
 
     @classmethod
     def _of(cls, number: int, members: Sequence[Member], hidden: HiddenMembers | None) -> Group:
-        return cls(number, tuple(members), *((hidden.count, hidden.fines, hidden.ids) if hidden else ()))
+        return cls(number, tuple(members), *((len(hidden.ids), hidden.fines, hidden.ids) if hidden else ()))
 
     def with_decisions(self, gateway: Gateway, limits: Limits, own_fines: Mapping[int, Decimal]) -> Group:
         """Return the group with the members that :meth:`Member.of_patrons` makes, which raises the same errors."""

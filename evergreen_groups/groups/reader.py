@@ -99,13 +99,11 @@ class GroupReader:
         # more.
         if not self._access.everywhere:
             visible = {group: {member.id for member in members} for group, members in by_group.items()}
-            own_fines = {member.id: member.own_fines for members in by_group.values() for member in members}
             hidden = find_hidden(
                 self._gateway,
                 visible,
                 lambda: [unit.id for unit in self._org_units],
-                self._balance_progress,
-                own_fines=own_fines,
+                progress=self._balance_progress,
             )
         return [Group.by_fines(number, members, hidden.get(number)) for number, members in by_group.items()]
 
