@@ -1,14 +1,11 @@
 from . import barcodes as barcodes
 from . import contacts as contacts
 from . import families as families
+from . import panel as panel
 from . import search as search
 from .families import Card as Card
 from .families import Families as Families
-from .families import FamilyReader as FamilyReader
-from .families import GroupViewer as GroupViewer
 from .families import PatronReference as PatronReference
-from .families import VisiblePatrons as VisiblePatrons
-from .families import find_owner as find_owner
 from .families import read_patron as read_patron
 from .hidden import find_hidden as find_hidden
 from .hidden import inconsistent_members as inconsistent_members
@@ -28,6 +25,10 @@ from .models import Query as Query
 from .models import Standing as Standing
 from .models import StandingDifference as StandingDifference
 from .models import StandingTotals as StandingTotals
+from .panel import GroupViewer as GroupViewer
+from .panel import VisiblePatrons as VisiblePatrons
+from .reader import FamilyReader as FamilyReader
 from .reader import GroupReader as GroupReader
+from .reader import find_owner as find_owner
 from .search import GroupSearch as GroupSearch
 from .search import IdRange as IdRange

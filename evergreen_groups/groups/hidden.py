@@ -122,6 +122,21 @@ def membership_conditions(
     ]
 
 
+Confirm = Callable[[dict[str, Any]], bool]
+"""Checks a condition in a call that is made anyway. Returns False if the condition fails or can't be checked."""
+
+
+def _confirmed(
+    gateway: Gateway,
+    hidden: Mapping[int, Set[int]],
+    total: int,
+    owing_nothing: Set[int],
+    confirm: Confirm = lambda _condition: False,
+) -> bool:
+    conditions = membership_conditions(sorted(hidden), hidden, total, owing_nothing=owing_nothing)
+    return (len(conditions) == 1 and confirm(conditions[0])) or all(holds(gateway, it) for it in conditions)
+
+
 def assign_to_groups(
     gateway: Gateway,
     groups: Sequence[int],
@@ -197,7 +212,6 @@ def find_hidden(
     gateway: Gateway,
     visible: Mapping[int, Set[int]],
     org_units: Callable[[], Collection[int]],
-    primary: Mapping[int, Set[int]] | None = None,
     *,
     with_fines: bool = True,
     progress: BalanceProgress = lambda _read, _more: None,
@@ -211,15 +225,12 @@ def find_hidden(
     (two calls for some 600 groups), then read six at a time.
 
     The query needs a row that the account can see for each pair of a hidden member and a group: of a visible member,
-    or of one of the ``org_units`` (ids). ``primary`` are the member lists of the groups if the caller has read them
-    from the primary database. Then the balances come from there as well.
+    or of one of the ``org_units`` (ids).
 
     Raises:
         DataError: the ILS lists members or balances of other groups, or leaves some out.
         PermissionDeniedError: the account has no VIEW_USER at its own library, so it can't list members.
     """
-    if primary is not None:
-        return _find_on_primary(gateway, visible, primary)
     groups, at_once = sorted(visible), _MAX_GROUPS
     if len(groups) > _MAX_GROUPS:
         groups, at_once = sorted(_with_hidden(gateway, visible)), _GROUPS_AT_ONCE
@@ -325,10 +336,8 @@ class _HiddenReader:
                 self.gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing, rows=rows
             )
         else:
-            found = {groups[0]: hidden}
-            conditions = membership_conditions(groups, found, len(everybody), owing_nothing=owing_nothing)
-            if not all(holds(self.gateway, condition) for condition in conditions):
-                return None
+            by_group = {groups[0]: hidden}
+            found = by_group if _confirmed(self.gateway, by_group, len(everybody), owing_nothing) else None
         return None if found is None else {group: HiddenMembers.of(ids, owed) for group, ids in found.items()}
 
     def _rows(self, count: int, members: Set[int]) -> tuple[str, Sequence[int]] | None:
@@ -346,10 +355,10 @@ class _HiddenReader:
         return ("aou", units[:count]) if len(units) >= count else None
 
 
-def _find_on_primary(
+def find_on_primary(
     gateway: Gateway, visible: Mapping[int, Set[int]], members: Mapping[int, Set[int]]
 ) -> dict[int, HiddenMembers]:
-    """Find the ``members`` (ids by group, from the primary database) who aren't ``visible``, and what they owe.
+    """Like :func:`find_hidden`, given the ``members`` (ids by group) that the primary database lists.
 
     A query on the replica verifies the list. It fails while the replica lags behind; then the lists are read again from
     the primary database and must be the same.
@@ -365,8 +374,7 @@ def _find_on_primary(
     if owed is not None and not owed.keys() <= everybody:
         raise inconsistent_members()
     owing_nothing = frozenset[int]() if owed is None else frozenset[int]().union(*hidden.values()) - owed.keys()
-    conditions = membership_conditions(groups, hidden, len(everybody), owing_nothing=owing_nothing)
-    if not all(holds(gateway, condition) for condition in conditions):
+    if not _confirmed(gateway, hidden, len(everybody), owing_nothing):
         again = read_members(gateway, groups, own_connection=True)
         if read_visible_balances(gateway, groups, primary=True, own_connection=True) != owed or any(
             again[group] != members[group] for group in groups
@@ -388,9 +396,6 @@ def read_members(
 
 
 _MAX_READINGS = 2
-
-Confirm = Callable[[dict[str, Any]], bool]
-"""Checks a condition in a call that is made anyway. Returns False if the condition fails or can't be checked."""
 
 
 def read_group_balances(
@@ -416,10 +421,7 @@ def read_group_balances(
             continue
         if not hidden:
             return balances, None
-        owing_nothing = everybody - balances.keys()
-        conditions = membership_conditions([group], {group: hidden}, len(everybody), owing_nothing=owing_nothing)
-        confirmed = len(conditions) == 1 and confirm(conditions[0])
-        if confirmed or all(holds(gateway, condition) for condition in conditions):
+        if _confirmed(gateway, {group: hidden}, len(everybody), everybody - balances.keys(), confirm):
             return balances, HiddenMembers.of(hidden, balances)
         # The condition runs on the replica and fails while the replica lags behind. If a second read of the primary
         # gives the same lists, trust them.
