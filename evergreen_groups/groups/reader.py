@@ -9,8 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property, partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import PlanError
 from evergreen_groups.gateway import Record, columns
@@ -40,7 +39,6 @@ from evergreen_groups.groups.models import (
 from evergreen_groups.groups.replica import Primary, source_of
 from evergreen_groups.ils import Limits, OrgUnits, read_own_fines
 from evergreen_groups.message import Message, Progress, silent
-from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -221,12 +219,15 @@ class FamilyReader:
             row = PatronRow._make(record[:width])
             rows.append((row, bool(record[width])))
             accounts[row.id] = PatronAccount.of(record[width + 1 : len(MEMBER_FIELDS)], now)
+
+        def fines() -> Mapping[int, Decimal]:
+            if not with_fines:
+                return {}
+            read = partial(read_own_fines, self._gateway, accounts)
+            return self._source.fines(groups, accounts, read) if groups else read()
+
         own_fines, known_barcodes, org_units = self._gateway.in_parallel(
-            lambda: (
-                self._source.fines(groups, accounts, lambda: read_own_fines(self._gateway, accounts))
-                if with_fines
-                else {}
-            ),
+            fines,
             lambda: (
                 barcodes if barcodes is not None else Member.read_barcodes(self._gateway, (row.card for row, _ in rows))
             ),
@@ -238,29 +239,6 @@ class FamilyReader:
         ]
         members = {member.id: member for member in make_members(patrons, own_fines, {})}
         return Families(members, accounts, own_fines)
-
-
-Value = TypeVar("Value")
-
-# Some 10 MB for fines and barcodes together. Values beyond that are read twice.
-_MAX_CACHED = 50_000
-
-
-class ReadOnceCache(Generic[Value]):
-    """Holds up to 50,000 values by id. Taking a value removes it."""
-
-    def __init__(self) -> None:
-        self._values: dict[int, Value] = {}
-
-    def put(self, values: Mapping[int, Value]) -> None:
-        """Store as many values as there is room for."""
-        self._values.update(islice(values.items(), max(0, _MAX_CACHED - len(self._values))))
-
-    def take(self, ids: Collection[int], read: Callable[[Collection[int]], dict[int, Value]]) -> dict[int, Value]:
-        """Remove and return the values of these ids. Call ``read`` for missing ones."""
-        # Two threads may ask for a patron who was moved between reads. Only one of them gets the value.
-        known = {id: value for id in ids if (value := self._values.pop(id, None)) is not None}
-        return {**known, **read([id for id in ids if id not in known])} if known else read(ids)
 
 
 class GroupReader:
@@ -283,8 +261,6 @@ class GroupReader:
         self._access = access
         self._limits = limits
         self._balance_progress = _BalanceProgress(progress)
-        self._known_fines: ReadOnceCache[Decimal] = ReadOnceCache()
-        self._known_barcodes: ReadOnceCache[str] = ReadOnceCache()
         # Share equal amounts and decisions: a report has 100,000 members.
         self._amounts: dict[Decimal, Decimal] = {}
         self._decisions: dict[Decimal, Decision] = {}
@@ -313,40 +289,27 @@ class GroupReader:
             )
         return [Group.by_fines(number, members, hidden.get(number)) for number, members in by_group.items()]
 
-    def members(self, rows: Iterable[PatronRow], *, cards: bool, again: bool = False) -> dict[int, Member]:
-        """Return the patrons by id, with own fines and, if ``cards``, barcodes, whatever their groups.
+    def members(self, rows: Iterable[PatronRow], *, cards: bool) -> dict[int, Member]:
+        """Return the patrons by id, with own fines and, if ``cards``, barcodes, whatever their groups."""
+        return {member.patron.id: member for member in self._members(rows, cards=cards)}
 
-        Pass ``again=True`` if many of them will be read once more as members of groups, without decisions. Their own
-        fines and barcodes are then cached for that.
-        """
-        return {member.patron.id: member for member in self._members(rows, cards=cards, again=again)}
-
-    def _members(self, rows: Iterable[PatronRow], *, cards: bool = True, again: bool = False) -> list[Member]:
+    def _members(self, rows: Iterable[PatronRow], *, cards: bool = True) -> list[Member]:
         by_id = {row.id: row for row in rows}
         # Read lists concurrently. Fleshed cards would take the ILS a query per row.
         own_fines, barcodes = self._gateway.in_parallel(
-            lambda: self._own_fines(by_id), lambda: self._barcodes(by_id.values()) if cards else {}
+            # Leave out open transactions of 0.00, which makes answers smaller, unless a limit counts them.
+            lambda: read_own_fines(
+                self._gateway, by_id, debtors_only=self._limits is None or not self._limits.need_transactions
+            ),
+            lambda: Member.read_barcodes(self._gateway, (row.card for row in by_id.values())) if cards else {},
         )
         # Reuse equal Decimals (see __init__).
         own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}
-        if again:
-            self._known_fines.put({id: own_fines.get(id, ZERO) for id in by_id})
-            self._known_barcodes.put(barcodes)
         patrons = make_patrons(by_id.values(), barcodes, self._org_units)
         decisions: dict[int, Decision] = {}
         if self._limits is not None:
             decisions = decide_patrons(self._gateway, self._limits, patrons, own_fines, self._decisions)
         return make_members(patrons, own_fines, decisions)
-
-    def _own_fines(self, patrons: Collection[int]) -> dict[int, Decimal]:
-        # Leave out open transactions of 0.00, which makes answers smaller, unless a limit counts them.
-        if self._limits is None:
-            return self._known_fines.take(patrons, lambda some: read_own_fines(self._gateway, some, debtors_only=True))
-        return read_own_fines(self._gateway, patrons, debtors_only=not self._limits.need_transactions)
-
-    def _barcodes(self, rows: Iterable[PatronRow]) -> dict[int, str]:
-        cards = [row.card for row in rows if row.card is not None]
-        return self._known_barcodes.take(cards, lambda some: Member.read_barcodes(self._gateway, some))
 
     def read_groups(self, numbers: Iterable[int]) -> dict[int, Group]:
         """Read the groups with these numbers, by number. Leave out groups without a visible member."""

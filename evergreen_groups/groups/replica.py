@@ -136,8 +136,6 @@ class Replica(Primary):
 
         If the session may not see balances, return those of the replica.
         """
-        if not groups:
-            return read()
         gateway = self._gateway
         fines, now = gateway.in_parallel(read, lambda: hidden.read_visible_balances(gateway, groups, primary=True))
 
