@@ -1,7 +1,12 @@
 """Find members whom the account can't see, and what they owe.
 
-The ILS lists the ids and balances of all members of some groups, but not who belongs to which group. So the members of
-a few groups are read together, and one query tells the group of each hidden member (:func:`assign_to_groups`).
+Evergreen leaves out the rows of hidden patrons. But two methods list all members of a group, hidden ones included, to
+an account that may see patrons at its own library: one lists their ids, the other their balances. Members who are in
+the list but not among the visible rows are hidden.
+
+Both methods take several groups in one call and then don't say who belongs to which. So :func:`find_hidden` reads a
+few groups together, and one query tells the group of each hidden member (:func:`assign_to_groups`). The same query
+confirms that the lists are complete, because a lost row must not make a total lower.
 """
 
 from __future__ import annotations
@@ -19,10 +24,8 @@ from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, rows_
 from evergreen_groups.groups.models import HiddenMembers
 from evergreen_groups.values import ZERO
 
-_SERVICE = "open-ils.actor"
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 _BALANCES = "open-ils.actor.usergroup.members.balance_owed"
-_ON_PRIMARY = ".authoritative"
 
 # The gateway accepts forms of up to 32 kB. Two lists of 1,000 seven-digit ids take 20 kB, which leaves room for the
 # numbers of a hundred groups.
@@ -52,8 +55,7 @@ def read_member_ids(
     ``usergroup.members.retrieve`` checks VIEW_USER at the account's own library only, and then lists every member
     (``groups-047``). The method also accepts a list of groups (``groups-075``).
     """
-    method = f"{_MEMBERS}{_ON_PRIMARY}" if primary else _MEMBERS
-    answer = gateway.call(_SERVICE, method, TOKEN, list(groups), own_connection=own_connection).value
+    answer = _call(gateway, _MEMBERS, list(groups), primary, own_connection)
     # Iterating over a hash or a text could look like a group without members.
     ids: list[int | None] = [whole_number(id) for id in answer] if isinstance(answer, list) else [None]
     if None in ids:
@@ -66,8 +68,7 @@ def read_balances(
 ) -> dict[int, Decimal]:
     """Return what each member with an open transaction owes, by id. The rest is as in :func:`read_member_ids`."""
     wanted = list(groups) if len(groups) > 1 else groups[0]
-    method = f"{_BALANCES}{_ON_PRIMARY}" if primary else _BALANCES
-    answer = gateway.call(_SERVICE, method, TOKEN, wanted, own_connection=own_connection).value
+    answer = _call(gateway, _BALANCES, wanted, primary, own_connection)
     try:
         # Amounts are strings such as "0.0" and "0.00" (groups-026, groups-008). A member without an open transaction is
         # missing (groups-002), which means a balance of zero, not an unknown balance.
@@ -89,6 +90,11 @@ def read_visible_balances(
         return read_balances(gateway, groups, primary=primary, own_connection=own_connection)
     except PermissionDeniedError:  # unknown, not zero
         return None
+
+
+def _call(gateway: Gateway, method: str, groups: object, primary: bool, own_connection: bool) -> Any:
+    method = f"{method}.authoritative" if primary else method
+    return gateway.call("open-ils.actor", method, TOKEN, groups, own_connection=own_connection).value
 
 
 def _without_duplicates(ids: list[int | None]) -> list[int]:
@@ -113,11 +119,10 @@ def membership_conditions(
     is one condition, or more for thousands of hidden members.
     """
     pairs = sorted((group, id) for group, ids in hidden.items() for id in ids)
-    # If all hidden members are in the groups and the total is right, no other member can be missing from the list.
-    no_others = _no_more_than(total, groups)
     batches = batched(pairs, IDS_AT_ONCE) if pairs else [[]]
+    # If all hidden members are in the groups and the total is right, no other member can be missing from the list.
     return [
-        {"-and": [no_others, *_each_in_its_group(batch), *_no_open_transaction(ids)]}
+        {"-and": [_no_more_than(total, groups), *_each_in_its_group(batch), *_no_open_transaction(ids)]}
         for batch, ids in zip_longest(batches, batched(sorted(owing_nothing), IDS_AT_ONCE), fillvalue=())
     ]
 
@@ -247,33 +252,30 @@ def _with_hidden(gateway: Gateway, visible: Mapping[int, Set[int]]) -> list[int]
     """Return the groups that may have hidden members.
 
     Permissions don't apply inside a subquery (``pcrud-141``), so a search for one visible member of each group can ask
-    whether the group has other members than the visible ones. The member lists of
-    the remaining groups then confirm that no row was lost.
+    whether the group has other members than the visible ones. The member lists of the remaining groups then confirm
+    that no row was lost.
     """
-    large = [group for group, ids in visible.items() if not ids or _form_bytes(ids) > _MAX_IDS_BYTES]
+    # Groups without a visible member, or too large for the query.
+    others = [group for group, ids in visible.items() if not ids or _form_bytes(ids) > _MAX_IDS_BYTES]
 
     def among(groups: Sequence[int]) -> Sequence[int]:
         representatives = {min(visible[group]): group for group in groups}
         known = sorted(chain.from_iterable(visible[group] for group in groups))
-        others = {"deleted": "f", "usrgroup": {"=": {"+au": "usrgroup"}}, "id": {"not in": known}}
+        hidden = {"deleted": "f", "usrgroup": {"=": {"+au": "usrgroup"}}, "id": {"not in": known}}
         member = {"aou": {"m": {"class": "au", "field": "home_ou", "fkey": "id"}}}
         where = {
             "id": sorted(representatives),
-            "-exists": {"select": {"m": ["id"]}, "from": member, "where": {"+m": others}},
+            "-exists": {"select": {"m": ["id"]}, "from": member, "where": {"+m": hidden}},
         }
         rows = gateway.pcrud.search("au", where, select=["id"], limit=len(representatives))
         found = [representatives[row.id] for row in rows]
         rest = sorted(set(groups).difference(found))
-        if rest:
-            everybody, known_to_be = _all_and_visible(gateway, rest, visible)
-            if not everybody <= known_to_be:
-                return groups
-        return found
+        listed, visible_in_rest = _all_and_visible(gateway, rest, visible) if rest else (set(), set())
+        return found if listed <= visible_in_rest else groups
 
-    batches = batched_by_size(
-        sorted(visible.keys() - set(large)), _MAX_IDS_BYTES, lambda group: _form_bytes(visible[group])
-    )
-    return [*large, *chain.from_iterable(gateway.map(among, batches))]
+    searched = sorted(visible.keys() - set(others))
+    batches = batched_by_size(searched, _MAX_IDS_BYTES, lambda group: _form_bytes(visible[group]))
+    return [*others, *chain.from_iterable(gateway.map(among, batches))]
 
 
 def _form_bytes(ids: Set[int]) -> int:

@@ -198,11 +198,6 @@ class Group:
     def _of(cls, number: int, members: Sequence[Member], hidden: HiddenMembers | None) -> Group:
         return cls(number, tuple(members), *((len(hidden.ids), hidden.fines, hidden.ids) if hidden else ()))
 
-    def with_decisions(self, gateway: Gateway, limits: Limits, own_fines: Mapping[int, Decimal]) -> Group:
-        """Return the group with the members that :meth:`Member.of_patrons` makes, which raises the same errors."""
-        members = Member.of_patrons(gateway, limits, [member.patron for member in self.members], own_fines)
-        return Group(self.number, tuple(members), self.hidden_member_count, self.hidden_fines)
-
     @property
     def ids(self) -> frozenset[int]:
         """The ids of all members, including hidden ones. Raises ValueError if these were only counted."""
