@@ -415,13 +415,10 @@ class PatronRow(NamedTuple):
         )
         return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
 
-    def patron(
-        self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False, group: int | None = None
-    ) -> Patron:
-        """Make the patron from this row. ``group`` replaces the row's number, so that members share one int object."""
+    def patron(self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False) -> Patron:
         return Patron(
             self.id,
-            self.group if group is None else group,
+            self.group,
             self.name,
             sys.intern(self.family_name or ""),  # share one string per family name
             barcode,
@@ -433,14 +430,10 @@ class PatronRow(NamedTuple):
 
 
 def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_units: OrgUnits) -> list[Patron]:
-    found = []
-    group = 0
-    for row in rows:
-        if row.group != group:
-            group = row.group  # members are adjacent, so they can share one int object
-        barcode = None if row.card is None else barcodes.get(row.card)
-        found.append(row.patron(barcode, org_units.unit(row.home_library), group=group))
-    return found
+    return [
+        row.patron(None if row.card is None else barcodes.get(row.card), org_units.unit(row.home_library))
+        for row in rows
+    ]
 
 
 def make_members(
@@ -454,27 +447,21 @@ def decide_patrons(
     limits: Limits,
     patrons: Collection[Patron],
     own_fines: Mapping[int, Decimal],
-    known: dict[Decimal, Decision] | None = None,
     *,
     where_visible: bool = False,
 ) -> dict[int, Decision]:
     """Decide about each patron, by id. Reads nothing if the same limit applies to all patrons.
 
-    In this case, ``known`` caches decisions by amount. ``where_visible`` leaves out patrons whose limit is the ILS's
-    threshold, if the account may not see it.
+    ``where_visible`` leaves out patrons whose limit is the ILS's threshold, if the account may not see it.
 
     Raises:
         DataError: some transactions must be read, and the account may not see them.
         PermissionDeniedError: a limit is the ILS's threshold, and the account may not see it.
     """
     if limits.uniform:
-        resolved_for_all = limits.limit_for(0, 0)
-        nothing = resolved_for_all.decide(None)  # shared, because most patrons owe nothing
-        decided = {} if known is None else known
-        for amount in own_fines.values():
-            if amount not in decided:
-                decided[amount] = resolved_for_all.decide(amount)
-        return {patron.id: decided[own_fines[patron.id]] if patron.id in own_fines else nothing for patron in patrons}
+        # Decide once about each amount: most patrons owe nothing.
+        decide = cache(limits.limit_for(0, 0).decide)
+        return {patron.id: decide(own_fines.get(patron.id)) for patron in patrons}
     find = limits.visible_limit_for if where_visible else limits.limit_for
     found = ((patron.id, find(patron.profile, patron.home_library.id)) for patron in patrons)
     return ils.decide_all(gateway, {id: limit for id, limit in found if limit is not None}, own_fines)

@@ -261,9 +261,6 @@ class GroupReader:
         self._access = access
         self._limits = limits
         self._balance_progress = _BalanceProgress(progress)
-        # Share equal amounts and decisions: a report has 100,000 members.
-        self._amounts: dict[Decimal, Decimal] = {}
-        self._decisions: dict[Decimal, Decision] = {}
 
     def with_limits(self, limits: Limits) -> GroupReader:
         """Return a reader that decides by these limits and shares this reader's caches."""
@@ -303,12 +300,10 @@ class GroupReader:
             ),
             lambda: Member.read_barcodes(self._gateway, (row.card for row in by_id.values())) if cards else {},
         )
-        # Reuse equal Decimals (see __init__).
-        own_fines = {id: self._amounts.setdefault(amount, amount) for id, amount in own_fines.items()}
         patrons = make_patrons(by_id.values(), barcodes, self._org_units)
         decisions: dict[int, Decision] = {}
         if self._limits is not None:
-            decisions = decide_patrons(self._gateway, self._limits, patrons, own_fines, self._decisions)
+            decisions = decide_patrons(self._gateway, self._limits, patrons, own_fines)
         return make_members(patrons, own_fines, decisions)
 
     def read_groups(self, numbers: Iterable[int]) -> dict[int, Group]:
