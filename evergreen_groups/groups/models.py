@@ -159,9 +159,9 @@ class HiddenMembers:
 class Group:
     """A patron group (``usrgroup``) and its members' combined fines, which are for information only.
 
-    ``members`` are the visible ones. ``hidden_fines`` is None if unknown; ``hidden_ids`` is None if hidden members were
-    only counted. Totals either include hidden members or say that they don't: ``combined_fines`` is None if
-    ``hidden_fines`` is, and counts of visible members are a :class:`~evergreen_groups.values.Total`.
+    ``members`` are the visible ones. ``hidden_fines`` is None if unknown. Totals either include hidden members or say
+    that they don't: ``combined_fines`` is None if ``hidden_fines`` is, and counts of visible members are a
+    :class:`~evergreen_groups.values.Total`.
     """
 
     __repr__ = arguments.brief
@@ -170,7 +170,7 @@ class Group:
     members: tuple[Member, ...]
     hidden_member_count: int = 0
     hidden_fines: Decimal | None = ZERO
-    hidden_ids: frozenset[int] | None = frozenset()
+    hidden_ids: frozenset[int] = frozenset()
     known_fines: Decimal = field(init=False, repr=False, compare=False)
     """What the visible members owe together, minus credits, plus what hidden members owe if known. Used for sorting."""
 
@@ -200,9 +200,7 @@ class Group:
 
     @property
     def ids(self) -> frozenset[int]:
-        """The ids of all members, including hidden ones. Raises ValueError if these were only counted."""
-        if self.hidden_ids is None:
-            raise ValueError("the hidden members were not read")
+        """The ids of all members, including hidden ones."""
         return self.hidden_ids.union(member.id for member in self.members)
 
     @property
@@ -213,15 +211,10 @@ class Group:
     @property
     def lead(self) -> Member:
         """The group lead, or the oldest record (the lowest id) without a lead. Of several leads, the oldest record."""
-        # Evergreen doesn't prevent groups with two leads, or none.
-        found: Member | None = None
-        for member in self.members:
-            patron = member.patron
-            if found is None or (not patron.group_lead, patron.id) < (not found.patron.group_lead, found.patron.id):
-                found = member
-        if found is None:
+        if not self.members:
             raise ValueError("a group without a visible member has no lead")
-        return found
+        # Evergreen doesn't prevent groups with two leads, or none.
+        return min(self.members, key=lambda member: (not member.patron.group_lead, member.patron.id))
 
     @property
     def library(self) -> str:
