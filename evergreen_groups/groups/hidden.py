@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from itertools import chain, islice, zip_longest
+from math import isqrt
 from typing import Any
 
 from evergreen_groups.batches import batched, batched_by_size
@@ -31,7 +32,7 @@ _BALANCES = "open-ils.actor.usergroup.members.balance_owed"
 # numbers of a hundred groups.
 IDS_AT_ONCE = 1_000
 # Each pair of a group and a hidden member takes some 250 bytes of the form.
-_PAIRS_AT_ONCE = 100
+_USUAL_PAIRS, _MAX_PAIRS = 80, 100
 
 
 def inconsistent_members() -> DataError:
@@ -204,8 +205,6 @@ _MAX_ROUNDS = 3
 # The members of up to this many groups are read together. For more groups, first find out which ones have hidden
 # members.
 _MAX_GROUPS = 20
-# Most groups with hidden members have one or two. This many groups seldom make more than _PAIRS_AT_ONCE pairs.
-_GROUPS_AT_ONCE = 6
 # The room for ids in a form of 32 kB.
 _MAX_IDS_BYTES = 26_000
 
@@ -227,7 +226,7 @@ def find_hidden(
     hidden, all balances (not without ``with_fines``); then one query that finds the group of each hidden member and
     confirms that the list is complete and that members without a balance owe nothing. If the groups have too many
     hidden members for that, read half of them at a time. For more groups, first find those with hidden members
-    (two calls for some 600 groups), then read six at a time.
+    (two calls for some 600 groups), then read as many at a time as make some 80 pairs of a hidden member and a group.
 
     The query needs a row that the account can see for each pair of a hidden member and a group: of a visible member,
     or of one of the ``org_units`` (ids).
@@ -238,7 +237,11 @@ def find_hidden(
     """
     groups, at_once = sorted(visible), _MAX_GROUPS
     if len(groups) > _MAX_GROUPS:
-        groups, at_once = sorted(_with_hidden(gateway, visible)), _GROUPS_AT_ONCE
+        groups = sorted(_with_hidden(gateway, visible))
+    if len(groups) > _MAX_GROUPS:
+        # Few batches should have so many pairs that half of them must be read at a time.
+        everybody, known = _all_and_visible(gateway, groups[:_MAX_GROUPS], visible)
+        at_once = max(1, min(_MAX_GROUPS, isqrt(_USUAL_PAIRS * _MAX_GROUPS // max(1, len(everybody - known)))))
     progress(0, len(groups))
     reader = _HiddenReader(gateway, visible, org_units, with_fines=with_fines)
     found: dict[int, HiddenMembers] = {}
@@ -347,7 +350,7 @@ class _HiddenReader:
 
         Prefer the groups' own members: an answer to another query, mixed up by a proxy, wouldn't contain them.
         """
-        if count > _PAIRS_AT_ONCE:
+        if count > _MAX_PAIRS:
             return None
         others = (id for ids in self.visible.values() for id in ids if id not in members)
         ids = [*sorted(members)[:count], *islice(others, max(0, count - len(members)))]
