@@ -23,6 +23,7 @@ from evergreen_groups.batches import batched, batched_by_size
 from evergreen_groups.errors import DataError, PermissionDeniedError, unreadable
 from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, rows_beyond, whole_number
 from evergreen_groups.groups.models import HiddenMembers
+from evergreen_groups.message import Message, Progress, silent
 from evergreen_groups.values import ZERO
 
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve"
@@ -208,9 +209,6 @@ _MAX_GROUPS = 20
 # The room for ids in a form of 32 kB.
 _MAX_IDS_BYTES = 26_000
 
-BalanceProgress = Callable[[int, int], None]
-"""Called with the number of groups whose balances were read since the last call, and the number of groups added."""
-
 
 def find_hidden(
     gateway: Gateway,
@@ -218,7 +216,7 @@ def find_hidden(
     org_units: Callable[[], Collection[int]],
     *,
     with_fines: bool = True,
-    progress: BalanceProgress = lambda _read, _more: None,
+    progress: Progress = silent,
 ) -> dict[int, HiddenMembers]:
     """Find hidden members by comparing the visible ones (ids by group) with the ILS's member lists.
 
@@ -242,12 +240,11 @@ def find_hidden(
         # Few batches should have so many pairs that half of them must be read at a time.
         everybody, known = _all_and_visible(gateway, groups[:_MAX_GROUPS], visible)
         at_once = max(1, min(_MAX_GROUPS, isqrt(_USUAL_PAIRS * _MAX_GROUPS // max(1, len(everybody - known)))))
-    progress(0, len(groups))
     reader = _HiddenReader(gateway, visible, org_units, with_fines=with_fines)
     found: dict[int, HiddenMembers] = {}
-    for batch, hidden in gateway.map(lambda batch: (batch, reader.read(batch)), batched(groups, at_once)):
+    for number, hidden in enumerate(gateway.map(reader.read, batched(groups, at_once)), start=1):
         found.update(hidden)
-        progress(len(batch), 0)
+        progress(Message("reading fines of hidden members"), min(number * at_once, len(groups)), len(groups))
     return found
 
 

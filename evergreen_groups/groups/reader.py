@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property, partial
@@ -38,7 +36,7 @@ from evergreen_groups.groups.models import (
 )
 from evergreen_groups.groups.replica import Primary, source_of
 from evergreen_groups.ils import Limits, OrgUnits, read_own_fines
-from evergreen_groups.message import Message, Progress, silent
+from evergreen_groups.message import Progress, silent
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -241,32 +239,22 @@ class FamilyReader:
         return Families(members, accounts, own_fines)
 
 
+@dataclass(frozen=True, slots=True)
 class GroupReader:
     """Turns rows of patrons into groups with own fines, cards and hidden members.
 
     ``limits`` decide who is over the limit; without them, nothing is decided. ``progress`` reports on the balances of
-    hidden members, which may take a call for each group.
+    hidden members.
     """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        org_units: OrgUnits,
-        access: Access,
-        limits: Limits | None = None,
-        progress: Progress = silent,
-    ) -> None:
-        self._gateway = gateway
-        self._org_units = org_units
-        self._access = access
-        self._limits = limits
-        self._balance_progress = _BalanceProgress(progress)
+    gateway: Gateway
+    org_units: OrgUnits
+    access: Access
+    limits: Limits | None = None
+    progress: Progress = silent
 
     def with_limits(self, limits: Limits) -> GroupReader:
-        """Return a reader that decides by these limits and shares this reader's caches."""
-        reader = copy.copy(self)  # a shallow copy, because batches read concurrently share the progress
-        reader._limits = limits
-        return reader
+        return replace(self, limits=limits)
 
     def build_groups(self, rows: Iterable[PatronRow]) -> list[Group]:
         """Build groups from ``rows``, which must be all visible members of each group, with hidden members."""
@@ -276,13 +264,13 @@ class GroupReader:
         hidden: dict[int, HiddenMembers] = {}
         # No member is hidden from an account that sees all patrons. For a large report, this saves twenty calls or
         # more.
-        if not self._access.everywhere:
+        if not self.access.everywhere:
             visible = {group: {member.id for member in members} for group, members in by_group.items()}
             hidden = find_hidden(
-                self._gateway,
+                self.gateway,
                 visible,
-                lambda: [unit.id for unit in self._org_units],
-                progress=self._balance_progress,
+                lambda: [unit.id for unit in self.org_units],
+                progress=self.progress,
             )
         return [Group.by_fines(number, members, hidden.get(number)) for number, members in by_group.items()]
 
@@ -293,38 +281,23 @@ class GroupReader:
     def _members(self, rows: Iterable[PatronRow], *, cards: bool = True) -> list[Member]:
         by_id = {row.id: row for row in rows}
         # Read lists concurrently. Fleshed cards would take the ILS a query per row.
-        own_fines, barcodes = self._gateway.in_parallel(
+        own_fines, barcodes = self.gateway.in_parallel(
             # Leave out open transactions of 0.00, which makes answers smaller, unless a limit counts them.
             lambda: read_own_fines(
-                self._gateway, by_id, debtors_only=self._limits is None or not self._limits.need_transactions
+                self.gateway, by_id, debtors_only=self.limits is None or not self.limits.need_transactions
             ),
-            lambda: Member.read_barcodes(self._gateway, (row.card for row in by_id.values())) if cards else {},
+            lambda: Member.read_barcodes(self.gateway, (row.card for row in by_id.values())) if cards else {},
         )
-        patrons = make_patrons(by_id.values(), barcodes, self._org_units)
+        patrons = make_patrons(by_id.values(), barcodes, self.org_units)
         decisions: dict[int, Decision] = {}
-        if self._limits is not None:
-            decisions = decide_patrons(self._gateway, self._limits, patrons, own_fines)
+        if self.limits is not None:
+            decisions = decide_patrons(self.gateway, self.limits, patrons, own_fines)
         return make_members(patrons, own_fines, decisions)
 
     def read_groups(self, numbers: Iterable[int]) -> dict[int, Group]:
         """Read the groups with these numbers, by number. Leave out groups without a visible member."""
         # Deleted patrons keep their group's number (pcrud-009). Send "f", because JSON's false matches nothing.
-        rows = self._gateway.pcrud.columns_by_values(
+        rows = self.gateway.pcrud.columns_by_values(
             "au", PATRON_FIELDS, "usrgroup", sorted(set(numbers)), where={"deleted": "f"}
         )
         return {group.number: group for group in self.build_groups(map(PatronRow._make, rows))}
-
-
-class _BalanceProgress:
-    """Counts groups whose balances were read. Batches of a report are read concurrently."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._lock = threading.Lock()
-        self._done = self._total = 0
-
-    def __call__(self, read: int, more: int) -> None:
-        with self._lock:
-            self._done += read
-            self._total += more
-            self._progress(Message("reading fines of hidden members"), self._done, self._total)

@@ -142,9 +142,13 @@ def test_no_member_is_hidden(gateway: Gateway, proxy: FaultProxy, sandbox: Sandb
 
 
 def test_progress_counts_the_groups_with_hidden_members(gateway: Gateway) -> None:
-    heard: list[tuple[int, int]] = []
-    find_hidden(gateway, VISIBLE, lambda: ORG_UNITS, progress=lambda read, more: heard.append((read, more)))
-    assert heard == [(0, 3), (3, 0)]
+    heard: list[tuple[int, int | None]] = []
+
+    def progress(_doing: str, done: int, total: int | None = None) -> None:
+        heard.append((done, total))
+
+    find_hidden(gateway, VISIBLE, lambda: ORG_UNITS, progress=progress)
+    assert heard == [(3, 3)]
 
 
 @pytest.mark.parametrize("most_bytes", some([600], 50, 20))
