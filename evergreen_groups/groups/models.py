@@ -176,11 +176,7 @@ class Group:
 
     def __post_init__(self) -> None:
         """Add up the fines once. A report holds 50,000 groups, so don't store other sums."""
-        owed = [member.own_fines for member in self.members if member.own_fines]
-        if self.hidden_fines:
-            owed.append(self.hidden_fines)
-        # In most groups a single member owes everything: reuse that Decimal instead of creating an equal one.
-        together = sum(owed[1:], owed[0]) if owed else ZERO
+        together = sum((member.own_fines for member in self.members if member.own_fines), self.hidden_fines or ZERO)
         object.__setattr__(self, "known_fines", together)
 
     @classmethod
