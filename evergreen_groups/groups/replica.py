@@ -54,7 +54,7 @@ class Primary:
         self, visible: Mapping[int, Set[int]], org_units: Callable[[], Collection[int]], members: Members | None
     ) -> dict[int, HiddenMembers]:
         """Find hidden members, as :func:`hidden.find_hidden` does. ``members`` is what :meth:`correct` returned."""
-        return hidden.find_hidden(self._gateway, visible, org_units) if visible else {}
+        return hidden.find_hidden(self._gateway, visible, org_units)
 
     def fines(
         self, groups: Sequence[int], patrons: Collection[int], read: Callable[[], Mapping[int, Decimal]]
