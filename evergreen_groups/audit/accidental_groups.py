@@ -21,12 +21,10 @@ from evergreen_groups.audit.store import GroupDraft
 from evergreen_groups.groups import (
     ACCOUNT_FIELDS,
     AdultRule,
-    HiddenMembers,
     PatronAccount,
     PatronRow,
     contacts,
     find_hidden,
-    find_hidden_with_ids,
 )
 from evergreen_groups.state import schema
 from evergreen_groups.values import Total
@@ -71,10 +69,10 @@ def find_groups_of_adults(context: SearchContext) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """The visible members of a group, and the number of hidden ones."""
+    """The visible members of a group, and the ids of the hidden ones."""
 
     rows: tuple[PatronRow, ...]
-    hidden_count: int
+    hidden: frozenset[int] = frozenset()
 
     @property
     def number(self) -> int:
@@ -86,11 +84,11 @@ class _Family:
 
     @property
     def count(self) -> int:
-        return len(self.rows) + self.hidden_count
+        return len(self.rows) + len(self.hidden)
 
     @property
     def complete(self) -> bool:
-        return not self.hidden_count
+        return not self.hidden
 
     @property
     def is_without_lead(self) -> bool:
@@ -155,33 +153,27 @@ class AccidentalGroupJudge:
         return GroupDraft(family.rows, tuple(reasons), kind, confidence, split)
 
     def _families(self, groups: Mapping[int, Sequence[PatronRow]]) -> list[_Family]:
-        hidden: Mapping[int, HiddenMembers] = {}
-        if not self._context.access.everywhere:
-            # An account that sees all patrons sees all members.
-            visible = {group: {row.id for row in members} for group, members in groups.items()}
-            # Only count them: reading their fines takes further calls.
-            units = [unit.id for unit in self._context.org_units]
-            hidden = find_hidden(self._gateway, visible, lambda: units, with_fines=False)
+        if self._context.access.everywhere:  # no member is hidden
+            return [_Family(tuple(members)) for members in groups.values()]
+        visible = {group: {row.id for row in members} for group, members in groups.items()}
+        units = [unit.id for unit in self._context.org_units]
+        # Reading their fines would take further calls.
+        hidden = find_hidden(self._gateway, visible, lambda: units, with_fines=False)
         return [
-            _Family(tuple(members), hidden[group].count if group in hidden else 0) for group, members in groups.items()
+            _Family(tuple(members), hidden[group].ids if group in hidden else frozenset())
+            for group, members in groups.items()
         ]
 
     def _to_keep(self, found: Sequence[_Family]) -> set[int]:
         """Return the numbers of groups that staff decided to keep and whose members are still the same."""
         context = self._context
-        visible = {family.number: set(family.ids) for family in found if family.number in context.to_keep}
-        incomplete = {family.number for family in found if not family.complete}
-        with_hidden = {number: ids for number, ids in visible.items() if number in incomplete}
-        # Listing hidden members takes more calls, so do it only for the few groups to keep.
-        hidden = find_hidden_with_ids(self._gateway, with_hidden, lambda: ()) if with_hidden else {}
-        # A changed membership calls for another look.
-        same = {
-            number
-            for number, ids in visible.items()
-            if context.to_keep[number] == ids.union((hidden[number].ids or ()) if number in hidden else ())
+        members = {
+            family.number: family.hidden.union(family.ids) for family in found if family.number in context.to_keep
         }
+        # A changed membership calls for another look.
+        same = {number for number, ids in members.items() if context.to_keep[number] == ids}
         context.left_out_groups.update(same)
-        context.changed_groups.update(visible.keys() - same)
+        context.changed_groups.update(members.keys() - same)
         return same
 
     def _with_deleted_lead(self, groups: Iterable[int]) -> set[int]:

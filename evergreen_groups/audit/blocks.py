@@ -80,9 +80,7 @@ class BlockSearch:
                 yield partial(self._judge, judge, rows)
 
     def _judge(self, judge: Judge, rows: Sequence[PatronRow]) -> int:
-        # If everything is listed, most of these patrons are read again as members of groups.
-        all_listed = self._context.top is None
-        members = self._deciding_reader.members(rows, cards=self._found.with_cards, again=all_listed)
+        members = self._deciding_reader.members(rows, cards=self._found.with_cards)
         penalties = self._kinds.in_force(self._gateway, self._context.org_units, members)
         return self._found.add(judge(list(members.values()), penalties), rows)
 

@@ -7,7 +7,6 @@ then silently changes the other's.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -19,19 +18,12 @@ from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.search import SearchContext
-    from evergreen_groups.groups import IdRange
+    from evergreen_groups.groups import IdRange, Patron
 
 ADDRESSES = ("mailing_address", "billing_address")
 _FIELDS = (*PATRON_FIELDS, *ADDRESSES)
 _WIDTH = len(PATRON_FIELDS)
 _PAGE = 4_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Owner:
-    group: int
-    name: str
-    library: str
 
 
 def find_borrowed_addresses(context: SearchContext) -> None:
@@ -100,23 +92,20 @@ def _borrowers(field: str, within: IdRange) -> Query:
     }
 
 
-def _owners(context: SearchContext, patrons: set[int]) -> dict[int, _Owner]:
+def _owners(context: SearchContext, patrons: set[int]) -> dict[int, Patron]:
     rows = context.gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(patrons), where={"deleted": "f"})
-    return {
-        row.id: _Owner(row.group, row.name, context.org_units.unit(row.home_library).shortname)
-        for row in map(PatronRow._make, rows)
-    }
+    return {row.id: row.patron(None, context.org_units.unit(row.home_library)) for row in map(PatronRow._make, rows)}
 
 
 def _reasons(
-    member: Member, rows: tuple[int | None, ...], owner_of: Mapping[int, int], owners: Mapping[int, _Owner]
+    member: Member, rows: tuple[int | None, ...], owner_of: Mapping[int, int], owners: Mapping[int, Patron]
 ) -> Iterator[Reason]:
     """Yield a reason for each owner whose address a patron uses, and one if there are hidden owners."""
     lenders = {owner_of.get(row) for row in rows if row is not None} - {member.id}
     for id in sorted(filter(None, lenders)):
         owner = owners.get(id)
         if owner is not None and owner.group != member.patron.group:
-            values = {"owner": owner.name, "group": owner.group, "library": owner.library}
+            values = {"owner": owner.name, "group": owner.group, "library": owner.home_library.shortname}
             yield Reason("borrowed-address", values)
     if None in lenders:
         yield Reason("borrowed-address-of-hidden")

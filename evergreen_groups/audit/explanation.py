@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import FamilyReader, Group, Member, Standing, find_owner
+from evergreen_groups.groups import FamilyReader, Member, Standing, find_owner
 from evergreen_groups.ils import (
     PATRON_EXCEEDS_FINES,
     VIEW_USER,
@@ -187,7 +187,7 @@ class BlockExplainer:
         # Read the fines again to learn whether a patron who owes 0.00 has an open transaction.
         limits = Limits.read(gateway, self._settings, org_units, penalties)
         own_fines = read_own_fines(gateway, [member.id])
-        member = Group(member.patron.group, (member,)).with_decisions(gateway, limits, own_fines).members[0]
+        (member,) = Member.of_patrons(gateway, limits, [member.patron], own_fines)
         looked_at, threshold = self._look_up_threshold(member, profiles, penalties)
         scope = org_units.full_path(threshold.org_unit) if threshold is not None else set()
         bills = self._read_bills(member, scope, bills_are_visible=home in held[_VIEW_BILLS])

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from evergreen_groups import arguments
 from evergreen_groups.desk.summary import DeskReader
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import AdultRule, VisiblePatrons
+from evergreen_groups.groups import AdultRule
 from evergreen_groups.ils import Bill, CirculationCounts, ItemOut, OrgUnits, PatronItems, permissions
 from evergreen_groups.language import name_key
 from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Patron, PatronAccount
+    from evergreen_groups.groups import Patron, PatronAccount, VisiblePatrons
     from evergreen_groups.ils import OrgUnit
     from evergreen_groups.settings import StatementSettings
 
@@ -104,7 +104,7 @@ class BillsReader(DeskReader):
         arguments.integer("id", id)
         arguments.integer_or_none("member", member)
         arguments.instance("titles", titles, Titles)
-        found = VisiblePatrons.of_patron(self._gateway, id, self._member_viewer(self._recent()))
+        found = self._families.of_patron(id, self._member_viewer(self._recent()))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:

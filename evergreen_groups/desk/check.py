@@ -109,12 +109,12 @@ class Checker:
         # A deleted record is treated as not found.
         if card is None or card.member.patron.deleted:
             raise not_found
-        member, number, org_units = card.member, card.member.patron.group, self._reader.org_units
-        group = found.groups[number]
+        member, org_units = card.member, self._reader.org_units
+        group = found.groups[member.patron.group]
         fines_penalties = read_fines_penalties(self._gateway, org_units)
         limits = Limits.read(self._gateway, self._settings, org_units, fines_penalties)
-        checked = group.members if all_members else (member,)
-        checked = Group(number, checked).with_decisions(self._gateway, limits, found.own_fines).members
+        patrons = [one.patron for one in (group.members if all_members else (member,))]
+        checked = tuple(Member.of_patrons(self._gateway, limits, patrons, found.own_fines))
         kinds = PenaltyKinds.read(self._gateway, org_units, fines_penalties)
         ids = [one.id for one in checked]
         rows = with_recalculated_rows(self._gateway, org_units, rows_in_force(self._gateway, ids), ids, self._recent())

@@ -20,8 +20,7 @@ from evergreen_groups.groups import (
     Standing,
     StandingTotals,
     VisiblePatrons,
-    families,
-    find_hidden_with_ids,
+    find_hidden,
     find_owner,
     read_group_balances,
 )
@@ -139,13 +138,11 @@ class DetailsReader(DeskReader):
     def of_group(self, number: int, *, exact: bool = True) -> GroupDetails:
         """Read the group with this number. Raises the errors of :meth:`of_barcode`."""
         arguments.integer("number", number)
-        found, counting = self._with_reference(lambda viewer: VisiblePatrons.of_group(self._gateway, number, viewer))
+        found, counting = self._with_reference(lambda viewer: self._families.of_group(number, viewer))
         return self._details(found, counting, exact=exact)
 
     def _family_of(self, id: int, names_of: Collection[int], exact: bool) -> GroupDetails | None:
-        found, counting = self._with_reference(
-            lambda viewer: VisiblePatrons.of_patron(self._gateway, id, viewer), names_of
-        )
+        found, counting = self._with_reference(lambda viewer: self._families.of_patron(id, viewer), names_of)
         return None if found is None else self._details(found, counting, exact=exact)
 
     def _with_reference(
@@ -210,9 +207,7 @@ class DetailsReader(DeskReader):
         return own_fines, hidden, counting.with_exact_counts(counted) if exact else counted
 
     def _own_fines(self, found: VisiblePatrons) -> Mapping[int, Decimal]:
-        return families.correct_fines_from_primary(
-            self._gateway, [found.group], found.ids, lambda: self._visible_fines(found.ids)
-        )
+        return self._families.fines_of_group(found.group, found.ids, lambda: self._visible_fines(found.ids))
 
     def _balances(
         self, found: VisiblePatrons, confirm: Callable[[dict[str, Any]], bool]
@@ -222,5 +217,5 @@ class DetailsReader(DeskReader):
             return read_group_balances(self._gateway, found.group, found.ids, confirm=confirm)
         except PermissionDeniedError:
             # The account may not read balances, but may still be able to identify hidden members.
-            hidden = find_hidden_with_ids(self._gateway, {found.group: found.ids}, lambda: ())
+            hidden = find_hidden(self._gateway, {found.group: found.ids}, lambda: ())
             return self._own_fines(found), hidden.get(found.group)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups import arguments
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.gateway import TOKEN, whole_number
-from evergreen_groups.groups import PATRON_FIELDS, FamilyReader, PatronRow, barcodes, families, find_owner, read_patron
+from evergreen_groups.groups import PATRON_FIELDS, FamilyReader, PatronRow, barcodes, find_owner, panel, read_patron
 from evergreen_groups.ils import Profiles, permissions
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
@@ -138,7 +138,7 @@ class PatronLookup:
         else:
             group = {"=": record.usrgroup}
         where = {"usrgroup": group, "deleted": "f"}
-        found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), limit=families.MAX_MEMBERS)
+        found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), limit=panel.MAX_MEMBERS)
         if record is None:
             record = next((one for one in found if one.id == id), None)
         if record is None or record.deleted:

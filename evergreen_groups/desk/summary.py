@@ -18,6 +18,7 @@ from evergreen_groups.changes import PenaltyReader, RecentlyChanged
 from evergreen_groups.errors import DataError, PermissionDeniedError, not_visible
 from evergreen_groups.gateway import Record
 from evergreen_groups.groups import (
+    FamilyReader,
     Group,
     GroupViewer,
     HiddenMembers,
@@ -28,6 +29,7 @@ from evergreen_groups.groups import (
     VisiblePatrons,
     families,
     find_owner,
+    panel,
     read_group_balances,
     read_patron,
 )
@@ -178,6 +180,7 @@ class DeskReader:
     ) -> None:
         """``recent`` returns patrons whose latest changes a replica may not have yet."""
         self._gateway = gateway
+        self._families = FamilyReader(gateway)
         self._reference = reference
         self._recent = recent
 
@@ -194,7 +197,7 @@ class DeskReader:
         plain = self._member_viewer(recent)
         counted_at = self._reference.rights(self._gateway).at(permissions.VIEW_CIRCULATIONS)
         hidden_at = frozenset(unit.id for unit in self._reference.org_units(self._gateway)) - counted_at
-        circulations = families.HiddenCirculations(hidden_at, counted_at)
+        circulations = panel.HiddenCirculations(hidden_at, counted_at)
         return replace(
             plain,
             circulations=circulations if circulations.can_be_asked_about else None,
@@ -310,7 +313,7 @@ class SummaryReader(DeskReader):
         """
         arguments.integer("id", id)
         recent = self._recent()
-        found = self._with_reference(recent, lambda viewer: VisiblePatrons.of_patron(self._gateway, id, viewer))
+        found = self._with_reference(recent, lambda viewer: self._families.of_patron(id, viewer))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         group = self._summary(found, recent)
@@ -327,7 +330,7 @@ class SummaryReader(DeskReader):
         """Read the group with this number. Raises the errors of :meth:`of_patron`."""
         arguments.integer("number", number)
         recent = self._recent()
-        found = self._with_reference(recent, lambda viewer: VisiblePatrons.of_group(self._gateway, number, viewer))
+        found = self._with_reference(recent, lambda viewer: self._families.of_group(number, viewer))
         if not found.rows:
             raise not_visible("group {group} has no visible member", code="group-hidden", values={"group": number})
         return self._summary(found, recent)
@@ -446,5 +449,4 @@ class SummaryReader(DeskReader):
         gateway, ids = self._gateway, found.ids
         if not found.complete:
             return read_group_balances(gateway, found.group, ids)
-        fines = families.correct_fines_from_primary(gateway, [found.group], ids, lambda: read_own_fines(gateway, ids))
-        return fines, None
+        return self._families.fines_of_group(found.group, ids, lambda: read_own_fines(gateway, ids)), None

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from evergreen_groups.batches import batched
 from evergreen_groups.gateway import columns
 
 if TYPE_CHECKING:
@@ -64,44 +65,25 @@ _AddressRow = tuple[int, tuple[str, str]]
 def read_contacts(gateway: Gateway, records: Mapping[int, Sequence[Any]]) -> dict[int, Contacts]:
     """Read the contacts of patrons, by id. ``records`` has the ``CONTACT_FIELDS`` of each patron.
 
-    Takes one call for up to 800 patrons. For more, takes one call per 2,000 patrons, plus one per 2,000 borrowed rows.
+    Takes one call for up to 800 patrons: the rows that belong to the patrons together with those that their records use
+    (``contacts-002``). The ILS silently drops rows of hidden patrons (``family-021``, ``contacts-009``).
     """
-    wanted = sorted(records)
-    read = _rows if len(wanted) <= _AT_ONCE else _rows_of_many
     rows: dict[int, _AddressRow] = {}
+    for found in gateway.map(lambda patrons: _rows(gateway, patrons, records), batched(sorted(records), _AT_ONCE)):
+        rows.update((id, (owner, (_normalize(street), _normalize(code)))) for id, owner, street, code in found)
     by_owner: dict[int, list[_AddressRow]] = {}
-    for id, owner, street, post_code in read(gateway, wanted, records):
-        row = rows[id] = (owner, (_normalize(street), _normalize(post_code)))
-        by_owner.setdefault(owner, []).append(row)
+    for row in rows.values():
+        by_owner.setdefault(row[0], []).append(row)
     return {id: _contacts(id, record, rows, by_owner.get(id, ())) for id, record in records.items()}
 
 
-def _rows(gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
-    """Read the address rows that belong to the patrons together with those that their records use.
-
-    Takes one call (``contacts-002``). The ILS silently drops rows of hidden patrons (``family-021``, ``contacts-009``).
-    """
-    if not patrons:
-        return
+def _rows(gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]) -> list[tuple[Any, ...]]:
     wanted: dict[str, Any] = {"usr": list(patrons)}
     if used := sorted({row for id in patrons for row in _used(records[id])}):
         # PostgreSQL uses an index for each alternative (actor_usr_addr_usr_idx and the primary key).
         wanted = {"-or": [wanted, {"id": used}]}
     pages = gateway.pcrud.pages("aua", wanted, select=_ROW_FIELDS, concurrency=1)
-    for page in pages:
-        yield from columns(page, *_ROW_FIELDS)
-
-
-def _rows_of_many(
-    gateway: Gateway, patrons: Sequence[int], records: Mapping[int, Sequence[Any]]
-) -> Iterator[tuple[Any, ...]]:
-    """Read the rows of many patrons. Read their own rows first, because most records use no others."""
-    known = set[int]()
-    for values in gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "usr", patrons):
-        known.add(values[0])
-        yield values
-    others = {row for id in patrons for row in _used(records[id])} - known
-    yield from gateway.pcrud.columns_by_values("aua", _ROW_FIELDS, "id", sorted(others))
+    return [row for page in pages for row in columns(page, *_ROW_FIELDS)]
 
 
 def _used(record: Sequence[Any]) -> list[int]:

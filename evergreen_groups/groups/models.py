@@ -143,26 +143,25 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class HiddenMembers:
-    """The hidden members of a group, and what they owe together (None: unknown). ``ids`` is None if only counted."""
+    """The ids of a group's hidden members, and what they owe together (None: unknown)."""
 
-    count: int
+    ids: frozenset[int]
     fines: Decimal | None
-    ids: frozenset[int] | None = None
 
     @classmethod
     def of(cls, ids: Set[int], balances: Mapping[int, Decimal] | None) -> HiddenMembers:
         """Make the record from ids and ``balances`` (None: unknown). A member without a balance owes nothing."""
         owed = None if balances is None else sum((balances.get(id, ZERO) for id in ids), ZERO)
-        return cls(len(ids), owed, frozenset(ids))
+        return cls(frozenset(ids), owed)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """A patron group (``usrgroup``) and its members' combined fines, which are for information only.
 
-    ``members`` are the visible ones. ``hidden_fines`` is None if unknown; ``hidden_ids`` is None if hidden members were
-    only counted. Totals either include hidden members or say that they don't: ``combined_fines`` is None if
-    ``hidden_fines`` is, and counts of visible members are a :class:`~evergreen_groups.values.Total`.
+    ``members`` are the visible ones. ``hidden_fines`` is None if unknown. Totals either include hidden members or say
+    that they don't: ``combined_fines`` is None if ``hidden_fines`` is, and counts of visible members are a
+    :class:`~evergreen_groups.values.Total`.
     """
 
     __repr__ = arguments.brief
@@ -171,17 +170,13 @@ class Group:
     members: tuple[Member, ...]
     hidden_member_count: int = 0
     hidden_fines: Decimal | None = ZERO
-    hidden_ids: frozenset[int] | None = frozenset()
+    hidden_ids: frozenset[int] = frozenset()
     known_fines: Decimal = field(init=False, repr=False, compare=False)
     """What the visible members owe together, minus credits, plus what hidden members owe if known. Used for sorting."""
 
     def __post_init__(self) -> None:
         """Add up the fines once. A report holds 50,000 groups, so don't store other sums."""
-        owed = [member.own_fines for member in self.members if member.own_fines]
-        if self.hidden_fines:
-            owed.append(self.hidden_fines)
-        # In most groups a single member owes everything: reuse that Decimal instead of creating an equal one.
-        together = sum(owed[1:], owed[0]) if owed else ZERO
+        together = sum((member.own_fines for member in self.members if member.own_fines), self.hidden_fines or ZERO)
         object.__setattr__(self, "known_fines", together)
 
     @classmethod
@@ -197,18 +192,11 @@ class Group:
 
     @classmethod
     def _of(cls, number: int, members: Sequence[Member], hidden: HiddenMembers | None) -> Group:
-        return cls(number, tuple(members), *((hidden.count, hidden.fines, hidden.ids) if hidden else ()))
-
-    def with_decisions(self, gateway: Gateway, limits: Limits, own_fines: Mapping[int, Decimal]) -> Group:
-        """Return the group with the members that :meth:`Member.of_patrons` makes, which raises the same errors."""
-        members = Member.of_patrons(gateway, limits, [member.patron for member in self.members], own_fines)
-        return Group(self.number, tuple(members), self.hidden_member_count, self.hidden_fines)
+        return cls(number, tuple(members), *((len(hidden.ids), hidden.fines, hidden.ids) if hidden else ()))
 
     @property
     def ids(self) -> frozenset[int]:
-        """The ids of all members, including hidden ones. Raises ValueError if these were only counted."""
-        if self.hidden_ids is None:
-            raise ValueError("the hidden members were not read")
+        """The ids of all members, including hidden ones."""
         return self.hidden_ids.union(member.id for member in self.members)
 
     @property
@@ -219,15 +207,10 @@ class Group:
     @property
     def lead(self) -> Member:
         """The group lead, or the oldest record (the lowest id) without a lead. Of several leads, the oldest record."""
-        # Evergreen doesn't prevent groups with two leads, or none.
-        found: Member | None = None
-        for member in self.members:
-            patron = member.patron
-            if found is None or (not patron.group_lead, patron.id) < (not found.patron.group_lead, found.patron.id):
-                found = member
-        if found is None:
+        if not self.members:
             raise ValueError("a group without a visible member has no lead")
-        return found
+        # Evergreen doesn't prevent groups with two leads, or none.
+        return min(self.members, key=lambda member: (not member.patron.group_lead, member.patron.id))
 
     @property
     def library(self) -> str:
@@ -421,13 +404,10 @@ class PatronRow(NamedTuple):
         )
         return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
 
-    def patron(
-        self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False, group: int | None = None
-    ) -> Patron:
-        """Make the patron from this row. ``group`` replaces the row's number, so that members share one int object."""
+    def patron(self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False) -> Patron:
         return Patron(
             self.id,
-            self.group if group is None else group,
+            self.group,
             self.name,
             sys.intern(self.family_name or ""),  # share one string per family name
             barcode,
@@ -439,14 +419,10 @@ class PatronRow(NamedTuple):
 
 
 def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_units: OrgUnits) -> list[Patron]:
-    found = []
-    group = 0
-    for row in rows:
-        if row.group != group:
-            group = row.group  # members are adjacent, so they can share one int object
-        barcode = None if row.card is None else barcodes.get(row.card)
-        found.append(row.patron(barcode, org_units.unit(row.home_library), group=group))
-    return found
+    return [
+        row.patron(None if row.card is None else barcodes.get(row.card), org_units.unit(row.home_library))
+        for row in rows
+    ]
 
 
 def make_members(
@@ -460,27 +436,21 @@ def decide_patrons(
     limits: Limits,
     patrons: Collection[Patron],
     own_fines: Mapping[int, Decimal],
-    known: dict[Decimal, Decision] | None = None,
     *,
     where_visible: bool = False,
 ) -> dict[int, Decision]:
     """Decide about each patron, by id. Reads nothing if the same limit applies to all patrons.
 
-    In this case, ``known`` caches decisions by amount. ``where_visible`` leaves out patrons whose limit is the ILS's
-    threshold, if the account may not see it.
+    ``where_visible`` leaves out patrons whose limit is the ILS's threshold, if the account may not see it.
 
     Raises:
         DataError: some transactions must be read, and the account may not see them.
         PermissionDeniedError: a limit is the ILS's threshold, and the account may not see it.
     """
     if limits.uniform:
-        resolved_for_all = limits.limit_for(0, 0)
-        nothing = resolved_for_all.decide(None)  # shared, because most patrons owe nothing
-        decided = {} if known is None else known
-        for amount in own_fines.values():
-            if amount not in decided:
-                decided[amount] = resolved_for_all.decide(amount)
-        return {patron.id: decided[own_fines[patron.id]] if patron.id in own_fines else nothing for patron in patrons}
+        # Decide once about each amount: most patrons owe nothing.
+        decide = cache(limits.limit_for(0, 0).decide)
+        return {patron.id: decide(own_fines.get(patron.id)) for patron in patrons}
     find = limits.visible_limit_for if where_visible else limits.limit_for
     found = ((patron.id, find(patron.profile, patron.home_library.id)) for patron in patrons)
     return ils.decide_all(gateway, {id: limit for id, limit in found if limit is not None}, own_fines)

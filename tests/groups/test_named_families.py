@@ -22,7 +22,7 @@ from evergreen_groups.groups import (
     FamilyReader,
     Group,
     PatronReference,
-    find_hidden_with_ids,
+    find_hidden,
     find_owner,
 )
 from evergreen_groups.groups.contacts import read_contacts
@@ -59,7 +59,7 @@ def one_after_the_other(
     rows = gateway.pcrud.columns_by_values("au", ("id", "usrgroup"), "usrgroup", numbers, where={"deleted": "f"})
     group_of = dict(rows)
     visible = {number: {id for id, group in group_of.items() if group == number} for number in numbers}
-    hidden = find_hidden_with_ids(gateway, visible, lambda: [unit.id for unit in reader.org_units])
+    hidden = find_hidden(gateway, visible, lambda: [unit.id for unit in reader.org_units])
     everybody = reader.by_ids(by_id.members.keys() | group_of.keys())
     made = {
         number: Group.by_name(number, [everybody.members[id] for id in members], hidden.get(number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -13,8 +13,7 @@ from support.fault_proxy import Call, FaultProxy
 from support.gateways import gateway_of
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import AdultRule, GroupReader, PatronAccount, reader
-from evergreen_groups.groups.reader import ReadOnceCache
+from evergreen_groups.groups import AdultRule, GroupReader, PatronAccount
 from evergreen_groups.groups.search import ChangedPatrons
 from evergreen_groups.ils import Access, Limits, OrgUnits
 from evergreen_groups.policy import Comparison, Limit, LimitRule
@@ -145,19 +144,3 @@ def test_who_was_born_on_a_leap_day_is_older_on_the_first_of_march() -> None:
 def test_any_number_will_do_unless_somebody_has_said_otherwise() -> None:
     assert not AdultRule().applies
     assert AdultRule(most=1).applies
-
-
-def test_what_is_kept_is_not_read_again_until_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_MAX_CACHED", 3)
-    asked: list[list[int]] = []
-
-    def read(ids: Collection[int]) -> dict[int, str]:
-        asked.append(list(ids))
-        return dict.fromkeys(ids, "read")
-
-    cache: ReadOnceCache[str] = ReadOnceCache()
-    cache.put({1: "kept", 2: "kept"})
-    cache.put({3: "kept", 4: "too many"})
-    assert cache.take([1, 4, 5], read) == {1: "kept", 4: "read", 5: "read"}
-    assert cache.take([1, 2], read) == {1: "read", 2: "kept"}
-    assert asked == [[4, 5], [1]]

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from support.recorded import gateway_of, params
 
-from evergreen_groups.groups import FamilyReader, GroupSearch, GroupViewer, PatronState, VisiblePatrons, families
-from evergreen_groups.groups.families import FamilyQuery
+from evergreen_groups.groups import FamilyReader, GroupSearch, GroupViewer, PatronState, families
 from evergreen_groups.groups.hidden import assign_to_groups, membership_conditions, read_balances, read_member_ids
+from evergreen_groups.groups.panel import FamilyQuery
 from evergreen_groups.groups.search import HighFines, IdRange
 from evergreen_groups.ils import CirculationReader
 from evergreen_groups.ils.circulations import CirculationTally
@@ -67,7 +67,7 @@ def test_a_witness_says_that_nobody_is_hidden(exchange_id, group, members, compl
     """In 244 a hidden member has a penalty that a visible colleague has set, who is not among the rows."""
     viewer = GroupViewer(264, frozenset({4, 6, 8, 9}), everywhere=False, with_staff=True)
     with gateway_of("releases-056", exchange_id) as gateway:
-        found = VisiblePatrons.of_group(gateway, group, viewer)
+        found = FamilyReader(gateway).of_group(group, viewer)
     assert (len(found.ids), found.complete) == (members, complete)
     assert {row.staff for row in found.penalties} - {1, 230, 231, None} == set()
     assert json.dumps(params(exchange_id)[1]) == json.dumps(FamilyQuery.of_number(group, viewer).where)

@@ -373,7 +373,7 @@ def test_a_session_that_has_ended_is_no_smaller_total(sandbox: Sandbox, tmp_path
 def test_a_group_too_large_for_one_answer_is_refused(
     sandbox: Sandbox, admin: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evergreen_groups.groups.families.MAX_MEMBERS", 5)
+    monkeypatch.setattr("evergreen_groups.groups.panel.MAX_MEMBERS", 5)
     client = Client(admin, account="admin")
     with pytest.raises(DataError, match="more than 5 members"):
         hooks.patron_summary(client, 1001)

@@ -24,7 +24,7 @@ FAMILIES = RECORDED / CURRENT / "families.json"
 """The dataset behind the exchanges of ``ON_FAMILIES``, which the sandbox can serve."""
 DATASET = RECORDED / CURRENT / "dataset.json"
 """The dataset of all recorded servers: 52 invented patrons in 16 groups. The sandbox can serve it."""
-ON_FAMILIES = ("contacts", "details", "explanation", "hidden-numbers", "items", "work-list")
+ON_FAMILIES = ("contacts", "details", "explanation", "items", "work-list")
 ID = re.compile(r"(?<![\w/.-])(?:(?P<release>\d\.\d\d)/)?(?P<id>[a-z]{3,}(?:-[a-z]+)*-\d{3})(?![\w-])")
 """``pcrud-034`` is an exchange with the current release, ``3.12/pcrud-034`` with an older one.
 

@@ -23,8 +23,7 @@ _TIMES = ("now", "transaction_timestamp", "statement_timestamp")
 _VOLATILE = ("clock_timestamp",)
 _NUMBER_CALLS = {"abs", "round", "ceil", "ceiling", "floor"}
 _SAFE = {*_TIMES, *_NUMBER_CALLS, "date", "left", "right", "replace", "unaccent_and_squash", "int4"}
-_AGGREGATES = ("sum", "avg", "min", "max", "count", "string_agg", "bool_and", "bool_or", "every", "regr_avgx")
-_OF_TWO = ("string_agg", "regr_avgx")
+_AGGREGATES = ("sum", "avg", "min", "max", "count", "string_agg", "bool_and", "bool_or", "every")
 _ORG_TREES = {
     "actor.org_unit_descendants",
     "actor.org_unit_descendants_distance",
@@ -83,14 +82,10 @@ def _parameter(value: Any) -> str | None:
 
 
 def _aggregate(function: str, column: Expression, distinct: bool, parameters: Sequence[str | None]) -> Expression:
-    if column.aggregate or len(parameters) != (function in _OF_TWO):
+    if column.aggregate or len(parameters) != (function == "string_agg"):
         raise QueryError(f"{function} can't be used so")
     kind = _aggregate_kind(function, column.kind)
     word = "DISTINCT " if distinct else ""
-    if function == "regr_avgx":
-        # regr_avgx(y, x) averages x where both are non-null; here y is the column and x a constant.
-        constant = quoted_value(parameters[0] or "", "numeric")
-        return Expression(f"avg(CASE WHEN {column.sql} IS NOT NULL THEN {constant} END)", kind, aggregate=True)
     if function == "string_agg":
         sql = f"string_agg_sorted({word}{column.sql}, {text_literal(parameters[0] or '')})"
     elif function in ("bool_and", "every"):
@@ -110,7 +105,6 @@ def _aggregate_kind(function: str, kind: str) -> str:
         "min": kind != "bool",
         "max": kind != "bool",
         "string_agg": kind == "text",
-        "regr_avgx": kind in NUMBERS,
     }
     if not takes.get(function, kind == "bool"):
         raise QueryError(f"{function} of {kind}")
@@ -118,8 +112,6 @@ def _aggregate_kind(function: str, kind: str) -> str:
         return "bigint"
     if function == "sum":
         return _SUMS[kind]
-    if function == "regr_avgx":
-        return "numeric"
     if function == "avg":
         return "money" if kind == "money" else "numeric"
     return kind

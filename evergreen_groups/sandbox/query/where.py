@@ -363,7 +363,7 @@ def _term(source: Source | None, expression: Expression, direction: str | None, 
 
 
 def from_list(frame: Frame, node: list[Any]) -> list[str]:
-    """Return ORDER BY terms for ``[{"class", "field", "direction", "transform", "compare"}]``.
+    """Return ORDER BY terms for ``[{"class", "field", "direction", "transform"}]``.
 
     Source: ``buildOrderByFromArray``.
 
@@ -383,9 +383,6 @@ def from_list(frame: Frame, node: list[Any]) -> list[str]:
         expression = source.column(field)
         if entry.get("transform") is not None:
             expression = calls.field_transform(source, field, entry)
-        elif entry.get("compare") is not None:
-            expression = predicate(frame, source, field, entry["compare"])
-            expression = Expression(f"({expression.sql})", "bool", columns=expression.columns)
         direction = entry.get("direction")
         terms.append(_term(source, expression, direction if isinstance(direction, str) else None))
     return terms
