@@ -14,7 +14,7 @@ from support.recorded import gateway_of, idl_of, is_call, method, named_exchange
 from evergreen_groups.batches import batched_by_size
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import dumps
-from evergreen_groups.gateway.gateway import NEVER_NULL, Page, PageSize, RowCheck, encoded_length
+from evergreen_groups.gateway.pcrud import NEVER_NULL, Page, PageSize, RowCheck, encoded_length
 
 IDL = idl_of()
 
