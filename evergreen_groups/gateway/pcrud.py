@@ -8,7 +8,6 @@ because a report reads thousands of rows.
 from __future__ import annotations
 
 import re
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -141,13 +140,10 @@ class RowCheck:
 
     def _refuse_wrong_order(self, values: list[list[Any]]) -> None:
         """Refuse rows out of order: the next page starts after the last row of this one."""
-        fields = _ascending(self.order_by, self.known)
-        if not fields or not self.fields.issuperset(fields):
-            return
-        columns = [list(self._column(field, values)) for field in fields]
-        if all(set(map(type, column)) == {int} for column in columns):
-            keys = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
-            if not all(one <= other for one, other in pairwise(keys)):
+        columns = [list(self._column(field, values)) for field in _ascending(self.order_by, self.known)]
+        if columns and all(set(map(type, column)) == {int} for column in columns):
+            keys = list(zip(*columns, strict=True))
+            if any(map(gt, keys, keys[1:])):
                 raise unreadable(
                     "rows-in-another-order", f"{self.known.id} rows not in the requested order", advice=CHECK_PROXY
                 )
@@ -223,47 +219,22 @@ class Page:
     size: int
 
 
-class PageSize:
-    """The number of rows to ask for: ``first``, and later as many as make about ``TARGET_BYTES``.
-
-    It is at most ``LARGEST_PAGE``, and at most four times as many as any page before. ``guess`` is the expected size of
-    a row in bytes. Safe to share between threads.
-    """
-
-    def __init__(self, first: int, guess: int = 1) -> None:
-        self._largest = max(first, LARGEST_PAGE)
-        self.rows = first
-        """The number of rows to ask for next."""
-        self._guess = guess
-        self._row_bytes = 0.0
-        self._lock = threading.Lock()
-
-    @property
-    def fitting(self) -> int:
-        """The number of rows that make about ``TARGET_BYTES``, without limiting growth."""
-        return max(_SMALLEST_PAGE, int(TARGET_BYTES / (self._row_bytes or self._guess)))
-
-    def learn(self, page: Page) -> None:
-        """Adapt to the size of an answer."""
-        if not page.rows:
-            return
-        with self._lock:
-            row_bytes = page.size / len(page.rows)
-            # Larger rows count at once, smaller ones gradually: an answer that is too large gets stuck, one that is too
-            # small only costs a call.
-            self._row_bytes = max(row_bytes, (self._row_bytes + row_bytes) / 2)
-            wanted = int(TARGET_BYTES / self._row_bytes)
-            self.rows = max(_SMALLEST_PAGE, min(wanted, self._largest, max(self.rows, 4 * len(page.rows))))
+def next_limit(page: Page, limit: int) -> int:
+    """Return how many rows to ask for after a page: about ``TARGET_BYTES``, and at most four times as many."""
+    if not page.rows:
+        return limit
+    wanted = TARGET_BYTES * len(page.rows) // page.size
+    return max(_SMALLEST_PAGE, min(wanted, max(limit, LARGEST_PAGE), max(limit, 4 * len(page.rows))))
 
 
-def guessed_bytes(known: Class, select: Sequence[str] | None) -> int:
-    """Estimate the bytes per row of a class before the first answer.
+def fitting_rows(known: Class, select: Sequence[str] | None) -> int:
+    """Return how many rows make about ``TARGET_BYTES``, before the first answer.
 
     Recorded rows take about 15 bytes per sent field, and 5 per null in place of a field that isn't sent (``pcrud-001``,
     ``pcrud-007``).
     """
     sent = [field.position for field in known.fields if (field.name in select if select else not field.virtual)]
-    return 30 + 15 * len(sent) + 5 * max(sent, default=0)
+    return min(TARGET_BYTES // (30 + 15 * len(sent) + 5 * max(sent, default=0)), LARGEST_PAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,44 +280,45 @@ def walk(
     fetch: Callable[[KeyRange, int], Page],
     key_of: Callable[[list[Any]], Any],
     parts: Iterable[KeyRange],
-    size: PageSize,
+    limit: int,
     concurrency: int,
     remaining: Callable[[KeyRange], list[KeyRange]],
 ) -> Iterator[Page]:
     """Yield the pages of all ranges as they arrive, in key order within each range.
 
-    ``fetch`` reads the beginning of a range, and ``key_of`` returns a row's key. A page shorter than requested is the
-    last of its range, unless ``remaining`` returns ranges to read after it. The next pages are fetched while the caller
-    works on one. Raises DataError if a page has rows that don't match.
+    ``fetch`` reads the beginning of a range, and ``key_of`` returns a row's key. The first page of a range has
+    ``limit`` rows. A page shorter than requested is the last of its range, unless ``remaining`` returns ranges to read
+    after it. The next pages are fetched while the caller works on one. Raises DataError if a page has rows that don't
+    match.
     """
 
-    def step(key_range: KeyRange) -> tuple[Page, list[KeyRange]]:
-        asked = size.rows
+    def step(key_range: KeyRange, limit: int) -> tuple[Page, int, list[KeyRange]]:
         # A window has at least as many keys as rows, so its page is complete however many rows are hidden.
         part = key_range
         if key_range.in_windows:
-            part = KeyRange(key_range.after, min(key_range.after + asked, key_range.high))
-        page = fetch(part, asked)
-        size.learn(page)
+            part = KeyRange(key_range.after, min(key_range.after + limit, key_range.high))
+        page = fetch(part, limit)
         keys = [key_of(row) for row in page.rows]
         # Only the keys are checked here; RowCheck has checked the rest.
         if not all(map(part.contains, keys)):
             raise unrequested_rows()
         if key_range.in_windows:
-            return page, key_range.rest_after(part.high)
-        if len(keys) >= asked:
-            return page, key_range.rest_after(keys[-1])
-        return page, remaining(KeyRange(keys[-1], key_range.high) if keys else key_range)
+            rest = key_range.rest_after(part.high)
+        elif len(keys) >= limit:
+            rest = key_range.rest_after(keys[-1])
+        else:
+            rest = remaining(KeyRange(keys[-1], key_range.high) if keys else key_range)
+        return page, next_limit(page, limit), rest
 
-    waiting = deque(parts)
-    under_way: set[Future[tuple[Page, list[KeyRange]]]] = set()
+    waiting = deque((part, limit) for part in parts)
+    under_way: set[Future[tuple[Page, int, list[KeyRange]]]] = set()
     while waiting or under_way:
         while waiting and len(under_way) < concurrency:
-            under_way.add(begin(partial(step, waiting.popleft())))
+            under_way.add(begin(partial(step, *waiting.popleft())))
         done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
         for future in done:
-            page, rest = future.result()
-            under_way.update(begin(partial(step, key_range)) for key_range in rest)
+            page, following, rest = future.result()
+            under_way.update(begin(partial(step, key_range, following)) for key_range in rest)
             if page.rows:
                 yield page
 
@@ -767,8 +739,7 @@ class RowsByKey:
 
         parts = self._key_ranges(concurrency)
         position = self._gateway.idl(self._class_id)[self._class_id].field(self._key).position
-        size = PageSize(page_size or self._first)
-        return walk(fetch, itemgetter(position), parts, size, concurrency, self._remaining)
+        return walk(fetch, itemgetter(position), parts, page_size or self._first, concurrency, self._remaining)
 
     def _condition(self, key_range: KeyRange) -> dict[str, Any]:
         return all_of(self._where, key_range.condition(self._key) or any_row(self._key))
@@ -841,7 +812,6 @@ class RowsByKey:
 # Answers of this multiple of the usual size are still far from getting stuck, and searches by several values rarely
 # fill them.
 LIMIT_FACTOR = 4
-_FIRST_OF_VALUES = 2001
 _ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
 
 
@@ -863,8 +833,7 @@ class RowsByValues:
         self._unique = self.unique or self.field == known.primary
         order = self.order_by or known.primary or None
         self._search = RowSearch(self.gateway, self.class_id, select=self.select, order_by=order)
-        row_bytes = guessed_bytes(known, None if self.select is None else list(self.select))
-        self._size = PageSize(min(TARGET_BYTES // row_bytes, _FIRST_OF_VALUES), row_bytes)
+        self._fitting = fitting_rows(known, None if self.select is None else list(self.select))
 
     def pages(self, values: Iterable[int | str]) -> Iterator[Page]:
         """Yield pages in the order of the values, which are taken as needed."""
@@ -873,11 +842,10 @@ class RowsByValues:
         lists: Iterable[list[int | str]] = batched_by_size(values, room, _listed_length, self._longest)
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
             lists = list(lists)
-        read = self._by_keys if self._unique else self._in_halves
         if isinstance(lists, list) and len(lists) == 1:
-            yield from read(lists[0])
+            yield from self._read(lists[0])
             return
-        for pages in self.gateway.map(lambda batch: list(read(batch)), lists):
+        for pages in self.gateway.map(lambda batch: list(self._read(batch)), lists):
             yield from pages
 
     def _longest(self, count: int) -> int:
@@ -887,36 +855,24 @@ class RowsByValues:
         processes idle at the end.
         """
         known = count >= LIST_OF_SLOW_ROWS
-        return LARGEST_LIST if known and not self.gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
+        longest = LARGEST_LIST if known and not self.gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
+        return min(longest, self._fitting) if self._unique else longest
 
-    def _by_keys(self, batch: list[int | str]) -> Iterator[Page]:
-        """Yield the rows with these primary keys. The limit is the number of keys, so hidden rows crowd out none."""
-        while batch:
-            count = self._size.fitting
-            page = self._ask(batch[:count], len(batch[:count]))
-            batch = batch[count:]
-            if page.rows:
-                yield page
-
-    def _in_halves(self, batch: list[int | str]) -> Iterator[Page]:
+    def _read(self, batch: list[int | str]) -> Iterator[Page]:
         """Yield the rows with these values, halving the list until every answer is complete."""
-        limit = max(LIMIT_FACTOR * self._size.rows, len(batch) + 1)
-        page = self._ask(batch, limit)
-        if len(page.rows) < limit and not self._cut_off(batch, limit):
+        # No two rows share a key, so hidden rows crowd out none.
+        limit = len(batch) if self._unique else max(LIMIT_FACTOR * self._fitting, len(batch) + 1)
+        page = self._search.page(self._condition(batch), limit)
+        if self._unique or (len(page.rows) < limit and not self._cut_off(batch, limit)):
             if page.rows:
                 yield page
         elif len(batch) > 1:
             middle = len(batch) // 2
-            yield from self._in_halves(batch[:middle])
-            yield from self._in_halves(batch[middle:])
+            yield from self._read(batch[:middle])
+            yield from self._read(batch[middle:])
         else:  # more rows with one value than fit an answer
             key, condition = primary_key(self._class), self._condition(batch)
             yield from RowsByKey(self.gateway, self.class_id, condition, key, select=self.select).pages(None, 1)
-
-    def _ask(self, batch: list[int | str], limit: int) -> Page:
-        page = self._search.page(self._condition(batch), limit)
-        self._size.learn(page)
-        return page
 
     def _cut_off(self, batch: list[int | str], limit: int) -> bool:
         """Return whether an answer with fewer rows than ``limit`` may be incomplete."""

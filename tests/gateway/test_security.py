@@ -134,7 +134,7 @@ class TestTLS:
     def test_closing_closes_connections_that_an_error_still_holds(self, secure):
         gateway = secure(results(1))
         gateway.call("a", "a.b")
-        held = gateway._sender.transport._pool  # as kept in a traceback
+        held = gateway._sender.transport  # as kept in a traceback
         gateway.close()
         assert held.pool is None
 
