@@ -19,7 +19,7 @@ from evergreen_groups.gateway.capabilities import (
     KnownCapabilities,
     uses_replicas,
 )
-from evergreen_groups.gateway.idl import IdlCache, IdlSource
+from evergreen_groups.gateway.idl import IdlSource
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import class_ids, decode
 from evergreen_groups.gateway.sender import Credentials, Sender, Session
@@ -48,7 +48,7 @@ class Gateway:
     more seconds. ``connect_timeout`` limits connecting. ``concurrency`` is the maximum number of calls at once.
     ``ca_bundle`` is a PEM file of certificates to trust instead of the usual ones; TLS is always verified.
     ``allow_plain_http`` permits sending secrets unencrypted to another machine.
-    ``cache_directory`` keeps IDL files between runs. ``on_call`` is called after each request. Proxies come from the
+    ``on_call`` is called after each request. Proxies come from the
     environment, except for this machine itself.
 
     ``only_supported`` refuses releases before 3.11 with OldReleaseError. The release is read in parallel with the first
@@ -74,7 +74,6 @@ class Gateway:
         ca_bundle: Path | str | None = None,
         allow_plain_http: bool = False,
         retries: RetryPolicy | None = None,
-        cache_directory: Path | str | None = None,
         on_call: CallObserver | None = None,
         only_supported: bool = False,
     ) -> None:
@@ -96,8 +95,7 @@ class Gateway:
         )
         self.statistics = transport.statistics
         self._session = Session(self._sender, credentials=credentials, token=token)
-        cache = IdlCache(Path(cache_directory)) if cache_directory else None
-        self._idl_source = IdlSource(self._address.idl, cache, self._known.forget_rows)
+        self._idl_source = IdlSource(self._address.idl, self._known.forget_rows)
         self._only_supported = only_supported
         self._replicas = TimeToLiveCache[bool](time.monotonic, REPLICAS_SECONDS)  # shared by views
 

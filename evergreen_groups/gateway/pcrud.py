@@ -269,79 +269,15 @@ class KeyRange:
         return above + ([] if self.high is None else [{key: {"<=": self.high}}])
 
 
-def key_ranges(low: int, high: int, count: int) -> list[KeyRange]:
-    """Split the keys from ``low`` to ``high``, both included, into at most ``count`` ranges of about equal length."""
-    count = max(1, min(count, high - low + 1))
-    edges = [low - 1 + (high - low + 1) * part // count for part in range(count + 1)]
-    return [KeyRange(after, upto) for after, upto in pairwise(edges)]
-
-
-def walk(
-    fetch: Callable[[KeyRange, int], Page],
-    key_of: Callable[[list[Any]], Any],
-    parts: Iterable[KeyRange],
-    limit: int,
-    concurrency: int,
-    remaining: Callable[[KeyRange], list[KeyRange]],
-) -> Iterator[Page]:
-    """Yield the pages of all ranges as they arrive, in key order within each range.
-
-    ``fetch`` reads the beginning of a range, and ``key_of`` returns a row's key. The first page of a range has
-    ``limit`` rows. A page shorter than requested is the last of its range, unless ``remaining`` returns ranges to read
-    after it. The next pages are fetched while the caller works on one. Raises DataError if a page has rows that don't
-    match.
-    """
-
-    def step(key_range: KeyRange, limit: int) -> tuple[Page, int, list[KeyRange]]:
-        # A window has at least as many keys as rows, so its page is complete however many rows are hidden.
-        part = key_range
-        if key_range.in_windows:
-            part = KeyRange(key_range.after, min(key_range.after + limit, key_range.high))
-        page = fetch(part, limit)
-        keys = [key_of(row) for row in page.rows]
-        # Only the keys are checked here; RowCheck has checked the rest.
-        if not all(map(part.contains, keys)):
-            raise unrequested_rows()
-        if key_range.in_windows:
-            rest = key_range.rest_after(part.high)
-        elif len(keys) >= limit:
-            rest = key_range.rest_after(keys[-1])
-        else:
-            rest = remaining(KeyRange(keys[-1], key_range.high) if keys else key_range)
-        return page, next_limit(page, limit), rest
-
-    waiting = deque((part, limit) for part in parts)
-    under_way: set[Future[tuple[Page, int, list[KeyRange]]]] = set()
-    while waiting or under_way:
-        while waiting and len(under_way) < concurrency:
-            under_way.add(begin(partial(step, *waiting.popleft())))
-        done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-        for future in done:
-            page, following, rest = future.result()
-            under_way.update(begin(partial(step, key_range, following)) for key_range in rest)
-            if page.rows:
-                yield page
-
-
 def encoded_length(value: object) -> int:
     """Return the size of a value in a form, in bytes."""
-    return len(percent_encoded(wire.dumps(value)))
-
-
-def _listed_length(value: int | str) -> int:
-    """Return the size of a value in a form with the comma after it, in bytes."""
-    return (len(str(value)) if type(value) is int else encoded_length(value)) + len(",")
+    return len(str(value)) if type(value) is int else len(percent_encoded(wire.dumps(value)))
 
 
 def all_of(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a WHERE clause that combines ``where`` and ``conditions`` with AND."""
     parts = ([dict(where)] if where else []) + conditions
     return parts[0] if len(parts) == 1 else {"-and": parts}
-
-
-def any_row(key: str) -> list[dict[str, Any]]:
-    """Return a condition that holds for all rows (``audit-015``); pcrud refuses an empty one (``pcrud-159``)."""
-    return [{key: {"<>": None}}]
 
 
 Where = Mapping[str, Any]
@@ -396,10 +332,8 @@ class Pcrud:
     ) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of the rows that :meth:`search` would return, without making records."""
         _refuse_other_types(class_id, where, names, limit)
-        idl = self._gateway.idl(class_id)
-        reader = ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
         search = RowSearch(self._gateway, class_id, select=names, order_by=order_by)
-        return list(reader.read(search.page(where, limit).rows))
+        return list(self._columns(class_id, names).read(search.page(where, limit).rows))
 
     def all_columns(self, class_id: str, names: Several[str]) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of all rows of a small class whose primary key is a whole number ``id``.
@@ -528,8 +462,7 @@ class Pcrud:
         ``all_visible`` promises that the account may see all rows with these values. Before 3.16 this saves one call
         per list, which checks whether hidden rows crowded out others.
         """
-        idl = self._gateway.idl(class_id)
-        reader = ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
+        reader = self._columns(class_id, names)
         for page in self._by_values(class_id, field, values, where, names, all_visible=all_visible):
             yield from reader.read(page.rows)
 
@@ -560,6 +493,10 @@ class Pcrud:
     def _records(self, class_id: str, rows: list[list[Any]]) -> list[Record]:
         idl = self._gateway.idl(class_id)
         return [Record(idl[class_id], values, idl) for values in rows]
+
+    def _columns(self, class_id: str, names: Several[str]) -> ColumnReader:
+        idl = self._gateway.idl(class_id)
+        return ColumnReader(idl[class_id], names, idl, self._gateway.statistics)
 
     def _call(self, name: str, *parameters: Any, expect: Expect = "one") -> Result:
         return self._gateway.call(PCRUD, f"{PCRUD}.{name}", TOKEN, *parameters, expect=expect)
@@ -726,23 +663,54 @@ class RowsByKey:
         # Fields that aren't selected come as null (pcrud-001), and the next page starts after this key.
         if select is not None and key not in select:
             select = [*select, key]
+        self._position = gateway.idl(class_id)[class_id].field(key).position
         self._search = RowSearch(gateway, class_id, select=select, order_by=key, **options)
         self._first = _FIRST_FLESHED if options.get("flesh") else _FIRST_PAGE
         self._source: Any = {class_id: options["join"]} if options.get("join") is not None else class_id
         self._all_visible = all_visible
 
     def pages(self, page_size: int | None, concurrency: int) -> Iterator[Page]:
-        """Yield pages, with ``page_size`` rows at first and up to ``concurrency`` key ranges in parallel."""
+        """Yield pages, with ``page_size`` rows at first and up to ``concurrency`` key ranges in parallel.
 
-        def fetch(key_range: KeyRange, limit: int) -> Page:
-            return self._search.page(self._condition(key_range), limit)
+        They come as they arrive, and the next ones are fetched while the caller works on one.
+        """
+        waiting = deque((part, page_size or self._first) for part in self._key_ranges(concurrency))
+        under_way: set[Future[tuple[Page, int, list[KeyRange]]]] = set()
+        while waiting or under_way:
+            while waiting and len(under_way) < concurrency:
+                under_way.add(begin(partial(self._read, *waiting.popleft())))
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in done:
+                page, limit, rest = future.result()
+                under_way.update(begin(partial(self._read, key_range, limit)) for key_range in rest)
+                if page.rows:
+                    yield page
 
-        parts = self._key_ranges(concurrency)
-        position = self._gateway.idl(self._class_id)[self._class_id].field(self._key).position
-        return walk(fetch, itemgetter(position), parts, page_size or self._first, concurrency, self._remaining)
+    def _read(self, key_range: KeyRange, limit: int) -> tuple[Page, int, list[KeyRange]]:
+        """Return a range's first page, how many rows to ask for next, and what remains of the range, if anything."""
+        # A window has at least as many keys as rows, so its page is complete however many rows are hidden.
+        part = key_range
+        if key_range.in_windows:
+            part = KeyRange(key_range.after, min(key_range.after + limit, key_range.high))
+        page = self._search.page(self._condition(part), limit)
+        keys = [row[self._position] for row in page.rows]
+        # Only the keys are checked here; RowCheck has checked the rest.
+        if not all(map(part.contains, keys)):
+            raise unrequested_rows()
+        if key_range.in_windows:
+            rest = key_range.rest_after(part.high)
+        elif len(keys) >= limit:
+            rest = key_range.rest_after(keys[-1])
+        else:
+            rest = self._remaining(KeyRange(keys[-1], key_range.high) if keys else key_range)
+        return page, next_limit(page, limit), rest
 
     def _condition(self, key_range: KeyRange) -> dict[str, Any]:
-        return all_of(self._where, key_range.condition(self._key) or any_row(self._key))
+        return all_of(self._where, key_range.condition(self._key) or self._any_row())
+
+    def _any_row(self) -> list[dict[str, Any]]:
+        """Return a condition that holds for all rows (``audit-015``); pcrud refuses an empty one (``pcrud-159``)."""
+        return [{self._key: {"<>": None}}]
 
     def _key_ranges(self, concurrency: int) -> list[KeyRange]:
         low, high = self._bounds
@@ -755,7 +723,9 @@ class RowsByKey:
             return self._remaining(KeyRange(*self._bounds, inclusive=True))
         if low > high:
             return []
-        return key_ranges(low, high, concurrency)
+        count = min(concurrency, high - low + 1)
+        edges = [low - 1 + (high - low + 1) * part // count for part in range(count + 1)]
+        return [KeyRange(after, upto) for after, upto in pairwise(edges)]
 
     def _edge(self, direction: str) -> int | None:
         """Return the lowest or highest matching key, None without matching rows."""
@@ -799,7 +769,7 @@ class RowsByKey:
 
     def _exists(self, conditions: list[dict[str, Any]]) -> bool:
         """Return whether a row, hidden or not, meets the conditions."""
-        where = all_of(self._where, conditions or any_row(self._key))
+        where = all_of(self._where, conditions or self._any_row())
         return holds(self._gateway, {"-exists": rows_beyond(0, self._source, where, self._key)})
 
     def _not_walkable(self) -> DataError:
@@ -839,7 +809,9 @@ class RowsByValues:
         """Yield pages in the order of the values, which are taken as needed."""
         fixed = encoded_length([self._condition([]), self._search.options(10 * LARGEST_PAGE)])
         room = REQUEST_LIMIT - _ENVELOPE - len(self.class_id) - fixed
-        lists: Iterable[list[int | str]] = batched_by_size(values, room, _listed_length, self._longest)
+        lists: Iterable[list[int | str]] = batched_by_size(
+            values, room, lambda value: encoded_length(value) + len(","), self._longest
+        )
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
             lists = list(lists)
         if isinstance(lists, list) and len(lists) == 1:

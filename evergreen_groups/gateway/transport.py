@@ -28,7 +28,7 @@ from evergreen_groups import arguments
 from evergreen_groups.certificates import relax_verification
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway.answer import Redactor, http_error, root_of, transport_error
-from evergreen_groups.gateway.call import Statistics, view_of
+from evergreen_groups.gateway.call import Statistics
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ _LONGEST_WAIT = 0.5  # maximum seconds until a read notices that another thread 
 _CHUNK_BYTES = 256 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 _NEVER = urllib3.Retry(False)  # only the sender can tell reads from writes
-_CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 
 # Maximum bytes of a body. The largest expected one is the IDL, 1.1 MB. An answer fifteen times as large can't be right
 # and mustn't fill the memory.
@@ -291,7 +290,7 @@ class _Request:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reply:
-    """A complete HTTP answer: its status (below 300, or 304), headers and decompressed body."""
+    """A complete HTTP answer: its status (below 300), headers and decompressed body."""
 
     status: int
     headers: Mapping[str, str]
@@ -315,8 +314,6 @@ class Transport:
             raise _bad_bundle(ca_bundle, Message("No such file or directory"), code="no-ca-bundle")
         self._address = address
         self.statistics = Statistics()
-        self.redactor = Redactor()
-        """Redacts the secrets of the session that requests are sent for."""
         self._connect_timeout = connect_timeout
         self._concurrency = concurrency
         self._stop = threading.Event()
@@ -343,12 +340,6 @@ class Transport:
         """Set to end the running exchanges."""
         return self._stop
 
-    def for_session(self) -> Transport:
-        """Return a transport over the same connections for another session, whose secrets it doesn't share."""
-        shared = view_of(self)
-        shared.redactor = Redactor()
-        return shared
-
     def interrupt(self) -> None:
         """End running exchanges in other threads within a second. Later exchanges aren't affected."""
         stopped, self._stop = self._stop, threading.Event()
@@ -359,27 +350,32 @@ class Transport:
         self._connections.close()
 
     def post(
-        self, call: Call, form: bytes, seconds: float, *, fresh: bool = False, deadline: float | None = None
+        self,
+        call: Call,
+        form: bytes,
+        seconds: float,
+        redactor: Redactor,
+        *,
+        fresh: bool = False,
+        deadline: float | None = None,
     ) -> Reply:
         """Post a form and return the answer, which must be complete ``seconds`` after the request was sent.
 
         ``fresh`` opens a new connection for this request only. ``deadline``, on the monotonic clock, limits everything,
-        including the wait for a connection. Raises a TransportError, or UnexpectedAnswerError if the answer exceeds
-        ``ANSWER_LIMIT``.
+        including the wait for a connection. ``redactor`` hides secrets in errors. Raises a TransportError, or
+        UnexpectedAnswerError if the answer exceeds ``ANSWER_LIMIT``.
         """
         request = replace(self._form, body=form)
         if not fresh:
-            return self._send(call, request, seconds, deadline)
+            return self._send(call, request, seconds, redactor, deadline)
         # Writes use a new connection: if the server closed a pooled one, we couldn't tell whether it had executed the
         # write.
         request = replace(request, headers={**request.headers, "Connection": "close"})
-        return self._exchange(call, request, seconds, deadline, fresh=True)
+        return self._exchange(call, request, seconds, redactor, deadline, fresh=True)
 
-    def get(
-        self, call: Call, url: str, seconds: float, headers: Mapping[str, str], deadline: float | None = None
-    ) -> Reply:
+    def get(self, call: Call, url: str, seconds: float, redactor: Redactor, deadline: float | None = None) -> Reply:
         """Get a URL, with the same limits and errors as :meth:`post`."""
-        return self._send(call, self._request("GET", url, headers), seconds, deadline)
+        return self._send(call, self._request("GET", url, {}), seconds, redactor, deadline)
 
     def _request(self, method: str, url: str, headers: Mapping[str, str]) -> _Request:
         is_forwarded = self._proxy is not None and not self._address.encrypted
@@ -406,16 +402,23 @@ class Transport:
         found = self._authorities.stat()
         return _context(self._authorities, (found.st_mtime_ns, found.st_size, found.st_ino))
 
-    def _send(self, call: Call, request: _Request, seconds: float, deadline: float | None) -> Reply:
+    def _send(self, call: Call, request: _Request, seconds: float, redactor: Redactor, deadline: float | None) -> Reply:
         with self._connections.turn(_left(deadline), call):
             try:
-                return self._exchange(call, request, seconds, deadline)
+                return self._exchange(call, request, seconds, redactor, deadline)
             except _StaleConnectionError:
                 self.statistics.retry()
-                return self._exchange(call, request, seconds, deadline, fresh=True)
+                return self._exchange(call, request, seconds, redactor, deadline, fresh=True)
 
     def _exchange(
-        self, call: Call, request: _Request, seconds: float, deadline: float | None, *, fresh: bool = False
+        self,
+        call: Call,
+        request: _Request,
+        seconds: float,
+        redactor: Redactor,
+        deadline: float | None,
+        *,
+        fresh: bool = False,
     ) -> Reply:
         """Send a request, if ``fresh`` over a new connection, and return the answer.
 
@@ -477,10 +480,10 @@ class Transport:
             _current_exchange.reset(token)
         status, took = response.status, time.monotonic() - began
         log.debug("%s %s: HTTP %d, %.3f s, %d bytes", call.service, call, status, took, len(content))
-        if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(request.headers)):
+        if 200 <= status < 300:
             return Reply(status, response.headers, content)
         raise http_error(
-            status, response.headers, request.url, call, raw=self.redactor.raw(content), base=self._address.base
+            status, response.headers, request.url, call, raw=redactor.raw(content), base=self._address.base
         )
 
     def _read(self, response: urllib3.BaseHTTPResponse, call: Call) -> bytes:
