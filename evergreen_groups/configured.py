@@ -10,7 +10,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.plugins import Plugins
 from evergreen_groups.settings import Settings, passwords
 from evergreen_groups.settings import reading as load
-from evergreen_groups.state import State, find_cache_directory, find_state_directory
+from evergreen_groups.state import State, find_state_directory
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway, RetryPolicy
@@ -21,13 +21,12 @@ def connect(
     environ: Mapping[str, str],
     *,
     retries: RetryPolicy | None = None,
-    cached: bool = True,
     anonymous: bool = False,
     any_release: bool = False,
 ) -> Gateway:
     """Create the gateway described in ``[gateway]``, without connecting to it.
 
-    ``cached`` reads the IDL from disk if it hasn't changed on the server. ``anonymous`` creates a gateway without a
+    ``anonymous`` creates a gateway without a
     login. ``any_release`` allows calls to an Evergreen older than the supported releases.
 
     Raises:
@@ -50,7 +49,6 @@ def connect(
         ca_bundle=chosen.ca_bundle,
         allow_plain_http=chosen.allow_plain_http,
         retries=retries,
-        cache_directory=find_cache_directory(environ) if cached else None,
         only_supported=not any_release,
     )
 

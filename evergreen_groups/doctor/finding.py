@@ -251,9 +251,7 @@ class Subject:
         gateway = self.settings.gateway
         with_short_timeout = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, TIMEOUT)))
         anonymous = self.is_web_only or not self._has_password
-        return connect(
-            with_short_timeout, self.environ, retries=_TWICE, cached=False, anonymous=anonymous, any_release=True
-        )
+        return connect(with_short_timeout, self.environ, retries=_TWICE, anonymous=anonymous, any_release=True)
 
     @cached_property
     def capabilities(self) -> Capabilities:

@@ -117,8 +117,6 @@ def transport_error(
     def found(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
 
-    if found(urllib3.exceptions.EmptyPoolError):
-        return TimedOutError("all connections are busy", advice=_LATER, code="no-free-connection", **fields)
     if found(*_NOT_CONNECTED) or not sent:
         return _connection_error(causes, base, connect_timeout, fields)
     if found(TimeoutError, urllib3.exceptions.ReadTimeoutError):

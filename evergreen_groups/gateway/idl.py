@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
-import stat
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote, urlencode
 
 from lxml import etree
@@ -196,10 +189,10 @@ def _read_class(element: etree._Element) -> Class | None:
 
 log = logging.getLogger("evergreen_groups.gateway")
 
-Fetch = Callable[[str, Mapping[str, str]], Reply]
+Fetch = Callable[[str], Reply]
 
-# Long enough for a run to ask once or twice, each time with a conditional request answered by 304. Short, because after
-# a change of the order, every value would be read into the neighboring field.
+# Long enough for a run to ask once or twice. Short, because after a change of the order, every value would be read into
+# the neighboring field.
 SECONDS = 300.0
 """How long classes stay cached. An upgrade of Evergreen may reorder fields at any time."""
 
@@ -210,11 +203,10 @@ class IdlSource:
     Asks for single classes (Apache's idlchunk module), and for the whole IDL if the server refuses or omits them.
     """
 
-    def __init__(self, url: str, cache: IdlCache | None, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, url: str, on_change: Callable[[], None] = lambda: None) -> None:
         """``on_change`` is called when the fields of a class have changed."""
         self._url = url
         self._on_change = on_change
-        self._cache = cache
         self._idl = Idl()
         self._expires = time.monotonic() + SECONDS
         self._lock = threading.Lock()
@@ -222,7 +214,7 @@ class IdlSource:
     def require(self, class_ids: Collection[str], fetch: Fetch, deadline: float | None) -> Idl:
         """Return the classes known so far, fetching those of ``class_ids`` that are missing.
 
-        ``fetch`` gets a URL with headers. Wait for another thread's fetching until ``deadline``, on the monotonic
+        ``fetch`` gets a URL. Wait for another thread's fetching until ``deadline``, on the monotonic
         clock. Raises DataError for a class that the server doesn't have or an unreadable IDL, and TimedOutError.
         """
         if time.monotonic() <= self._expires:  # check before reading _idl, which is emptied before _expires is set
@@ -242,7 +234,7 @@ class IdlSource:
             # anything, so only the document tells whether a class is there. Don't cache its absence: the answer may
             # have been meant for another request.
             if any(class_id not in self._idl for class_id in missing):
-                self._idl.add(self._get(self._url, fetch, missing))
+                self._idl.add(Idl.parse(fetch(self._url).body))
             idl = self._idl
             if any(class_id in idl and former[class_id] != idl[class_id] for class_id in former):
                 self._on_change()
@@ -254,77 +246,6 @@ class IdlSource:
         # The whole file has 1.1 MB (idl-006), two classes have 3 kB (idl-003).
         query = urlencode([("class", class_id) for class_id in class_ids], quote_via=quote)
         try:
-            self._idl.add(self._get(f"{self._url}?{query}", fetch, class_ids))
+            self._idl.add(Idl.parse(fetch(f"{self._url}?{query}").body))
         except (HTTPStatusError, DataError) as error:
             log.debug("the server doesn't send single IDL classes (%s)", type(error).__name__)
-
-    def _get(self, url: str, fetch: Fetch, class_ids: Sequence[str]) -> Idl:
-        """Fetch a file and return its classes. Cache the file if it has all of ``class_ids``."""
-        cached = self._cache.load(url) if self._cache else None
-        reply = fetch(url, cached[1] if cached else {})
-        if cached and reply.status == 304:
-            return cached[0]
-        idl = Idl.parse(reply.body)
-        if self._cache and all(class_id in idl for class_id in class_ids):
-            self._cache.save(url, reply.body, reply.headers)
-        return idl
-
-
-_HEADING_LIMIT = 8192
-_VALIDATORS = (("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since"))
-
-
-class IdlCache:
-    """A directory of IDL files, each with its URL and checksum. Broken and foreign files are ignored."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def load(self, url: str) -> tuple[Idl, Mapping[str, str]] | None:
-        """Return the cached IDL for ``url`` with the headers for asking whether it is current, or None."""
-        try:
-            with _opened(self._path(url)) as file:
-                heading = json.loads(file.readline(_HEADING_LIMIT))
-                document = file.read(IDL_LIMIT + 1)
-            whole = (heading["url"], heading["sha256"]) == (url, hashlib.sha256(document).hexdigest())
-            conditions = {str(name): str(value) for name, value in heading["conditions"].items()}
-            return (Idl.parse(document), conditions) if whole else None
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError) as error:
-            log.debug("ignoring a broken file in the IDL cache (%s)", type(error).__name__)
-            return None
-
-    def save(self, url: str, document: bytes, headers: Mapping[str, str]) -> None:
-        """Cache a file that came with ``headers``, readable by its owner only. Ignore an unwritable directory."""
-        conditions = {condition: headers[name] for name, condition in _VALIDATORS if headers.get(name)}
-        if not conditions:  # nothing would tell when the file is out of date
-            return
-        heading = {"url": url, "sha256": hashlib.sha256(document).hexdigest(), "conditions": conditions}
-        try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._write(self._path(url), json.dumps(heading).encode() + b"\n" + document)
-        except OSError as error:
-            log.debug("can't write the IDL cache (%s)", type(error).__name__)
-
-    def _path(self, url: str) -> Path:
-        return self._directory / (hashlib.sha256(url.encode()).hexdigest() + ".idl")
-
-    def _write(self, path: Path, content: bytes) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self._directory, prefix=".idl-")  # created with mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-
-def _opened(path: Path) -> BinaryIO:
-    """Open a regular file, or raise OSError: opening a pipe would block, and a link may lead anywhere."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError("not a regular file")
-    return os.fdopen(descriptor, "rb")

@@ -8,7 +8,7 @@ import secrets
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -34,7 +34,7 @@ from evergreen_groups.errors import (
     UnexplainedError,
     UnreachableError,
 )
-from evergreen_groups.gateway.answer import Answer
+from evergreen_groups.gateway.answer import Answer, Redactor
 from evergreen_groups.gateway.call import (
     AUTH,
     BRIEF_CALL,
@@ -54,7 +54,7 @@ from evergreen_groups.gateway.transport import require_positive
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.answer import Expect, Redactor, Result
+    from evergreen_groups.gateway.answer import Expect, Result
     from evergreen_groups.gateway.call import CallObserver, RetryPolicy
     from evergreen_groups.gateway.transport import Reply, Transport
 
@@ -298,6 +298,8 @@ class Sender:
     grace: float
     on_call: CallObserver | None
     on_change: Callable[[], None]
+    redactor: Redactor = field(default_factory=Redactor)
+    """Redacts the secrets of the session that calls are sent for."""
     seen: DetectedKind = field(default_factory=DetectedKind)
     deadline: float | None = None
     is_closed: bool = False
@@ -316,11 +318,6 @@ class Sender:
         """Seconds in which calls may still begin, None without a deadline."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
-    @property
-    def redactor(self) -> Redactor:
-        """The redactor of the session that calls are sent for."""
-        return self.transport.redactor
-
     def view(self) -> Sender:
         """Return a sender over the same connections that can be closed separately."""
         view = view_of(self)
@@ -330,7 +327,7 @@ class Sender:
     def for_session(self) -> Sender:
         """Return a view for another session, whose secrets it doesn't share."""
         view = self.view()
-        view.transport = self.transport.for_session()
+        view.redactor = Redactor()
         return view
 
     def within(self, seconds: float) -> Sender:
@@ -402,12 +399,12 @@ class Sender:
         body = form(call, params, locale=self.locale, timeout=seconds)
         return self._attempt(call, body, expect, seconds, fresh=False)
 
-    def fetch(self, url: str, headers: Mapping[str, str]) -> Reply:
+    def fetch(self, url: str) -> Reply:
         """Fetch an IDL file."""
 
         def attempt() -> Reply:
             with self._observed(IDL_CALL):
-                return self.transport.get(IDL_CALL, url, self.timeout + self.grace, headers, self.deadline)
+                return self.transport.get(IDL_CALL, url, self.timeout + self.grace, self.redactor, self.deadline)
 
         self._refuse_closed(IDL_CALL)
         seconds_left(self.deadline, IDL_CALL)
@@ -439,7 +436,7 @@ class Sender:
             longest = min(longest, LONGEST_CALL)
         try:
             with self._observed(call):
-                reply = self.transport.post(call, body, longest, fresh=fresh, deadline=self.deadline)
+                reply = self.transport.post(call, body, longest, self.redactor, fresh=fresh, deadline=self.deadline)
                 self.seen.learn(reply.headers)
                 return Answer(call, reply.body, self.redactor).result(expect)
         except UnexplainedError:

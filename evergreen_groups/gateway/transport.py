@@ -6,14 +6,13 @@ import http.client
 import io
 import logging
 import math
-import queue
 import socket
 import ssl
 import threading
 import time
 import zlib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,9 +26,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from evergreen_groups import arguments
 from evergreen_groups.certificates import relax_verification
-from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, UnexpectedAnswerError
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway.answer import Redactor, http_error, root_of, transport_error
-from evergreen_groups.gateway.call import Statistics, view_of
+from evergreen_groups.gateway.call import Statistics
 from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
@@ -50,14 +49,13 @@ _LONGEST_WAIT = 0.5  # maximum seconds until a read notices that another thread 
 _CHUNK_BYTES = 256 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 _NEVER = urllib3.Retry(False)  # only the sender can tell reads from writes
-_CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 
 # Maximum bytes of a body. The largest expected one is the IDL, 1.1 MB. An answer fifteen times as large can't be right
 # and mustn't fill the memory.
 ANSWER_LIMIT = 16 * 1024 * 1024
 
 
-class StaleConnectionError(ConnectionError):
+class _StaleConnectionError(ConnectionError):
     """The server had closed a pooled connection, or its answer may belong to another request."""
 
 
@@ -79,8 +77,6 @@ class _Exchange:
     """Whether the connection had been used before."""
     has_surplus: bool = False
     """Whether the server sent more than the answer."""
-    ended: float = math.inf
-    """When the answer was complete."""
 
     def begin(self) -> None:
         """Start the clock of the answer, right before the first byte: half a request may be enough to act on."""
@@ -151,37 +147,26 @@ class _AnswerBytes(io.BufferedReader):
         if not self.closed:
             self.raw.waits = False
             self.raw.exchange.has_surplus = bool(self.peek(1))
-            self.raw.exchange.ended = time.monotonic()
             _ResumingContext.learn_session(self.raw.sock)  # with TLS 1.3, it comes with the answer
         super().close()
 
 
 class _Connection(HTTPConnection):
-    """A connection that keeps to the time of the exchange, and isn't used again once surplus bytes have arrived."""
+    """A connection that keeps to the time of the exchange."""
 
-    _last: _Exchange | None = None
+    _is_used = False
     _holds = False  # whether the next bytes are a head whose body follows
     _head = b""
 
     def connect(self) -> None:
         super().connect()
-        self._last = None
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the pool may use this connection again."""
-        return super().is_connected and not (self._last and self._last.has_surplus)
-
-    @property
-    def idle_seconds(self) -> float:
-        """How long ago the last answer ended."""
-        return 0.0 if self._last is None else time.monotonic() - self._last.ended
+        self._is_used = False
 
     def request(self, *args: Any, **options: Any) -> None:
         if self.is_closed:
             self.connect()
         exchange = _current_exchange.get()
-        exchange.reuses = self._last is not None
+        exchange.reuses, self._is_used = self._is_used, True
         exchange.begin()
         self._holds, self._head = bool(options.get("body")), b""
         super().request(*args, **options)
@@ -198,8 +183,7 @@ class _Connection(HTTPConnection):
         self, sock: socket.socket, *args: Any, **options: Any
     ) -> http.client.HTTPResponse:
         """Create the response; called by http.client."""
-        self._last = _current_exchange.get()
-        answer: Any = _AnswerBytes(_TimedReader(sock, self._last))
+        answer: Any = _AnswerBytes(_TimedReader(sock, _current_exchange.get()))
         return http.client.HTTPResponse(answer, *args, **options)
 
 
@@ -241,46 +225,56 @@ def _context(authorities: Path, _version: tuple[int, ...]) -> ssl.SSLContext:
     return relax_verification(context)
 
 
-class _IdleCloser:
-    """Closes the connections of a pool that have been idle for a while, and in the end all."""
+class _Connections:
+    """Pools of one connection each, for at most ``count`` requests at once. Idle ones are soon closed."""
 
-    def __init__(self, pool: urllib3.HTTPConnectionPool) -> None:
-        self._pool = pool
+    def __init__(self, count: int) -> None:
+        self._free = threading.Semaphore(count)
         self._lock = threading.Lock()
-        self._runs = False
+        self._idle: list[tuple[float, urllib3.HTTPConnectionPool]] = []
+        self._is_watched = False
 
-    def start(self) -> None:
-        """Watch the pool until no idle connection is open."""
+    @contextmanager
+    def turn(self, seconds: float, call: Call) -> Iterator[None]:
+        """Wait until fewer than ``count`` requests are under way. Raises TimedOutError."""
+        # A service has a fixed number of processes for all its users, so threads wait instead of opening more.
+        if not self._free.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
+            raise TimedOutError(
+                "all connections are busy", advice="try again later", code="no-free-connection", **call.names
+            )
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    def take(self) -> urllib3.HTTPConnectionPool | None:
+        """Return the idle pool that was used last, if there is one."""
         with self._lock:
-            begins, self._runs = not self._runs, True
+            return self._idle.pop()[1] if self._idle else None
+
+    def give_back(self, pool: urllib3.HTTPConnectionPool) -> None:
+        """Keep a pool for the next request."""
+        with self._lock:
+            self._idle.append((time.monotonic(), pool))
+            begins, self._is_watched = not self._is_watched, True
         if begins:
-            threading.Thread(target=self._run, name="idle", daemon=True).start()
+            threading.Thread(target=self._watch, name="idle", daemon=True).start()
 
-    def close(self) -> None:
-        """Close the pool."""
-        with self._lock:  # so that no connection is out of its queue
-            self._pool.close()
+    def close(self, idle_seconds: float = 0.0) -> bool:
+        """Close the connections that have been idle for so long. Return whether any are left."""
+        latest = time.monotonic() - idle_seconds
+        with self._lock:
+            old = [pool for since, pool in self._idle if since <= latest]
+            self._idle = [(since, pool) for since, pool in self._idle if since > latest]
+            self._is_watched = bool(self._idle)
+        for pool in old:
+            pool.close()
+        return self._is_watched
 
-    def _run(self) -> None:
-        while self._runs:
+    def _watch(self) -> None:
+        time.sleep(_IDLE_SECONDS / 3)
+        while self.close(_IDLE_SECONDS):
             time.sleep(_IDLE_SECONDS / 3)
-            with self._lock:
-                self._runs = self._close_idle()
-
-    def _close_idle(self) -> bool:
-        """Return whether any idle connection is still open."""
-        connections, taken = self._pool.pool, list[Any]()
-        if connections is None:  # closed
-            return False
-        # Connections in use aren't in the queue, and no other thread can take one that this takes.
-        with suppress(queue.Empty):
-            while True:
-                taken.append(connections.get(block=False))
-        for connection in reversed(taken):
-            if connection is not None and connection.idle_seconds > _IDLE_SECONDS:
-                connection.close()
-            connections.put(connection)
-        return any(connection is not None and not connection.is_closed for connection in taken)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -296,7 +290,7 @@ class _Request:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reply:
-    """A complete HTTP answer: its status (below 300, or 304), headers and decompressed body."""
+    """A complete HTTP answer: its status (below 300), headers and decompressed body."""
 
     status: int
     headers: Mapping[str, str]
@@ -320,8 +314,6 @@ class Transport:
             raise _bad_bundle(ca_bundle, Message("No such file or directory"), code="no-ca-bundle")
         self._address = address
         self.statistics = Statistics()
-        self.redactor = Redactor()
-        """Redacts the secrets of the session that requests are sent for."""
         self._connect_timeout = connect_timeout
         self._concurrency = concurrency
         self._stop = threading.Event()
@@ -335,24 +327,18 @@ class Transport:
         try:
             if ca_bundle is not None:
                 self._load_context()  # even if the address is http://
-            self._pool = self._new_pool(concurrency)
+            self._new_pool()
         except OSError as error:  # includes ssl.SSLError
             without = Message("it holds no certificate")
             reason = without if isinstance(error, ssl.SSLError) else system_reason(error)
             raise _bad_bundle(self._authorities, reason, code="ca-bundle-unusable") from error
-        self._idle_closer = _IdleCloser(self._pool)
+        self._connections = _Connections(concurrency)
         self._form = self._request("POST", address.gateway, {"Content-Type": "application/x-www-form-urlencoded"})
 
     @property
     def stop(self) -> threading.Event:
         """Set to end the running exchanges."""
         return self._stop
-
-    def for_session(self) -> Transport:
-        """Return a transport over the same connections for another session, whose secrets it doesn't share."""
-        shared = view_of(self)
-        shared.redactor = Redactor()
-        return shared
 
     def interrupt(self) -> None:
         """End running exchanges in other threads within a second. Later exchanges aren't affected."""
@@ -361,38 +347,43 @@ class Transport:
 
     def close(self) -> None:
         """Close the kept-alive connections."""
-        self._idle_closer.close()
+        self._connections.close()
 
     def post(
-        self, call: Call, form: bytes, seconds: float, *, fresh: bool = False, deadline: float | None = None
+        self,
+        call: Call,
+        form: bytes,
+        seconds: float,
+        redactor: Redactor,
+        *,
+        fresh: bool = False,
+        deadline: float | None = None,
     ) -> Reply:
         """Post a form and return the answer, which must be complete ``seconds`` after the request was sent.
 
         ``fresh`` opens a new connection for this request only. ``deadline``, on the monotonic clock, limits everything,
-        including the wait for a connection. Raises a TransportError, or UnexpectedAnswerError if the answer exceeds
-        ``ANSWER_LIMIT``.
+        including the wait for a connection. ``redactor`` hides secrets in errors. Raises a TransportError, or
+        UnexpectedAnswerError if the answer exceeds ``ANSWER_LIMIT``.
         """
+        request = replace(self._form, body=form)
         if not fresh:
-            return self._send(call, replace(self._form, body=form), seconds, deadline)
+            return self._send(call, request, seconds, redactor, deadline)
         # Writes use a new connection: if the server closed a pooled one, we couldn't tell whether it had executed the
         # write.
-        request = replace(self._form, body=form, headers={**self._form.headers, "Connection": "close"})
-        return self._exchange(call, request, seconds, deadline, fresh=True)
+        request = replace(request, headers={**request.headers, "Connection": "close"})
+        return self._exchange(call, request, seconds, redactor, deadline, fresh=True)
 
-    def get(
-        self, call: Call, url: str, seconds: float, headers: Mapping[str, str], deadline: float | None = None
-    ) -> Reply:
+    def get(self, call: Call, url: str, seconds: float, redactor: Redactor, deadline: float | None = None) -> Reply:
         """Get a URL, with the same limits and errors as :meth:`post`."""
-        return self._send(call, self._request("GET", url, headers), seconds, deadline)
+        return self._send(call, self._request("GET", url, {}), seconds, redactor, deadline)
 
     def _request(self, method: str, url: str, headers: Mapping[str, str]) -> _Request:
         is_forwarded = self._proxy is not None and not self._address.encrypted
         target = url if is_forwarded else urlsplit(url)._replace(scheme="", netloc="").geturl()
         return _Request(method, url, target, {"Accept-Encoding": "gzip", **headers})
 
-    def _new_pool(self, size: int) -> urllib3.HTTPConnectionPool:
-        # A service has a fixed number of processes for all its users, so threads wait instead of opening more.
-        options: dict[str, Any] = {"maxsize": size, "block": True}
+    def _new_pool(self) -> urllib3.HTTPConnectionPool:
+        options: dict[str, Any] = {"maxsize": 1}
         if self._address.encrypted:
             options["ssl_context"] = self._load_context()
         if self._proxy is None:
@@ -411,40 +402,38 @@ class Transport:
         found = self._authorities.stat()
         return _context(self._authorities, (found.st_mtime_ns, found.st_size, found.st_ino))
 
-    def _send(self, call: Call, request: _Request, seconds: float, deadline: float | None) -> Reply:
-        # Every pooled connection may be stale, but only once.
-        for _ in range(self._concurrency):
+    def _send(self, call: Call, request: _Request, seconds: float, redactor: Redactor, deadline: float | None) -> Reply:
+        with self._connections.turn(_left(deadline), call):
             try:
-                return self._exchange(call, request, seconds, deadline)
-            except StaleConnectionError:
+                return self._exchange(call, request, seconds, redactor, deadline)
+            except _StaleConnectionError:
                 self.statistics.retry()
-        return self._exchange(call, request, seconds, deadline, last=True)
+                return self._exchange(call, request, seconds, redactor, deadline, fresh=True)
 
     def _exchange(
         self,
         call: Call,
         request: _Request,
         seconds: float,
+        redactor: Redactor,
         deadline: float | None,
         *,
         fresh: bool = False,
-        last: bool = False,
     ) -> Reply:
-        """Send a request and return the answer.
+        """Send a request, if ``fresh`` over a new connection, and return the answer.
 
-        Unless this is the ``last`` try, raises StaleConnectionError if the connection was used before, and the server
-        either closed it without an answer or sent more than the answer, which may then belong to another request.
+        Raises _StaleConnectionError if the connection was used before, and the server either closed it without an
+        answer or sent more than the answer, which may then belong to another request.
         """
         began = time.monotonic()
-        left = math.inf if deadline is None else max(deadline - began, _SHORTEST_WAIT)
+        left = _left(deadline)
         connect_timeout = min(self._connect_timeout, left)
         exchange = _Exchange(min(seconds, left), began + left, self._stop, expires=began + connect_timeout)
         token = _current_exchange.set(exchange)
         self.statistics.request(len(request.body))
-        pool, response = self._pool, None
+        pool = response = None
         try:
-            if fresh:
-                pool = self._new_pool(1)
+            pool = (None if fresh else self._connections.take()) or self._new_pool()
             response = pool.urlopen(
                 request.method,
                 request.target,
@@ -454,7 +443,6 @@ class Transport:
                 redirect=False,
                 assert_same_host=False,
                 timeout=urllib3.Timeout(connect=connect_timeout, read=exchange.seconds),
-                pool_timeout=min(left, threading.TIMEOUT_MAX),  # type: ignore[arg-type]  # for Queue.get()
                 preload_content=False,
             )
             try:
@@ -462,6 +450,10 @@ class Transport:
             finally:
                 response.close()  # closes the connection as well, unless the answer was read to its end
                 response.release_conn()
+            if exchange.has_surplus or "Connection" in request.headers:
+                pool.close()
+            else:
+                self._connections.give_back(pool)
             # The first answer on a connection can only belong to the only request.
             if exchange.has_surplus and exchange.reuses:
                 raise http.client.HTTPException("more came than one answer to each request")  # noqa: TRY301
@@ -474,8 +466,8 @@ class Transport:
             # Evergreen's Apache keeps a connection for 1 s and 100 requests (Debian's for 5 s), so a pooled connection
             # has often just been closed. On a new connection the same error means that the server itself failed.
             was_closed = response is None and not exchange.is_over
-            if exchange.reuses and not last and (was_closed or exchange.has_surplus):
-                raise StaleConnectionError from error
+            if exchange.reuses and (was_closed or exchange.has_surplus):
+                raise _StaleConnectionError from error
             raise transport_error(
                 error,
                 call,
@@ -486,16 +478,12 @@ class Transport:
             ) from root_of(error)
         finally:
             _current_exchange.reset(token)
-            if pool is self._pool:
-                self._idle_closer.start()
-            else:
-                pool.close()
         status, took = response.status, time.monotonic() - began
         log.debug("%s %s: HTTP %d, %.3f s, %d bytes", call.service, call, status, took, len(content))
-        if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(request.headers)):
+        if 200 <= status < 300:
             return Reply(status, response.headers, content)
         raise http_error(
-            status, response.headers, request.url, call, raw=self.redactor.raw(content), base=self._address.base
+            status, response.headers, request.url, call, raw=redactor.raw(content), base=self._address.base
         )
 
     def _read(self, response: urllib3.BaseHTTPResponse, call: Call) -> bytes:
@@ -529,6 +517,11 @@ class Transport:
         if unpack is not None:
             raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
         return bytes(body)
+
+
+def _left(deadline: float | None) -> float:
+    """Return the seconds until a time on the monotonic clock."""
+    return math.inf if deadline is None else max(deadline - time.monotonic(), _SHORTEST_WAIT)
 
 
 def require_positive(*settings: float) -> None:

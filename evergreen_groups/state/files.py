@@ -300,7 +300,7 @@ def find_state_directory(environ: Mapping[str, str]) -> Path:
 
 
 def find_cache_directory(environ: Mapping[str, str]) -> Path | None:
-    """Return the directory for the cached IDL: systemd's, or the user's own. None without a home directory."""
+    """Return the cache directory: systemd's, or the user's own. None without a home directory."""
     if environ.get("CACHE_DIRECTORY"):
         return Path(environ["CACHE_DIRECTORY"].split(":")[0])
     home = environ.get("XDG_CACHE_HOME") or (Path(environ["HOME"]) / ".cache" if environ.get("HOME") else None)

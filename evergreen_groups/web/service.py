@@ -26,7 +26,7 @@ from evergreen_groups.ils import VIEW_USER, ReferenceData
 from evergreen_groups.language import current_language, set_language
 from evergreen_groups.metrics import samples_of
 from evergreen_groups.settings import Settings, declared, passwords, value_of, values, with_values
-from evergreen_groups.state import counter_store, find_cache_directory
+from evergreen_groups.state import counter_store
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
 from evergreen_groups.web.admission import Admission, Breaker, BreakerState, Caller, Counters, Slots, has_permission
@@ -211,7 +211,6 @@ class Service:
                 ca_bundle=account.ca_bundle,
                 allow_plain_http=account.allow_plain_http,
                 retries=_RETRIES,
-                cache_directory=find_cache_directory(environ),
                 on_call=lambda call, seconds, outcome: counters.call(call.service, str(call), seconds, outcome.value),
                 only_supported=True,
             )

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from evergreen_groups.gateway import Credentials, Gateway
@@ -68,11 +67,10 @@ def main() -> None:
     parser.add_argument("--min-total", type=Decimal, default=Decimal("25.00"))
     parser.add_argument("--details", action="store_true")
     parser.add_argument("--audit", metavar="FORMAT", help="the audit as table, csv, json or html")
-    parser.add_argument("--idl", type=Path, help="a directory, where the IDL is kept between runs")
     options = parser.parse_args()
     credentials = Credentials(username=options.account, password=os.environ["EVERGREEN_GROUPS_PASSWORD"])
     connections = note_connections()
-    with Gateway(options.url, credentials=credentials, cache_directory=options.idl, allow_plain_http=True) as gateway:
+    with Gateway(options.url, credentials=credentials, allow_plain_http=True) as gateway:
         found = (audit if options.audit else report)(gateway, options)
         cost = {
             "seconds": time.perf_counter() - connections[0][0],

@@ -158,7 +158,7 @@ def report(site: Site, account: Account, pairs: int, *options: str, what: str) -
     environ = site.environ(account)
 
     def ours() -> Figures:
-        return figures("ours.py", [*given, "--idl", str(site.directory)], environ)
+        return figures("ours.py", given, environ)
 
     def floor(*more: str) -> Figures:
         return figures("floor.py", [*given, "--idl", str(site.directory / "fields.json"), *more], environ)

@@ -15,7 +15,7 @@ from faults.world import CommandResult, Exchange, Injection, World
 from support.conversation import differences
 
 from evergreen_groups import exit_status
-from evergreen_groups.gateway import gateway as rows_by_values
+from evergreen_groups.gateway import pcrud as rows_by_values
 from evergreen_groups.groups.search import GroupSearch
 
 _VOLATILE = {"generated_at", "gateway", "since", "trend"}

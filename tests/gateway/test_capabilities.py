@@ -20,8 +20,8 @@ from evergreen_groups.gateway import (
     RetryPolicy,
     RowChecks,
     Version,
+    capabilities,
 )
-from evergreen_groups.gateway import connection as capabilities
 from evergreen_groups.gateway import idl as idl_source
 from evergreen_groups.sandbox import Sandbox
 

@@ -7,7 +7,7 @@ from support.fault_proxy import Call, Fault, fault_proxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.gateway import LARGEST_LIST, LIMIT_FACTOR
+from evergreen_groups.gateway.pcrud import LARGEST_LIST, LIMIT_FACTOR
 from evergreen_groups.groups import GroupSearch, search
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.values import ZERO

@@ -1,19 +1,15 @@
-"""The IDL is parsed safely, fetched sparingly, and cached on disk."""
+"""The IDL is parsed safely, and fetched sparingly."""
 
-import json
-import os
-import stat
 from pathlib import Path
 
 import pytest
 from support.gateway_server import Server, connect, hang_up, http, http_error, raw, results, stall
-from support.mail_server import free_port
 from support.recorded import idl_bytes
 from support.waiting import wait_until
 
 from evergreen_groups.errors import DataError, TransportError
 from evergreen_groups.gateway import RetryPolicy
-from evergreen_groups.gateway.idl import Idl, IdlCache, Link
+from evergreen_groups.gateway.idl import Idl, Link
 
 RECORDED = idl_bytes()
 BASE = "http://opensrf.org/spec/IDL/base/v1"
@@ -27,11 +23,10 @@ def document(*class_ids, fields="id", note=""):
 
 
 class IdlServer:
-    """Serves classes by ``?class=``, with validators, and counts complete answers."""
+    """Serves classes by ``?class=``, and counts complete answers."""
 
-    def __init__(self, known="au ac aou", validators=None, narrow=None):
+    def __init__(self, known="au ac aou", narrow=None):
         self.known = known.split()
-        self.validators = {} if validators is None else validators
         self.narrow = narrow
         self.sent = []
 
@@ -43,16 +38,9 @@ class IdlServer:
             self.narrow(line, request)
             return
         asked = [part.removeprefix("class=") for part in query.split("&")] if query else self.known
-        etag = self.validators.get("ETag")
-        modified = self.validators.get("Last-Modified")
-        if (etag and request.headers.get("if-none-match") == etag) or (
-            modified and request.headers.get("if-modified-since") == modified
-        ):
-            line.send(b"HTTP/1.1 304 Not Modified\r\n\r\n")
-            return
         self.sent.append(asked)
         body = document(*(class_id for class_id in asked if class_id in self.known))
-        raw(http(body, content_type="application/xml", headers=self.validators))(line, request)
+        raw(http(body, content_type="application/xml"))(line, request)
 
 
 class TestReading:
@@ -173,10 +161,10 @@ class TestAsking:
             assert "ac" in gateway.idl("ac")
             assert len(server.requests) == 6
 
-    def test_another_answer_in_place_of_the_whole_file_is_not_kept(self, tmp_path):
+    def test_another_answer_in_place_of_the_whole_file_is_not_kept(self):
         """Answers are off by one: instead of the whole file, the answer to the request before arrives."""
         behind = [results("x"), raw(http(document("au"), headers={"ETag": '"1"'}))]
-        with Server(behind, IdlServer()) as server, connect(server, cache_directory=tmp_path) as gateway:
+        with Server(behind, IdlServer()) as server, connect(server) as gateway:
             assert "au" in gateway.idl("au")
             assert "ac" in gateway.idl("ac")
 
@@ -206,123 +194,3 @@ class TestAsking:
         answer = raw(b"HTTP/1.1 304 Not Modified\r\n\r\n")
         with Server(otherwise=answer) as server, connect(server) as gateway, pytest.raises(TransportError):
             gateway.idl("au")
-
-
-VALIDATORS = [{"ETag": '"abc-1"'}, {"Last-Modified": "Tue, 24 Nov 2026 22:00:00 GMT"}]
-
-
-def fetch(answers, folder, *class_ids):
-    """Start as a new run would, and return the requests that it makes."""
-    with Server(otherwise=answers, port=fetch.port) as server:
-        with connect(server, cache_directory=folder) as gateway:
-            idl = gateway.idl(*class_ids)
-            assert all(class_id in idl for class_id in class_ids)
-        return server.requests
-
-
-@pytest.fixture(autouse=True)
-def _same_address_within_a_test():
-    fetch.port = free_port()
-
-
-def with_no_idl(content):
-    """Return a cached file that is whole, but has the document "/"."""
-    heading = json.loads(content.split(b"\n")[0])
-    heading["sha256"] = "8a5edab282632443219e051e4ade2d1d5bbc671c781051bf1437897cbdfea0f1"
-    return json.dumps(heading).encode() + b"\n/"
-
-
-class TestCache:
-    @pytest.mark.parametrize("validators", VALIDATORS)
-    def test_the_next_run_only_asks_whether_it_is_right(self, tmp_path, validators):
-        answers = IdlServer(validators=validators)
-        fetch(answers, tmp_path, "au")
-        [request] = fetch(answers, tmp_path, "au")
-        assert answers.sent == [["au"]]
-        assert set(validators.values()) <= set(request.headers.values())
-
-    def test_a_changed_file_replaces_it(self, tmp_path):
-        answers = IdlServer(validators={"ETag": '"1"'})
-        fetch(answers, tmp_path, "au")
-        answers.validators["ETag"] = '"2"'
-        fetch(answers, tmp_path, "au")
-        fetch(answers, tmp_path, "au")
-        assert answers.sent == [["au"], ["au"]]
-        assert len(list(tmp_path.iterdir())) == 1
-
-    def test_one_without_the_classes_asked_for_is_not_kept(self, tmp_path):
-        """The cached answer belonged to another question, and the next one has no validator."""
-        other = raw(http(document("ac"), headers={"ETag": '"1"'}))
-        with Server([other], IdlServer()) as server, connect(server, cache_directory=tmp_path) as gateway:
-            assert "au" in gateway.idl("au")
-        assert list(tmp_path.iterdir()) == []
-
-    def test_each_choice_of_classes_has_its_own(self, tmp_path):
-        answers = IdlServer(validators={"ETag": '"1"'})
-        fetch(answers, tmp_path, "au")
-        fetch(answers, tmp_path, "au", "ac")
-        fetch(answers, tmp_path, "ac", "au")
-        assert answers.sent == [["au"], ["ac", "au"]]
-
-    def test_without_validators_nothing_is_kept(self, tmp_path):
-        answers = IdlServer()
-        fetch(answers, tmp_path, "au")
-        assert list(tmp_path.iterdir()) == []
-
-    def test_readable_by_the_owner_alone(self, tmp_path):
-        folder = tmp_path / "new" / "folder"
-        fetch(IdlServer(validators={"ETag": '"1"'}), folder, "au")
-        [file] = folder.iterdir()
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-
-    @pytest.mark.parametrize(
-        "damage",
-        [
-            lambda content: b"",
-            lambda content: b"\n",
-            lambda content: content[:-10],
-            lambda content: content.replace(b"class", b"klass"),
-            lambda content: b"[]" + content[content.index(b"\n") :],
-            lambda content: b"{}" + content[content.index(b"\n") :],
-            lambda content: content.replace(b"127.0.0.1", b"127.0.0.2", 1),
-            lambda content: content.replace(b'"conditions": {', b'"conditions": 7, "x": {', 1),
-            lambda content: b"\xff\xfe" + content,
-            lambda content: b"x" * 20_000_000,
-            with_no_idl,
-        ],
-    )
-    def test_a_broken_one_is_ignored(self, tmp_path, damage):
-        answers = IdlServer(validators={"ETag": '"1"'})
-        fetch(answers, tmp_path, "au")
-        [file] = tmp_path.iterdir()
-        file.write_bytes(damage(file.read_bytes()))
-        [request] = fetch(answers, tmp_path, "au")
-        assert "if-none-match" not in request.headers
-        fetch(answers, tmp_path, "au")
-        assert answers.sent == [["au"], ["au"]]
-
-    def test_a_folder_that_cannot_be_made_is_no_error(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        fetch(IdlServer(validators={"ETag": '"1"'}), tmp_path / "file" / "folder", "au")
-
-    def test_a_folder_in_place_of_the_file_is_no_error(self, tmp_path):
-        answers = IdlServer(validators={"ETag": '"1"'})
-        fetch(answers, tmp_path, "au")
-        [file] = tmp_path.iterdir()
-        file.unlink()
-        file.mkdir()
-        fetch(answers, tmp_path, "au")
-        assert list(tmp_path.iterdir()) == [file]
-
-
-@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to(path), lambda path: path.mkdir()])
-def test_what_is_no_file_in_the_cache_is_passed_over(tmp_path, plant):
-    """Opening a pipe would block forever."""
-    cache = IdlCache(tmp_path)
-    url = "https://ils.example/idl"
-    cache.save(url, b"<IDL/>", {"ETag": "1"})
-    (file,) = tmp_path.iterdir()
-    file.unlink()
-    plant(file)
-    assert cache.load(url) is None

@@ -267,7 +267,7 @@ def test_no_whole_number_is_longer_than_the_databases(value: str, number: int | 
 def test_more_rows_than_one_answer_has(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, class_id: str, most: int
 ) -> None:
-    monkeypatch.setattr("evergreen_groups.gateway.gateway.MOST_ROWS", most)
+    monkeypatch.setattr("evergreen_groups.gateway.pcrud.MOST_ROWS", most)
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         found = [id for (id,) in gateway.pcrud.all_columns(class_id, ("id",))]
         assert len(list(OrgUnits.read(gateway))) == len(sandbox._store.rows("aou"))

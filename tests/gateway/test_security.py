@@ -134,7 +134,9 @@ class TestTLS:
     def test_closing_closes_connections_that_an_error_still_holds(self, secure):
         gateway = secure(results(1))
         gateway.call("a", "a.b")
-        held = gateway._sender.transport._pool  # as kept in a traceback
+        connections = gateway._sender.transport._connections
+        held = connections.take()  # as kept in a traceback
+        connections.give_back(held)
         gateway.close()
         assert held.pool is None
 

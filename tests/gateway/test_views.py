@@ -32,7 +32,7 @@ from support.recorded import gateway_of
 from evergreen_groups import errors
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
-from evergreen_groups.gateway.connection import begin, ordered_map
+from evergreen_groups.gateway.threads import begin, ordered_map
 from evergreen_groups.sandbox import Sandbox
 
 THING = "open-ils.actor.thing"

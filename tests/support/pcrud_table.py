@@ -7,7 +7,7 @@ import threading
 from support.gateway_server import TOKEN, envelope, http, raw, results
 from support.recorded import idl_bytes, idl_of
 
-from evergreen_groups.gateway.gateway import NEVER_NULL
+from evergreen_groups.gateway.pcrud import NEVER_NULL
 
 IDL = idl_bytes()
 

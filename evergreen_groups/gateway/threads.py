@@ -1,0 +1,85 @@
+"""Functions that run in other threads, as many as the caller wants at once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concurrency: int) -> Iterator[Value]:
+    """Yield ``function(item)`` for each item, in the items' order, with up to ``concurrency`` calls running at once.
+
+    Items are taken as needed, never more than ``concurrency`` ahead of the last value yielded. The first exception, in
+    the items' order, is raised, and calls that haven't begun never do.
+    """
+    if concurrency <= 1 or (isinstance(items, Sequence) and len(items) == 1):
+        yield from map(function, items)
+        return
+    if isinstance(items, Sequence) and len(items) <= concurrency:
+        # The calling thread takes the first item, since it would only wait.
+        others = [begin(partial(function, item)) for item in items[1:]]
+        yield from map(function, items[:1])
+        for other in others:
+            yield other.result()
+        return
+    # Calls under way end by themselves, at the latest on their timeout or when the gateway is closed.
+    source = iter(items)
+    under_way = deque(begin(partial(function, item)) for item in islice(source, concurrency))
+    while under_way:
+        value = under_way.popleft().result()
+        # Before yielding, so that the next call runs while the caller works on this value.
+        under_way.extend(begin(partial(function, item)) for item in islice(source, 1))
+        yield value
+
+
+# Every request of a web service needs several threads, and starting one takes about as long as much of its work.
+_IDLE_SECONDS = 10.0
+_idle: list[SimpleQueue[Callable[[], None]]] = []
+os.register_at_fork(after_in_child=_idle.clear)  # a forked process doesn't have these threads
+
+
+def begin(function: Callable[[], Value]) -> Future[Value]:
+    """Run a function in an idle or a new daemon thread. The future raises what the function raises."""
+    future: Future[Value] = Future()
+    try:
+        tasks = _idle.pop()
+    except IndexError:
+        tasks = SimpleQueue()
+        threading.Thread(target=_work, args=(tasks,), name="evergreen", daemon=True).start()
+
+    def task() -> None:
+        try:
+            value = function()
+        except BaseException as error:
+            _idle.append(tasks)
+            future.set_exception(error)
+        else:
+            _idle.append(tasks)  # before the result is set: its reader may need a thread at once
+            future.set_result(value)
+
+    tasks.put(task)
+    return future
+
+
+def _work(tasks: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        try:
+            task = tasks.get(timeout=_IDLE_SECONDS)
+        except Empty:
+            try:
+                _idle.remove(tasks)
+            except ValueError:  # another thread has just taken this one
+                continue
+            return
+        task()
+        del task  # don't keep the result in memory while idle
