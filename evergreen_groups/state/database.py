@@ -37,8 +37,8 @@ from evergreen_groups.state.engine import (
     raise_timeouts,
     sqlite_engine,
 )
-from evergreen_groups.state.files import give_to_directory_owner, make_state_directory, open_directory, unfinished_file
-from evergreen_groups.state.lock import Holder, LeaseName, busy, hold, holder_of, is_held, try_lock
+from evergreen_groups.state.files import atomic_write, give_to_directory_owner, make_state_directory
+from evergreen_groups.state.lock import Holder, LeaseName, busy, hold, holder_of, is_held
 from evergreen_groups.state.schema import VERSION, leases, metadata
 
 if TYPE_CHECKING:
@@ -222,33 +222,18 @@ def _config(stream: io.StringIO, **attributes: Any) -> Config:
     return config
 
 
-def create_atomically(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
+def create_atomically(path: Path, fill: Callable[[Engine], None]) -> None:
     """Create a SQLite file that ``fill`` fills, and put it in place when complete. Keep an existing file.
 
-    ``wait`` is how many seconds to wait for another process that is creating the file. Never open an existing file
-    here: closing it would release the locks that SQLite holds on it in other threads.
-
-    Raises:
-        StateUnavailableError: another process is still creating the file.
-        OSError: the directory can't be used.
+    Never open an existing file here: closing it would release the locks that SQLite holds on it in other threads.
     """
-    with open_directory(path.parent, list_it=True) as directory:
-        if not try_lock(directory, wait):
-            raise StateUnavailableError(
-                "another process is creating the database {where}",
-                advice="try again later",
-                code="database-being-made",
-                values={"where": path},
-            )
-        if os.path.lexists(path):
-            return
-        with unfinished_file(path) as (descriptor, unfinished):
-            give_to_directory_owner(descriptor, directory)
-            engine = sqlite_engine(unfinished, wait, shared=False)
-            try:
-                fill(engine)
-            finally:
-                engine.dispose()
+    with suppress(FileExistsError), atomic_write(path, new=True) as stream:
+        give_to_directory_owner(stream.fileno(), path.parent)
+        engine = sqlite_engine(Path(stream.name), WAIT, shared=False)
+        try:
+            fill(engine)
+        finally:
+            engine.dispose()
 
 
 FILE_NAME = "state.sqlite3"
@@ -441,7 +426,7 @@ class Database(Transactions):
     def _file_engine(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME
         if not os.path.lexists(path):
-            create_atomically(path, lambda engine: upgrade_schema(engine, self.where), self._wait)
+            create_atomically(path, lambda engine: upgrade_schema(engine, self.where))
         found = path.stat()
         if not found.st_size:  # only complete files get this name, so it was truncated
             raise StateError(

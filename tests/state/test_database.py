@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -404,19 +402,8 @@ def directory(tmp_path: Path) -> Path:
     return directory
 
 
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Lock the directory, as another process does while creating the database."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def use(directory: Path, wait: float = 10.0) -> None:
-    with closing(Database(directory, wait=wait)) as database, database.reading():
+def use(directory: Path) -> None:
+    with closing(Database(directory)) as database, database.reading():
         pass
 
 
@@ -425,13 +412,7 @@ def fill(engine: Engine) -> None:
         connection.exec_driver_sql("CREATE TABLE filled (number INTEGER)")
 
 
-def test_files_of_a_process_still_creating_it_are_kept(directory: Path) -> None:
-    with (
-        locked(directory),
-        pytest.raises(StateError, match=r"another process is creating the database.*try again later"),
-    ):
-        use(directory, wait=0.1)
-    assert sorted(path.name for path in directory.iterdir()) == sorted(LEFT)
+def test_files_of_a_process_killed_while_creating_it_are_removed(directory: Path) -> None:
     use(directory)
     assert [path.name for path in directory.iterdir()] == [FILE_NAME]
     assert (directory / FILE_NAME).stat().st_nlink == 1
@@ -440,14 +421,14 @@ def test_files_of_a_process_still_creating_it_are_kept(directory: Path) -> None:
 def test_an_existing_file_is_never_recreated(directory: Path) -> None:
     path = directory / FILE_NAME
     path.write_bytes(b"somebody's")
-    create_atomically(path, lambda engine: pytest.fail("it is there"), 1.0)
+    create_atomically(path, lambda engine: pytest.fail("it is there"))
     assert path.read_bytes() == b"somebody's"
 
 
 def test_all_of_it_is_in_the_file_itself(directory: Path) -> None:
     """No data is left in a temporary or WAL file next to the database."""
     path = directory / FILE_NAME
-    create_atomically(path, fill, 1.0)
+    create_atomically(path, fill)
     assert [one.name for one in directory.iterdir()] == [FILE_NAME]
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("filled",)]
@@ -455,5 +436,5 @@ def test_all_of_it_is_in_the_file_itself(directory: Path) -> None:
 
 def test_what_could_not_be_filled_leaves_nothing(directory: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        create_atomically(directory / FILE_NAME, lambda engine: fill(engine) or 1 / 0, 1.0)  # type: ignore[arg-type]
+        create_atomically(directory / FILE_NAME, lambda engine: fill(engine) or 1 / 0)  # type: ignore[arg-type]
     assert list(directory.iterdir()) == []
