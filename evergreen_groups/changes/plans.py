@@ -399,8 +399,7 @@ class PlanStore:
             "groups": [asdict(group) for group in plan.groups],
             "undoes": plan.undoes,
         }
-        # No need to be durable: a power cut loses the plan, nothing has been done, and the user makes a new one.
-        with self.transactions.writing(durable=False) as connection:
+        with self.transactions.writing() as connection:
             connection.execute(_REMOVE_OLD, {"before": now - _KEEP_UNUSED})
             connection.execute(
                 _NEW,

@@ -22,8 +22,7 @@ from sqlalchemy import func, insert, select, text, tuple_, union, update
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.database import NEW_DATABASE, make_tables, upgrade_schema, version_of
-from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, sqlite_engine, unlocked_uri
+from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, sqlite_engine, transaction, unlocked_uri
 from evergreen_groups.state.files import CHOOSE_ANOTHER, atomic_write, write_advice
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
 from evergreen_groups.state.schema import (
@@ -38,6 +37,7 @@ from evergreen_groups.state.schema import (
     set_counters,
     steps,
 )
+from evergreen_groups.state.upgrade import NEW_DATABASE, make_tables, upgrade_schema, version_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -59,7 +59,7 @@ def back_up(database: Database, target: Path) -> int:
             unfinished = Path(stream.name)
             with database.reading() as source:  # checks the schema version before pages are copied
                 if database.path is None:
-                    with _engine_of(unfinished) as engine, engine.begin() as copy:
+                    with _engine_of(unfinished) as engine, engine.connect() as copy, transaction(copy):
                         make_tables(copy)
                         return _copy_rows(source, copy)
                 rows = _count(source)
@@ -104,11 +104,15 @@ def restore(database: Database, source: Path) -> int:
                 raise _not_a_backup(source) from None
             raise
         with _engine_of(copy) as engine:
-            with engine.begin() as connection:
+            with engine.connect() as connection, transaction(connection, reads=True):
                 if version_of(connection) is None:  # the upgrade would turn it into an empty database
                     raise _not_a_backup(source)
             upgrade_schema(engine, str(source))
-            with engine.begin() as backup, database.writing() as connection:
+            with (
+                engine.connect() as backup,
+                transaction(backup, reads=True),
+                database.writing() as connection,
+            ):
                 if _count(connection):
                     raise StateError(
                         "the database {where} isn't empty",

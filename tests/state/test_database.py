@@ -15,14 +15,15 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy import Engine, create_engine, inspect, text
 from support.postgresql import shared_cluster
 
 from evergreen_groups.errors import ConfigurationError, StateError, StateUnavailableError
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.backup import restore
-from evergreen_groups.state.database import FILE_NAME, Database, create_atomically, statements
+from evergreen_groups.state.database import FILE_NAME, Database, create_atomically
 from evergreen_groups.state.engine import ServerClock
+from evergreen_groups.state.upgrade import statements
 
 PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
@@ -49,20 +50,6 @@ def test_what_is_written_is_read_and_what_fails_is_not_there(state: State) -> No
     with pytest.raises(StateError), state.database.writing() as connection:
         connection.execute(schema.mails.insert(), [_mail(3), _mail(1)])
     assert _count(state) == 2
-
-
-def test_what_need_not_be_durable_is_there_for_others_and_the_next_is_durable_again(state: State) -> None:
-    with state.database.writing(durable=False) as connection:
-        connection.execute(schema.mails.insert(), [_mail(1)])
-        hasty = _durability(connection)
-    assert _count(state) == 1
-    with state.database.writing() as connection:
-        assert (hasty, _durability(connection)) in {(1, 2), ("off", "on")}
-
-
-def _durability(connection: Connection) -> object:
-    setting = "PRAGMA synchronous" if connection.dialect.name == "sqlite" else "SHOW synchronous_commit"
-    return connection.execute(text(setting)).scalar_one()
 
 
 def test_moments_and_amounts_come_back_as_they_were(state: State) -> None:
@@ -166,8 +153,6 @@ def test_a_running_program_writes_nothing_more_once_the_schema_was_upgraded(stat
             for writing in (state.database.writing, lease.writing):
                 with pytest.raises(StateError, match="from a later release"), writing() as connection:
                     connection.execute(schema.mails.insert(), [_mail(2)])
-            with pytest.raises(StateError), state.database.writing(durable=False):
-                pass
         assert _count(state) == 1
 
 
