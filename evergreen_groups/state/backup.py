@@ -10,7 +10,7 @@ import base64
 import json
 import sqlite3
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -22,7 +22,7 @@ from sqlalchemy import func, insert, select, text, tuple_, union, update
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, sqlite_engine, transaction, unlocked_uri
+from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, transaction, unlocked_uri, unshared_engine
 from evergreen_groups.state.files import CHOOSE_ANOTHER, atomic_write, write_advice
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
 from evergreen_groups.state.schema import (
@@ -41,7 +41,7 @@ from evergreen_groups.state.upgrade import NEW_DATABASE, make_tables, upgrade_sc
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Connection
 
     from evergreen_groups.state.database import Database, Transactions
 
@@ -59,7 +59,7 @@ def back_up(database: Database, target: Path) -> int:
             unfinished = Path(stream.name)
             with database.reading() as source:  # checks the schema version before pages are copied
                 if database.path is None:
-                    with _engine_of(unfinished) as engine, engine.connect() as copy, transaction(copy):
+                    with unshared_engine(unfinished) as engine, engine.connect() as copy, transaction(copy):
                         make_tables(copy)
                         return _copy_rows(source, copy)
                 rows = _count(source)
@@ -103,7 +103,7 @@ def restore(database: Database, source: Path) -> int:
             if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
                 raise _not_a_backup(source) from None
             raise
-        with _engine_of(copy) as engine:
+        with unshared_engine(copy) as engine:
             with engine.connect() as connection, transaction(connection, reads=True):
                 if version_of(connection) is None:  # the upgrade would turn it into an empty database
                     raise _not_a_backup(source)
@@ -129,16 +129,6 @@ def restore(database: Database, source: Path) -> int:
 
 def _not_a_backup(source: Path) -> StateError:
     return StateError("{path} isn't a backup", advice=_NAME_A_BACKUP, code="not-a-backup", values={"path": source})
-
-
-@contextmanager
-def _engine_of(path: Path) -> Iterator[Engine]:
-    """Open a file of ours that no other process uses."""
-    engine = sqlite_engine(path, _WAIT, shared=False)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 def _tables() -> list[Table]:

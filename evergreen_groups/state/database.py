@@ -29,6 +29,7 @@ from evergreen_groups.state.engine import (
     postgresql_url,
     sqlite_engine,
     transaction,
+    unshared_engine,
 )
 from evergreen_groups.state.files import atomic_write, give_to_directory_owner, make_state_directory
 from evergreen_groups.state.lock import Holder, LeaseName, hold, holder_of, is_held
@@ -49,11 +50,8 @@ def create_atomically(path: Path, fill: Callable[[Engine], None]) -> None:
     """
     with suppress(FileExistsError), atomic_write(path, new=True) as stream:
         give_to_directory_owner(stream.fileno(), path.parent)
-        engine = sqlite_engine(Path(stream.name), WAIT, shared=False)
-        try:
+        with unshared_engine(Path(stream.name)) as engine:
             fill(engine)
-        finally:
-            engine.dispose()
 
 
 FILE_NAME = "state.sqlite3"
@@ -64,10 +62,8 @@ WAIT = 10.0
 class Transactions(ABC):
     """A source of transactions: a database, or a lease on one, whose transactions fail once the lease is lost."""
 
-    @property
-    @abstractmethod
-    def where(self) -> str:
-        """The database's name in messages."""
+    where: str
+    """The database's name in messages."""
 
     @property
     @abstractmethod
@@ -121,6 +117,9 @@ class Database(Transactions):
     ) -> None:
         self._directory = directory
         self._url = postgresql_url(url, password) if url else None
+        self.where = (
+            f"{self._url.database}@{self._url.host or 'localhost'}" if self._url else str(directory / FILE_NAME)
+        )
         self._wait = wait
         self._breaker = CircuitBreaker()
         self._lock = threading.Lock()
@@ -136,12 +135,6 @@ class Database(Transactions):
     def url_text(self) -> str | None:
         """The address of the server's database without its password, None for a file."""
         return self._url.set(password=None).render_as_string() if self._url else None
-
-    @property
-    def where(self) -> str:
-        if self._url is None:
-            return str(self.path)
-        return f"{self._url.database}@{self._url.host or 'localhost'}"
 
     @property
     def is_there(self) -> bool:
@@ -256,12 +249,9 @@ class Lease(Transactions):
 
     def __init__(self, database: Database, since: datetime, connection: Connection | None = None) -> None:
         self.since = since
+        self.where = database.where
         self._database = database
         self._held = connection
-
-    @property
-    def where(self) -> str:
-        return self._database.where
 
     @property
     def is_there(self) -> bool:

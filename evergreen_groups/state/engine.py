@@ -63,25 +63,15 @@ _POSTGRESQL_ADVICE = {
     "55P03": _LOCKED.with_values({"tool": "`pg_stat_activity`"}),
 }
 _CODES_BY_TEXT = {
-    "too many clients": "53",
-    "connection slots": "53",
-    "starting up": "57",
-    "yet accepting connections": "57",
-    "not accepting connections": "57",
-    "shutting down": "57",
-    "recovery mode": "57",
-    'FATAL: database "': "3D",
-    "permission denied": "28",
-    "authentication": "28",
-    "pg_hba.conf": "28",
-    'FATAL: role "': "28",
-    "no password supplied": "28",
-    "SSL was required": "28",
-    "certificate": "28",
-    "is bad: invalid": "28",
-    "invalid connection option": "28",
+    "53": ("too many clients", "connection slots"),
+    "57": ("starting up", "accepting connections", "shutting down", "recovery mode"),
+    "3D": ('FATAL: database "',),
+    "28": (
+        *("permission denied", "authentication", "pg_hba.conf", 'FATAL: role "', "no password supplied"),
+        *("SSL was required", "certificate", "is bad: invalid", "invalid connection option"),
+    ),
 }
-"""Phrases in PostgreSQL's refusals of a connection, which carry no code, and the code to treat them as.
+"""Phrases in PostgreSQL's refusals of a connection, which carry no code, by the code to treat them as.
 
 Any other refusal counts as temporary. A server with messages in another language only matches a few of these."""
 _TEMPORARY = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
@@ -148,7 +138,7 @@ def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
     # Use only the primary message: the others may quote a row. Without an answer from the server there is none.
     reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
     if not state:
-        state = next((code for words, code in _CODES_BY_TEXT.items() if words in reason), "08")
+        state = next((code for code, phrases in _CODES_BY_TEXT.items() if any(one in reason for one in phrases)), "08")
     advice = (_POSTGRESQL_ADVICE[begin] for begin in (state, state[:2]) if begin in _POSTGRESQL_ADVICE)
     return state, reason, next(advice, _DEFAULT_ADVICE)
 
@@ -210,6 +200,16 @@ def transaction(connection: Connection, *, reads: bool = False) -> Iterator[None
             # based on.
             connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
         yield
+
+
+@contextmanager
+def unshared_engine(path: Path) -> Iterator[Engine]:
+    """Open a SQLite file of ours that no other process uses."""
+    engine = sqlite_engine(path, 0.0, shared=False)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def unlocked_uri(path: Path) -> str:
