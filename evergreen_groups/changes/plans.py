@@ -398,8 +398,7 @@ class PlanStore:
             "action": plan.action.value,
             "content": json.dumps(content),
         }
-        # No need to be durable: a power cut loses the plan, nothing has been done, and the user makes a new one.
-        with self.transactions.writing(durable=False) as connection:
+        with self.transactions.writing() as connection:
             connection.execute(unused)
             connection.execute(insert(plans), row)
         return plan

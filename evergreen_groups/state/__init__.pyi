@@ -3,7 +3,6 @@ from . import record_ids as record_ids
 from . import schema as schema
 from .backup import examine as examine
 from .database import Transactions as Transactions
-from .database import statements as statements
 from .editions import LATEST as LATEST
 from .editions import new_edition as new_edition
 from .engine import database_errors as database_errors
@@ -30,3 +29,4 @@ from .state import RunStatus as RunStatus
 from .state import State as State
 from .state import read_run_status as read_run_status
 from .state import write_run_status as write_run_status
+from .upgrade import statements as statements

@@ -10,7 +10,7 @@ import base64
 import json
 import sqlite3
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -18,13 +18,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TextIO
 
-from sqlalchemy import func, insert, select, text, union, update
+from sqlalchemy import func, insert, select, text, tuple_, union, update
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.database import NEW_DATABASE, make_tables, upgrade_schema, version_of
-from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, sqlite_engine, unlocked_uri
-from evergreen_groups.state.files import CHOOSE_ANOTHER, unfinished_file, write_advice
+from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, transaction, unlocked_uri, unshared_engine
+from evergreen_groups.state.files import CHOOSE_ANOTHER, atomic_write, write_advice
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
 from evergreen_groups.state.schema import (
     changes,
@@ -38,10 +37,11 @@ from evergreen_groups.state.schema import (
     set_counters,
     steps,
 )
+from evergreen_groups.state.upgrade import NEW_DATABASE, make_tables, upgrade_schema, version_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
-    from sqlalchemy.engine import Connection, Engine, MappingResult
+    from sqlalchemy.engine import Connection
 
     from evergreen_groups.state.database import Database, Transactions
 
@@ -55,12 +55,13 @@ _NOT_BACKED_UP = (leases,)
 def back_up(database: Database, target: Path) -> int:
     """Write all data to a new file with mode 0600, and return the number of rows."""
     try:
-        with unfinished_file(target, new=True) as (_, unfinished), database_errors(str(database.path or target)):
+        with atomic_write(target, new=True) as stream, database_errors(str(database.path or target)):
+            unfinished = Path(stream.name)
             with database.reading() as source:  # checks the schema version before pages are copied
                 if database.path is None:
-                    with _engine_of(unfinished) as engine, engine.begin() as copy:
+                    with unshared_engine(unfinished) as engine, engine.connect() as copy, transaction(copy):
                         make_tables(copy)
-                        return _copy_rows(source, copy, database.where)
+                        return _copy_rows(source, copy)
                 rows = _count(source)
             _copy_file(database.path, unfinished)
             return rows
@@ -102,12 +103,16 @@ def restore(database: Database, source: Path) -> int:
             if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
                 raise _not_a_backup(source) from None
             raise
-        with _engine_of(copy) as engine:
-            with engine.begin() as connection:
+        with unshared_engine(copy) as engine:
+            with engine.connect() as connection, transaction(connection, reads=True):
                 if version_of(connection) is None:  # the upgrade would turn it into an empty database
                     raise _not_a_backup(source)
             upgrade_schema(engine, str(source))
-            with engine.begin() as backup, database.writing() as connection:
+            with (
+                engine.connect() as backup,
+                transaction(backup, reads=True),
+                database.writing() as connection,
+            ):
                 if _count(connection):
                     raise StateError(
                         "the database {where} isn't empty",
@@ -115,7 +120,7 @@ def restore(database: Database, source: Path) -> int:
                         code="restore-not-empty",
                         values={"where": database.where},
                     )
-                rows = _copy_rows(backup, connection, database.where)
+                rows = _copy_rows(backup, connection)
                 set_counters(connection, *metadata.sorted_tables)
                 to_send = mails.c.held_since.is_(None)
                 connection.execute(update(mails).where(to_send).values(held_since=database.now()))
@@ -126,16 +131,6 @@ def _not_a_backup(source: Path) -> StateError:
     return StateError("{path} isn't a backup", advice=_NAME_A_BACKUP, code="not-a-backup", values={"path": source})
 
 
-@contextmanager
-def _engine_of(path: Path) -> Iterator[Engine]:
-    """Open a file of ours that no other process uses."""
-    engine = sqlite_engine(path, _WAIT, shared=False)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
 def _tables() -> list[Table]:
     return [table for table in metadata.sorted_tables if table not in _NOT_BACKED_UP]
 
@@ -144,24 +139,26 @@ def _count(connection: Connection) -> int:
     return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in _tables())
 
 
-def _rows(connection: Connection, table: Table) -> MappingResult:
-    """Read a table in order of id, because a change refers to the earlier change that it undoes."""
-    reading = connection.execution_options(yield_per=_BATCH_SIZE)
-    return reading.execute(select(table).order_by(*table.primary_key.columns)).mappings()
+def _batches(connection: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
+    """Read a table in order of its key, because a change refers to the earlier change that it undoes.
+
+    Each batch is a query of its own, so that the time limit for a server's answer applies to each.
+    """
+    key = table.primary_key.columns
+    query = select(table).order_by(*key).limit(_BATCH_SIZE)
+    batch = [dict(row) for row in connection.execute(query).mappings()]
+    while batch:
+        yield batch
+        last = tuple(batch[-1][column.name] for column in key)
+        batch = [dict(row) for row in connection.execute(query.where(tuple_(*key) > last)).mappings()]
 
 
-def _copy_rows(source: Connection, target: Connection, where: str) -> int:
+def _copy_rows(source: Connection, target: Connection) -> int:
+    copied = 0
     for table in _tables():
-        for batch in _rows(source, table).partitions():
-            target.execute(insert(table), [dict(row) for row in batch])
-    copied = _count(target)
-    if copied != _count(source):
-        raise StateError(
-            "the database {where} can't be used ({reason})",
-            advice="try again later",
-            code="copy-incomplete",
-            values={"where": where, "reason": "not all rows were copied"},
-        )
+        for batch in _batches(source, table):
+            target.execute(insert(table), batch)
+            copied += len(batch)
     return copied
 
 
@@ -229,7 +226,7 @@ def examine(database: Database, *, thoroughly: bool = False) -> Examination:
         else:
             size = 0
             for table in metadata.sorted_tables:
-                for _row in connection.execution_options(yield_per=100).execute(table.select()):
+                for _batch in _batches(connection, table):
                     pass  # reading a damaged page fails
                 relation = func.pg_total_relation_size(func.to_regclass(table.name))
                 size += int(connection.execute(select(relation)).scalar_one() or 0)
@@ -261,7 +258,8 @@ def export(transactions: Transactions, stream: TextIO) -> int:
             if connection.dialect.name == "postgresql":  # the stream's reader sets the pace
                 connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             for table in _tables():
-                yield from ({"table": table.name, **row} for row in _rows(connection, table))
+                for batch in _batches(connection, table):
+                    yield from ({"table": table.name, **row} for row in batch)
 
     count = 0
     print(json.dumps({"version": VERSION}), file=stream)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -63,25 +63,15 @@ _POSTGRESQL_ADVICE = {
     "55P03": _LOCKED.with_values({"tool": "`pg_stat_activity`"}),
 }
 _CODES_BY_TEXT = {
-    "too many clients": "53",
-    "connection slots": "53",
-    "starting up": "57",
-    "yet accepting connections": "57",
-    "not accepting connections": "57",
-    "shutting down": "57",
-    "recovery mode": "57",
-    'FATAL: database "': "3D",
-    "permission denied": "28",
-    "authentication": "28",
-    "pg_hba.conf": "28",
-    'FATAL: role "': "28",
-    "no password supplied": "28",
-    "SSL was required": "28",
-    "certificate": "28",
-    "is bad: invalid": "28",
-    "invalid connection option": "28",
+    "53": ("too many clients", "connection slots"),
+    "57": ("starting up", "accepting connections", "shutting down", "recovery mode"),
+    "3D": ('FATAL: database "',),
+    "28": (
+        *("permission denied", "authentication", "pg_hba.conf", 'FATAL: role "', "no password supplied"),
+        *("SSL was required", "certificate", "is bad: invalid", "invalid connection option"),
+    ),
 }
-"""Phrases in PostgreSQL's refusals of a connection, which carry no code, and the code to treat them as.
+"""Phrases in PostgreSQL's refusals of a connection, which carry no code, by the code to treat them as.
 
 Any other refusal counts as temporary. A server with messages in another language only matches a few of these."""
 _TEMPORARY = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
@@ -148,19 +138,12 @@ def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
     # Use only the primary message: the others may quote a row. Without an answer from the server there is none.
     reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
     if not state:
-        state = next((code for words, code in _CODES_BY_TEXT.items() if words in reason), "08")
+        state = next((code for code, phrases in _CODES_BY_TEXT.items() if any(one in reason for one in phrases)), "08")
     advice = (_POSTGRESQL_ADVICE[begin] for begin in (state, state[:2]) if begin in _POSTGRESQL_ADVICE)
     return state, reason, next(advice, _DEFAULT_ADVICE)
 
 
-READS = "evergreen_groups_reads"
-"""Execution option for read-only transactions. On SQLite they don't lock out writers."""
-NOT_DURABLE = "evergreen_groups_not_durable"
-"""Execution option for writes that a power cut may undo. On SQLite they don't wait for the disk.
-
-Later writes aren't durable before these are, because both go to the same log."""
 _CONNECTIONS = 5
-_SQLITE_WAIT = 0.5  # seconds
 _SECONDS_TO_CONNECT = 6
 """Looking up the host takes five seconds if the first of two name servers is down."""
 _SECONDS_TO_PING = 2.0
@@ -168,7 +151,8 @@ _SECONDS_TO_ANSWER = 30
 """The time limit for any statement. This program's statements take milliseconds."""
 _EXTRA_SECONDS = 5
 """The server itself cancels a slow statement. Give up a server that is still silent this many seconds later."""
-_IS_NEW, _SECONDS = "evergreen_groups_is_new", "evergreen_groups_seconds"  # what is noted about a connection
+_SECONDS = "evergreen_groups_seconds"  # the key of a connection's time limit
+_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _OPEN_SECONDS = 5.0
 _SECRETS = ("password", "sslpassword")
 
@@ -180,17 +164,18 @@ def sqlite_engine(path: Path, wait: float, *, shared: bool = True) -> Engine:
     """
 
     def connect() -> sqlite3.Connection:
-        # Keep SQLite's own wait short: it blocks signals, so a run couldn't stop at its deadline.
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw" if shared else unlocked_uri(path),  # never create one
             uri=True,
             isolation_level=None,
-            timeout=min(wait, _SQLITE_WAIT),
+            timeout=wait,
             check_same_thread=False,
         )
         try:
             # WAL lets others read during a write.
             connection.execute(f"PRAGMA journal_mode={'WAL' if shared else 'MEMORY'}")
+            # A published report must survive a power cut, and a step must be on disk before its request is sent.
+            connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA secure_delete=ON")  # overwrite deleted data in the file
         except BaseException:
@@ -199,31 +184,32 @@ def sqlite_engine(path: Path, wait: float, *, shared: bool = True) -> Engine:
         return connection
 
     # hide_parameters keeps patron data out of error messages.
-    engine = create_engine(
+    return create_engine(
         "sqlite://", creator=connect, poolclass=QueuePool, pool_size=_CONNECTIONS, max_overflow=-1, hide_parameters=True
     )
 
-    # The driver itself begins a transaction only before the first write, too late for a read that the write is based
-    # on.
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        options = connection.get_execution_options()
-        statement = "BEGIN" if options.get(READS) else "BEGIN IMMEDIATE"
-        driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
-        # FULL makes each commit durable: a published report must survive a power cut, and a step must be on disk before
-        # its request is sent.
-        driver.execute(f"PRAGMA synchronous={'NORMAL' if options.get(NOT_DURABLE) else 'FULL'}")
-        ends = time.monotonic() + wait
-        while True:
-            try:
-                driver.execute(statement)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
-                    raise
-            else:
-                return
 
-    return engine
+@contextmanager
+def transaction(connection: Connection, *, reads: bool = False) -> Iterator[None]:
+    """Run the block in one transaction, on one snapshot if it only ``reads``. Readers don't lock out writers."""
+    if connection.dialect.name == "postgresql":
+        connection.execution_options(isolation_level="REPEATABLE READ" if reads else "READ COMMITTED")
+    with connection.begin():
+        if connection.dialect.name == "sqlite":
+            # The driver itself begins a transaction only before the first write, too late for a read that the write is
+            # based on.
+            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+        yield
+
+
+@contextmanager
+def unshared_engine(path: Path) -> Iterator[Engine]:
+    """Open a SQLite file of ours that no other process uses."""
+    engine = sqlite_engine(path, 0.0, shared=False)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def unlocked_uri(path: Path) -> str:
@@ -312,59 +298,57 @@ def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: Ser
     watchdog = Watchdog(breaker.record_failure)
     _watch_statements(engine, watchdog, breaker)
 
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
+        connection = psycopg.connect(*arguments, **options)
+        watchdog.expect(connection, _SECONDS_TO_ANSWER + _EXTRA_SECONDS)  # for SQLAlchemy's own queries
+        return connection
+
     @event.listens_for(engine, "connect")
-    def prepare(connection: Any, record: ConnectionPoolEntry) -> None:
+    def prepare(connection: Any, _record: ConnectionPoolEntry) -> None:
         settings = dict(session)
         if connection.info.server_version >= 140_000:
             # The server's limit would end a lease during a long report.
             settings["idle_session_timeout"] = "0"
-        calls = ", set_config(%s, %s, false)" * len(settings)
+        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
         with watchdog.watching(connection, _SECONDS_TO_CONNECT):
-            _read_time(connection, clock, calls, [part for item in settings.items() for part in item])
+            connection.execute(f"SELECT {calls}", [part for item in settings.items() for part in item])
             connection.commit()
-        record.info[_IS_NEW] = True
 
     @event.listens_for(engine, "checkout")
-    def check(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
-        # Replaces SQLAlchemy's pool_pre_ping, whose query returns nothing. This one also reads the server's time.
-        if not record.info.pop(_IS_NEW, False):
-            try:
-                with watchdog.watching(connection, _SECONDS_TO_PING):
-                    connection.autocommit = True
-                    _read_time(connection, clock)
-                    connection.autocommit = False
-            except psycopg.Error as error:
-                if connection.closed:
-                    raise InvalidatePoolError from error
-                raise
+    def check(connection: Any, _record: ConnectionPoolEntry, _proxy: object) -> None:
+        # Replaces SQLAlchemy's pool_pre_ping, which has no time limit. This one also reads the server's time.
+        try:
+            with watchdog.watching(connection, _SECONDS_TO_PING):
+                connection.autocommit = True
+                clock.compare(lambda: float(connection.execute(_TIME).fetchone()[0]))
+                connection.autocommit = False
+        except psycopg.Error as error:
+            if connection.closed:
+                raise InvalidatePoolError from error
+            raise
         breaker.record_success()
 
     return engine
-
-
-def _read_time(connection: Any, clock: ServerClock, calls: str = "", values: Sequence[str] = ()) -> None:
-    """Compare the clocks, and make other calls in the same query."""
-    query = f"SELECT extract(epoch FROM clock_timestamp())::float8{calls}"  # noqa: S608 - no value in it
-    with connection.cursor() as cursor:
-        clock.compare(lambda: float(cursor.execute(query, values).fetchone()[0]))
 
 
 def _watch_statements(engine: Engine, watchdog: Watchdog, breaker: CircuitBreaker) -> None:
     """Give the server a time limit for each statement, and name it in the error if the server exceeds it."""
     from psycopg.errors import ConnectionTimeout
 
-    def expect(connection: Connection, *_statement: object) -> None:
-        if not connection.invalidated:  # a rollback after an error
-            seconds = connection.info.get(_SECONDS, _SECONDS_TO_ANSWER + _EXTRA_SECONDS)
-            watchdog.expect(connection.connection.driver_connection, seconds)
+    limit = _SECONDS_TO_ANSWER + _EXTRA_SECONDS
 
-    for name in ("before_cursor_execute", "commit", "rollback"):
-        event.listen(engine, name, expect)
+    @event.listens_for(engine, "before_cursor_execute")
+    def expect(connection: Connection, cursor: Any, *_statement: object) -> None:
+        watchdog.expect(cursor.connection, connection.info.get(_SECONDS, limit))
 
     # There is no event after a commit: the watchdog finds that the connection waits for nothing.
-    @event.listens_for(engine, "after_cursor_execute")
-    def forget(_connection: Connection, cursor: Any, *_statement: object) -> None:
-        watchdog.forget(cursor.connection)
+    def expect_end(connection: Connection) -> None:
+        if not connection.invalidated:  # a rollback after an error
+            watchdog.expect(connection.connection.driver_connection, connection.info.pop(_SECONDS, limit))
+
+    event.listen(engine, "commit", expect_end)
+    event.listen(engine, "rollback", expect_end)
 
     @event.listens_for(engine, "checkin")
     def check_in(connection: object, record: ConnectionPoolEntry) -> None:
@@ -382,11 +366,11 @@ def _watch_statements(engine: Engine, watchdog: Watchdog, breaker: CircuitBreake
         return None if is_lost else watchdog.silence_of(context.connection.connection.driver_connection)
 
 
-def raise_timeouts(connection: Connection, minutes: int) -> None:
-    """Raise the time limits for waiting and working in a transaction on a server."""
-    connection.info[_SECONDS] = minutes * 60 + _EXTRA_SECONDS
-    for setting in ("lock_timeout", "statement_timeout"):
-        connection.exec_driver_sql(f"SET LOCAL {setting} = '{minutes}min'")
+def set_timeouts(connection: Connection, lock_seconds: float, statement_seconds: float) -> None:
+    """Set other time limits for waiting and working in a transaction on a server."""
+    connection.info[_SECONDS] = statement_seconds + _EXTRA_SECONDS
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_seconds * 1000)}")
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(statement_seconds * 1000)}")
 
 
 def postgresql_url(text: str, password: str | None) -> URL:

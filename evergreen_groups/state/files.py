@@ -6,13 +6,12 @@ import errno
 import fcntl
 import io
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import BinaryIO, TextIO, cast
 from urllib.parse import urlsplit
 
@@ -22,107 +21,26 @@ from evergreen_groups.message import Message, system_reason
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error codes for a full disk or an exceeded quota."""
 _DISK_ERRORS = NO_ROOM | {errno.EIO, errno.EROFS}
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_PATH_ONLY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 
 
-@contextmanager
-def open_directory(path: str | Path, within: int | None = None, *, list_it: bool = False) -> Iterator[int]:
-    """Open a directory, following symbolic links, and yield its descriptor.
-
-    ``within`` is the descriptor that a relative path starts from. Permission to list the directory is needed only to
-    ``list_it``.
-    """
-    descriptor = os.open(path, _DIRECTORY if list_it else _PATH_ONLY, dir_fd=within)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def names_in(directory: int) -> list[str]:
-    """Return the names in a directory (a descriptor)."""
-    with open_directory(".", directory, list_it=True) as listed:
-        return os.listdir(listed)  # noqa: PTH208 - a descriptor
-
-
-def sync(directory: int) -> None:
+def sync_directory(path: Path) -> None:
     """Sync a directory's entries to disk, if the system allows it."""
-    with suppress(OSError), open_directory(".", directory, list_it=True) as listed:
-        os.fsync(listed)
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-@contextmanager
-def private_directory(name: str, parent: int) -> Iterator[int]:
-    """Open the directory ``name`` in ``parent`` and yield its descriptor. Create it with mode 0700 if necessary."""
-    with suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=parent)
-    descriptor = _open(name, _DIRECTORY, parent)
-    try:
-        found = os.fstat(descriptor)
-        _refuse_other_owner(found, parent)
-        if found.st_mode & stat.S_IWOTH:
-            raise _refusal(Message("other users can write to it"))
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def open_own(name: str, flags: int, parent: int) -> int:
-    """Open the file ``name`` in ``parent``. With ``O_CREAT``, create it with mode 0600.
-
-    Raise OSError unless it is this user's regular file with one name.
-    """
-    # O_NONBLOCK: opening a pipe that someone put there must not hang.
-    descriptor = _open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC, parent)
-    try:
-        _require_own_file(os.fstat(descriptor), parent)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _open(name: str, flags: int, parent: int) -> int:
-    """Open a name that may not be a symbolic link."""
-    try:
-        return os.open(name, flags | os.O_NOFOLLOW, 0o600, dir_fd=parent)
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise _refusal(Message("a symbolic link")) from error
-
-
-def give_to_directory_owner(descriptor: int, parent: int | Path) -> None:
+def give_to_directory_owner(descriptor: int, directory: Path) -> None:
     """Give a new file to the owner of its directory if this process is root.
 
     The owner of a state directory couldn't use files that belong to root.
     """
-    owner = os.stat(parent)  # noqa: PTH116 - may be a descriptor
+    owner = directory.stat()
     if not os.geteuid() and owner.st_uid:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
-
-
-def _require_own_file(found: os.stat_result, parent: int) -> None:
-    """Raise OSError unless this is a regular file of this user with only one name."""
-    if stat.S_ISLNK(found.st_mode):
-        raise _refusal(Message("a symbolic link"))
-    if not stat.S_ISREG(found.st_mode):
-        raise _refusal(Message("not a regular file"))
-    _refuse_other_owner(found, parent)
-    if found.st_nlink > 1:
-        raise _refusal(Message("more than one hard link"))
-
-
-def _refuse_other_owner(found: os.stat_result, parent: int) -> None:
-    """Refuse another user's file. Root may work with files that belong to the owner of the directory."""
-    user = os.geteuid()
-    if found.st_uid != user and (user or found.st_uid != os.fstat(parent).st_uid):
-        raise _refusal(Message("another user owns it"))
-
-
-def _refusal(reason: Message) -> OSError:
-    return PermissionError(errno.EPERM, reason)
 
 
 CHOOSE_ANOTHER = Message("choose another path")
@@ -147,79 +65,69 @@ _PREFIX, _SUFFIX = ".evergreen-groups.", ".part"
 
 
 @contextmanager
-def unfinished_file(path: Path, *, new: bool = False) -> Iterator[tuple[int, Path]]:
-    """Yield a file (mode 0600) next to ``path``, as descriptor and path. It becomes ``path`` when the block ends.
+def atomic_write(path: Path, *, new: bool = False) -> Iterator[BinaryIO]:
+    """Yield an unfinished file (mode 0600) next to ``path``, which becomes ``path`` when the block ends.
 
     By then it is safely on disk. If the block raises, the old file stays. A symbolic link is replaced, not followed.
     With ``new``, nothing is replaced. The unfinished file of a killed process is removed by the next call for any
     file in the same directory. Raises OSError, such as FileExistsError for one that was to be ``new``.
     """
-    with open_directory(path.parent) as directory:
-        _refuse_target(path, new=new)
-        _remove_abandoned(directory)
-        descriptor, name = _create_unfinished(directory)
-        try:
-            yield descriptor, path.parent / name
-            # Sync before renaming, because a power cut could leave an empty file that looks complete.
-            os.fsync(descriptor)
-            # Both names are on the same disk, so this is atomic: readers see the old file or the new one.
-            if new:
-                os.link(name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-            else:
-                os.replace(name, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-            sync(directory)
-        finally:  # also after an interrupt
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)
-            os.close(descriptor)
-
-
-def _refuse_target(path: Path, *, new: bool) -> None:
     if new and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    with suppress(FileNotFoundError):
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, Message("not a regular file"))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, Message("not a regular file"))
+    _remove_abandoned(path.parent)
+    with _unfinished_file(path.parent) as stream:
+        unfinished = Path(stream.name)
+        try:
+            yield stream
+            stream.flush()
+            # Sync before renaming, because a power cut could leave an empty file that looks complete.
+            os.fsync(stream.fileno())
+            # Both names are on the same disk, so this is atomic: readers see the old file or the new one.
+            if new:
+                path.hardlink_to(unfinished)
+            else:
+                unfinished.replace(path)
+            sync_directory(path.parent)
+        finally:  # also after an interrupt
+            unfinished.unlink(missing_ok=True)
 
 
-def _create_unfinished(directory: int) -> tuple[int, str]:
-    """Create the file, and lock it for as long as it is open."""
+def _unfinished_file(directory: Path) -> BinaryIO:
+    """Create a file, and lock it for as long as it is open."""
     while True:
-        name = f"{_PREFIX}{secrets.token_hex(6)}{_SUFFIX}"
-        descriptor = open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, directory)
+        file = NamedTemporaryFile("wb", prefix=_PREFIX, suffix=_SUFFIX, dir=directory, delete=False)  # noqa: SIM115
         with suppress(OSError):  # a disk without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return descriptor, name
-        os.close(descriptor)  # another process removed it as abandoned before it was locked
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return cast("BinaryIO", file)
+        file.close()  # another process removed it as abandoned before it was locked
 
 
-def _remove_abandoned(directory: int) -> None:
+def _remove_abandoned(directory: Path) -> None:
     """Remove this user's unfinished files that no process is writing any more, because it was killed."""
-    with suppress(OSError):  # a directory that can't be listed can still be written to
-        for name in names_in(directory):
-            if not (name.startswith(_PREFIX) and name.endswith(_SUFFIX)):
-                continue
-            with suppress(OSError):
-                # Look before opening, because opening some devices has effects.
-                _require_own_file(os.stat(name, dir_fd=directory, follow_symlinks=False), directory)
-                descriptor = open_own(name, os.O_RDONLY, directory)
-                try:
+    for path in directory.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):
+            # O_NONBLOCK: opening a pipe that someone put there must not hang.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                found = os.fstat(descriptor)
+                if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
                     # A writer holds the lock, so a file that can be locked has been abandoned.
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(name, dir_fd=directory)
-                finally:
-                    os.close(descriptor)
+                    path.unlink()
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[TextIO]:
     """Yield a UTF-8 stream whose text replaces the file at ``path`` when the block ends.
 
-    Line ends are written unchanged. See :func:`unfinished_file`.
+    Line ends are written unchanged. See :func:`atomic_write`.
 
     Raises:
         ConfigurationError: the file can't be written.
@@ -236,7 +144,7 @@ def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
     """Yield a stream of bytes that replace the file at ``path``. See :func:`write_atomically`."""
     in_block = False
     try:
-        with unfinished_file(path) as (descriptor, _), os.fdopen(descriptor, "wb", closefd=False) as stream:
+        with atomic_write(path) as stream:
             in_block = True
             yield stream
             in_block = False
@@ -316,20 +224,23 @@ def make_state_directory(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
     except OSError as error:
-        raise ConfigurationError(
-            "cannot write {path}: {reason}",
-            advice=write_advice(error),
-            code="state-directory-not-made",
-            values={"path": path, "reason": system_reason(error)},
-        ) from error
+        raise _directory_refused(path, system_reason(error), write_advice(error)) from error
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or os.geteuid() not in (0, found.st_uid):
-        raise ConfigurationError(
-            "other users can write to {path}",
-            advice="make it private (`chmod 700 {path}`), or choose another path",
-            code="state-directory-open",
-            values={"path": path},
+        raise _directory_refused(
+            path,
+            Message("other users can write to it"),
+            Message("make it private (`chmod 700 {path}`), or choose another path"),
         )
     return path
+
+
+def _directory_refused(path: Path, reason: object, advice: Message) -> ConfigurationError:
+    return ConfigurationError(
+        "cannot write {path}: {reason}",
+        advice=advice,
+        code="state-directory-not-made",
+        values={"path": path, "reason": reason},
+    )
 
 
 def gateway_key(url: str) -> str:

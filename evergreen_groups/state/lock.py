@@ -100,21 +100,19 @@ def hold(
     doing: str,
     timeout: float = 0.0,
     *,
-    directory: int | None = None,
     parts: Collection[int] = (),
     shared: Collection[int] = (),
 ) -> Iterator[Holder]:
     """Hold the lock of a file. ``doing`` is the message for a busy lock, about what the other process does.
 
-    ``timeout`` is how many seconds to wait for the lock. ``directory`` is a descriptor of the file's directory, if the
-    caller has opened it. With ``parts``, numbers below 2**62, lock only these bytes of the file, and leave no note.
-    So one file has locks for any number of things. ``shared`` parts get a shared lock.
+    ``timeout`` is how many seconds to wait for the lock. With ``parts``, numbers below 2**62, lock only these bytes of
+    the file, and leave no note. So one file has locks for any number of things. ``shared`` parts get a shared lock.
 
     Raises:
         BusyError: another process holds the lock. The message says which one and since when.
         ConfigurationError: the file can't be opened, or is on a disk without locks.
     """
-    with _lock_file(file, directory) as descriptor:
+    with _lock_file(file) as descriptor:
         try:
             got = try_lock(descriptor, timeout, parts, shared)
         except OSError as error:
@@ -180,13 +178,12 @@ def is_held(file: Path, parts: Collection[int], shared: Collection[int] = ()) ->
 
 
 @contextmanager
-def _lock_file(file: Path, directory: int | None = None) -> Iterator[int]:
-    """Open a lock file, in its directory if the caller has opened that, and create it if necessary."""
+def _lock_file(file: Path) -> Iterator[int]:
+    """Open a lock file, and create it if necessary."""
     try:
         # Never delete a lock file: a process that waits for a deleted file would get a lock that no one else sees.
-        name = file if directory is None else file.name
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=directory)
-        give_to_directory_owner(descriptor, file.parent if directory is None else directory)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        give_to_directory_owner(descriptor, file.parent)
     except OSError as error:
         raise ConfigurationError(
             "cannot write {path}: {reason}",

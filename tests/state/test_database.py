@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -17,14 +15,15 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy import Engine, create_engine, inspect, text
 from support.postgresql import shared_cluster
 
 from evergreen_groups.errors import ConfigurationError, StateError, StateUnavailableError
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.backup import restore
-from evergreen_groups.state.database import FILE_NAME, Database, create_atomically, statements
+from evergreen_groups.state.database import FILE_NAME, Database, create_atomically
 from evergreen_groups.state.engine import ServerClock
+from evergreen_groups.state.upgrade import statements
 
 PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
@@ -51,20 +50,6 @@ def test_what_is_written_is_read_and_what_fails_is_not_there(state: State) -> No
     with pytest.raises(StateError), state.database.writing() as connection:
         connection.execute(schema.mails.insert(), [_mail(3), _mail(1)])
     assert _count(state) == 2
-
-
-def test_what_need_not_be_durable_is_there_for_others_and_the_next_is_durable_again(state: State) -> None:
-    with state.database.writing(durable=False) as connection:
-        connection.execute(schema.mails.insert(), [_mail(1)])
-        hasty = _durability(connection)
-    assert _count(state) == 1
-    with state.database.writing() as connection:
-        assert (hasty, _durability(connection)) in {(1, 2), ("off", "on")}
-
-
-def _durability(connection: Connection) -> object:
-    setting = "PRAGMA synchronous" if connection.dialect.name == "sqlite" else "SHOW synchronous_commit"
-    return connection.execute(text(setting)).scalar_one()
 
 
 def test_moments_and_amounts_come_back_as_they_were(state: State) -> None:
@@ -168,8 +153,6 @@ def test_a_running_program_writes_nothing_more_once_the_schema_was_upgraded(stat
             for writing in (state.database.writing, lease.writing):
                 with pytest.raises(StateError, match="from a later release"), writing() as connection:
                     connection.execute(schema.mails.insert(), [_mail(2)])
-            with pytest.raises(StateError), state.database.writing(durable=False):
-                pass
         assert _count(state) == 1
 
 
@@ -404,19 +387,8 @@ def directory(tmp_path: Path) -> Path:
     return directory
 
 
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Lock the directory, as another process does while creating the database."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def use(directory: Path, wait: float = 10.0) -> None:
-    with closing(Database(directory, wait=wait)) as database, database.reading():
+def use(directory: Path) -> None:
+    with closing(Database(directory)) as database, database.reading():
         pass
 
 
@@ -425,13 +397,7 @@ def fill(engine: Engine) -> None:
         connection.exec_driver_sql("CREATE TABLE filled (number INTEGER)")
 
 
-def test_files_of_a_process_still_creating_it_are_kept(directory: Path) -> None:
-    with (
-        locked(directory),
-        pytest.raises(StateError, match=r"another process is creating the database.*try again later"),
-    ):
-        use(directory, wait=0.1)
-    assert sorted(path.name for path in directory.iterdir()) == sorted(LEFT)
+def test_files_of_a_process_killed_while_creating_it_are_removed(directory: Path) -> None:
     use(directory)
     assert [path.name for path in directory.iterdir()] == [FILE_NAME]
     assert (directory / FILE_NAME).stat().st_nlink == 1
@@ -440,14 +406,14 @@ def test_files_of_a_process_still_creating_it_are_kept(directory: Path) -> None:
 def test_an_existing_file_is_never_recreated(directory: Path) -> None:
     path = directory / FILE_NAME
     path.write_bytes(b"somebody's")
-    create_atomically(path, lambda engine: pytest.fail("it is there"), 1.0)
+    create_atomically(path, lambda engine: pytest.fail("it is there"))
     assert path.read_bytes() == b"somebody's"
 
 
 def test_all_of_it_is_in_the_file_itself(directory: Path) -> None:
     """No data is left in a temporary or WAL file next to the database."""
     path = directory / FILE_NAME
-    create_atomically(path, fill, 1.0)
+    create_atomically(path, fill)
     assert [one.name for one in directory.iterdir()] == [FILE_NAME]
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("filled",)]
@@ -455,5 +421,5 @@ def test_all_of_it_is_in_the_file_itself(directory: Path) -> None:
 
 def test_what_could_not_be_filled_leaves_nothing(directory: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        create_atomically(directory / FILE_NAME, lambda engine: fill(engine) or 1 / 0, 1.0)  # type: ignore[arg-type]
+        create_atomically(directory / FILE_NAME, lambda engine: fill(engine) or 1 / 0)  # type: ignore[arg-type]
     assert list(directory.iterdir()) == []

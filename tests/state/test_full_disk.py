@@ -107,7 +107,7 @@ def tight_runs(library: WatchedLibrary, tight: Tight, words: tuple[str, ...], ti
     ("owner", "name", "error"),
     [
         (Path, "mkdir", ConfigurationError),
-        (files, "open_own", StateError),
+        (files, "NamedTemporaryFile", StateError),
         (lock, "give_to_directory_owner", ConfigurationError),
     ],
     ids=["directory", "database", "lock"],

@@ -23,7 +23,7 @@ from support.watched_library import Target, WatchedLibrary
 
 from evergreen_groups import exit_status
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import database as upgrade
+from evergreen_groups.state import upgrade
 from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.state.schema import VERSION
 

@@ -108,7 +108,7 @@ def _asks_postgresql(frame: FrameType) -> bool:
 
 
 def _enter(world: World) -> None:
-    from evergreen_groups.state import database as upgrade
+    from evergreen_groups.state import upgrade
     from evergreen_groups.state.database import Database
 
     if world.file_limit is not None:

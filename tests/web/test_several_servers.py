@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,6 +31,8 @@ pytestmark = pytest.mark.long  # starts databases, and services in processes of 
 
 
 NGUYEN, WHITFIELD = 1017, 1036
+FROZEN_SECONDS = float(os.environ.get("TESTS_FROZEN_SECONDS", "10"))
+"""How long to freeze the database. From a minute on, with the product's own time limits."""
 
 
 class TestASilentDatabase:
@@ -69,6 +74,39 @@ class TestASilentDatabase:
         for thread in threading.enumerate():
             if thread.name == "state":  # let threads that still wait for the database close their connections
                 thread.join(60)
+
+    @pytest.mark.parametrize("seconds", [FROZEN_SECONDS])
+    def test_panels_go_on_however_long_it_is_frozen(
+        self, app: Flask, cluster: Cluster, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, seconds: float
+    ) -> None:
+        """Ten panels a second are answered within three seconds, and threads don't pile up."""
+        if seconds < 60:  # as many attempts to connect as in minutes
+            for limit in ("_SECONDS_TO_PING", "_OPEN_SECONDS"):
+                monkeypatch.setattr(engine, limit, 0.3)
+            monkeypatch.setattr(engine, "_SECONDS_TO_CONNECT", 2)  # the driver's least
+        desk = caller_of(app, sandbox)
+        assert desk.send("GET", f"patrons/{NGUYEN}/summary").status == 200
+        took: list[float] = []
+        counts: list[int] = []
+
+        def panel() -> None:
+            began = time.monotonic()
+            assert desk.send("GET", f"patrons/{NGUYEN}/summary").status in (200, 429)
+            took.append(time.monotonic() - began)
+
+        with cluster.frozen(), ThreadPoolExecutor(32) as desks:
+            began = time.monotonic()
+            panels = []
+            for number in range(int(seconds * 10)):
+                panels.append(desks.submit(panel))
+                time.sleep(max(0.0, began + number / 10 - time.monotonic()))
+                counts.append(threading.active_count())
+            for one in panels:
+                one.result()
+        print(f"{len(took)} panels, slowest {max(took):.2f} s, threads {max(counts)}")
+        assert max(took) < 3
+        half = len(counts) // 2
+        assert max(counts[half:]) <= max(counts[:half]) + 5
 
     def test_what_needs_the_database_is_told_to_come_back(self, app: Flask, cluster: Cluster, sandbox: Sandbox) -> None:
         """Once the database answers again, plans, keys and outcomes are unchanged."""

@@ -1,7 +1,7 @@
 """The initial schema, as :mod:`evergreen_groups.state.schema` declares it.
 
 This is the schema of 1.0, and older databases are refused. The first schema change must freeze these tables here, with
-``op.create_table``, and ``_BEFORE_1_0`` in ``database.py``, and add a migration.
+``op.create_table``, and ``_BEFORE_1_0`` in ``upgrade.py``, and add a migration.
 """
 
 from __future__ import annotations
