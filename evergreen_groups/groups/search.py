@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import threading
-import time
-from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,6 +98,10 @@ class GroupQuery:
             conditions.append({"usrgroup": {"in": {"select": {"au": ["usrgroup"]}, "from": "au", "where": at_home}}})
         return self._visible(conditions)
 
+    def sample(self, ids: list[int]) -> Query:
+        """Return the condition on those patrons (``au``) with these ids who cause the query work."""
+        return self._visible([{"id": ids}])
+
     def _visible(self, conditions: list[Query]) -> Query:
         if self.visible_orgs:
             conditions.append({"home_ou": sorted(self.visible_orgs)})
@@ -117,6 +118,12 @@ class HighFines(GroupQuery):
 
     min_total: Decimal
     more_than_one: bool = False
+
+    def sample(self, ids: list[int]) -> Query:
+        # Name the ids in the subquery as well: the table has all closed transactions too, and an index by patron only.
+        owing = {"usr": ids, "xact_finish": None, "balance_owed": {"<>": 0}}
+        debtors = listed("in", {"select": {"mbts": ["usr"]}, "from": "mbts", "where": owing})
+        return self._visible([{"id": ids}, debtors])
 
     def groups(self, within: Groups) -> Query:
         # Start with debtors: a quarter of all patrons owe anything (49,894 of 200,243), and only their groups are
@@ -185,148 +192,58 @@ def has_member(condition: Query) -> Query:
     }
 
 
-TARGET_MEMBERS = 3_000
-"""How many members a range should have."""
-# Start with as many ranges as run concurrently, because nothing is known about the density of numbers yet.
-_FIRST_WIDTHS = (3_000, 3_000, 10_000)
-# An account of a single library waits 2 ms for each row it may not see (10.5 s for everything in one call), so narrow
-# the ranges long before the gateway's 60 s.
-_SLOW_SECONDS = 8.0
-_MAX_GROWTH = 8.0
-# Three ranges run concurrently and should end at about the same time: a report with two large ranges took twice as
-# long. Eight ranges cost the database hardly more than one.
-_MIN_RANGES = 8
-_MIN_WIDTH_CAP = 30_000
+# Ranges that make about equal work, three at a time: nine of them cost the database hardly more than one. In a large
+# consortium, narrower ranges keep an answer below a page.
+_MIN_RANGES = 9
+_RANGE_WIDTH = 60_000
+# So many group numbers are one range.
+_FEW = 4_500
+# A range with fewer patrons of the sample isn't worth a call.
+_MIN_SAMPLED = 5
+# Ids that the sample asks about. The query contains each twice, some 20 kB.
+_SAMPLE = 1_000
 _PARTS = 8
 
 
-class GroupRanges:
-    """Splits all group numbers into ranges of about ``wanted`` members, as wide as earlier ranges suggest.
+def equal_ranges(sample: Iterable[int], count: int) -> list[IdRange]:
+    """Split all group numbers into up to ``count`` ranges with equal shares of the sample, the highest numbers first.
 
-    Start with the highest numbers, where groups are dense: numbers are assigned in sequence, and the lowest belong to
-    accounts that came with the system. Both ends are open, so new groups belong to a range as well. ``searched`` is the
-    number of group numbers up to ``highest`` that are done.
+    Both ends are open, so new groups belong to a range as well.
+
+    >>> equal_ranges([], 9)
+    [IdRange(low=None, high=None)]
     """
+    numbers = sorted(sample)
+    count = max(1, min(count, len(numbers) // _MIN_SAMPLED))
+    edges = sorted({numbers[len(numbers) * part // count] for part in range(1, count)}, reverse=True)
+    return [IdRange(low, high) for high, low in pairwise([None, *edges, None])]
 
-    def __init__(self, highest: int, wanted: int = TARGET_MEMBERS) -> None:
-        self.highest = highest
-        self._wanted = wanted
-        self.searched = 0
-        self._next: int | None = None
-        self._requeued: list[IdRange] = []
-        self._widest = max(_FIRST_WIDTHS)
-        self._width = self._widest
-        self._seen_width = self._seen_members = 0.0
-        self._decay = 1.0
-        self._lock = threading.Lock()
 
-    def first(self) -> list[IdRange]:
-        """Return the ranges to start with. Their results determine the width of the others."""
-        return list(chain.from_iterable(self._next_range(width) for width in _FIRST_WIDTHS))
-
-    @property
-    def left(self) -> bool:
-        """Whether there are ranges left to read. :meth:`learn` may add some."""
-        return bool(self._requeued) or not self._ended
-
-    def others(self) -> Iterator[IdRange]:
-        """Yield the other ranges, requeued ones first. Choose the width of each range when it is requested."""
-        self._decay = 0.5  # from now on, older observations count less
-        while self.left:
-            if not self._requeued:
-                yield from self._next_range(self._width)
-                continue
-            # Take one range from the low end of a requeued range, or all of it if little is left.
-            with self._lock:
-                low, high = within = self._requeued.pop()
-                end = (low or 0) + self._width
-                if (self.highest if high is None else high) - end > self._width // 2:
-                    self._requeued.append(IdRange(end, high))
-                    within = IdRange(low, end)
-            yield within
-
-    @property
-    def _ended(self) -> bool:
-        return self._next is not None and self._next < 0
-
-    def _next_range(self, width: int) -> Iterator[IdRange]:
-        if self._ended:
-            return
-        high = self._next
-        low = (self.highest if high is None else high) - width
-        if low <= width // 2:
-            self._next = -1
-            yield IdRange(None, high)
-        else:
-            self._next = low
-            yield IdRange(low, high)
-
-    def parts(self, within: Groups) -> Sequence[Groups]:
-        """Split groups into up to ``_PARTS`` parts, the lowest numbers first. Return nothing for a single group."""
-        if isinstance(within, GroupList):
-            numbers = within.numbers
-            length = max(1, -(-len(numbers) // _PARTS))
-            cut = [GroupList(tuple(part)) for part in batched(numbers, length)]
-            return cut if len(cut) > 1 else []
-        low = min(0, self.highest) - 1 if within.low is None else within.low
-        high = self.highest if within.high is None else within.high
-        count = min(_PARTS, high - low)
-        if count < 2:
-            return []
-        edges = [low + (high - low) * part // count for part in range(1, count)]
-        lows, highs = [within.low, *edges], [*edges, within.high]
-        return [IdRange(*edge) for edge in zip(lows, highs, strict=True)]
-
-    def learn(self, within: IdRange, members: int, seconds: float, rest: Sequence[IdRange] = ()) -> None:
-        """Record how many members a range had and how long the search took.
-
-        ``rest`` are parts of the range that weren't searched because it turned out too dense. Requeue them.
-        """
-        width = self._width_of(within) - sum(map(self._width_of, rest))
-        with self._lock:
-            self._requeued.extend(rest)
-            self.searched += width
-            if within.low is None:
-                return
-            self._widest = max(self._widest, width)
-            self._seen_width = self._seen_width * self._decay + width
-            self._seen_members = self._seen_members * self._decay + members
-            # Average over all ranges, because a single range of new patrons says little about the next.
-            wanted = self._wanted * self._seen_width / max(self._seen_members, 1)
-            if seconds > _SLOW_SECONDS:
-                wanted = min(wanted, width * _SLOW_SECONDS / seconds)
-            # Cap the width, so that the last of the concurrent ranges doesn't run alone for long.
-            share = max(_MIN_WIDTH_CAP, self.highest // _MIN_RANGES)
-            self._width = max(1, int(min(wanted, _MAX_GROWTH * self._widest, share)))
-
-    def _width_of(self, within: IdRange) -> int:
-        return (self.highest if within.high is None else within.high) - (within.low or 0)
+def parts_of(within: Groups, highest: int) -> Sequence[Groups]:
+    """Split groups into up to ``_PARTS`` parts, the lowest numbers first. Return nothing for a single group."""
+    if isinstance(within, GroupList):
+        numbers = within.numbers
+        length = max(1, -(-len(numbers) // _PARTS))
+        cut = [GroupList(tuple(part)) for part in batched(numbers, length)]
+        return cut if len(cut) > 1 else []
+    low = min(0, highest) - 1 if within.low is None else within.low
+    high = highest if within.high is None else within.high
+    count = min(_PARTS, high - low)
+    if count < 2:
+        return []
+    edges = [low + (high - low) * part // count for part in range(1, count)]
+    return [IdRange(*edge) for edge in pairwise([within.low, *edges, within.high])]
 
 
 MAX_BATCH = 3_000
 """The most members to ask about in one list. Their ids and a query fit into a request."""
 
 
-class MemberBatch:
-    """Patron ids and group numbers of members read together, kept for a later check."""
-
-    def __init__(self, members: Iterable[tuple[int, int]]) -> None:
-        self.ids, self.groups = array("q"), array("q")
-        for id, group in members:
-            self.ids.append(id)
-            self.groups.append(group)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return zip(self.ids, self.groups, strict=True)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def without(self, groups: Collection[int]) -> MemberBatch:
-        return MemberBatch((id, group) for id, group in self if group not in groups)
+MemberBatch = list[tuple[int, int]]
+"""Patron ids and group numbers of members read together, kept for a later check."""
 
 
-def groups_of_moved(batches: Iterable[MemberBatch], changed: Mapping[int, int]) -> set[int]:
+def groups_of_moved(batches: Sequence[MemberBatch], changed: Mapping[int, int]) -> set[int]:
     """Return the groups that patrons left after being read there, or joined without. Some were in neither when read."""
     if not changed:
         return set()
@@ -335,10 +252,10 @@ def groups_of_moved(batches: Iterable[MemberBatch], changed: Mapping[int, int]) 
     return left | {group for id, group in changed.items() if id not in found}
 
 
-def groups_of_duplicates(batches: Iterable[MemberBatch]) -> set[int]:
+def groups_of_duplicates(batches: Sequence[MemberBatch]) -> set[int]:
     """Return the groups of patrons who were read in several groups because they moved during the search."""
     # Sorting and comparing neighbors takes less memory than a set of all ids.
-    ids = sorted(chain.from_iterable(batch.ids for batch in batches))
+    ids = sorted(id for batch in batches for id, _group in batch)
     several = {id for id, following in pairwise(ids) if id == following}  # almost always empty
     return {group for batch in batches for id, group in batch if id in several} if several else set()
 
@@ -428,6 +345,7 @@ class GroupSearch:
         self._query = query
         self._progress = progress
         self._giants = 0
+        self._highest = 0
 
     def run(self, build: BuildResults[Result], drop: DropGroups[Result] | None = None) -> list[Result]:
         """Search range by range and build results from one batch while the next ranges are read.
@@ -440,15 +358,13 @@ class GroupSearch:
             TimedOutError: the ILS is too slow even for single groups.
             DataError: patrons kept being moved during the search.
         """
-        # Aim below a page, so that a range denser than the ones before still fits into one answer.
-        ranges = GroupRanges(self.highest_group(), min(TARGET_MEMBERS, self._page * 3 // 4))
         batches: list[MemberBatch] = []
         changed = ChangedPatrons(self._gateway, self._visible({}))
         changes: list[dict[int, int]] = []
 
         def jobs() -> Iterator[Callable[[], list[Result]]]:
-            for batch in batch_by_group(self._batches(ranges)):
-                batches.append(MemberBatch((row.id, row.group) for row in batch))
+            for batch in batch_by_group(self._batches()):
+                batches.append([(row.id, row.group) for row in batch])
                 yield partial(build, batch)
             # Runs when all ranges have been read, while the last batches are being built.
             yield look_up_changes
@@ -466,12 +382,12 @@ class GroupSearch:
                 return list(chain.from_iterable(found))
             logger.info("patrons were changed while groups were read; reading %d groups again", len(moved))
             for index, batch in enumerate(batches):
-                rest = batch.without(moved)
+                rest = [(id, group) for id, group in batch if group not in moved]
                 if len(rest) < len(batch):
                     batches[index], found[index] = rest, drop(found[index], moved)
             lists = [GroupList(tuple(batch)) for batch in batched(sorted(moved), _GROUPS_AT_ONCE)]
-            for rows in batch_by_group(self._gateway.map(lambda within: self._read_range(within, ranges), lists)):
-                batches.append(MemberBatch((row.id, row.group) for row in rows))
+            for rows in batch_by_group(self._gateway.map(self._read_range, lists)):
+                batches.append([(row.id, row.group) for row in rows])
                 found.append(build(rows))
             changes.append(changed.groups())
         if not groups_of_duplicates(batches):
@@ -486,32 +402,42 @@ class GroupSearch:
         rows = self._read_by_id(self._query.candidates(GroupList(tuple(sorted(numbers))))) if numbers else []
         return list(chain.from_iterable(map(build, batch_by_group([rows]))))
 
-    def _batches(self, ranges: GroupRanges) -> Iterator[list[PatronRow]]:
-
-        def read(within: IdRange) -> list[PatronRow]:
-            started = time.monotonic()
+    def _batches(self) -> Iterator[list[PatronRow]]:
+        self._highest = self.highest_group()
+        sample = self._sample() if self._highest > _FEW else []
+        ranges = equal_ranges(sample, max(_MIN_RANGES, self._highest // _RANGE_WIDTH))
+        searched = 0
+        while ranges:
+            # What follows a full page is read in the next round, so that memory holds a page for each call at once.
             rest: list[IdRange] = []
-            members = self._read_range(within, ranges, rest)
-            ranges.learn(within, len(members), time.monotonic() - started, rest)
-            self._progress(Message("reading groups"), ranges.searched, ranges.highest)
-            return members
+            read = partial(self._read_range, not_read=rest)
+            for within, members in zip(ranges, self._gateway.map(read, ranges), strict=True):
+                searched = max(searched, self._highest - (within.low or 0))
+                self._progress(Message("reading groups"), searched, self._highest)
+                yield members
+            ranges = rest
 
-        yield from self._gateway.map(read, ranges.first())
-        while ranges.left:
-            yield from self._gateway.map(read, ranges.others())
+    def _sample(self) -> list[int]:
+        """Return the group numbers of some patrons who cause work, with ids spread evenly over all ids."""
+        highest = self._highest_of("id")
+        ids = list(range(highest, 0, -max(1, highest // _SAMPLE)))[:_SAMPLE]
+        where = self._query.sample(ids)
+        rows = self._gateway.pcrud.search_columns("au", _FIELDS, where, order_by="id", limit=_SAMPLE)
+        return [group for _id, group in rows]
 
     def highest_group(self) -> int:
         """Return the highest group number of a visible patron, 0 if no patron is visible."""
-        order = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
+        return self._highest_of("usrgroup")
+
+    def _highest_of(self, field: str) -> int:
+        order = [{"class": "au", "field": field, "direction": "desc"}]
         # Naming the visible libraries excludes hidden rows. Before 3.14, a hidden highest row makes the answer empty
         # (3.12/releases-050).
         where = self._visible({"id": {">": 0}})
-        found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
-        return found[0].usrgroup if found else 0
+        found = self._gateway.pcrud.search("au", where, select=_FIELDS, order_by=order, limit=1)
+        return int(getattr(found[0], field)) if found else 0
 
-    def _read_range(
-        self, within: Groups, ranges: GroupRanges, not_read: list[IdRange] | None = None
-    ) -> list[PatronRow]:
+    def _read_range(self, within: Groups, not_read: list[IdRange] | None = None) -> list[PatronRow]:
         """Read all members of a range, page by page. Each page starts after the last whole group.
 
         If ``not_read`` is given, add what follows a full page to it instead: several ranges far denser than expected
@@ -525,7 +451,7 @@ class GroupSearch:
                 page = self._search(part, seconds)
             except (TimedOutError, UnexpectedAnswerError):
                 # Older gateways answer with an empty body when they time out.
-                parts = ranges.parts(part)
+                parts = parts_of(part, self._highest)
                 logger.info("a range of groups took too long; asking for it in %d parts", len(parts) or 1)
                 if not parts:
                     self._giants += 1

@@ -6,7 +6,7 @@ import gc
 import logging
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import chain, islice, pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import pytest
@@ -25,12 +25,12 @@ from evergreen_groups.groups.search import (
     MAX_BATCH,
     ChangedPatrons,
     GroupList,
-    GroupRanges,
     Groups,
-    MemberBatch,
     batch_by_group,
+    equal_ranges,
     groups_of_duplicates,
     groups_of_moved,
+    parts_of,
 )
 from evergreen_groups.sandbox import Sandbox
 
@@ -87,7 +87,7 @@ def test_what_follows_a_full_page_is_put_back(staff: Gateway) -> None:
     """A range that is far denser than expected would fill up memory."""
     rest: list[IdRange] = []
     finder = GroupSearch(staff, QUERY, page=7)
-    rows = finder._read_range(IdRange(None, 5_000), GroupRanges(5_000), rest)
+    rows = finder._read_range(IdRange(None, 5_000), rest)
     assert 0 < len(rows) <= 7
     assert rest == [IdRange(rows[-1].group, 5_000)]
 
@@ -350,117 +350,21 @@ class TestMoved:
 HIGHEST = 1_000_000
 
 
-class TestCutting:
-    @pytest.mark.parametrize(
-        ("highest", "first"),
-        [
-            (0, [(None, None)]),
-            (4_500, [(None, None)]),
-            (4_501, [(1_501, None), (None, 1_501)]),
-            (7_501, [(4_501, None), (1_501, 4_501), (None, 1_501)]),
-            (100_000, [(97_000, None), (94_000, 97_000), (84_000, 94_000)]),
-        ],
-    )
-    def test_the_first_ranges(self, highest: int, first: list[tuple[int | None, int | None]]) -> None:
-        ranges = GroupRanges(highest)
-        assert ranges.first() == [IdRange(*edges) for edges in first]
-        assert (ranges.highest, ranges.searched) == (highest, 0)
-
-    @given(st.integers(0, 300_000), st.lists(st.tuples(st.integers(0, 20_000), st.floats(0.1, 60.0)), min_size=1))
-    def test_every_number_is_in_one_range(self, highest: int, learned: list[tuple[int, float]]) -> None:
-        ranges = GroupRanges(highest)
-        found = ranges.first()
-        for within in found:
-            ranges.learn(within, *learned[0])
-        for number, within in enumerate(islice(ranges.others(), 3_000)):
-            ranges.learn(within, *learned[number % len(learned)])
-            found.append(within)
-        assert found[0].high is None
-        assert all(above.low == below.high for above, below in pairwise(found))
-        if len(found) < 3_000:
-            assert found[-1].low is None
-            assert ranges.searched == highest
-
-    @given(st.integers(0, 60_000), st.lists(st.integers(1, 3_000), min_size=1))
-    def test_what_is_put_back_is_read_once(self, highest: int, looked_at: list[int]) -> None:
-        """Of each range only some numbers are looked at, so many and then so many."""
-        ranges = GroupRanges(highest)
-        waiting = ranges.first()
-        found: list[tuple[int, int]] = []
-        while waiting or ranges.left:
-            low, high = within = waiting.pop(0) if waiting else next(ranges.others())
-            first, last = -1 if low is None else low, highest if high is None else high
-            middle = first + looked_at[len(found) % len(looked_at)]
-            rest = [IdRange(middle, high)] if middle < last else []
-            ranges.learn(within, 4_000, 1.0, rest)
-            found.append((first, middle if rest else last))
-        found.sort()
-        assert (found[0][0], found[-1][1]) == (-1, highest)
-        assert all(below[1] == above[0] for below, above in pairwise(found))
+@given(st.lists(st.integers(0, 300_000)), st.integers(1, 40))
+def test_every_number_is_in_one_range(sample: list[int], count: int) -> None:
+    found = equal_ranges(sample, count)
+    assert (found[0].high, found[-1].low) == (None, None)
+    assert all(above.low == below.high for above, below in pairwise(found))
+    assert len(found) <= max(1, min(count, len(sample) // 5))
 
 
-class TestWidth:
-    """How wide the next range is, after the first three."""
-
-    def next(self, *learned: tuple[int, float]) -> int:
-        ranges = GroupRanges(HIGHEST)
-        for within, (members, seconds) in zip(ranges.first(), learned, strict=False):
-            ranges.learn(within, members, seconds)
-        assert ranges.searched == sum((3_000, 3_000, 10_000)[: len(learned)])
-        found = next(ranges.others())
-        assert found.high == HIGHEST - 16_000
-        assert found.low is not None
-        return found.high - found.low
-
-    @pytest.mark.parametrize(
-        ("learned", "width"),
-        [
-            ([], 10_000),
-            ([(3_000, 1.0)], 3_000),
-            ([(3_000, 1.0), (3_000, 1.0)], 3_000),
-            ([(1_000, 1.0), (5_000, 1.0)], 3_000),  # from all that was seen
-            ([(6_000, 1.0)], 1_500),
-            ([(1_500, 1.0), (1_500, 1.0), (5_000, 1.0)], 6_000),
-            ([(0, 1.0)], 80_000),  # eight times the widest, and no more
-            ([(1, 1.0)], 80_000),
-            ([(100, 8.0)], 80_000),
-            ([(100, 16.0)], 1_500),  # half of what took twice too long
-            ([(6_000, 9.0)], 1_500),  # the narrower of the two
-            ([(10**9, 1.0)], 1),
-        ],
-    )
-    def test_after_the_first(self, learned: list[tuple[int, float]], width: int) -> None:
-        assert self.next(*learned) == width
-
-    def test_later_ones_count_for_more(self) -> None:
-        ranges = GroupRanges(HIGHEST)
-        first, *_ = ranges.first()
-        ranges.learn(first, 3_000, 1.0)
-        others = ranges.others()
-        second = next(others)
-        assert second == IdRange(HIGHEST - 16_000 - 3_000, HIGHEST - 16_000)
-        ranges.learn(second, 1_500, 1.0)
-        third = next(others)
-        # 3,000 wanted of 4,500 numbers with 3,000 members: the first range by half, the second whole
-        assert (third.high, third.low) == (HIGHEST - 19_000, HIGHEST - 19_000 - 4_500)
-
-    @pytest.mark.parametrize(
-        ("highest", "learned", "members", "width"),
-        [
-            (10 * HIGHEST, IdRange(10 * HIGHEST - 20_000, None), 0, 160_000),  # growth is measured by the widest so far
-            # However few members the others had, the last ones under way end at about the same time.
-            (100_000, IdRange(50_000, None), 0, 30_000),
-            (240_000, IdRange(190_000, None), 0, 30_000),
-            (1_200_000, IdRange(1_150_000, None), 0, 150_000),
-            (HIGHEST, IdRange(None, 500_000), 10**6, 10_000),  # the lowest range teaches nothing
-        ],
-    )
-    def test_after_another_range(self, highest: int, learned: IdRange, members: int, width: int) -> None:
-        ranges = GroupRanges(highest)
-        ranges.first()
-        ranges.learn(learned, members, 1.0)
-        within = next(ranges.others())
-        assert (within.high or 0) - (within.low or 0) == width
+def test_ranges_have_equal_shares_of_the_sample() -> None:
+    """Numbers assigned long ago are sparse."""
+    sample = [*range(0, 900_000, 30_000), *range(900_000, 900_060)]
+    assert len(sample) == 90
+    found = equal_ranges(reversed(sample), 9)
+    assert len(found) == 9
+    assert {sum(within.holds(number) for number in sample) for within in found[1:-1]} == {10}
 
 
 class TestParts:
@@ -482,7 +386,7 @@ class TestParts:
     def test_of_a_range(
         self, highest: int, within: tuple[int | None, int | None], parts: list[tuple[int | None, int | None]]
     ) -> None:
-        assert list(GroupRanges(highest).parts(IdRange(*within))) == [IdRange(*edges) for edges in parts]
+        assert list(parts_of(IdRange(*within), highest)) == [IdRange(*edges) for edges in parts]
 
     @pytest.mark.parametrize(
         ("length", "lengths"),
@@ -490,7 +394,7 @@ class TestParts:
     )
     def test_of_a_list(self, length: int, lengths: list[int]) -> None:
         numbers = tuple(range(7, 7 + length))
-        parts = GroupRanges(HIGHEST).parts(GroupList(numbers))
+        parts = parts_of(GroupList(numbers), HIGHEST)
         assert all(isinstance(part, GroupList) for part in parts)
         cut = [part.numbers for part in parts if isinstance(part, GroupList)]
         assert [len(part) for part in cut] == lengths
@@ -568,11 +472,11 @@ def row(id: int, group: int) -> PatronRow:
     ],
 )
 def test_who_was_changed_iselsewhere(changed: dict[int, int], groups: set[int]) -> None:
-    batches = [MemberBatch([(1, 10), (2, 10)]), MemberBatch([(3, 20)])]
+    batches = [[(1, 10), (2, 10)], [(3, 20)]]
     assert groups_of_moved(batches, changed) == groups
 
 
 def test_who_was_found_twice() -> None:
-    assert groups_of_duplicates([MemberBatch([(1, 10), (2, 10)]), MemberBatch([(3, 20)])]) == set()
-    batches = [MemberBatch([(1, 10), (2, 10)]), MemberBatch([(2, 20), (3, 20)]), MemberBatch([(4, 30)])]
+    assert groups_of_duplicates([[(1, 10), (2, 10)], [(3, 20)]]) == set()
+    batches = [[(1, 10), (2, 10)], [(2, 20), (3, 20)], [(4, 30)]]
     assert groups_of_duplicates(batches) == {10, 20}
