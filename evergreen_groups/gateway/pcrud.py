@@ -782,6 +782,7 @@ class RowsByKey:
 # Answers of this multiple of the usual size are still far from getting stuck, and searches by several values rarely
 # fill them.
 LIMIT_FACTOR = 4
+_USUAL_ROWS = 2001
 _ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
 
 
@@ -833,7 +834,7 @@ class RowsByValues:
     def _read(self, batch: list[int | str]) -> Iterator[Page]:
         """Yield the rows with these values, halving the list until every answer is complete."""
         # No two rows share a key, so hidden rows crowd out none.
-        limit = len(batch) if self._unique else max(LIMIT_FACTOR * self._fitting, len(batch) + 1)
+        limit = len(batch) if self._unique else max(LIMIT_FACTOR * min(self._fitting, _USUAL_ROWS), len(batch) + 1)
         page = self._search.page(self._condition(batch), limit)
         if self._unique or (len(page.rows) < limit and not self._cut_off(batch, limit)):
             if page.rows:

@@ -235,7 +235,7 @@ class _Connections:
         self._is_watched = False
 
     @contextmanager
-    def turn(self, seconds: float, call: Call) -> Iterator[None]:
+    def slot(self, seconds: float, call: Call) -> Iterator[None]:
         """Wait until fewer than ``count`` requests are under way. Raises TimedOutError."""
         # A service has a fixed number of processes for all its users, so threads wait instead of opening more.
         if not self._free.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
@@ -403,7 +403,7 @@ class Transport:
         return _context(self._authorities, (found.st_mtime_ns, found.st_size, found.st_ino))
 
     def _send(self, call: Call, request: _Request, seconds: float, redactor: Redactor, deadline: float | None) -> Reply:
-        with self._connections.turn(_left(deadline), call):
+        with self._connections.slot(_left(deadline), call):
             try:
                 return self._exchange(call, request, seconds, redactor, deadline)
             except _StaleConnectionError:

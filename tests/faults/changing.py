@@ -47,7 +47,7 @@ class Changing(Reading):
     def _prepare(self, world: World) -> Path:
         """Return a directory with the state after everything that comes before the faults."""
         world.account = self.account
-        directory = world.fresh(cache=world.directory / "cache")
+        directory = world.fresh()
         if self._rows:
             (directory / "batch.csv").write_text("\n".join(("action,barcode,target", *self._rows)) + "\n")
         if self._first:
@@ -70,13 +70,11 @@ class Changing(Reading):
         with world.watched() as traffic:
             ran = self._run(world, directory)
         assert ran.status == 0, f"{self}: {ran.errors} {ran.output} {ran.escaped}"
-        if not (world.directory / "cache").exists():
-            shutil.copytree(directory / "cache", world.directory / "cache")
         after = world.stores()
         plan = after.changes_since(before)
         assert plan, f"{self} changes nothing"
         made = after.next_group - before.next_group
-        return CleanChange(0, None, tuple(traffic.answers), directory, directory, plan, made)
+        return CleanChange(0, None, tuple(traffic.answers), directory, plan, made)
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
         """Run the command with faults, recover, then undo or complete it; judge after each step."""

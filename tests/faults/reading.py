@@ -30,7 +30,6 @@ class Clean:
     document: Any
     exchanges: tuple[Exchange, ...]
     state: Path
-    cache: Path
 
 
 @contextmanager
@@ -85,13 +84,13 @@ class Reading:
         assert not ran.escaped, ran.escaped
         assert bool(ran.output) is not self.is_refused, f"{self}: {ran.errors}"
         document = plain(json.loads(ran.output)) if ran.output else None
-        return Clean(ran.status, document, tuple(traffic.answers), directory / "state", directory / "cache")
+        return Clean(ran.status, document, tuple(traffic.answers), directory / "state")
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
-        """Ask with faults, then perhaps without: nothing is written, and nothing malformed is cached."""
+        """Ask with faults, then perhaps without: nothing is written, and nothing malformed is stored."""
         judgement = Judgement()
-        cached, again = chance.random() < 0.7, chance.random() < self.again
-        directory = world.fresh(state=clean.state, cache=clean.cache if cached else None)
+        again = chance.random() < self.again
+        directory = world.fresh(state=clean.state)
         with self._asking(world, directory) as ask:
             before = world.stores()
             with world.faults(injections, chance):

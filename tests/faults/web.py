@@ -28,7 +28,7 @@ SERVICE_GATEWAYS = import_module("evergreen_groups.web.service")
 
 def service_that_raises(world: World, directory: Path, clock: Clock) -> Flask:
     """Return a service whose gateways have short timeouts, and which raises its errors instead of handling them."""
-    environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(directory / "cache")}
+    environ = {"STATE_DIRECTORY": str(directory / "state")}
     settings = settings_of(world.proxy.url, serve=ServeSettings(port=0, rate_limit=10_000))
     with patch.object(SERVICE_GATEWAYS, "Gateway", world.gateway):
         app = create_app(settings, environ, clock=clock)

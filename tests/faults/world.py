@@ -305,16 +305,15 @@ class World:
 
     # Commands.
 
-    def fresh(self, *, state: Path | None = None, cache: Path | None = None) -> Path:
-        """Restore the fresh data, and return a directory for one run, with copies of a state and a cache."""
+    def fresh(self, *, state: Path | None = None) -> Path:
+        """Restore the fresh data, and return a directory for one run, with a copy of a state."""
         self.sandbox.reset()
         self.now = datetime.now(UTC)
         self._made += 1
         directory = self.directory / f"run{self._made}"
         directory.mkdir()
-        for source, name in ((state, "state"), (cache, "cache")):
-            if source is not None and source.exists():
-                shutil.copytree(source, directory / name)
+        if state is not None and state.exists():
+            shutil.copytree(state, directory / "state")
         return directory
 
     def later(self) -> None:
@@ -328,7 +327,6 @@ class World:
             "HOME": str(directory),
             "COLUMNS": "80",
             "STATE_DIRECTORY": str(directory / "state"),
-            "CACHE_DIRECTORY": str(directory / "cache"),
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("EVERGREEN_", "XDG_"))}
         with (
