@@ -79,6 +79,7 @@ def test_forget(command: Command) -> None:
         assert command("state", "forget", too_large).returncode == exit_status.USAGE
 
 
+@pytest.mark.long  # forgetting waits ten seconds for the reader
 def test_forget_leaves_nothing_in_the_write_ahead_log(command: Command, tmp_path: Path) -> None:
     patron, now = 987654321, datetime(2026, 8, 14, 12, tzinfo=UTC)
     plan = {"gateway": "g", "staff": 1, "at": now, "expires": now, "action": "move"}

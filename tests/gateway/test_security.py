@@ -232,7 +232,7 @@ ECHOES = {
     "PERM_FAILURE": results(event("PERM_FAILURE", "5000", payload=[TOKEN, PASSWORD, NAME])),
     "HTML quoting everything": raw(http(f"<html>{TOKEN} {PASSWORD} {NAME}", content_type="text/html")),
     "HTTP 500": http_error(500, headers={"X-Echo": TOKEN}),
-    "a header without a name": raw(f"HTTP/1.1 500 Oops\r\n{TOKEN} {PASSWORD}\r\nContent-Length: 0\r\n\r\n".encode()),
+    "a header without a name": raw(f"HTTP/1.1 500 Oops\r\n{TOKEN} {PASSWORD}\r\n\r\n".encode(), close=True),
     "a hang-up": hang_up,
     "several results": results(TOKEN, PASSWORD, NAME),
 }
