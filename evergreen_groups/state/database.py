@@ -31,7 +31,7 @@ from evergreen_groups.state.engine import (
     transaction,
     unshared_engine,
 )
-from evergreen_groups.state.files import atomic_write, give_to_directory_owner, make_state_directory
+from evergreen_groups.state.files import atomic_write, give_to_directory_owner, make_state_directory, remove_abandoned
 from evergreen_groups.state.lock import Holder, LeaseName, hold, holder_of, is_held
 from evergreen_groups.state.schema import VERSION
 from evergreen_groups.state.server_locks import hold_on_server, is_held_on_server, noted_holder
@@ -227,6 +227,7 @@ class Database(Transactions):
         path = make_state_directory(self._directory) / FILE_NAME
         if not os.path.lexists(path):
             create_atomically(path, lambda engine: upgrade_schema(engine, self.where))
+        remove_abandoned(path.parent)
         found = path.stat()
         if not found.st_size:  # only complete files get this name, so it was truncated
             raise StateError(

@@ -78,7 +78,7 @@ def atomic_write(path: Path, *, new: bool = False) -> Iterator[BinaryIO]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, Message("not a regular file"))
-    _remove_abandoned(path.parent)
+    remove_abandoned(path.parent)
     with _unfinished_file(path.parent) as stream:
         unfinished = Path(stream.name)
         try:
@@ -107,18 +107,23 @@ def _unfinished_file(directory: Path) -> BinaryIO:
         file.close()  # another process removed it as abandoned before it was locked
 
 
-def _remove_abandoned(directory: Path) -> None:
+def remove_abandoned(directory: Path) -> None:
     """Remove this user's unfinished files that no process is writing any more, because it was killed."""
     for path in directory.glob(f"{_PREFIX}*{_SUFFIX}"):
         with suppress(OSError):
-            # O_NONBLOCK: opening a pipe that someone put there must not hang.
+            found = path.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                continue
+            if found.st_nlink > 1:
+                # Complete: the process was killed when the file had both names. Don't open it, because closing it would
+                # release the locks that SQLite holds on it in other threads.
+                path.unlink()
+                continue
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                found = os.fstat(descriptor)
-                if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
-                    # A writer holds the lock, so a file that can be locked has been abandoned.
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
+                # A writer holds the lock, so a file that can be locked has been abandoned.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
             finally:
                 os.close(descriptor)
 

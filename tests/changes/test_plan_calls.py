@@ -92,7 +92,7 @@ def test_six_with_hidden_members(
 
 
 def test_with_more_hidden_members_than_there_are_rows(proxy: FaultProxy, sandbox: Sandbox, tmp_path: Path) -> None:
-    """One extra call asks who is in the group: visible members and org units are too few to count them with."""
+    """Visible members and org units are too few to count them with, so each group is asked about on its own."""
     for patron in (*range(1012, 1020), 1022, 1023):
         sandbox._store.update("au", patron, {"usrgroup": 1001 if patron % 2 else 1015, "home_ou": 21})
     with gateway_of(proxy.url, "harbor_desk") as gateway:
@@ -101,7 +101,7 @@ def test_with_more_hidden_members_than_there_are_rows(proxy: FaultProxy, sandbox
         proposed = desk.propose(move(1052, to=1002))
         calls = list(proxy.seen)
     assert {group.number: group.hidden_member_count for group in proposed.draft.groups} == {1001: 5, 1015: 5}
-    assert len(calls) == 7, calls
+    assert len(calls) <= 10, calls
 
 
 def test_one_about_a_hundred_as_well(desk: Changer, proxy: FaultProxy, sandbox: Sandbox) -> None:

@@ -83,7 +83,7 @@ def build_release(source: Path, version: str, *, later_schema: bool = False) -> 
         migration = package / "state" / "migrations" / "versions" / "later.py"
         migration.write_text(LATER.format(version=step, former=VERSION), "utf-8")
         # As from 1.0 on: today's schema is the first, and the oldest that can be upgraded.
-        pin(package / "state" / "database.py", "range(1, int(VERSION))", f"range(1, {VERSION})")
+        pin(package / "state" / "upgrade.py", "range(1, int(VERSION))", f"range(1, {VERSION})")
         pin(migration.with_name("initial.py"), "revision = schema.VERSION", f'revision = "{VERSION}"')
     return build(source, source.parent / version)
 

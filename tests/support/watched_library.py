@@ -142,7 +142,7 @@ class WatchedLibrary:
     def check_names(self, *others: str) -> None:
         """Check that the state directory has only its own files, and ``others``."""
         names = {path.name for path in self.state.iterdir()} - set(others)
-        assert [name for name in sorted(names) if not _FILES.fullmatch(name)] == []
+        assert [name for name in sorted(names) if not _FILES.fullmatch(name)] == [], sorted(names)
 
     def _entries(self) -> dict[str, tuple[JournalStep, ...]]:
         if not (self.state / FILE_NAME).exists():
