@@ -34,7 +34,7 @@ from evergreen_groups.groups.models import (
     make_members,
     make_patrons,
 )
-from evergreen_groups.groups.replica import Primary, source_of
+from evergreen_groups.groups.replica import PrimarySource, source_of
 from evergreen_groups.ils import Limits, OrgUnits, read_own_fines
 from evergreen_groups.message import Progress, silent
 
@@ -64,7 +64,7 @@ class FamilyReader:
         self._read_org_units = org_units or partial(OrgUnits.read, gateway)
 
     @cached_property
-    def _source(self) -> Primary:
+    def _source(self) -> PrimarySource:
         return source_of(self._gateway)  # may take a call
 
     @cached_property

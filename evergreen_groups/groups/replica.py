@@ -1,8 +1,8 @@
 """Read families at sites whose plain reads come from a replica, a copy of the database that is seconds behind.
 
-:func:`source_of` returns one of two strategies. :class:`Primary` takes plain reads as they are. :class:`Replica` reads
-memberships, group leads and balances from the primary database as well, by the ``.authoritative`` methods, and corrects
-the rows of the replica.
+:func:`source_of` returns one of two strategies. :class:`PrimarySource` takes plain reads as they are.
+:class:`ReplicaSource` reads memberships, group leads and balances from the primary database as well, by the
+``.authoritative`` methods, and corrects the rows of the replica.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Members = Mapping[int, frozenset[int]]
 _MAX_READINGS = 3
 
 
-class Primary:
+class PrimarySource:
     """Reads families where plain reads come from the primary database."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -76,7 +76,7 @@ class Primary:
         return panel.split_rows(number, panel.search(self._gateway, query), query)
 
 
-class Replica(Primary):
+class ReplicaSource(PrimarySource):
     """Reads families where plain reads come from a replica."""
 
     def owners(self, barcodes: Iterable[str]) -> Mapping[str, tuple[int, bool]]:
@@ -227,6 +227,6 @@ def _merge(
     )
 
 
-def source_of(gateway: Gateway) -> Primary:
+def source_of(gateway: Gateway) -> PrimarySource:
     """Return the strategy for the database that plain reads come from."""
-    return Replica(gateway) if gateway.reads_replicas else Primary(gateway)
+    return ReplicaSource(gateway) if gateway.reads_replicas else PrimarySource(gateway)

@@ -282,9 +282,8 @@ def run_command(command: Sequence[str]) -> None:
         )
 
 
-_CACHE = Path("/var/cache/evergreen-groups")
 _PRIVATE = "private"
-"""Where systemd puts the state and cache directories of dynamic users. The usual directories are links to them."""
+"""Where systemd puts the state directories of dynamic users. The usual directory is a link to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +316,7 @@ class RemovalPlan:
 
 
 def plan_removal(machine: Machine, names: Iterable[str], *, purges: bool = False) -> RemovalPlan:
-    """Plan the removal of these parts. ``purges`` includes the configuration, passwords, state and cache.
+    """Plan the removal of these parts. ``purges`` includes the configuration, passwords and state.
 
     Raises:
         ConfigurationError: Apache's configuration still includes one of the files.
@@ -364,11 +363,10 @@ def _refuse_needed(path: Path, machine: Machine) -> None:
 
 def _purged(machine: Machine) -> Iterator[Path]:
     """Yield this program's own directories, as far as they exist."""
-    for path in (SYSTEM_DIRECTORY, _CACHE):
-        for candidate in (path, path.parent / _PRIVATE / path.name):
-            below_root = machine.below_root(candidate)
-            if below_root.is_symlink() or below_root.is_dir():
-                yield candidate
+    for candidate in (SYSTEM_DIRECTORY, SYSTEM_DIRECTORY.parent / _PRIVATE / SYSTEM_DIRECTORY.name):
+        below_root = machine.below_root(candidate)
+        if below_root.is_symlink() or below_root.is_dir():
+            yield candidate
     configuration = load.SYSTEM_FILE.parent
     if machine.below_root(configuration).is_dir():
         yield configuration

@@ -115,9 +115,10 @@ def remove_abandoned(directory: Path) -> None:
             if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
                 continue
             if found.st_nlink > 1:
-                # Complete: the process was killed when the file had both names. Don't open it, because closing it would
+                # The process was killed when the complete file had both names. Don't open it, because closing it would
                 # release the locks that SQLite holds on it in other threads.
-                path.unlink()
+                if any(other != path and os.path.samestat(found, other.lstat()) for other in directory.iterdir()):
+                    path.unlink()
                 continue
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:

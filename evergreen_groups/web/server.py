@@ -55,7 +55,7 @@ _COLLECTION_THRESHOLD = 20_000
 """New objects that survive until the next garbage collection. One request creates a few thousand."""
 
 
-class _Request(HTTPRequestParser):
+class _Parser(HTTPRequestParser):
     """Closes the connection after a request with two lengths: a proxy may see two requests there (RFC 9112, 6.1)."""
 
     def parse_header(self, header_plus: bytes) -> None:
@@ -65,10 +65,10 @@ class _Request(HTTPRequestParser):
             self.headers = {**self.headers, "CONNECTION": "close"}
 
 
-class _Connection(HTTPChannel):
+class _Channel(HTTPChannel):
     """A connection that reads requests as above. waitress has no setting for it."""
 
-    parser_class = _Request
+    parser_class = _Parser
 
 
 def _log_kind_only(record: logging.LogRecord) -> bool:
@@ -112,7 +112,7 @@ class Server:
             ident="evergreen-groups",  # the default would reveal that it is waitress
         )
         self._server = cast("Any", server)  # the stubs know only some of its attributes
-        self._server.channel_class = _Connection
+        self._server.channel_class = _Channel
         self._is_stopping = False
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -147,7 +147,7 @@ class Server:
 
     def _connections(self) -> list[wasyncore.dispatcher]:
         """Return the open connections, oldest first: a new socket is added at the end."""
-        return [one for one in self._sockets.values() if isinstance(one, _Connection)]
+        return [one for one in self._sockets.values() if isinstance(one, _Channel)]
 
     def _wait(self, seconds: float) -> None:
         """Wait for bytes from clients, for room for more bytes to them, or for a thread, and handle these."""

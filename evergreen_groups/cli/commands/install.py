@@ -227,7 +227,7 @@ def _show_commands(text: str, commands: Iterable[str]) -> None:
 @click.option(
     "--purge",
     is_flag=True,
-    help="Also remove configuration, passwords, the state directory with history and journal, and the cache.",
+    help="Also remove configuration, passwords, and the state directory with history and journal.",
 )
 @_ROOT
 @click.pass_obj
