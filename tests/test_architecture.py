@@ -52,6 +52,7 @@ GROUND = {
     "message",
     "plugins",
     "policy",
+    "threads",
     "ttl_cache",
     "values",
 }
@@ -62,11 +63,12 @@ GROUND_MAY_IMPORT = {
     "exit_status": {"errors", "message"},
     "formats": {"errors", "message"},
     "language": {"errors", "message", "values"},
+    "plugins": {"threads"},
     "policy": {"arguments", "errors", "message"},
 }
 STANDS_APART = {
-    "gateway": {"arguments", "batches", "certificates", "errors", "message", "ttl_cache", "values"},
-    "state": {"errors", "message", "plugins"},
+    "gateway": {"arguments", "batches", "certificates", "errors", "message", "threads", "ttl_cache", "values"},
+    "state": {"errors", "message", "plugins", "threads"},
     "sandbox": {"errors", "language", "message", "values"},
 }
 """Rooms that import only part of the ground, so that they can be used or reviewed alone."""

@@ -15,6 +15,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from evergreen_groups.state.engine import NoAnswerError
+from evergreen_groups.threads import begin
 
 _TICK = 0.1  # seconds between two looks at the clock
 
@@ -38,7 +39,7 @@ class Watchdog:
             self._deadlines[connection] = time.monotonic() + seconds, seconds
             if not self._is_running:
                 with suppress(RuntimeError):  # Python is exiting, and starts no more threads
-                    threading.Thread(target=self._run, name="state deadlines", daemon=True).start()
+                    begin(self._run)
                     self._is_running = True
 
     def forget(self, connection: Any) -> None:
