@@ -33,8 +33,7 @@ class Member:
     """A patron as a member of their group.
 
     ``own_fines`` is the sum of the patron's open transactions at all libraries, minus credits. ``decision`` is the
-    policy's decision, based on own fines only. It is None if no limit was requested (plans and accidental groups don't
-    decide about anyone), or if the account may not see the limit.
+    policy's decision, based on own fines only. It is None if no limit was requested, or if the account may not see it.
     """
 
     __repr__ = arguments.brief
@@ -115,7 +114,7 @@ class Member:
         see the transactions that the threshold counts. Read nothing unless a threshold counts only some libraries, or
         is 0.00.
         """
-        found = {
+        limits = {
             member.id: limit
             for member in members
             if (limit := thresholds.visible_limit_for(member.patron.profile, member.patron.home_library.id)) is not None
@@ -125,14 +124,14 @@ class Member:
         # counts only some libraries may count a bill without the refund that balances it.
         may_matter = [
             id
-            for id, limit in found.items()
+            for id, limit in limits.items()
             if id not in own_fines
             and limit.limit.amount is not None
             and (limit.scope is not None or limit.limit.amount <= 0)
         ]
         if may_matter:
             own_fines |= ils.read_own_fines(gateway, may_matter)
-        return found, ils.decide_all(gateway, found, own_fines, leave_out_hidden=True)
+        return limits, ils.decide_all(gateway, limits, own_fines, leave_out_hidden=True)
 
     @staticmethod
     def read_barcodes(gateway: Gateway, cards: Iterable[int | None]) -> dict[int, str]:
@@ -176,7 +175,7 @@ class Group:
 
     def __post_init__(self) -> None:
         """Add up the fines once. A report holds 50,000 groups, so don't store other sums."""
-        together = sum((member.own_fines for member in self.members if member.own_fines), self.hidden_fines or ZERO)
+        together = sum((member.own_fines for member in self.members), self.hidden_fines or ZERO)
         object.__setattr__(self, "known_fines", together)
 
     @classmethod
@@ -354,13 +353,7 @@ class PatronState:
         """Make a state from the values of ``FIELDS``. ``now`` is aware."""
         juvenile, barred, sent = values
         expire_date = plausible(sent)
-        return _state(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
-
-
-@cache
-def _state(juvenile: bool, barred: bool, expired: bool) -> PatronState:
-    """Return a shared instance: there are eight different states and up to 100,000 patrons in a report."""
-    return PatronState(juvenile, barred, expired)
+        return cls(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
 
 
 class PatronRow(NamedTuple):
@@ -393,14 +386,9 @@ class PatronRow(NamedTuple):
         "O'Brien, Effie"
         """
         names: tuple[Any, ...] = self[-len(NAME_FIELDS) :]
-        family, first, *others = names
-        if family and first and not any(others):  # the usual case, kept fast
-            family, first = family.strip(), first.strip()
-            if family and first:
-                return f"{family}, {first}"
-        legal, preferred = names[:4], names[4:]
         family, first, second, suffix = (
-            (wish or "").strip() or (name or "").strip() for wish, name in zip(preferred, legal, strict=True)
+            (preferred or "").strip() or (legal or "").strip()
+            for legal, preferred in zip(names[:4], names[4:], strict=True)
         )
         return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
 

@@ -212,25 +212,13 @@ MAX_BATCH = 3_000
 """The most members to ask about in one list. Their ids and a query fit into a request."""
 
 
-MemberBatch = list[tuple[int, int]]
-"""Patron ids and group numbers of members read together, kept for a later check."""
+def groups_of_moved(group_of: Mapping[int, int], changed: Mapping[int, int]) -> set[int]:
+    """Return the groups that patrons left after being read there, or joined without. Some were in neither when read.
 
-
-def groups_of_moved(batches: Sequence[MemberBatch], changed: Mapping[int, int]) -> set[int]:
-    """Return the groups that patrons left after being read there, or joined without. Some were in neither when read."""
-    if not changed:
-        return set()
-    left = {group for batch in batches for id, group in batch if changed.get(id, group) != group}
-    found = {id for batch in batches for id, group in batch if changed.get(id) == group}
-    return left | {group for id, group in changed.items() if id not in found}
-
-
-def groups_of_duplicates(batches: Sequence[MemberBatch]) -> set[int]:
-    """Return the groups of patrons who were read in several groups because they moved during the search."""
-    # Sorting and comparing neighbors takes less memory than a set of all ids.
-    ids = sorted(id for batch in batches for id, _group in batch)
-    several = {id for id, following in pairwise(ids) if id == following}  # almost always empty
-    return {group for batch in batches for id, group in batch if id in several} if several else set()
+    Both mappings have the number of each patron's group, as it was read and as it is now.
+    """
+    moved = {id: group for id, group in changed.items() if group_of.get(id) != group}
+    return {group_of[id] for id in moved.keys() & group_of.keys()}.union(moved.values())
 
 
 def batch_by_group(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
@@ -330,29 +318,32 @@ class GroupSearch:
             TimedOutError: the ILS is too slow even for single groups.
             DataError: patrons kept being moved during the search.
         """
-        batches: list[MemberBatch] = []
+        group_of: dict[int, int] = {}
+        in_several: set[int] = set()
 
         def noted(answers: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
             for batch in batch_by_group(answers):
-                batches.append([(row.id, row.group) for row in batch])
+                for row in batch:
+                    if group_of.setdefault(row.id, row.group) != row.group:
+                        in_several.update((group_of[row.id], row.group))
                 yield batch
 
         changed = ChangedPatrons(self._gateway, self._visible({}))
-        found = list(self._gateway.map(build, noted(self._batches())))
+        found = list(chain.from_iterable(self._gateway.map(build, noted(self._batches()))))
         for _ in range(_MAX_REREADS):
-            moved = groups_of_duplicates(batches) | groups_of_moved(batches, changed.groups())
+            moved = in_several | groups_of_moved(group_of, changed.groups())
             if not moved:
-                return list(chain.from_iterable(found))
+                return found
             logger.info("patrons were changed while groups were read; reading %d groups again", len(moved))
-            for index, batch in enumerate(batches):
-                rest = [(id, group) for id, group in batch if group not in moved]
-                if len(rest) < len(batch):
-                    batches[index], found[index] = rest, drop(found[index], moved)
+            found = drop(found, moved)
+            group_of = {id: group for id, group in group_of.items() if group not in moved}
+            in_several = set()
             lists = [GroupList(tuple(batch)) for batch in batched(sorted(moved), _GROUPS_AT_ONCE)]
-            found.extend(map(build, noted(self._gateway.map(self._read_list, lists))))
-        if not groups_of_duplicates(batches):
+            for batch in noted(self._gateway.map(self._read_list, lists)):
+                found += build(batch)
+        if not in_several:
             # On a busy day records change all the time. Ignore the latest changes: no patron is counted twice.
-            return list(chain.from_iterable(found))
+            return found
         raise DataError(
             "patrons kept moving between groups while they were read", advice="try again later", code="groups-unsteady"
         )

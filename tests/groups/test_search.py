@@ -27,7 +27,6 @@ from evergreen_groups.groups.search import (
     GroupList,
     batch_by_group,
     equal_ranges,
-    groups_of_duplicates,
     groups_of_moved,
     parts_of,
 )
@@ -335,7 +334,7 @@ class TestMoved:
     def test_somebody_in_two_groups_all_the_while_is_one(
         self, staff: Gateway, changes: list[dict[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(search, "groups_of_duplicates", lambda batches: {1001})
+        monkeypatch.setattr(search, "batch_by_group", lambda answers: [*answers, [row(1001, 1), row(1001, 2)]])
         with pytest.raises(DataError, match="kept moving between groups") as told:
             GroupSearch(staff, QUERY).run(list, without)
         assert (told.value.code, told.value.advice) == ("groups-unsteady", "try again later")
@@ -454,11 +453,13 @@ def row(id: int, group: int) -> PatronRow:
     ],
 )
 def test_who_was_changed_iselsewhere(changed: dict[int, int], groups: set[int]) -> None:
-    batches = [[(1, 10), (2, 10)], [(3, 20)]]
-    assert groups_of_moved(batches, changed) == groups
+    assert groups_of_moved({1: 10, 2: 10, 3: 20}, changed) == groups
 
 
-def test_who_was_found_twice() -> None:
-    assert groups_of_duplicates([[(1, 10), (2, 10)], [(3, 20)]]) == set()
-    batches = [[(1, 10), (2, 10)], [(2, 20), (3, 20)], [(4, 30)]]
-    assert groups_of_duplicates(batches) == {10, 20}
+def test_who_was_found_twice(staff: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The groups in which a patron was found are read again."""
+    expected = whole(staff)
+    twice = iter([[row(9001, 1001), row(9001, 1003)]])
+    by_group = search.batch_by_group
+    monkeypatch.setattr(search, "batch_by_group", lambda answers: [*by_group(answers), *twice])
+    assert sorted(GroupSearch(staff, QUERY).run(list, without)) == expected
