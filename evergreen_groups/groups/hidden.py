@@ -215,8 +215,8 @@ _MAX_ROUNDS = 3
 # The members of up to this many groups are read together. For more groups, first find out which ones have hidden
 # members.
 _MAX_GROUPS = 20
-# The room for ids in a form of 32 kB.
-_MAX_IDS_BYTES = 26_000
+# As many ids fit into a form of 32 kB, even with eight digits, each followed by "%2C".
+_MAX_IDS = 2_300
 
 
 def find_hidden(
@@ -266,7 +266,7 @@ def _with_hidden(gateway: Gateway, visible: Mapping[int, Set[int]]) -> list[int]
     that no row was lost.
     """
     # Groups without a visible member, or too large for the query.
-    others = [group for group, ids in visible.items() if not ids or _form_bytes(ids) > _MAX_IDS_BYTES]
+    others = [group for group, ids in visible.items() if not ids or len(ids) > _MAX_IDS]
 
     def among(groups: Sequence[int]) -> Sequence[int]:
         representatives = {min(visible[group]): group for group in groups}
@@ -284,13 +284,9 @@ def _with_hidden(gateway: Gateway, visible: Mapping[int, Set[int]]) -> list[int]
         return found if listed <= visible_in_rest else groups
 
     searched = sorted(visible.keys() - set(others))
-    batches = batched_by_size(searched, _MAX_IDS_BYTES, lambda group: _form_bytes(visible[group]))
+    # With its representative and its number, a group takes two more places than it has members.
+    batches = batched_by_size(searched, _MAX_IDS, lambda group: len(visible[group]) + 2)
     return [*others, *chain.from_iterable(gateway.map(among, batches))]
-
-
-def _form_bytes(ids: Set[int]) -> int:
-    """Return the bytes that a group takes in a form: its ids, number and representative, each with a comma."""
-    return (len(ids) + 2) * (len(str(max(ids))) + len("%2C"))
 
 
 def _all_and_visible(

@@ -123,12 +123,7 @@ class FamilyReader:
         barcodes = [named for named in wanted if isinstance(named, str)]
         ids = [named for named in wanted if isinstance(named, int)]
         # Name families by subqueries, so the first stage takes a single call.
-        people: People = read_people(
-            self._gateway,
-            [{"id": id} for id in ids]
-            + [{"barcode": barcode} for barcode in all_spellings(barcodes)]
-            + [{"group": group} for group in groups],
-        )
+        people: People = read_people(self._gateway, ids, all_spellings(barcodes), groups)
         cards = {card.barcode: card for person in people.values() for card in person.cards}
         matches = ((barcode, first_match(barcode, cards)) for barcode in barcodes)
         owners = {barcode: (int(card.usr), bool(card.active)) for barcode, card in matches if card is not None}

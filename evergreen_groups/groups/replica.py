@@ -130,7 +130,7 @@ class ReplicaFamilyReader(FamilyReader):
         """
         gateway = self._gateway
         if not named <= people.keys():  # the replica has the patron, but not the new card
-            people = {**read_people(gateway, [{"id": id} for id in named - people.keys()]), **people}
+            people = {**read_people(gateway, named - people.keys()), **people}
         wanted = sorted(named)
         for _ in range(_MAX_READINGS):
             read = zip(wanted, gateway.map(partial(read_patron, gateway), wanted), strict=True)
@@ -150,7 +150,7 @@ class ReplicaFamilyReader(FamilyReader):
     def _with_moves(self, people: People, records: People, members: MemberLists) -> People:
         """Apply recent moves: drop members who left, add those who joined."""
         elsewhere = sorted(frozenset[int]().union(*members.values()) - people.keys())
-        come = read_people(self._gateway, [{"id": id} for id in elsewhere]) if elsewhere else {}
+        come = read_people(self._gateway, elsewhere)
         found: dict[int, Record] = {}
         for id, person in {**{id: come[id] for id in elsewhere if id in come}, **people}.items():
             now = records[id].replace(cards=person.cards) if id in records else person

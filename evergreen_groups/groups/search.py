@@ -75,7 +75,7 @@ class GroupQuery:
         """Return the condition on patrons (``au``): members of matching groups, without deleted patrons."""
         # Each permission check takes 0.4 to 2 ms, and refusals are the slow ones. A list of libraries is compared first
         # (pushdown-017).
-        return self._visible([*within.conditions(), listed("in", self.groups(within), "usrgroup")])
+        return self.visible(*within.conditions(), listed("in", self.groups(within), "usrgroup"))
 
     def candidates(self, within: Groups) -> Query:
         """Return a condition without sums: members of all groups in the range that have a member at ``homes``."""
@@ -84,12 +84,12 @@ class GroupQuery:
             at_home = {"deleted": "f", "-and": [*within.conditions(), {"home_ou": sorted(self.homes)}]}
             # A subquery that is evaluated once. A correlated one would scan a giant group once for each of its members.
             conditions.append({"usrgroup": {"in": {"select": {"au": ["usrgroup"]}, "from": "au", "where": at_home}}})
-        return self._visible(conditions)
+        return self.visible(*conditions)
 
-    def _visible(self, conditions: list[Query]) -> Query:
-        if self.visible_orgs:
-            conditions.append({"home_ou": sorted(self.visible_orgs)})
-        return {"deleted": "f", "-and": conditions or [{"id": {"<>": None}}]}
+    def visible(self, *conditions: Query) -> Query:
+        """Return the condition on visible patrons for whom ``conditions`` hold, without deleted patrons."""
+        homes = [{"home_ou": sorted(self.visible_orgs)}] if self.visible_orgs else []
+        return {"deleted": "f", "-and": [*conditions, *homes] or [{"id": {"<>": None}}]}
 
     def groups(self, within: Groups) -> Query:
         """Return the query for the numbers of matching groups."""
@@ -328,7 +328,7 @@ class GroupSearch:
                         in_several.update((group_of[row.id], row.group))
                 yield batch
 
-        changed = ChangedPatrons(self._gateway, self._visible({}))
+        changed = ChangedPatrons(self._gateway, self._query.visible())
         found = list(chain.from_iterable(self._gateway.map(build, noted(self._batches()))))
         for _ in range(_MAX_REREADS):
             moved = in_several | groups_of_moved(group_of, changed.groups())
@@ -377,16 +377,15 @@ class GroupSearch:
         """Return the group numbers of some patrons, with ids spread evenly over all ids."""
         highest = self._highest_of("id")
         ids = list(range(highest, 0, -max(1, highest // _SAMPLE)))[:_SAMPLE]
-        rows = self._gateway.pcrud.search_columns(
-            "au", _FIELDS, self._visible({"id": ids}), order_by="id", limit=_SAMPLE
-        )
+        where = self._query.visible({"id": ids})
+        rows = self._gateway.pcrud.search_columns("au", _FIELDS, where, order_by="id", limit=_SAMPLE)
         return [group for _id, group in rows]
 
     def _highest_of(self, field: str) -> int:
         order = [{"class": "au", "field": field, "direction": "desc"}]
         # Naming the visible libraries excludes hidden rows. Before 3.14, a hidden highest row makes the answer empty
         # (3.12/releases-050).
-        where = self._visible({"id": {">": 0}})
+        where = self._query.visible({"id": {">": 0}})
         found = self._gateway.pcrud.search("au", where, select=_FIELDS, order_by=order, limit=1)
         return int(getattr(found[0], field)) if found else 0
 
@@ -411,7 +410,7 @@ class GroupSearch:
         last = page[-1].group
         whole = [patron for patron in page if patron.group != last]
         if not whole:
-            return self._read_by_id(self._visible({"usrgroup": last})), [IdRange(last, within.high)]
+            return self._read_by_id(self._query.visible({"usrgroup": last})), [IdRange(last, within.high)]
         return whole, [IdRange(whole[-1].group, within.high)]
 
     def _read_list(self, groups: GroupList) -> list[PatronRow]:
@@ -450,11 +449,6 @@ class GroupSearch:
             found.append(PatronRow._make(row[:width]))
             self._take(row[0], row[width:])
         return found
-
-    def _visible(self, where: Query) -> Query:
-        if self._query.visible_orgs:
-            where = {**where, "home_ou": sorted(self._query.visible_orgs)}
-        return {"deleted": "f", **where}
 
 
 @contextmanager
