@@ -96,13 +96,32 @@ class Member:
 
     @staticmethod
     def of_patrons(
-        gateway: Gateway, limits: Limits, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
+        gateway: Gateway,
+        limits: Limits | None,
+        patrons: Collection[Patron],
+        own_fines: Mapping[int, Decimal],
+        *,
+        where_visible: bool = True,
     ) -> list[Member]:
-        """Make members of patrons, with a decision about each whose limit the account may see.
+        """Make members of patrons, and decide about each by ``limits``, if given.
 
-        ``own_fines`` are those of all patrons with open transactions. Raises what :func:`decide_patrons` raises.
+        ``own_fines`` are those of all patrons with open transactions. There is no decision about a patron whose limit
+        is the ILS's threshold, if the account may not see it. Reads nothing if the same limit applies to all patrons.
+
+        Raises:
+            DataError: some transactions must be read, and the account may not see them.
+            PermissionDeniedError: the account may not see a limit, and not only those ``where_visible`` are wanted.
         """
-        return make_members(patrons, own_fines, decide_patrons(gateway, limits, patrons, own_fines, where_visible=True))
+        decisions: dict[int, Decision] = {}
+        if limits is not None and limits.uniform:
+            # Decide once about each amount: most patrons owe nothing.
+            decide = cache(limits.limit_for(0, 0).decide)
+            decisions = {patron.id: decide(own_fines.get(patron.id)) for patron in patrons}
+        elif limits is not None:
+            find = limits.visible_limit_for if where_visible else limits.limit_for
+            found = ((patron.id, find(patron.profile, patron.home_library.id)) for patron in patrons)
+            decisions = ils.decide_all(gateway, {id: limit for id, limit in found if limit is not None}, own_fines)
+        return [Member(patron, own_fines.get(patron.id, ZERO), decisions.get(patron.id)) for patron in patrons]
 
     @staticmethod
     def decide_by_thresholds(
@@ -392,56 +411,19 @@ class PatronRow(NamedTuple):
         )
         return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
 
-    def patron(self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False) -> Patron:
+    def patron(self, barcodes: Mapping[int, str], org_units: OrgUnits, *, deleted: bool = False) -> Patron:
+        """Make the patron. ``barcodes`` are by card id. Raises DataError for an unknown home library."""
         return Patron(
             self.id,
             self.group,
             self.name,
             sys.intern(self.family_name or ""),  # share one string per family name
-            barcode,
-            home_library,
+            None if self.card is None else barcodes.get(self.card),
+            org_units.unit(self.home_library),
             self.profile,
             self.group_lead,
             deleted,
         )
-
-
-def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_units: OrgUnits) -> list[Patron]:
-    return [
-        row.patron(None if row.card is None else barcodes.get(row.card), org_units.unit(row.home_library))
-        for row in rows
-    ]
-
-
-def make_members(
-    patrons: Iterable[Patron], own_fines: Mapping[int, Decimal], decisions: Mapping[int, Decision]
-) -> list[Member]:
-    return [Member(patron, own_fines.get(patron.id, ZERO), decisions.get(patron.id)) for patron in patrons]
-
-
-def decide_patrons(
-    gateway: Gateway,
-    limits: Limits,
-    patrons: Collection[Patron],
-    own_fines: Mapping[int, Decimal],
-    *,
-    where_visible: bool = False,
-) -> dict[int, Decision]:
-    """Decide about each patron, by id. Reads nothing if the same limit applies to all patrons.
-
-    ``where_visible`` leaves out patrons whose limit is the ILS's threshold, if the account may not see it.
-
-    Raises:
-        DataError: some transactions must be read, and the account may not see them.
-        PermissionDeniedError: a limit is the ILS's threshold, and the account may not see it.
-    """
-    if limits.uniform:
-        # Decide once about each amount: most patrons owe nothing.
-        decide = cache(limits.limit_for(0, 0).decide)
-        return {patron.id: decide(own_fines.get(patron.id)) for patron in patrons}
-    find = limits.visible_limit_for if where_visible else limits.limit_for
-    found = ((patron.id, find(patron.profile, patron.home_library.id)) for patron in patrons)
-    return ils.decide_all(gateway, {id: limit for id, limit in found if limit is not None}, own_fines)
 
 
 class StandingDifference(Enum):

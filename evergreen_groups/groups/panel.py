@@ -27,7 +27,6 @@ from evergreen_groups.groups.models import (
     PatronAccount,
     PatronRow,
     Query,
-    make_patrons,
 )
 from evergreen_groups.ils import PENALTY_FIELDS, OrgUnits, PenaltyRow
 
@@ -209,7 +208,7 @@ class VisiblePatrons:
 
     def patrons(self, org_units: OrgUnits) -> list[Patron]:
         """Make the members' patron records. Raises DataError if a home library isn't among the org units."""
-        return make_patrons(self.rows, self.barcodes, org_units)
+        return [row.patron(self.barcodes, org_units) for row in self.rows]
 
 
 def search(gateway: Gateway, query: FamilyQuery) -> list[Record]:

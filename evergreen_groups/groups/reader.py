@@ -23,9 +23,6 @@ from evergreen_groups.groups.models import (
     Member,
     PatronAccount,
     PatronRow,
-    decide_patrons,
-    make_members,
-    make_patrons,
 )
 from evergreen_groups.ils import Limits, OrgUnits, read_own_fines
 from evergreen_groups.message import Progress, silent
@@ -34,7 +31,6 @@ from evergreen_groups.values import ZERO
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import Access
-    from evergreen_groups.policy import Decision
 
 People = Mapping[int, Record]
 """Records of patrons with their cards, by id."""
@@ -206,9 +202,7 @@ class FamilyReader:
         members: dict[int, Member] = {}
         for values in rows:
             row = PatronRow._make(values[:width])
-            barcode = None if row.card is None else barcodes.get(row.card)
-            home = self.org_units.unit(row.home_library)
-            patron = row.patron(barcode, home, deleted=bool(values[width]))
+            patron = row.patron(barcodes, self.org_units, deleted=bool(values[width]))
             members[row.id] = Member(patron, own_fines.get(row.id, ZERO))
             accounts[row.id] = PatronAccount.of(values[width + 1 : len(MEMBER_FIELDS)], now)
         return Families(members, accounts, own_fines)
@@ -256,11 +250,9 @@ class GroupReader:
             lambda: read_own_fines(self.gateway, by_id, debtors_only=debtors_only),
             lambda: Member.read_barcodes(self.gateway, (row.card for row in by_id.values())) if cards else {},
         )
-        patrons = make_patrons(by_id.values(), barcodes, self.org_units)
-        decisions: dict[int, Decision] = {}
-        if self.limits is not None:
-            decisions = decide_patrons(self.gateway, self.limits, patrons, own_fines)
-        return {member.patron.id: member for member in make_members(patrons, own_fines, decisions)}
+        patrons = [row.patron(barcodes, self.org_units) for row in by_id.values()]
+        members = Member.of_patrons(self.gateway, self.limits, patrons, own_fines, where_visible=False)
+        return {member.patron.id: member for member in members}
 
     def read_groups(self, numbers: Iterable[int]) -> dict[int, Group]:
         """Read the groups with these numbers, by number. Leave out groups without a visible member."""
