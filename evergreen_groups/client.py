@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from evergreen_groups import arguments, audit, changes, desk, report
 from evergreen_groups.changes import Action, Operator, PlanOutcome, PlanRequest, Step
 from evergreen_groups.errors import PlanError, UnreachableError, not_visible
-from evergreen_groups.groups import AdultRule, FamilyReader
+from evergreen_groups.groups import AdultRule, family_reader
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.message import Progress, silent
 from evergreen_groups.settings import (
@@ -484,7 +484,7 @@ class Client:
             GatewayError: Evergreen can't be reached or refuses.
             StateError: the marks can't be written.
         """
-        groups = FamilyReader(self.gateway).named((), arguments.integers("numbers", numbers), with_fines=False).groups
+        groups = family_reader(self.gateway).named((), arguments.integers("numbers", numbers), with_fines=False).groups
         for number, group in groups.items():
             if not group.members:
                 raise not_visible(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES
 from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, group_changes
 from evergreen_groups.errors import PlanError
-from evergreen_groups.groups import AdultRule, FamilyReader, Member, contacts
+from evergreen_groups.groups import AdultRule, Member, contacts, family_reader
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ class Planner:
         Set ``with_contacts`` for plans that move anyone out of a group. ``active_cards`` requires that each barcode is
         on an active card.
         """
-        families = FamilyReader(self.gateway, self.org_units).named(
+        families = family_reader(self.gateway, self.org_units).named(
             references, groups, with_fines=with_fines, with_contacts=with_contacts, active_cards=active_cards
         )
         return PlanBasis(families, self.adults)
