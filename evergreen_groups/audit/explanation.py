@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
-from evergreen_groups.errors import not_visible
+from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.groups import FamilyReader, Member, Standing, find_owner
 from evergreen_groups.ils import (
     PATRON_EXCEEDS_FINES,
@@ -225,18 +225,15 @@ class BlockExplainer:
         """Return the places where the ILS looks for a threshold, and the threshold. None if they aren't visible."""
         patron, org_units = member.patron, self._reader.org_units
         reader = Thresholds.read(self._gateway, org_units, profiles, penalties)
-        if not reader.are_visible(patron.home_library.id):
+        try:
+            looks = list(reader.search(patron.profile, patron.home_library.id))
+        except PermissionDeniedError:
             return None, None
-        looks = list(reader.lookups(patron.profile, patron.home_library.id))
         looked_at = tuple(
-            ThresholdPlace(
-                org_units.unit(look.org_unit),
-                profiles.name(look.profile),
-                None if look.found is None else look.found.amount,
-            )
-            for look in looks
+            ThresholdPlace(org_units.unit(org_unit), profiles.name(profile), None if found is None else found.amount)
+            for (org_unit, profile), found in looks
         )
-        return looked_at, looks[-1].found
+        return looked_at, looks[-1][1]
 
     def _read_bills(
         self, member: Member, scope: Collection[int], *, bills_are_visible: bool

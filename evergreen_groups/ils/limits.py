@@ -6,18 +6,20 @@ Source for thresholds: the SQL function ``actor.calculate_system_penalties`` (Ev
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
 
-from evergreen_groups.errors import PermissionDeniedError, unreadable
+from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils.bills import read_fines_within
 from evergreen_groups.ils.org_units import Profiles
-from evergreen_groups.ils.penalties import PATRON_EXCEEDS_FINES, read_fines_penalties
-from evergreen_groups.ils.permissions import VIEW_THRESHOLDS
+from evergreen_groups.ils.penalties import PATRON_EXCEEDS_FINES, PenaltyKind, read_fines_penalties
+from evergreen_groups.ils.permissions import VIEW_THRESHOLDS, highest_granted
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
 from evergreen_groups.settings import PolicySettings
@@ -25,35 +27,18 @@ from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
-    from evergreen_groups.ils.penalties import PenaltyKind, PenaltyKinds
+    from evergreen_groups.ils.penalties import PenaltyKinds
 
-_WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
 _RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
-_MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(NamedTuple):
     """A row of ``pgpt``: at ``org_unit``, patrons of ``profile`` and below who owe ``amount`` get ``penalty``."""
 
     org_unit: int
     profile: int
     penalty: int
     amount: Decimal
-
-    def __post_init__(self) -> None:
-        """Raise DataError for an amount that doesn't fit the database column, ``NUMERIC(8,2)``."""
-        if abs(self.amount) >= _MILLION:
-            raise unreadable("field-broken", "pgpt.threshold has a wrong value, expected an amount")
-
-
-@dataclass(frozen=True, slots=True)
-class ThresholdLookup:
-    """A step of the search for a threshold: an org unit and a profile (ids), and the threshold set there, if any."""
-
-    org_unit: int
-    profile: int
-    found: Threshold | None
 
 
 class Thresholds:
@@ -71,9 +56,9 @@ class Thresholds:
         gateway: Gateway | None = None,
     ) -> None:
         self._gateway, self._penalties, self._org_units, self._profiles = gateway, penalties, org_units, profiles
-        self._rows: dict[tuple[int, int, int], Threshold] = {}
-        self._add(rows)
-        self._libraries, self._refused = set[int](), set[int]()
+        self._rows = {(row.org_unit, row.profile, row.penalty): row for row in rows}
+        self._refusals: dict[int, PermissionDeniedError | None] = {}
+        """By home library that was read: the refusal, or None."""
 
     @classmethod
     def read(
@@ -85,11 +70,7 @@ class Thresholds:
         ``grp_penalty_threshold.ranged.retrieve`` includes them (``settings-023``).
         """
         # Check the permission first: hidden rows look like missing rows, and missing a threshold means a wrong limit.
-        result = gateway.call("open-ils.actor", _WORK_PERMISSIONS, TOKEN, [VIEW_THRESHOLDS])
-        permitted = result.mapping().get(VIEW_THRESHOLDS)
-        if not isinstance(permitted, list | None):
-            raise result.unexpected("a list of org units for each permission")
-        if org_units.root.id not in (permitted or ()):
+        if org_units.root.id not in highest_granted(gateway, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS]:
             return cls((), penalties, org_units, profiles, gateway)
         rows = gateway.pcrud.all_columns("pgpt", ("org_unit", "grp", "penalty", "threshold"))
         return cls((Threshold(*row) for row in rows), penalties, org_units, profiles)
@@ -101,60 +82,47 @@ class Thresholds:
 
     def with_gateway(self, gateway: Gateway) -> Thresholds:
         """Return thresholds that share what was read so far, but read through ``gateway``, of the same session."""
-        if self.complete:
-            return self
         reader = copy.copy(self)
-        reader._gateway = gateway
+        reader._gateway = self._gateway and gateway
         return reader
 
-    def are_visible(self, home_library: int) -> bool:
-        """Return whether the account may see the thresholds that apply to patrons of this home library."""
-        if home_library in self._refused:
-            return False  # ask once per library, not once per patron
-        try:
-            self._read_at(home_library)
-        except PermissionDeniedError:
-            self._refused.add(home_library)
-            return False
-        return True
-
     def find(self, profile: int, home_library: int) -> Threshold | None:
-        """Return the nearest threshold, or None.
+        """Return the nearest threshold, or None. Raises the errors of :meth:`search`."""
+        return next((found for _place, found in self.search(profile, home_library) if found is not None), None)
 
-        The nearest is searched from the profile upwards at the home library, then the same at each org unit above.
-        Raises PermissionDeniedError if the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
-        """
-        return next((step.found for step in self.lookups(profile, home_library) if step.found is not None), None)
-
-    def lookups(self, profile: int, home_library: int) -> Iterator[ThresholdLookup]:
-        """Yield the steps of the ILS's search in its order, up to the first with a threshold.
+    def search(self, profile: int, home_library: int) -> Iterator[tuple[tuple[int, int], Threshold | None]]:
+        """Yield the places (org unit and profile) where the ILS looks for a threshold, up to the first that has one.
 
         Raises PermissionDeniedError if the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
         """
         self._read_at(home_library)
         penalty = self._penalties.get(home_library, PATRON_EXCEEDS_FINES)
-        profiles = self._profiles.upwards(profile)
         # The SQL function searches all profiles at one org unit before the org unit above (penalties-update-019: a
         # profile's own 25.00 comes before the 10.00 for all patrons).
-        for org_unit in self._org_units.upwards(home_library):
-            for ancestor in profiles:
-                found = self._rows.get((org_unit, ancestor, penalty))
-                yield ThresholdLookup(org_unit, ancestor, found)
-                if found is not None:
-                    return
+        for place in product(self._org_units.upwards(home_library), self._profiles.upwards(profile)):
+            found = self._rows.get((*place, penalty))
+            yield place, found
+            if found is not None:
+                return
 
     def _read_at(self, home_library: int) -> None:
-        if self._gateway is None or home_library in self._libraries:
+        if self._gateway is None:
             return
-        # The ILS checks the permission at the requested library, so branch staff get only their own (settings-024).
-        result = self._gateway.call("open-ils.actor", _RANGED, TOKEN, home_library)
-        above = self._org_units.upwards(home_library)
-        records = self._gateway.pcrud.checked("pgpt", result.listing(), {"org_unit": above})
-        self._add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
-        self._libraries.add(home_library)
-
-    def _add(self, rows: Iterable[Threshold]) -> None:
-        self._rows.update({(row.org_unit, row.profile, row.penalty): row for row in rows})
+        # Ask once per library, not once per patron.
+        if home_library not in self._refusals:
+            refusal = None
+            try:
+                # The ILS checks the permission at the requested library: branch staff get only theirs (settings-024).
+                result = self._gateway.call("open-ils.actor", _RANGED, TOKEN, home_library)
+                above = {"org_unit": self._org_units.upwards(home_library)}
+                for row in self._gateway.pcrud.checked("pgpt", result.listing(), above):
+                    place = row.org_unit, row.grp, row.penalty
+                    self._rows[place] = Threshold(*place, row.threshold)
+            except PermissionDeniedError as error:
+                refusal = error
+            self._refusals[home_library] = refusal
+        if (refused := self._refusals[home_library]) is not None:
+            raise refused.with_traceback(None)
 
 
 _NO_THRESHOLD = Limit(None, origin=Message("Evergreen: no threshold"))
@@ -197,25 +165,35 @@ class Limits:
         """``org_units`` and ``profiles`` are needed unless the limit is uniform, ``thresholds`` for the ILS's."""
         self.uniform = settings.uniform
         """Whether the same limit applies to all patrons, and the fines of all libraries count."""
-        self._settings = settings
-        self._origin = origin
-        self._thresholds = thresholds
-        self._trees: tuple[OrgUnits, Profiles] | None = None
-        self._rules: dict[tuple[int | None, int | None], LimitRule] = {}
-        if org_units is not None and profiles is not None:
-            self._trees = org_units, profiles
+        self._settings, self._thresholds = settings, thresholds
+        self._trees = (org_units, profiles) if org_units is not None and profiles is not None else None
+        self._default: ResolvedLimit | None = None
+        if settings.limit != "ils":
+            self._default = ResolvedLimit(Limit(settings.limit, settings.comparison, origin))
+        self._rules: dict[tuple[int | None, int | None], ResolvedLimit] = {}
+        if self._trees is not None:
             for rule in settings.limits:
-                library = None if rule.library is None else org_units.find(rule.library).id
-                self._rules[library, None if rule.profile is None else profiles.find(rule.profile)] = rule
+                self._add(rule, *self._trees)
         self._known: dict[tuple[int, int], ResolvedLimit] = {}
+
+    def _add(self, rule: LimitRule, org_units: OrgUnits, profiles: Profiles) -> None:
+        library = None if rule.library is None else org_units.find(rule.library).id
+        profile = None if rule.profile is None else profiles.find(rule.profile)
+        place = ", ".join(filter(None, (rule.profile, rule.library)))
+        origin = Message("{label}: {value}", values={"label": _CONFIGURATION, "value": place})
+        limit = Limit(rule.amount, rule.comparison or self._settings.comparison, origin)
+        self._rules[library, profile] = ResolvedLimit(limit)
 
     @property
     def need_transactions(self) -> bool:
         """Whether a patron with 0.00 may be over a limit only because they have open transactions."""
         settings = self._settings
-        if settings.limit == "ils" or _is_reached_by_zero(settings.limit, settings.comparison):
+        if settings.limit == "ils":
             return True
-        return any(_is_reached_by_zero(rule.amount, rule.comparison or settings.comparison) for rule in settings.limits)
+        limits = [(settings.limit, settings.comparison)]
+        limits += ((rule.amount, rule.comparison or settings.comparison) for rule in settings.limits)
+        # A sum of 0.00 reaches such a limit, unlike the sum of no transactions.
+        return any(amount is not None and amount <= 0 and how is Comparison.REACHES for amount, how in limits)
 
     @classmethod
     def of(cls, limit: Limit) -> Limits:
@@ -225,22 +203,26 @@ class Limits:
 
     @classmethod
     def read(
-        cls, gateway: Gateway, settings: PolicySettings, org_units: OrgUnits, penalties: Mapping[int, int] | None = None
+        cls,
+        gateway: Gateway,
+        settings: PolicySettings,
+        org_units: OrgUnits,
+        penalties: Mapping[int, int] | None = None,
+        profiles: Profiles | None = None,
     ) -> Limits:
         """Read the data for the limits: no call for one amount, two calls with rules, six for the ILS's thresholds.
 
-        ``penalties`` come from :func:`evergreen_groups.ils.penalties.read_fines_penalties`. They are read if missing.
+        ``penalties`` come from :func:`read_fines_penalties`. They and the ``profiles`` are read if missing.
         Raises ConfigurationError if a rule names a profile or library that doesn't exist, and DataError if the ILS's
         setting for the penalty is invalid.
         """
         if settings.uniform:
             return cls(settings)
-        profiles = Profiles.read(gateway)
-        if settings.limit != "ils":
-            return cls(settings, org_units, profiles)
-        if penalties is None:
-            penalties = read_fines_penalties(gateway, org_units)
-        return cls(settings, org_units, profiles, Thresholds.read(gateway, org_units, profiles, penalties))
+        profiles, thresholds = profiles or Profiles.read(gateway), None
+        if settings.limit == "ils":
+            penalties = read_fines_penalties(gateway, org_units) if penalties is None else penalties
+            thresholds = Thresholds.read(gateway, org_units, profiles, penalties)
+        return cls(settings, org_units, profiles, thresholds)
 
     def with_gateway(self, gateway: Gateway) -> Limits:
         """Return the same limits, which read thresholds through ``gateway`` from now on."""
@@ -256,7 +238,8 @@ class Limits:
         key = profile, home_library
         # Worth caching: a report has thousands of patrons, but only dozens of pairs of profile and home library.
         if key not in self._known:
-            self._known[key] = self._by_rule(profile, home_library) or self._default(profile, home_library)
+            found = self._by_rule(profile, home_library) or self._default or self._by_threshold(profile, home_library)
+            self._known[key] = found
         return self._known[key]
 
     def visible_limit_for(self, profile: int, home_library: int) -> ResolvedLimit | None:
@@ -264,29 +247,20 @@ class Limits:
 
         The stock profile Circulators sees patrons of the whole system, but only its own branch's thresholds.
         """
-        # Rules need no permission, and a cached threshold has been read with it.
-        known = (profile, home_library) in self._known or self._by_rule(profile, home_library) is not None
-        if not known and self._thresholds is not None and not self._thresholds.are_visible(home_library):
+        try:
+            return self.limit_for(profile, home_library)
+        except PermissionDeniedError:
             return None
-        return self.limit_for(profile, home_library)
 
     def _by_rule(self, profile: int, home_library: int) -> ResolvedLimit | None:
         if not self._rules or self._trees is None:
             return None
-        org_units, all_profiles = self._trees
-        profiles = [*all_profiles.upwards(profile), None]
+        org_units, profiles = self._trees
         # Search like the ILS does for its thresholds, so that both can be explained in the same way.
-        for org_unit in (*org_units.upwards(home_library), None):
-            for ancestor in profiles:
-                if (org_unit, ancestor) in self._rules:
-                    rule = self._rules[org_unit, ancestor]
-                    comparison = rule.comparison or self._settings.comparison
-                    return ResolvedLimit(Limit(rule.amount, comparison, _rule_origin(rule)))
-        return None
+        places = product((*org_units.upwards(home_library), None), (*profiles.upwards(profile), None))
+        return next((self._rules[place] for place in places if place in self._rules), None)
 
-    def _default(self, profile: int, home_library: int) -> ResolvedLimit:
-        if self._settings.limit != "ils":
-            return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison, self._origin))
+    def _by_threshold(self, profile: int, home_library: int) -> ResolvedLimit:
         found = self._thresholds.find(profile, home_library) if self._thresholds else None
         if found is None or self._trees is None:
             return ResolvedLimit(_NO_THRESHOLD)
@@ -294,21 +268,11 @@ class Limits:
         # Only bills of the full path of the threshold's org unit count (fines-elsewhere-008): 20.00 owed in another
         # system don't reach a threshold of 5.00 here.
         scope = frozenset(org_units.full_path(found.org_unit))
-        everywhere = len(scope) == len(org_units)
         values = {"profile": profiles.name(found.profile), "library": org_units.shortname(found.org_unit)}
         origin = Message("Evergreen: threshold of {profile} at {library}", values=values)
         # Whatever the configured comparison, Evergreen compares with >= (penalties-update-015: 10.00 at 10.00).
-        return ResolvedLimit(Limit(found.amount, Comparison.REACHES, origin), None if everywhere else scope)
-
-
-def _is_reached_by_zero(amount: Decimal | None, comparison: Comparison) -> bool:
-    """Return whether open transactions with a sum of 0.00 reach the limit. Without open transactions nothing does."""
-    return amount is not None and amount <= 0 and comparison is Comparison.REACHES
-
-
-def _rule_origin(rule: LimitRule) -> str:
-    place = ", ".join(filter(None, (rule.profile, rule.library)))
-    return Message("{label}: {value}", values={"label": _CONFIGURATION, "value": place})
+        limit = Limit(found.amount, Comparison.REACHES, origin)
+        return ResolvedLimit(limit, None if len(scope) == len(org_units) else scope)
 
 
 def decide_all(
@@ -350,8 +314,10 @@ class DifferenceKind(Enum):
     """The threshold counts only the bills of some libraries; the rule counts all bills."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuleDifference:
+_Case = tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind]
+
+
+class RuleDifference(NamedTuple):
     """A difference between the ILS's blocks and the rule, with all patrons that it affects."""
 
     kind: DifferenceKind
@@ -360,14 +326,28 @@ class RuleDifference:
     threshold: Decimal | None
     """The ILS's threshold, or None. From this amount on, the ILS sets ``penalty``."""
     penalty: PenaltyKind
-    rows: frozenset[tuple[int, int]]
-    """Where the threshold is set: pairs of org unit and profile ids."""
-    libraries: frozenset[int]
-    """The home libraries of affected patrons (ids)."""
-    profiles: frozenset[int]
-    """The profiles of affected patrons (ids)."""
-    pair_count: int
-    """The number of affected pairs of home library and profile."""
+    affected: Mapping[tuple[int, int], Threshold | None]
+    """The row of the threshold by the home library and profile (ids) of the patrons that it applies to."""
+
+    @property
+    def rows(self) -> frozenset[tuple[int, int]]:
+        """Where the threshold is set: pairs of org unit and profile ids."""
+        return frozenset((row.org_unit, row.profile) for row in self.affected.values() if row is not None)
+
+    @property
+    def libraries(self) -> frozenset[int]:
+        """The home libraries of affected patrons (ids)."""
+        return frozenset(library for library, _profile in self.affected)
+
+    @property
+    def profiles(self) -> frozenset[int]:
+        """The profiles of affected patrons (ids)."""
+        return frozenset(profile for _library, profile in self.affected)
+
+    @property
+    def pair_count(self) -> int:
+        """The number of affected pairs of home library and profile."""
+        return len(self.affected)
 
     @property
     def example(self) -> Decimal:
@@ -391,29 +371,14 @@ class RuleDifference:
         library's threshold. Raises PermissionDeniedError if the account may not see the thresholds of one of the
         libraries, and DataError if the ILS refers to a profile or penalty that it doesn't list.
         """
-        # The home library and profile, and those where the threshold is set.
-        Affected = list[tuple[int, int, tuple[int, int] | None]]  # noqa: N806  # a type
-        found: dict[tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind], Affected] = {}
-        profile_ids = list(profiles)
-        for library in libraries:
-            penalty = kinds.set_for_fines_at(library)
-            for profile in profile_ids:
-                threshold = thresholds.find(profile, library)
-                rule = limits.limit_for(profile, library)
-                row = None if threshold is None else (threshold.org_unit, threshold.profile)
-                amount = None if threshold is None else threshold.amount
-                for kind in _differences(rule, threshold, penalty, org_units):
-                    found.setdefault((kind, rule.limit, amount, penalty), []).append((library, profile, row))
-        differences = [
-            RuleDifference(
-                *case,
-                rows=frozenset(row for _library, _profile, row in affected if row is not None),
-                libraries=frozenset(library for library, _profile, _row in affected),
-                profiles=frozenset(profile for _library, profile, _row in affected),
-                pair_count=len(affected),
-            )
-            for case, affected in found.items()
-        ]
+        found: dict[_Case, dict[tuple[int, int], Threshold | None]] = defaultdict(dict)
+        for library, profile in product(libraries, profiles):
+            penalty, threshold = kinds.set_for_fines_at(library), thresholds.find(profile, library)
+            rule = limits.limit_for(profile, library)
+            amount = None if threshold is None else threshold.amount
+            for kind in _differences(rule, threshold, penalty, org_units):
+                found[kind, rule.limit, amount, penalty][library, profile] = threshold
+        differences = [RuleDifference(*case, affected) for case, affected in found.items()]
         order = list(DifferenceKind)
         return sorted(differences, key=lambda one: (-one.pair_count, order.index(one.kind), one.example))
 

@@ -308,8 +308,7 @@ class DetailReader:
         missing = {unit.id for unit in self._org_units} - set(held)
         if not missing:
             return Message("fines changed while the report was made")
-        named = self._org_units.subtree_roots(missing) or [unit for unit in self._org_units if unit.id in missing]
-        libraries = ", ".join(unit.shortname for unit in named)
+        libraries = ", ".join(unit.shortname for unit in self._org_units.subtree_roots(missing))
         return Message(
             "the account lacks {permission} at {libraries}", values={"permission": permission, "libraries": libraries}
         )
