@@ -117,9 +117,9 @@ _LATE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE, CirculationKind.
 class ItemOut:
     """An item that a patron has out, or has returned but still owes something for.
 
-    ``id`` is that of the circulation and its bill, ``copy`` the item's (``acp``), ``library`` the org unit that lent
-    it. ``due`` is in the ILS's time zone. ``kind`` is None for items that the ILS doesn't count, such as returned ones,
-    and ``stop_fines`` is None while fines accrue.
+    ``id`` is that of the circulation and its bill, ``copy`` the item's (``acp``; 0 if it wasn't asked for), ``library``
+    the org unit that lent it. ``due`` is in the ILS's time zone. ``kind`` is None for items that the ILS doesn't count,
+    such as returned ones, and ``stop_fines`` is None while fines accrue.
     """
 
     id: int
@@ -183,7 +183,7 @@ class PatronItems:
         """
         # The transaction of a returned item stays open until everything is paid (items-004).
         where = {"-or": [{"checkin_time": None}, {"xact_finish": None}]}
-        return _read_items(gateway, org_units, visible_at, patrons, where, out=_OUT)
+        return _read_items(gateway, org_units, visible_at, patrons, _ITEM_FIELDS, where, out=_OUT)
 
 
 _OUT: Query = {"checkin_time": None}
@@ -194,6 +194,7 @@ def _read_items(
     org_units: OrgUnits,
     visible_at: Collection[int],
     patrons: Collection[int],
+    fields: Sequence[str],
     where: Query,
     *,
     out: Query,
@@ -204,14 +205,14 @@ def _read_items(
     hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
     read = gateway.pcrud.columns_by_values
     rows, hidden = gateway.in_parallel(
-        lambda: list(read("circ", _ITEM_FIELDS, "usr", sorted(patrons), where=where, all_visible=not hidden_at)),
+        lambda: list(read("circ", fields, "usr", sorted(patrons), where=where, all_visible=not hidden_at)),
         lambda: _patrons_with_items_of(gateway, patrons, hidden_at, out),
     )
     now = datetime.now(UTC)
     found: dict[int, list[ItemOut]] = {id: [] for id in patrons}
-    for id, usr, library, due, interval, stopped, returned, finish, copy in rows:
+    for id, usr, library, due, interval, stopped, returned, finish, *copy in rows:
         kind = None if returned else kind_of(stopped, due, interval, finished=finish is not None, now=now)
-        found[usr].append(ItemOut(id, usr, copy, library, plausible(due), kind, stopped))
+        found[usr].append(ItemOut(id, usr, copy[0] if copy else 0, library, plausible(due), kind, stopped))
     for theirs in found.values():
         theirs.sort(key=lambda item: (item.due is None, item.due or now, item.id))
     return {id: PatronItems(tuple(theirs), complete=id not in hidden) for id, theirs in found.items()}
@@ -264,7 +265,9 @@ class UnreturnedItems:
         due = datetime.now(UTC).isoformat(timespec="seconds")
         out = {**_OUT, "-or": [{"due_date": {"<": due}}, {"stop_fines": ["LOST", "LONGOVERDUE"]}]}
         where = {"-or": [out, {"xact_finish": None, "stop_fines": list(STOPPED)}]}
-        found = _read_items(gateway, org_units, visible_at, patrons, where, out=out)
+        # Reports don't ask which item it is, because that is what someone reads.
+        fields = [field for field in _ITEM_FIELDS if field != "target_copy"]
+        found = _read_items(gateway, org_units, visible_at, patrons, fields, where, out=out)
         items = (item for theirs in found.values() for item in theirs.items)
         stop_fines = {item.id: item.stop_fines for item in items if item.stop_fines in STOPPED}
         return UnreturnedResult({id: cls._of(theirs) for id, theirs in found.items()}, stop_fines)
