@@ -1,4 +1,4 @@
-"""The limit of each patron, from the configuration or from Evergreen's own thresholds, and where the two differ.
+"""The limit of each patron, from the configuration or from Evergreen's own thresholds.
 
 Source for thresholds: the SQL function ``actor.calculate_system_penalties`` (Evergreen's ``100.circ_matrix.sql``).
 """
@@ -6,11 +6,9 @@ Source for thresholds: the SQL function ``actor.calculate_system_penalties`` (Ev
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import Enum
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +16,7 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils.bills import read_fines_within
 from evergreen_groups.ils.org_units import Profiles
-from evergreen_groups.ils.penalties import PATRON_EXCEEDS_FINES, PenaltyKind, read_fines_penalties
+from evergreen_groups.ils.penalties import PATRON_EXCEEDS_FINES, read_fines_penalties
 from evergreen_groups.ils.permissions import VIEW_THRESHOLDS, highest_granted
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
@@ -27,9 +25,24 @@ from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
-    from evergreen_groups.ils.penalties import PenaltyKinds
 
 _RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedLimit:
+    """The limit of one patron. ``scope`` are the ids of the org units whose transactions count (None: all)."""
+
+    limit: Limit
+    scope: frozenset[int] | None = None
+
+    def decide(self, own_balance: Decimal | None) -> Decision:
+        """Decide about a patron who owes ``own_balance`` within the scope. None: no open transactions there."""
+        if own_balance is None:
+            # Evergreen's sum over no transactions is null, which reaches no threshold, not even 0.00. Open transactions
+            # that add up to 0.00 do reach it. Configured limits follow the same logic.
+            return Decision(False, ZERO, self.limit)
+        return decide(own_balance, self.limit)
 
 
 class Threshold(NamedTuple):
@@ -82,9 +95,9 @@ class Thresholds:
 
     def with_gateway(self, gateway: Gateway) -> Thresholds:
         """Return thresholds that share what was read so far, but read through ``gateway``, of the same session."""
-        reader = copy.copy(self)
-        reader._gateway = self._gateway and gateway
-        return reader
+        thresholds = copy.copy(self)
+        thresholds._gateway = self._gateway and gateway
+        return thresholds
 
     def find(self, profile: int, home_library: int) -> Threshold | None:
         """Return the nearest threshold, or None. Raises the errors of :meth:`search`."""
@@ -104,6 +117,20 @@ class Thresholds:
             yield place, found
             if found is not None:
                 return
+
+    def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
+        """Return the nearest threshold as a limit. Raises the errors of :meth:`search`."""
+        found = self.find(profile, home_library)
+        if found is None:
+            return ResolvedLimit(Limit(None, origin=Message("Evergreen: no threshold")))
+        # Only bills of the full path of the threshold's org unit count (fines-elsewhere-008): 20.00 owed in another
+        # system don't reach a threshold of 5.00 here.
+        scope = frozenset(self._org_units.full_path(found.org_unit))
+        values = {"profile": self._profiles.name(found.profile), "library": self._org_units.shortname(found.org_unit)}
+        origin = Message("Evergreen: threshold of {profile} at {library}", values=values)
+        # Whatever the configured comparison, Evergreen compares with >= (penalties-update-015: 10.00 at 10.00).
+        limit = Limit(found.amount, Comparison.REACHES, origin)
+        return ResolvedLimit(limit, None if len(scope) == len(self._org_units) else scope)
 
     def _read_at(self, home_library: int) -> None:
         if self._gateway is None:
@@ -125,24 +152,7 @@ class Thresholds:
             raise refused.with_traceback(None)
 
 
-_NO_THRESHOLD = Limit(None, origin=Message("Evergreen: no threshold"))
 _CONFIGURATION = Message("configuration")
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedLimit:
-    """The limit of one patron. ``scope`` are the ids of the org units whose transactions count (None: all)."""
-
-    limit: Limit
-    scope: frozenset[int] | None = None
-
-    def decide(self, own_balance: Decimal | None) -> Decision:
-        """Decide about a patron who owes ``own_balance`` within the scope. None: no open transactions there."""
-        if own_balance is None:
-            # Evergreen's sum over no transactions is null, which reaches no threshold, not even 0.00. Open transactions
-            # that add up to 0.00 do reach it. Configured limits follow the same logic.
-            return Decision(False, ZERO, self.limit)
-        return decide(own_balance, self.limit)
 
 
 class Limits:
@@ -165,24 +175,14 @@ class Limits:
         """``org_units`` and ``profiles`` are needed unless the limit is uniform, ``thresholds`` for the ILS's."""
         self.uniform = settings.uniform
         """Whether the same limit applies to all patrons, and the fines of all libraries count."""
-        self._settings, self._thresholds = settings, thresholds
-        self._trees = (org_units, profiles) if org_units is not None and profiles is not None else None
-        self._default: ResolvedLimit | None = None
-        if settings.limit != "ils":
-            self._default = ResolvedLimit(Limit(settings.limit, settings.comparison, origin))
-        self._rules: dict[tuple[int | None, int | None], ResolvedLimit] = {}
-        if self._trees is not None:
+        self._settings, self._thresholds, self._origin = settings, thresholds, origin
+        self._rules: dict[tuple[int | None, int | None], LimitRule] = {}
+        if org_units is not None and profiles is not None:
+            self._trees = org_units, profiles
             for rule in settings.limits:
-                self._add(rule, *self._trees)
+                library = None if rule.library is None else org_units.find(rule.library).id
+                self._rules[library, None if rule.profile is None else profiles.find(rule.profile)] = rule
         self._known: dict[tuple[int, int], ResolvedLimit] = {}
-
-    def _add(self, rule: LimitRule, org_units: OrgUnits, profiles: Profiles) -> None:
-        library = None if rule.library is None else org_units.find(rule.library).id
-        profile = None if rule.profile is None else profiles.find(rule.profile)
-        place = ", ".join(filter(None, (rule.profile, rule.library)))
-        origin = Message("{label}: {value}", values={"label": _CONFIGURATION, "value": place})
-        limit = Limit(rule.amount, rule.comparison or self._settings.comparison, origin)
-        self._rules[library, profile] = ResolvedLimit(limit)
 
     @property
     def need_transactions(self) -> bool:
@@ -238,8 +238,7 @@ class Limits:
         key = profile, home_library
         # Worth caching: a report has thousands of patrons, but only dozens of pairs of profile and home library.
         if key not in self._known:
-            found = self._by_rule(profile, home_library) or self._default or self._by_threshold(profile, home_library)
-            self._known[key] = found
+            self._known[key] = self._find(profile, home_library)
         return self._known[key]
 
     def visible_limit_for(self, profile: int, home_library: int) -> ResolvedLimit | None:
@@ -252,27 +251,20 @@ class Limits:
         except PermissionDeniedError:
             return None
 
-    def _by_rule(self, profile: int, home_library: int) -> ResolvedLimit | None:
-        if not self._rules or self._trees is None:
-            return None
-        org_units, profiles = self._trees
-        # Search like the ILS does for its thresholds, so that both can be explained in the same way.
-        places = product((*org_units.upwards(home_library), None), (*profiles.upwards(profile), None))
-        return next((self._rules[place] for place in places if place in self._rules), None)
-
-    def _by_threshold(self, profile: int, home_library: int) -> ResolvedLimit:
-        found = self._thresholds.find(profile, home_library) if self._thresholds else None
-        if found is None or self._trees is None:
-            return ResolvedLimit(_NO_THRESHOLD)
-        org_units, profiles = self._trees
-        # Only bills of the full path of the threshold's org unit count (fines-elsewhere-008): 20.00 owed in another
-        # system don't reach a threshold of 5.00 here.
-        scope = frozenset(org_units.full_path(found.org_unit))
-        values = {"profile": profiles.name(found.profile), "library": org_units.shortname(found.org_unit)}
-        origin = Message("Evergreen: threshold of {profile} at {library}", values=values)
-        # Whatever the configured comparison, Evergreen compares with >= (penalties-update-015: 10.00 at 10.00).
-        limit = Limit(found.amount, Comparison.REACHES, origin)
-        return ResolvedLimit(limit, None if len(scope) == len(org_units) else scope)
+    def _find(self, profile: int, home_library: int) -> ResolvedLimit:
+        if self._rules:
+            org_units, profiles = self._trees
+            # Search like the ILS does for its thresholds, so that both can be explained in the same way.
+            for place in product((*org_units.upwards(home_library), None), (*profiles.upwards(profile), None)):
+                if (rule := self._rules.get(place)) is not None:
+                    names = ", ".join(filter(None, (rule.profile, rule.library)))
+                    origin = Message("{label}: {value}", values={"label": _CONFIGURATION, "value": names})
+                    return ResolvedLimit(Limit(rule.amount, rule.comparison or self._settings.comparison, origin))
+        if self._settings.limit != "ils":
+            return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison, self._origin))
+        if self._thresholds is None:
+            raise ValueError("limits by thresholds need the thresholds")
+        return self._thresholds.limit_for(profile, home_library)
 
 
 def decide_all(
@@ -293,114 +285,3 @@ def decide_all(
     within = read_fines_within(gateway, scopes, own_fines, leave_out_hidden=leave_out_hidden) if scopes else {}
     counted: dict[int, Decimal | None] = {id: own_fines.get(id) for id in limits.keys() - scopes.keys()} | within
     return {id: limit.decide(counted[id]) for id, limit in limits.items() if id in counted}
-
-
-class DifferenceKind(Enum):
-    """How the ILS's thresholds and the rule can differ. The order breaks ties between equally frequent differences."""
-
-    BLOCKS_NOTHING = "penalty-blocks-nothing"
-    """The penalty for fines is only a note."""
-    NO_THRESHOLD = "no-threshold"
-    """There is a limit but no threshold, so the ILS blocks no one."""
-    NO_LIMIT = "no-limit"
-    """There is a threshold but no limit."""
-    BLOCKS_LATER = "blocks-later"
-    """The threshold is above the limit, so some patrons over the limit aren't blocked."""
-    BLOCKS_EARLIER = "blocks-earlier"
-    """The threshold is below the limit, so patrons within the limit are blocked."""
-    BLOCKS_AT_LIMIT = "blocks-at-limit"
-    """A patron who owes exactly the limit is blocked but not over it, because the ILS compares with >=."""
-    COUNTS_FEWER = "counts-fewer-bills"
-    """The threshold counts only the bills of some libraries; the rule counts all bills."""
-
-
-_Case = tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind]
-
-
-class RuleDifference(NamedTuple):
-    """A difference between the ILS's blocks and the rule, with all patrons that it affects."""
-
-    kind: DifferenceKind
-    limit: Limit
-    """The rule's limit."""
-    threshold: Decimal | None
-    """The ILS's threshold, or None. From this amount on, the ILS sets ``penalty``."""
-    penalty: PenaltyKind
-    affected: Mapping[tuple[int, int], Threshold | None]
-    """The row of the threshold by the home library and profile (ids) of the patrons that it applies to."""
-
-    @property
-    def rows(self) -> frozenset[tuple[int, int]]:
-        """Where the threshold is set: pairs of org unit and profile ids."""
-        return frozenset((row.org_unit, row.profile) for row in self.affected.values() if row is not None)
-
-    @property
-    def libraries(self) -> frozenset[int]:
-        """The home libraries of affected patrons (ids)."""
-        return frozenset(library for library, _profile in self.affected)
-
-    @property
-    def profiles(self) -> frozenset[int]:
-        """The profiles of affected patrons (ids)."""
-        return frozenset(profile for _library, profile in self.affected)
-
-    @property
-    def pair_count(self) -> int:
-        """The number of affected pairs of home library and profile."""
-        return len(self.affected)
-
-    @property
-    def example(self) -> Decimal:
-        """The smallest balance on which the rule and the ILS disagree."""
-        amounts = (self.threshold, self.limit.least_over)
-        return min(amount for amount in amounts if amount is not None)
-
-    @staticmethod
-    def find(
-        limits: Limits,
-        thresholds: Thresholds,
-        kinds: PenaltyKinds,
-        org_units: OrgUnits,
-        *,
-        libraries: Iterable[int],
-        profiles: Iterable[int],
-    ) -> list[RuleDifference]:
-        """Find the differences for patrons of these home libraries and profiles (ids), the most frequent first.
-
-        The result holds for recalculations at the home library. A checkout at another library is subject to that
-        library's threshold. Raises PermissionDeniedError if the account may not see the thresholds of one of the
-        libraries, and DataError if the ILS refers to a profile or penalty that it doesn't list.
-        """
-        found: dict[_Case, dict[tuple[int, int], Threshold | None]] = defaultdict(dict)
-        for library, profile in product(libraries, profiles):
-            penalty, threshold = kinds.set_for_fines_at(library), thresholds.find(profile, library)
-            rule = limits.limit_for(profile, library)
-            amount = None if threshold is None else threshold.amount
-            for kind in _differences(rule, threshold, penalty, org_units):
-                found[kind, rule.limit, amount, penalty][library, profile] = threshold
-        differences = [RuleDifference(*case, affected) for case, affected in found.items()]
-        order = list(DifferenceKind)
-        return sorted(differences, key=lambda one: (-one.pair_count, order.index(one.kind), one.example))
-
-
-def _differences(
-    rule: ResolvedLimit, threshold: Threshold | None, penalty: PenaltyKind, org_units: OrgUnits
-) -> Iterator[DifferenceKind]:
-    """Yield the differences for one profile and library: in the amount, in which bills count, in both, or none."""
-    over = rule.limit.least_over
-    if threshold is None:
-        if over is not None:
-            yield DifferenceKind.NO_THRESHOLD
-    elif not penalty.blocks:
-        if over is not None:
-            yield DifferenceKind.BLOCKS_NOTHING
-    elif over is None:
-        yield DifferenceKind.NO_LIMIT
-    else:
-        # Both are in whole cents, and the ILS compares with >=. So they agree at the smallest amount over the limit.
-        if threshold.amount == rule.limit.amount != over:
-            yield DifferenceKind.BLOCKS_AT_LIMIT
-        elif threshold.amount != over:
-            yield DifferenceKind.BLOCKS_EARLIER if threshold.amount < over else DifferenceKind.BLOCKS_LATER
-        if rule.scope is None and len(org_units.full_path(threshold.org_unit)) < len(org_units):
-            yield DifferenceKind.COUNTS_FEWER

@@ -99,15 +99,14 @@ class Access:
         PermissionDeniedError if the account sees no patrons at all, and DataError if ``granted`` has an unknown org
         unit.
         """
-        root = org_units.root.id
-        every = frozenset(unit.id for unit in org_units)
+        root, every = org_units.root, frozenset(unit.id for unit in org_units)
         if granted is None:
             granted = highest_granted(gateway, [VIEW_USER])[VIEW_USER]
         for org_id in granted:
             org_units.unit(org_id)
         # has_work_perm_at returns work org units with the permission. The root is conclusive. Other org units
         # mislead if the account works above the permission's depth, so ask the ILS the same question as pcrud does.
-        if root in granted:
+        if root.id in granted:
             return cls(every, ())
         visible_orgs = orgs_with_permission(gateway, org_units, VIEW_USER, granted, account_of_session(gateway).id)
         if not visible_orgs:
@@ -115,9 +114,9 @@ class Access:
                 "the account can't see any patrons: it lacks {permission}",
                 advice="grant it at {root}, or at the libraries to report on",
                 code="no-patrons-visible",
-                values={"permission": VIEW_USER, "root": org_units.root.shortname},
+                values={"permission": VIEW_USER, "root": root.shortname},
                 permission=VIEW_USER,
-                org_unit=root,
+                org_unit=root.id,
             )
         return cls(visible_orgs, tuple(org_units.subtree_roots(every - visible_orgs)))
 
@@ -210,17 +209,17 @@ class SessionRights:
         denied = denied_pairs(gateway, account.user, asked, _ASKED)
         held = {}
         for name in _ASKED:
-            granted = [unit for unit in asked if (unit, name) not in denied]
-            held[name] = frozenset[int]().union(*map(units.with_descendants, granted)).difference(asked).union(granted)
+            not_here = {unit for unit in asked if (unit, name) in denied}
+            held[name] = frozenset[int]().union(*map(units.with_descendants, {*asked} - not_here)) - not_here
         return cls(held)
 
     def at(self, permission: str) -> frozenset[int]:
-        """Return the ids of all org units at which the account has one of these permissions."""
+        """Return the ids of all org units at which the account has a permission, one of those that were read."""
         return self._held[permission]
 
     def lacks(self, org_unit: int, permissions: Collection[str]) -> frozenset[str]:
         """Return which of these permissions the account lacks at an org unit (an id)."""
-        return frozenset(name for name in permissions if org_unit not in self._held[name])
+        return frozenset(name for name in permissions if org_unit not in self.at(name))
 
 
 def permission_names(gateway: Gateway) -> frozenset[str]:
