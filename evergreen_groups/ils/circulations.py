@@ -202,7 +202,7 @@ def _read_items(
     """Return each patron's items that meet ``where``. They are complete unless one that meets ``out`` is hidden."""
     if not patrons or not visible_at:
         return dict.fromkeys(patrons, PatronItems((), complete=False))
-    hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
+    hidden_at = sorted(org_units.ids.difference(visible_at))
     read = gateway.pcrud.columns_by_values
     rows, hidden = gateway.in_parallel(
         lambda: list(read("circ", fields, "usr", sorted(patrons), where=where, all_visible=not hidden_at)),
@@ -375,7 +375,7 @@ class CirculationReader:
         self._gateway = gateway
         self._tally = tally
         self._visible_at = visible_at
-        self._hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
+        self._hidden_at = sorted(org_units.ids.difference(visible_at))
         self._user = user
 
     def count(self, patrons: Patrons, *, none_hidden: bool = False, find_hidden: bool = True) -> Counted:

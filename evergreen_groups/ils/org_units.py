@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway import Gateway
 
-_NEAREST = 3
-"""How many similar names the error for a mistyped name suggests."""
-
 
 @dataclass(frozen=True, slots=True)
 class OrgUnit:
@@ -36,6 +33,8 @@ class OrgUnits:
 
     def __init__(self, units: Iterable[OrgUnit]) -> None:
         self._by_id = {unit.id: unit for unit in units}
+        self.ids = frozenset(self._by_id)
+        """The ids of all org units."""
         self._children: dict[int | None, list[int]] = {}
         for unit in self:
             self._children.setdefault(unit.parent, []).append(unit.id)
@@ -103,25 +102,21 @@ class OrgUnits:
         for unit in self:
             if unit.shortname.casefold() == shortname.casefold():
                 return unit
-        nearest = ", ".join(f"{unit.shortname} ({unit.name})" for unit in self._most_similar(shortname))
+        wanted = shortname.casefold()
+
+        def similarity(unit: OrgUnit) -> float:
+            texts = unit.shortname.casefold(), unit.name.casefold()
+            return max(
+                1.0 if wanted and wanted in text else SequenceMatcher(None, text, wanted).ratio() for text in texts
+            )
+
+        nearest = sorted(self, key=lambda unit: (-similarity(unit), unit.shortname))[:3]
         raise ConfigurationError(
             'there is no org unit "{name}"',
             advice="similar short names: {nearest}",
             code="no-such-org-unit",
-            values={"name": shortname, "nearest": nearest},
+            values={"name": shortname, "nearest": ", ".join(f"{unit.shortname} ({unit.name})" for unit in nearest)},
         )
-
-    def _most_similar(self, name: str) -> list[OrgUnit]:
-        matcher = SequenceMatcher(b=name.casefold())
-
-        def similarity(unit: OrgUnit) -> float:
-            found = 0.0
-            for text in (unit.shortname.casefold(), unit.name.casefold()):
-                matcher.set_seq1(text)
-                found = max(found, matcher.ratio(), 1.0 if name and name.casefold() in text else 0.0)
-            return found
-
-        return sorted(self, key=lambda unit: (-similarity(unit), unit.shortname))[:_NEAREST]
 
     def named(self, shortnames: Iterable[str]) -> set[int]:
         """Return the ids of the org units with these short names and of everything below. Raises as :meth:`find`."""

@@ -92,13 +92,12 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
     values = OrgUnits.read_setting(gateway, PenaltyKinds.SETTING)
     # The answer lists every org unit, with null for no setting (explanation-008). If one is missing, its penalty is
     # unknown, which isn't the same as the stock one.
-    if not values.keys() >= {unit.id for unit in org_units}:
+    if not values.keys() >= org_units.ids:
         raise unusable_setting(PenaltyKinds.SETTING)
     try:
         # Settings are stored as JSON: a number (settings-001), or a number in quotation marks.
         return {
-            unit.id: PATRON_EXCEEDS_FINES if (value := values[unit.id]) is None else int(str(value).strip('"'))
-            for unit in org_units
+            id: PATRON_EXCEEDS_FINES if values[id] is None else int(str(values[id]).strip('"')) for id in org_units.ids
         }
     except ValueError:
         raise DataError(

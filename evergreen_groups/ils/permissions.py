@@ -99,45 +99,44 @@ class Access:
         PermissionDeniedError if the account sees no patrons at all, and DataError if ``granted`` has an unknown org
         unit.
         """
-        root, every = org_units.root, frozenset(unit.id for unit in org_units)
         if granted is None:
             granted = highest_granted(gateway, [VIEW_USER])[VIEW_USER]
         for org_id in granted:
             org_units.unit(org_id)
-        # has_work_perm_at returns work org units with the permission. The root is conclusive. Other org units
-        # mislead if the account works above the permission's depth, so ask the ILS the same question as pcrud does.
-        if root.id in granted:
-            return cls(every, ())
-        visible_orgs = orgs_with_permission(gateway, org_units, VIEW_USER, granted, account_of_session(gateway).id)
+        visible_orgs = orgs_with_permission(gateway, org_units, VIEW_USER, granted)
         if not visible_orgs:
             raise PermissionDeniedError(
                 "the account can't see any patrons: it lacks {permission}",
                 advice="grant it at {root}, or at the libraries to report on",
                 code="no-patrons-visible",
-                values={"permission": VIEW_USER, "root": root.shortname},
+                values={"permission": VIEW_USER, "root": org_units.root.shortname},
                 permission=VIEW_USER,
-                org_unit=root.id,
+                org_unit=org_units.root.id,
             )
-        return cls(visible_orgs, tuple(org_units.subtree_roots(every - visible_orgs)))
+        return cls(visible_orgs, tuple(org_units.subtree_roots(org_units.ids - visible_orgs)))
 
 
 def orgs_by_permission(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
     """Return, by permission, the ids of the org units at which the account has it. Two calls or more."""
-    highest = highest_granted(gateway, permissions)
-    user = account_of_session(gateway).id
-    return {
-        permission: orgs_with_permission(gateway, org_units, permission, highest[permission], user)
-        for permission in permissions
-    }
+    highest, user = highest_granted(gateway, permissions), account_of_session(gateway).id
+    return {name: orgs_with_permission(gateway, org_units, name, highest[name], user) for name in permissions}
 
 
 def orgs_with_permission(
-    gateway: Gateway, org_units: OrgUnits, permission: str, highest: Collection[int], user: int
+    gateway: Gateway, org_units: OrgUnits, permission: str, highest: Collection[int], user: int | None = None
 ) -> frozenset[int]:
-    """Return the org units at which the session's user has a permission. One call without the root in ``highest``."""
-    every = sorted(unit.id for unit in org_units)
-    denied = () if org_units.root.id in highest else denied_pairs(gateway, user, every, [permission])
-    return frozenset(every).difference(org_unit for org_unit, _permission in denied)
+    """Return the org units at which the session's user has a permission. No call if the root is in ``highest``.
+
+    ``highest`` is what :func:`highest_granted` returns for the permission. Otherwise it takes one call, and another
+    without ``user``, the id of the session's user.
+    """
+    # has_work_perm_at returns work org units with the permission. The root is conclusive. Other org units
+    # mislead if the account works above the permission's depth, so ask the ILS the same question as pcrud does.
+    if org_units.root.id in highest:
+        return org_units.ids
+    user = account_of_session(gateway).id if user is None else user
+    denied = denied_pairs(gateway, user, sorted(org_units.ids), [permission])
+    return org_units.ids.difference(org_unit for org_unit, _permission in denied)
 
 
 def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
@@ -199,7 +198,7 @@ class SessionRights:
         home library is below the org unit's ancestor at the permission's depth (``permission.usr_has_work_perm``,
         ``permission.usr_has_home_perm``). So it's enough to ask about a few org units: the library and the home library
         with their ancestors, and the highest ones that the ILS names. The ILS's list is only a hint and may be wrong
-        (see the comment in ``Access.read``), so those org units are checked, too. Raises PermissionDeniedError if the
+        (see :func:`orgs_with_permission`), so those org units are checked, too. Raises PermissionDeniedError if the
         account may not ask for permissions, and UnexpectedAnswerError if an answer has the wrong shape.
         """
         highest = highest_granted(gateway, _ASKED)

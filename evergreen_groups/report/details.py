@@ -232,8 +232,10 @@ class DetailReader:
     ) -> None:
         self._gateway = gateway
         self._org_units = org_units
-        self._bills_at = self._visible_at(permissions.VIEW_USER_TRANSACTIONS, granted)
-        self._items_at = self._visible_at(permissions.VIEW_CIRCULATIONS, granted)
+        self._bills_at, self._items_at = (
+            permissions.orgs_with_permission(gateway, org_units, permission, granted[permission])
+            for permission in (permissions.VIEW_USER_TRANSACTIONS, permissions.VIEW_CIRCULATIONS)
+        )
         self.profiles = Profiles.read(gateway)
         """All of the ILS's profiles."""
         self.profiles.named(named)
@@ -244,14 +246,6 @@ class DetailReader:
         self._shared: dict[MemberDetails, MemberDetails] = {}
         self._kinds: dict[tuple[KindSum, ...], tuple[KindSum, ...]] = {}
         self._by_billing_type: set[int] = set()
-
-    def _visible_at(self, permission: str, granted: Mapping[str, Collection[int]]) -> frozenset[int]:
-        highest = granted[permission]
-        # A permission at the root applies everywhere, which saves asking for each org unit.
-        if self._org_units.root.id in highest:
-            return frozenset(unit.id for unit in self._org_units)
-        user = permissions.account_of_session(self._gateway).id
-        return permissions.orgs_with_permission(self._gateway, self._org_units, permission, highest, user)
 
     def read(self, rows: Collection[PatronRow]) -> tuple[Bills, UnreturnedResult]:
         """Read the bills and unreturned items of patrons, in three calls for up to 3,000."""
@@ -305,7 +299,7 @@ class DetailReader:
             yield _not_known(Message("Items overdue"), without_items, len(found), reason)
 
     def _reason(self, permission: str, held: Collection[int]) -> Message:
-        missing = {unit.id for unit in self._org_units} - set(held)
+        missing = self._org_units.ids.difference(held)
         if not missing:
             return Message("fines changed while the report was made")
         libraries = ", ".join(unit.shortname for unit in self._org_units.subtree_roots(missing))
