@@ -162,21 +162,15 @@ class KindNames:
     def check(self, names: Iterable[str]) -> None:
         """Raise ConfigurationError for the first unknown name, unless it may be a billing type that is hidden."""
         for name in self.unknown(names):
-            if similar := self.similar(name):
+            similar = self.similar(name)
+            if similar or self._complete:
+                known = Message("use one of Evergreen's billing types, or one of {known}")
                 raise ConfigurationError(
                     'there is no kind of bill called "{name}"',
-                    advice="did you mean {similar}?",
+                    advice=Message("did you mean {similar}?") if similar else known,
                     setting="report.kinds",
                     code="no-such-kind",
-                    values={"name": name, "similar": similar},
-                )
-            if self._complete:
-                raise ConfigurationError(
-                    'there is no kind of bill called "{name}"',
-                    advice="use one of Evergreen's billing types, or one of {known}",
-                    setting="report.kinds",
-                    code="no-such-kind",
-                    values={"name": name, "known": ", ".join(map(str, _STOCK.values()))},
+                    values={"name": name, "similar": similar, "known": ", ".join(map(str, _STOCK.values()))},
                 )
 
 

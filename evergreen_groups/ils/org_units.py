@@ -142,14 +142,12 @@ class OrgUnits:
     @staticmethod
     def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
         """Return the values of a library setting by org unit, None where it isn't set. One call. Raises DataError."""
-        try:
+        with suppress(TypeError, KeyError, ValueError):
             answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, name).listing()
             values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
-        except (TypeError, KeyError, ValueError):
-            raise unusable_setting(name) from None
-        if len(values) < len(answer):
-            raise unusable_setting(name)
-        return values
+            if len(values) == len(answer):
+                return values
+        raise unusable_setting(name)
 
     @staticmethod
     def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:

@@ -72,21 +72,22 @@ class ReferenceData:
 
     def rights(self, gateway: Gateway) -> SessionRights:
         """Return where the session has the permissions that decide what it sees. Two calls."""
-        return self._cached("rights", _key(gateway), lambda: self._read_rights(gateway, self.account(gateway)))
+
+        def read() -> SessionRights:
+            return SessionRights.read(gateway, self.account(gateway), lambda named: self.org_units(gateway, named))
+
+        return self._cached("rights", _key(gateway), read)
 
     def renew_session(self, gateway: Gateway) -> tuple[SessionAccount, SessionRights]:
         """Read the session's account and rights again, and cache both. Three calls."""
-        account = SessionAccount.read(gateway)
+        key = _key(gateway)
+        self.caches["accounts"].forget(key)
+        self.caches["rights"].forget(key)
+        account = self.account(gateway)
         try:
-            rights = self._read_rights(gateway, account)
+            return account, self.rights(gateway)
         except PermissionDeniedError:
-            rights = SessionRights.none()
-        self.caches["accounts"].put(_key(gateway), account)
-        self.caches["rights"].put(_key(gateway), rights)
-        return account, rights
-
-    def _read_rights(self, gateway: Gateway, account: SessionAccount) -> SessionRights:
-        return SessionRights.read(gateway, account, lambda named: self.org_units(gateway, named))
+            return account, self._cached("rights", key, SessionRights.none)
 
     def may_change(self, gateway: Gateway, library: int, profile: int | None) -> bool:
         """Return whether the session may change patrons of a home library (an id) who have a profile.
@@ -138,10 +139,6 @@ class ReferenceData:
         library = self.account(gateway).library
         key = f"{gateway.url} {library}"
         return self._cached("circulation tallies", key, lambda: CirculationTally.read(gateway, library))
-
-    def timezone(self, gateway: Gateway) -> tzinfo | None:
-        """Return the time zone where the session works, or None if the ILS has none for it. One call."""
-        return self.timezones(gateway).get(self.account(gateway).library)
 
     def timezones(self, gateway: Gateway) -> Mapping[int, tzinfo]:
         """Return the time zones of org units (ids). One call."""
