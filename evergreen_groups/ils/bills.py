@@ -50,19 +50,16 @@ _STOCK = {
     "System: Rental": Message("rental"),
 }
 _STOCK_SPELLING = {name.casefold(): name for name in _STOCK}
-_OVERDUE, _LOST, _LONG_OVERDUE, _DAMAGED = (
-    "Overdue Materials",
-    "Lost Materials",
-    "Long-Overdue Materials",
-    "Damaged Item",
-)
-_DAMAGE = (_DAMAGED, f"{_DAMAGED} Processing Fee")
+_OVERDUE, _DAMAGED, _FEE = "Overdue Materials", "Damaged Item", " Processing Fee"
+_STOPPED = {"LOST": "Lost Materials", "LONGOVERDUE": "Long-Overdue Materials"}
 # Billing types that say what happened to an item. The circulation's stop_fines overrides them.
-_OF_ITEMS = (_OVERDUE, _LOST, f"{_LOST} Processing Fee", _LONG_OVERDUE, f"{_LONG_OVERDUE} Processing Fee")
+_OF_ITEMS = (_OVERDUE, *_STOPPED.values(), *(f"{name}{_FEE}" for name in _STOPPED.values()))
 _CLAIMED = {
     "CLAIMSRETURNED": Message("items claimed returned"),
     "CLAIMSNEVERCHECKEDOUT": Message("items claimed never checked out"),
 }
+STOPPED = (*_STOPPED, *_CLAIMED)
+"""The values of ``stop_fines`` that decide the kind of a bill."""
 _OVERDUE_FINES = 1
 """The billing type's id, the same in every Evergreen (950.data.seed-values.sql)."""
 _WITHOUT_BILLING = {
@@ -98,10 +95,12 @@ class BillKind:
 
     def with_stop_fines(self, stop_fines: str | None) -> BillKind:
         """Return the kind of an item's bill by the circulation's ``stop_fines``, where ``self`` is by billing type."""
-        if self.billing_type in _DAMAGE:
-            return _BY_STOP_FINES["DAMAGED"]
-        if stop_fines in _BY_STOP_FINES:
-            return _BY_STOP_FINES[stop_fines]
+        if self.billing_type in (_DAMAGED, f"{_DAMAGED}{_FEE}"):
+            return BillKind("circulation", _DAMAGED)
+        if stop_fines in _STOPPED:
+            return BillKind("circulation", _STOPPED[stop_fines])
+        if stop_fines in _CLAIMED:
+            return BillKind("circulation", claim=stop_fines)
         return BillKind("circulation", _OVERDUE) if self.billing_type in _OF_ITEMS else self
 
     def describe(self) -> str:
@@ -172,16 +171,6 @@ class KindNames:
                     code="no-such-kind",
                     values={"name": name, "similar": similar, "known": ", ".join(map(str, _STOCK.values()))},
                 )
-
-
-_BY_STOP_FINES = {
-    "LOST": BillKind("circulation", _LOST),
-    "LONGOVERDUE": BillKind("circulation", _LONG_OVERDUE),
-    "DAMAGED": BillKind("circulation", _DAMAGED),
-    **{claim: BillKind("circulation", claim=claim) for claim in _CLAIMED},
-}
-STOPPED = ("LOST", "LONGOVERDUE", *_CLAIMED)
-"""The values of ``stop_fines`` that decide the kind of a bill."""
 
 
 class Billed(NamedTuple):
@@ -264,9 +253,9 @@ class Bill:
     ) -> dict[int, tuple[Bill, ...] | None]:
         """Return each patron's bills by id, or None if the bills are hidden or don't add up to the own fines.
 
-        ``own_fines`` has an amount for each patron, 0.00 included. ``bills`` were read together with them, by default
-        they are read. ``hidden`` are the ids of patrons whose bills the account may not see. If the sums differ, the
-        bills are read again once, because the patron may just have paid.
+        ``own_fines`` has an amount for each patron, 0.00 included. ``bills`` are read if not given. ``hidden`` are the
+        patrons whose bills the account may not see. If the sums differ, the bills are read again once, because the
+        patron may just have paid.
         """
         if bills is None:
             asked = own_fines.keys() - set(hidden)
@@ -367,8 +356,8 @@ def read_fines_within(
     """Return what each patron owes within their scope, by id. None: no open transaction within the scope.
 
     ``totals`` has what patrons with open transactions owe at all libraries. Takes a call per 3,000 patrons (``mobts``).
-    ``leave_out_hidden`` leaves out patrons whose transactions the account can't see. Raises DataError if a patron has
-    open transactions that the account can't see for lack of VIEW_USER_TRANSACTIONS.
+    Patrons with transactions that the account can't see for lack of VIEW_USER_TRANSACTIONS raise DataError, or are left
+    out with ``leave_out_hidden``.
     """
     # None differs from 0.00: SQL's sum over no rows is null, which doesn't even reach a threshold of 0.00.
     found: dict[int, Decimal | None] = dict.fromkeys(scopes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -59,14 +59,6 @@ def kind_of(
     """Return the kind of a circulation that isn't checked in, or None if the ILS doesn't count it.
 
     ``finished`` says whether the transaction is closed, as when a lost item has been paid. ``now`` is aware.
-
-    >>> from datetime import UTC
-    >>> noon, midnight = datetime(2026, 11, 2, 12, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
-    >>> kind_of(None, midnight, "1 day", finished=False, now=noon)
-    <CirculationKind.OUT: 'out'>
-    >>> kind_of(None, midnight, "01:00:00", finished=False, now=noon)
-    <CirculationKind.OVERDUE: 'overdue'>
-
     Raises DataError if the fine interval isn't one that PostgreSQL writes.
     """
     stopped = _STOPPED.get(stop_fines or "")
@@ -232,8 +224,8 @@ def _patrons_with_items_of(
 class UnreturnedResult(NamedTuple):
     """The result of :meth:`UnreturnedItems.read`.
 
-    ``items`` are by patron id, None if some are hidden. ``stop_fines`` are by circulation id: the values of ``STOPPED``
-    of all visible open circulations, including returned items for which something is owed.
+    ``items`` are by patron id, None if some are hidden. ``stop_fines`` are the values of ``STOPPED`` by circulation id,
+    also of returned items for which something is owed.
     """
 
     items: Mapping[int, UnreturnedItems | None]
@@ -364,8 +356,7 @@ class CirculationReader:
 
     pcrud returns rows for many patrons at once, but silently omits circulations at libraries where the account lacks
     VIEW_CIRCULATIONS. ``checked_out.count`` counts all circulations of one patron, if the account has it at the
-    patron's home library. So the reader counts pcrud's rows, finds out which patrons have hidden circulations, and
-    requests exact counts only for them, if the caller wants exact counts.
+    patron's home library. So exact counts are requested only for patrons with hidden circulations.
     """
 
     def __init__(
@@ -379,25 +370,26 @@ class CirculationReader:
         self._user = user
 
     def count(self, patrons: Patrons, *, none_hidden: bool = False, find_hidden: bool = True) -> Counted:
-        """Count each patron's circulations. Patrons with hidden ones get lower bounds.
+        """Count each patron's circulations. Patrons with hidden ones get lower bounds. Two parallel calls at most.
 
-        One call if the account has VIEW_CIRCULATIONS everywhere, or if the caller knows that pcrud hides none of these
-        patrons' circulations (``none_hidden``). Two parallel calls in other cases. Without ``find_hidden`` always one
-        call, but where pcrud may hide circulations, all counts are lower bounds.
+        ``none_hidden`` says that pcrud hides none of these patrons' circulations. Without ``find_hidden``, all counts
+        are lower bounds where it may hide any.
         """
         asked = self._countable(patrons)
         if not asked:
             return dict.fromkeys(patrons)
         # Without VIEW_CIRCULATIONS anywhere, pcrud shows no circulations, not even the user's own.
-        ids = asked if self._visible_at else []
-        readers: list[Callable[[], Any]] = [
-            lambda: list(self._gateway.pcrud.columns_by_values("circ", _COUNTED_FIELDS, "usr", ids, where=_OUT)),
-            lambda: self._with_hidden(asked),
-        ]
-        may_hide = bool(self._hidden_at) and not none_hidden
-        rows, *hidden = self._gateway.in_parallel(*readers[: 1 + (may_hide and find_hidden)])
-        incomplete = hidden[0] if hidden else asked if may_hide else ()
-        return self._counted(patrons, rows, incomplete)
+        ids, read = asked if self._visible_at else [], self._gateway.pcrud.columns_by_values
+
+        def incomplete() -> Collection[int]:
+            if none_hidden or not self._hidden_at:
+                return ()
+            return self._with_hidden(asked) if find_hidden else asked
+
+        rows, hidden = self._gateway.in_parallel(
+            lambda: list(read("circ", _COUNTED_FIELDS, "usr", ids, where=_OUT)), incomplete
+        )
+        return self._counted(patrons, rows, hidden)
 
     def count_if(self, condition: Query, patrons: Patrons, *, none_hidden: bool = False) -> Counted | None:
         """Check a condition made of subqueries and count as without ``find_hidden``. One call. None unless it holds.
@@ -426,10 +418,9 @@ class CirculationReader:
         return self._counted(patrons, theirs, asked if self._hidden_at and not none_hidden else ())
 
     def with_exact_counts(self, counted: Counted) -> Counted:
-        """Replace lower bounds by exact counts.
+        """Replace lower bounds by exact counts, in one call and one for each patron with hidden circulations.
 
-        One call finds the patrons with hidden circulations, and one call each counts those of the first six. The counts
-        of further patrons become None.
+        After the first six such patrons, the counts become None.
         """
         unsure = {id: counts for id, counts in counted.items() if counts is not None and not counts.complete}
         hidden = sorted(self._with_hidden(unsure)) if unsure else []

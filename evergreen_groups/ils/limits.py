@@ -159,9 +159,8 @@ class Limits:
     """The limits of all patrons, by rules and by the default.
 
     A rule in ``[[policy.limits]]`` applies if its profile and library are the patron's or above them. If several apply,
-    the one with the nearest library wins, and among these the one with the nearest profile. Rules without a library
-    come last, and the same goes for rules without a profile. Without a rule, the setting ``limit`` applies: an amount,
-    or the ILS's threshold.
+    the one with the nearest library wins, and among these the one with the nearest profile. Rules without one come
+    last. Without a rule, the setting ``limit`` applies: an amount, or the ILS's threshold.
     """
 
     def __init__(
@@ -276,10 +275,9 @@ def decide_all(
 ) -> dict[int, Decision]:
     """Decide about patrons, by id. No call if all their fines count, else one per 3,000 patrons.
 
-    ``limits`` has the limit of each patron. ``own_fines`` has what each owes at all libraries, and leaves out patrons
-    without open transactions. A decision's ``own_balance`` includes only the fines that the limit counts.
-    ``leave_out_hidden`` leaves out patrons whose transactions are needed and hidden. Raises DataError if not all fines
-    count, and the account can't see a patron's transactions.
+    ``own_fines`` has what patrons with open transactions owe at all libraries. A decision's ``own_balance`` includes
+    only the fines that the limit counts. Patrons whose transactions are needed and hidden raise DataError, or are left
+    out with ``leave_out_hidden``.
     """
     scopes = {id: limit.scope for id, limit in limits.items() if limit.scope is not None}
     within = read_fines_within(gateway, scopes, own_fines, leave_out_hidden=leave_out_hidden) if scopes else {}

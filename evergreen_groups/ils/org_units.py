@@ -67,7 +67,6 @@ class OrgUnits:
         return len(self._by_id)
 
     def __contains__(self, org_id: object) -> bool:
-        """Return whether there is an org unit with this id."""
         return org_id in self._by_id
 
     def unit(self, org_id: int) -> OrgUnit:
@@ -191,7 +190,7 @@ def _path(start: int, parent_of: Callable[[int], int | None]) -> list[int]:
 
 
 class Profiles:
-    """The tree of all profiles, built from triples: id, name, and the parent's id (None for the root).
+    """The tree of all profiles, a collection of ids, built from triples: id, name, and parent (an id; None: the root).
 
     ``permissions`` are the application permissions of those profiles that have one of their own, by profile.
     """
@@ -213,11 +212,9 @@ class Profiles:
         return cls((row[:3] for row in rows), {row[0]: row[3] for row in rows if row[3]})
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over the ids of all profiles."""
         return iter(self._by_id)
 
     def __contains__(self, profile: object) -> bool:
-        """Return whether there is a profile with this id."""
         return profile in self._by_id
 
     def __len__(self) -> int:

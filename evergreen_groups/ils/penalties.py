@@ -109,7 +109,7 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
 
 
 class PenaltyKinds:
-    """All kinds of penalties, and which are for fines at which library: the stock one, unless a setting replaces it."""
+    """All kinds of penalties by id, and which are for fines where: the stock one, unless a setting replaces it."""
 
     SETTING = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
     """The library setting that replaces the stock penalty."""
@@ -145,7 +145,6 @@ class PenaltyKinds:
         return len(self._by_id)
 
     def __contains__(self, kind: object) -> bool:
-        """Return whether there is a kind with this id."""
         return kind in self._by_id
 
     def ids_of(self, names: Collection[str]) -> dict[int, str]:

@@ -72,10 +72,9 @@ VIEW_THRESHOLDS = "VIEW_GROUP_PENALTY_THRESHOLD"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the account may see patrons: the ids of ``visible_orgs``.
+    """Where the account may see patrons: the ids of ``visible_orgs``. ``missing`` covers the remaining org units.
 
-    ``missing`` covers the remaining org units with as few entries as possible. All types of org units count, because a
-    patron's home library may also be a system or the consortium.
+    All types of org units count, because a patron's home library may also be a system or the consortium.
     """
 
     visible_orgs: frozenset[int]
@@ -95,9 +94,8 @@ class Access:
     def read(cls, gateway: Gateway, org_units: OrgUnits, granted: Collection[int] | None = None) -> Access:
         """Find out where the account sees patrons.
 
-        ``granted`` is what :func:`highest_granted` returns for VIEW_USER, read if not given. Raises
-        PermissionDeniedError if the account sees no patrons at all, and DataError if ``granted`` has an unknown org
-        unit.
+        ``granted`` is what :func:`highest_granted` returns for VIEW_USER, read if not given; DataError for an unknown
+        org unit in it. Raises PermissionDeniedError if the account sees no patrons at all.
         """
         if granted is None:
             granted = highest_granted(gateway, [VIEW_USER])[VIEW_USER]
@@ -125,10 +123,9 @@ def orgs_by_permission(gateway: Gateway, org_units: OrgUnits, permissions: Seque
 def orgs_with_permission(
     gateway: Gateway, org_units: OrgUnits, permission: str, highest: Collection[int], user: int | None = None
 ) -> frozenset[int]:
-    """Return the org units at which the session's user has a permission. No call if the root is in ``highest``.
+    """Return the org units at which the session's ``user`` has a permission: no call, one, or two without ``user``.
 
-    ``highest`` is what :func:`highest_granted` returns for the permission. Otherwise it takes one call, and another
-    without ``user``, the id of the session's user.
+    ``highest`` is what :func:`highest_granted` returns for the permission.
     """
     # has_work_perm_at returns work org units with the permission. The root is conclusive. Other org units
     # mislead if the account works above the permission's depth, so ask the ILS the same question as pcrud does.
