@@ -313,9 +313,6 @@ def _largest_type(transaction: str, types: Collection[Billed], balance: Decimal)
     return _OVERDUE if transaction == "circulation" and overdue > largest.amount else largest.billing_type
 
 
-_SUMMARY = "open-ils.actor.user.fines.summary"
-
-
 def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool = False) -> dict[int, Decimal]:
     """Return what patrons owe at all libraries (``mous``), by id. Leaves out patrons without an open transaction.
 
@@ -334,7 +331,7 @@ def read_fines_of(gateway: Gateway, id: int, *, primary: bool = False) -> Decima
     PermissionDeniedError if the session lacks the permission, and isn't the patron's own.
     """
     # Without open transactions the payload is empty, because the result is null (patrons-056).
-    method = f"{_SUMMARY}.authoritative" if primary else _SUMMARY
+    method = f"open-ils.actor.user.fines.summary{'.authoritative' if primary else ''}"
     result = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional")
     if result.value is None:
         return None

@@ -23,8 +23,6 @@ Query = dict[str, Any]
 
 _NOT_CATALOGED = -1
 """The call number id of all uncataloged items, the same in every Evergreen."""
-_ISBD = " /:;,="
-"""ISBD punctuation at the end of titles that is followed by other data on a catalog card."""
 
 _DAY = 86_400
 # For comparisons, PostgreSQL takes a month as 30 days and a day as 24 hours (interval_cmp_value).
@@ -148,7 +146,8 @@ class ItemOut:
             id: dummy if volume == _NOT_CATALOGED else titles.get(records.get(volume))
             for id, (volume, dummy) in items.items()
         }
-        return {id: title.rstrip(_ISBD) for id, title in found.items() if title}
+        # ISBD puts punctuation after titles that other data follow on a catalog card.
+        return {id: title.rstrip(" /:;,=") for id, title in found.items() if title}
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,14 +272,9 @@ class UnreturnedItems:
         return cls(overdue, numbers[CirculationKind.LOST])
 
 
-_COUNT = "open-ils.actor.user.checked_out.count"
-_SETTINGS = "open-ils.actor.ou_setting.ancestor_default.batch"
-_NO_CLAIMS = "circ.do_not_tally_claims_returned"
-_LOST = "circ.tally_lost"
-# With hundreds of calls the program would take too long, and the ILS would run out of children for others.
+# Exact counts take a call for each patron with hidden circulations. With hundreds of calls the program would take too
+# long, and the ILS would run out of children for others.
 _MOST_ONE_BY_ONE = 6
-"""The maximum number of patrons with hidden circulations whose exact counts are requested, one call each."""
-
 # A query under a condition has the patrons' ids three times, the condition itself has them up to twice, and the
 # libraries' ids occur once. These numbers make 30 kB of the 32 kB that a request may have.
 _MOST_UNDER_CONDITION = 400
@@ -327,11 +321,13 @@ class CirculationTally:
     @classmethod
     def read(cls, gateway: Gateway, library: int) -> CirculationTally:
         """Read the settings of a library (its id), which must be where the account works. One call."""
-        result = gateway.call("open-ils.actor", _SETTINGS, library, [_NO_CLAIMS, _LOST], TOKEN)
+        names = ["circ.do_not_tally_claims_returned", "circ.tally_lost"]
+        method = "open-ils.actor.ou_setting.ancestor_default.batch"
+        result = gateway.call("open-ils.actor", method, library, names, TOKEN)
+        settings = result.mapping()
         with result.understood("the values of settings"):
             # Null if the setting has no value at the library or above (settings-015).
-            found = (result.mapping()[name] for name in (_NO_CLAIMS, _LOST))
-            no_claims, lost = (setting is not None and bool(setting["value"]) for setting in found)
+            no_claims, lost = (bool(settings[name] and settings[name]["value"]) for name in names)
         return cls(claims_returned=not no_claims, lost=lost)
 
     def counts(self, numbers: Mapping[CirculationKind, int], *, complete: bool = True) -> CirculationCounts:
@@ -468,7 +464,8 @@ class CirculationReader:
     def _count_exactly(self, patron: int) -> CirculationCounts | None:
         # Without VIEW_CIRCULATIONS the answer is empty (patrons-083). The answer doesn't name the patron, so a mixed-up
         # answer would go unnoticed on a shared connection.
-        result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", own_connection=True)
+        method = "open-ils.actor.user.checked_out.count"
+        result = self._gateway.call("open-ils.actor", method, TOKEN, patron, expect="optional", own_connection=True)
         if result.value is None:
             return None
         answer = result.mapping()

@@ -26,8 +26,6 @@ from evergreen_groups.values import ZERO
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
 
-_RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
-
 
 @dataclass(frozen=True, slots=True)
 class ResolvedLimit:
@@ -70,8 +68,8 @@ class Thresholds:
     ) -> None:
         self._gateway, self._penalties, self._org_units, self._profiles = gateway, penalties, org_units, profiles
         self._rows = {(row.org_unit, row.profile, row.penalty): row for row in rows}
+        # By home library that was read: the refusal, or None.
         self._refusals: dict[int, PermissionDeniedError | None] = {}
-        """By home library that was read: the refusal, or None."""
 
     @classmethod
     def read(
@@ -140,7 +138,8 @@ class Thresholds:
             refusal = None
             try:
                 # The ILS checks the permission at the requested library: branch staff get only theirs (settings-024).
-                result = self._gateway.call("open-ils.actor", _RANGED, TOKEN, home_library)
+                method = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
+                result = self._gateway.call("open-ils.actor", method, TOKEN, home_library)
                 above = {"org_unit": self._org_units.upwards(home_library)}
                 for row in self._gateway.pcrud.checked("pgpt", result.listing(), above):
                     place = row.org_unit, row.grp, row.penalty

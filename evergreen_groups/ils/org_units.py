@@ -141,8 +141,9 @@ class OrgUnits:
     @staticmethod
     def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
         """Return the values of a library setting by org unit, None where it isn't set. One call. Raises DataError."""
+        method = "open-ils.actor.settings.value_for_all_orgs.atomic"
         with suppress(TypeError, KeyError, ValueError):
-            answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, name).listing()
+            answer = gateway.call("open-ils.actor", method, TOKEN, name).listing()
             values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
             if len(values) == len(answer):
                 return values
@@ -154,7 +155,8 @@ class OrgUnits:
 
         It needs no permission (950.data.seed-values.sql), but pcrud can't read settings. Raises DataError.
         """
-        values = OrgUnits.read_setting(gateway, TIMEZONE).items()
+        # A name in the IANA database, such as "America/Toronto".
+        values = OrgUnits.read_setting(gateway, "lib.timezone").items()
         found = {org_unit: catalogue.timezone_of(value) for org_unit, value in values if isinstance(value, str)}
         return {org_unit: zone for org_unit, zone in found.items() if zone is not None}
 
@@ -166,12 +168,6 @@ class OrgUnits:
             with suppress(GatewayError):
                 record = gateway.pcrud.retrieve("aou", id)
         return str(record.shortname) if record else ""
-
-
-TIMEZONE = "lib.timezone"
-"""The library setting for the time zone: a name in the IANA database (``America/Toronto``). Inherited downwards."""
-
-_FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
 
 
 def unusable_setting(name: str) -> DataError:
