@@ -22,18 +22,9 @@ from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.values import ZERO, plausible
 
-_FIELDS = (
-    "id",
-    "usr",
-    "xact_type",
-    "last_billing_type",
-    "balance_owed",
-    "total_owed",
-    "total_paid",
-    "xact_start",
-    "last_payment_ts",
-    "billing_location",
-)
+_AMOUNTS = ("balance_owed", "total_owed", "total_paid")
+_TIMES = ("xact_start", "last_payment_ts")
+_FIELDS = ("id", "usr", "xact_type", "last_billing_type", *_AMOUNTS, *_TIMES, "billing_location")
 # The billing types of a stock Evergreen (950.data.seed-values.sql), with translatable names. Billing types that the
 # library added or renamed are shown under the library's names.
 _STOCK = {

@@ -89,17 +89,7 @@ def seconds_of(interval: str) -> int:
 
 # A circulation's fields for kind_of, after its patron.
 _COUNTED_FIELDS = ("usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
-_ITEM_FIELDS = (
-    "id",
-    "usr",
-    "circ_lib",
-    "due_date",
-    "fine_interval",
-    "stop_fines",
-    "checkin_time",
-    "xact_finish",
-    "target_copy",
-)
+_UNRETURNED_FIELDS = ("id", "usr", "circ_lib", "due_date", "fine_interval", "stop_fines", "checkin_time", "xact_finish")
 _LATE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE, CirculationKind.LOST)
 
 
@@ -174,7 +164,9 @@ class PatronItems:
         """
         # The transaction of a returned item stays open until everything is paid (items-004).
         where = {"-or": [{"checkin_time": None}, {"xact_finish": None}]}
-        return _read_items(gateway, org_units, visible_at, patrons, _ITEM_FIELDS, where, out=_OUT)
+        return _read_items(
+            gateway, org_units, visible_at, patrons, (*_UNRETURNED_FIELDS, "target_copy"), where, out=_OUT
+        )
 
 
 _OUT: Query = {"checkin_time": None}
@@ -257,8 +249,7 @@ class UnreturnedItems:
         out = {**_OUT, "-or": [{"due_date": {"<": due}}, {"stop_fines": ["LOST", "LONGOVERDUE"]}]}
         where = {"-or": [out, {"xact_finish": None, "stop_fines": list(STOPPED)}]}
         # Reports don't ask which item it is, because that is what someone reads.
-        fields = [field for field in _ITEM_FIELDS if field != "target_copy"]
-        found = _read_items(gateway, org_units, visible_at, patrons, fields, where, out=out)
+        found = _read_items(gateway, org_units, visible_at, patrons, _UNRETURNED_FIELDS, where, out=out)
         items = (item for theirs in found.values() for item in theirs.items)
         stop_fines = {item.id: item.stop_fines for item in items if item.stop_fines in STOPPED}
         return UnreturnedResult({id: cls._of(theirs) for id, theirs in found.items()}, stop_fines)

@@ -12,13 +12,7 @@ from evergreen_groups.ils.circulations import CirculationTally
 from evergreen_groups.ils.limits import Limits
 from evergreen_groups.ils.org_units import OrgUnits, Profiles
 from evergreen_groups.ils.penalties import PenaltyKinds
-from evergreen_groups.ils.permissions import (
-    UPDATE_USER,
-    VIEW_THRESHOLDS,
-    SessionAccount,
-    SessionRights,
-    denied_pairs,
-)
+from evergreen_groups.ils.permissions import UPDATE_USER, VIEW_THRESHOLDS, SessionAccount, SessionRights, denied_pairs
 from evergreen_groups.message import Message
 from evergreen_groups.settings import PolicySettings
 from evergreen_groups.ttl_cache import TimeToLiveCache
