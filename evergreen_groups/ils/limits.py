@@ -188,10 +188,10 @@ class Limits:
         settings = self._settings
         if settings.limit == "ils":
             return True
-        limits = [(settings.limit, settings.comparison)]
-        limits += ((rule.amount, rule.comparison or settings.comparison) for rule in settings.limits)
+        rules = (*settings.limits, LimitRule(None, None, settings.limit))
+        reached = [rule for rule in rules if (rule.comparison or settings.comparison) is Comparison.REACHES]
         # A sum of 0.00 reaches such a limit, unlike the sum of no transactions.
-        return any(amount is not None and amount <= 0 and how is Comparison.REACHES for amount, how in limits)
+        return any(rule.amount is not None and rule.amount <= 0 for rule in reached)
 
     @classmethod
     def of(cls, limit: Limit) -> Limits:
