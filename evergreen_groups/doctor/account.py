@@ -29,7 +29,7 @@ _GRANT = "grant {permission} at depth 0, with the top org unit as a working loca
 
 def login(subject: Subject) -> Iterator[Finding]:
     """Evergreen accepts the user name and password for a staff login."""
-    _url, name = configured.gateway_and_account(subject.settings)
+    name = configured.gateway_account(subject.settings)
     try:
         subject.gateway.login()
     except LoginRefusedError as error:

@@ -57,7 +57,7 @@ def configuration(subject: Subject) -> Iterator[Finding]:
         configured.gateway_url(settings)
         yield ok("{path}; no account, so only the web service works, without events", values={"path": place})
         return
-    configured.gateway_and_account(settings)
+    configured.gateway_account(settings)
     yield ok("{path}", values={"path": place})
 
 
