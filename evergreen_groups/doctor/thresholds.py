@@ -32,22 +32,16 @@ if TYPE_CHECKING:
 
 
 class DifferenceKind(Enum):
-    """How the ILS's thresholds and the rule can differ. The order breaks ties between equally frequent differences."""
+    """How the ILS's thresholds and the rule can differ, by the finding's code. Ties in frequency go by this order."""
 
     BLOCKS_NOTHING = "penalty-blocks-nothing"
-    """The penalty for fines is only a note."""
     NO_THRESHOLD = "no-threshold"
-    """There is a limit but no threshold, so the ILS blocks no one."""
     NO_LIMIT = "no-limit"
-    """There is a threshold but no limit."""
     BLOCKS_LATER = "blocks-later"
-    """The threshold is above the limit, so some patrons over the limit aren't blocked."""
     BLOCKS_EARLIER = "blocks-earlier"
-    """The threshold is below the limit, so patrons within the limit are blocked."""
     BLOCKS_AT_LIMIT = "blocks-at-limit"
     """A patron who owes exactly the limit is blocked but not over it, because the ILS compares with >=."""
     COUNTS_FEWER = "counts-fewer-bills"
-    """The threshold counts only the bills of some libraries; the rule counts all bills."""
 
 
 _Case = tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind]
