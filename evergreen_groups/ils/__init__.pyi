@@ -11,7 +11,6 @@ from .circulations import CirculationReader as CirculationReader
 from .circulations import ItemOut as ItemOut
 from .circulations import PatronItems as PatronItems
 from .circulations import UnreturnedItems as UnreturnedItems
-from .circulations import UnreturnedResult as UnreturnedResult
 from .limits import Limits as Limits
 from .limits import ResolvedLimit as ResolvedLimit
 from .limits import Threshold as Threshold

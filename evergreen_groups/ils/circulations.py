@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import RequestTooLargeError, unreadable
 from evergreen_groups.gateway import TOKEN, Gateway, columns, rows_beyond, unrequested_rows, whole_number
@@ -141,6 +141,23 @@ class ItemOut:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreturnedItems:
+    """How many of a patron's items are ``overdue`` (including long overdue) and ``lost``."""
+
+    overdue: int = 0
+    lost: int = 0
+
+    @classmethod
+    def sum_of(cls, items: Iterable[UnreturnedItems]) -> UnreturnedItems:
+        """Add up the numbers of several patrons."""
+        found = list(items)
+        return cls(sum(count.overdue for count in found), sum(count.lost for count in found))
+
+
+_OUT: Query = {"checkin_time": None}
+
+
+@dataclass(frozen=True, slots=True)
 class PatronItems:
     """The visible circulations of a patron. ``complete`` says that no item still out is hidden."""
 
@@ -151,6 +168,18 @@ class PatronItems:
     def out(self) -> tuple[ItemOut, ...]:
         """The items still out, lost and claimed ones included, by due date."""
         return tuple(item for item in self.items if item.kind is not None)
+
+    @property
+    def stop_fines(self) -> dict[int, str | None]:
+        """Why fines stopped, by circulation id."""
+        return {item.id: item.stop_fines for item in self.items}
+
+    @property
+    def unreturned(self) -> UnreturnedItems | None:
+        """The numbers of overdue and lost items, None if some may be hidden."""
+        numbers = Counter(item.kind for item in self.items)
+        overdue = numbers[CirculationKind.OVERDUE] + numbers[CirculationKind.LONG_OVERDUE]
+        return UnreturnedItems(overdue, numbers[CirculationKind.LOST]) if self.complete else None
 
     @staticmethod
     def read(
@@ -163,13 +192,23 @@ class PatronItems:
         who have items of those libraries (``items-005``, ``items-006``).
         """
         # The transaction of a returned item stays open until everything is paid (items-004).
-        where = {"-or": [{"checkin_time": None}, {"xact_finish": None}]}
-        return _read_items(
-            gateway, org_units, visible_at, patrons, (*_UNRETURNED_FIELDS, "target_copy"), where, out=_OUT
-        )
+        where = {"-or": [_OUT, {"xact_finish": None}]}
+        fields = (*_UNRETURNED_FIELDS, "target_copy")
+        return _read_items(gateway, org_units, visible_at, patrons, fields, where, out=_OUT)
 
+    @staticmethod
+    def read_unreturned(
+        gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
+    ) -> dict[int, PatronItems]:
+        """Read overdue and lost items, and stopped ones for which something is owed, as :meth:`read` does.
 
-_OUT: Query = {"checkin_time": None}
+        Items that aren't due yet are the majority, and aren't read (``items-001``). Lost items are read whatever their
+        due date (``items-002``, ``items-003``). Reports don't ask which item it is, because that is what someone reads.
+        """
+        due = datetime.now(UTC).isoformat(timespec="seconds")
+        out = {**_OUT, "-or": [{"due_date": {"<": due}}, {"stop_fines": ["LOST", "LONGOVERDUE"]}]}
+        where = {"-or": [out, {"xact_finish": None, "stop_fines": list(STOPPED)}]}
+        return _read_items(gateway, org_units, visible_at, patrons, _UNRETURNED_FIELDS, where, out=out)
 
 
 def _read_items(
@@ -210,57 +249,6 @@ def _patrons_with_items_of(
     # pcrud doesn't check permissions inside subqueries (items-003, items-006).
     exists = {"-exists": _ids({"usr": {"=": {"+au": "id"}}, "circ_lib": sorted(libraries), **out})}
     return {id for (id,) in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)}
-
-
-class UnreturnedResult(NamedTuple):
-    """The result of :meth:`UnreturnedItems.read`.
-
-    ``items`` are by patron id, None if some are hidden. ``stop_fines`` are the values of ``STOPPED`` by circulation id,
-    also of returned items for which something is owed.
-    """
-
-    items: Mapping[int, UnreturnedItems | None]
-    stop_fines: Mapping[int, str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class UnreturnedItems:
-    """How many of a patron's items are ``overdue`` (including long overdue) and ``lost``."""
-
-    overdue: int = 0
-    lost: int = 0
-
-    @classmethod
-    def sum_of(cls, items: Iterable[UnreturnedItems]) -> UnreturnedItems:
-        """Add up the numbers of several patrons."""
-        found = list(items)
-        return cls(sum(count.overdue for count in found), sum(count.lost for count in found))
-
-    @classmethod
-    def read(
-        cls, gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
-    ) -> UnreturnedResult:
-        """Count the overdue and lost items of each patron. Takes a call per 3,000 patrons.
-
-        Items that aren't due yet are the majority, and aren't read (``items-001``). Lost items are read whatever their
-        due date. ``visible_at`` is as in :meth:`PatronItems.read` (``items-002``, ``items-003``).
-        """
-        due = datetime.now(UTC).isoformat(timespec="seconds")
-        out = {**_OUT, "-or": [{"due_date": {"<": due}}, {"stop_fines": ["LOST", "LONGOVERDUE"]}]}
-        where = {"-or": [out, {"xact_finish": None, "stop_fines": list(STOPPED)}]}
-        # Reports don't ask which item it is, because that is what someone reads.
-        found = _read_items(gateway, org_units, visible_at, patrons, _UNRETURNED_FIELDS, where, out=out)
-        items = (item for theirs in found.values() for item in theirs.items)
-        stop_fines = {item.id: item.stop_fines for item in items if item.stop_fines in STOPPED}
-        return UnreturnedResult({id: cls._of(theirs) for id, theirs in found.items()}, stop_fines)
-
-    @classmethod
-    def _of(cls, items: PatronItems) -> UnreturnedItems | None:
-        if not items.complete:
-            return None
-        numbers = Counter(item.kind for item in items.items)
-        overdue = numbers[CirculationKind.OVERDUE] + numbers[CirculationKind.LONG_OVERDUE]
-        return cls(overdue, numbers[CirculationKind.LOST])
 
 
 # Exact counts take a call for each patron with hidden circulations. With hundreds of calls the program would take too
