@@ -28,6 +28,7 @@ from evergreen_groups.ils import (
     read_fines_penalties,
     read_fines_within,
     read_own_fines,
+    rows_in_force,
 )
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class BlockExplainer:
             if not any_open and threshold.amount <= 0:
                 # Bills have a balance. A threshold of 0.00 is also reached by an open transaction without a balance.
                 any_open = read_fines_within(gateway, {member.id: frozenset(scope)}, {})[member.id] is not None
-        standing = kinds.in_force(gateway, org_units, [member.id])[member.id]
+        standing = kinds.by_patron(rows_in_force(gateway, [member.id]), org_units, [member.id])[member.id]
         explanation = BlockExplanation(
             generated_at=generated_at,
             gateway=gateway.url,
@@ -214,7 +215,7 @@ class BlockExplainer:
             counted=counted,
             any_open=any_open,
             standing=Standing.of(member, standing, kinds),
-            penalties_for_fines=tuple(penalty for penalty in standing if kinds.is_for_fines(penalty.kind, home)),
+            penalties_for_fines=tuple(penalty for penalty in standing if penalty.kind.id in kinds.for_fines_at(home)),
             fates={},
         )
         return replace(explanation, fates=_fates(explanation, threshold))

@@ -163,16 +163,8 @@ class PenaltyKinds:
         """Return the kind that the ILS sets for fines of patrons of this home library; DataError if it is unknown."""
         return self._kind(self._set_at(home_library))
 
-    def is_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
-        """Return whether a kind is for fines of patrons of this home library."""
-        return kind.id in self.for_fines_at(home_library)
-
-    def blocks_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
-        """Return whether a kind blocks patrons of this home library for fines. Notes don't block."""
-        return bool(kind.blocks) and self.is_for_fines(kind, home_library)
-
     def blocking_for_fines_at(self, home_library: int) -> frozenset[int]:
-        """Return the ids of the kinds that block patrons of this home library for fines."""
+        """Return the ids of the kinds that block patrons of this home library for fines. Notes don't block."""
         return self.for_fines_at(home_library) & self._blocking
 
     def sets_block_for_fines_at(self, home_library: int) -> bool:
@@ -189,14 +181,10 @@ class PenaltyKinds:
         """The ids of the kinds that block for fines at all home libraries."""
         return self.for_fines.intersection(self._blocking, *map(self.for_fines_at, self.fines_penalties))
 
-    def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
-        """Return the penalties in force by patron id, sorted by id; DataError for an unknown kind or org unit."""
-        return self.by_patron(rows_in_force(gateway, patrons), org_units, patrons)
-
     def by_patron(
         self, rows: Iterable[PenaltyRow], org_units: OrgUnits, patrons: Collection[int]
     ) -> dict[int, list[Penalty]]:
-        """Build the result of :meth:`in_force` from rows. Raises the same errors."""
+        """Return penalties by patron id, sorted by id. Raises DataError for an unknown kind or org unit."""
         found: dict[int, list[Penalty]] = {patron: [] for patron in patrons}
         for id, patron, kind, org_unit, staff, set_date in sorted(rows):
             found[patron].append(Penalty(id, patron, self._kind(kind), org_units.unit(org_unit), staff, set_date))
