@@ -108,7 +108,7 @@ def connect(
         settings = Settings(
             gateway=own, policy=PolicySettings(limit=arguments.amount("limit", "5.00" if limit is None else limit))
         )
-    _url, name = configured.gateway_and_account(settings)
+    name = configured.gateway_account(settings)
     gateway = configured.connect(settings, environ)
     directory = None if state is None else arguments.path("state", state)
     opened = configured.configured_state(settings, environ, directory)

@@ -456,7 +456,8 @@ class Standing(NamedTuple):
     ) -> Standing:
         """Make the standing of a patron with this home library (id) and these penalties in force."""
         blocking = [penalty for penalty in penalties if penalty.kind.blocks]
-        for_fines = tuple(penalty for penalty in blocking if kinds.blocks_for_fines(penalty.kind, home_library))
+        of_fines = kinds.for_fines_at(home_library)
+        for_fines = tuple(penalty for penalty in blocking if penalty.kind.id in of_fines)
         others = tuple(penalty for penalty in blocking if penalty not in for_fines)
         return cls(over_limit, for_fines, others)
 

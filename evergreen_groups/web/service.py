@@ -326,7 +326,7 @@ class Service:
         """Show times in the time zone of the caller's library unless the settings name one."""
         if self.settings.language.timezone is None:
             try:
-                timezone = self.reference.timezone(gateway)
+                timezone = self.reference.timezones(gateway).get(self.reference.account(gateway).library)
             except EvergreenGroupsError as error:
                 raise problems.read_problem(error) from error
             set_language(self.settings.language.language(current_language().tag, timezone))

@@ -76,7 +76,7 @@ def test_a_witness_says_that_nobody_is_hidden(exchange_id, group, members, compl
 @pytest.mark.parametrize(("exchange_id", "total"), [("desk-004", 4), ("desk-005", 3)])
 def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, total):
     """In group 17, member 14 and one of 17's own circulations are hidden."""
-    org_units = [SimpleNamespace(id=id) for id in range(1, 12)]
+    org_units = SimpleNamespace(ids=frozenset(range(1, 12)))
     homes = {4: 5, 17: 4, 20: 4}
     (condition,) = membership_conditions([17], {17: {14}}, total)
     with gateway_of(exchange_id) as gateway:
