@@ -101,7 +101,7 @@ def plan_batch(planner: Planner, path: Path) -> Draft:
     except GatewayError:
         _raise_problems(problems)  # report the problems already found
         raise
-    cards = basis.cards
+    cards = basis.families.cards
     lines: list[BatchLine] = []
     for line in well_formed:
         found = [_with_line(line, problem) for problem in _patron_problems(line, basis)]
@@ -142,12 +142,12 @@ def _target(line: BatchLine) -> tuple[str, ...]:
 
 def _patron_problems(line: BatchLine, basis: PlanBasis) -> Iterator[Message]:
     """Yield the problems with the patrons that a line names."""
-    if line.barcode not in basis.cards:
+    if line.barcode not in basis.families.cards:
         yield Message("no visible patron has this barcode")
     if basis.is_deleted(line.barcode):
         yield Message("the patron is deleted")
     for target in _target(line):
-        if target not in basis.cards:
+        if target not in basis.families.cards:
             yield Message(_ABOUT_TARGET, values={"problem": Message("no visible patron has this barcode")})
         if basis.is_deleted(target):
             yield Message(_ABOUT_TARGET, values={"problem": Message("the patron is deleted")})
