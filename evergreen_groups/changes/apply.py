@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic
 
 from evergreen_groups import errors
 from evergreen_groups.changes import outcome_check, reasons
-from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, Refusal, StepState
+from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, StepState
 from evergreen_groups.changes.plans import (
     DELETED,
     IN_ANOTHER_GROUP,
@@ -72,9 +72,7 @@ class AppliedStep(Generic[StepT]):
         resolved: bool = False,
     ) -> StepOutcome[StepT]:
         """Journal the outcome and return it. A step in state ``SENDING`` stays open for the next run."""
-        missing = error if isinstance(error, errors.PermissionDeniedError) and error.permission else None
-        refused = None if missing is None else Refusal(missing.permission, missing.org_unit)
-        self.journal.record(self.journaled.id, state, value=value, reason=reason, refusal=refused)
+        self.journal.record(self.journaled.id, state, value=value, reason=reason, error=error)
         sent = self.sent if state is StepState.SENDING else None
         return StepOutcome(self.step, state, value, reason, effects, error, sent, resolved)
 

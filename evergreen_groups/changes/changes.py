@@ -104,8 +104,7 @@ class Changer(ChangeReader):
         """Plan to undo a change that the operator may undo."""
         # Don't filter the operator's own change by visibility: they know its patrons already, and the undo itself skips
         # patrons who are hidden by now.
-        is_own = self.entry(id).operator.staff == self._known_operator.staff
-        change = self.change(id, (lambda patrons: patrons) if is_own else None)
+        change = self.change(id, (lambda patrons: patrons) if self._is_own(self.entry(id)) else None)
         if not (change.is_own or self.may_undo_others()):
             raise PlanError(
                 "change {change} was made by another user",
@@ -194,22 +193,14 @@ class Changer(ChangeReader):
         arguments.text("change", change)
 
         def plan() -> StoredPlan:
-            try:
-                draft = self._plan_undo(change, shown=False)
-            except BusyError:
-                # An identical request may hold the lease to resolve open steps, so wait.
-                self.wait(change, timeout)
-                draft = self._plan_undo(change, shown=False)
-            return self._store.add(draft)
+            self.wait(change, timeout)  # an identical request may hold the lease to resolve open steps
+            return self._store.add(self._plan_undo(change, shown=False))
 
         return self._begin(plan, arguments.text("key", key), timeout, undoes=change)
 
     def find(self, plan: str) -> StoredPlan:
-        """Return one of the caller's plans."""
-        stored = self._store.find(plan)
-        if stored is None:
-            raise NotFoundError("there is no such plan", advice="make the plan again", code="no-such-plan")
-        return stored
+        """Return one of the caller's plans, or raise NotFoundError."""
+        return self._store.find(plan)
 
     @contextmanager
     def _begin(

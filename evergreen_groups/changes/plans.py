@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from evergreen_groups import arguments
 from evergreen_groups.changes.journal import GROUP, LEAD, StepState, StoredStep
 from evergreen_groups.changes.reasons import NO_REASON, StepReason
-from evergreen_groups.errors import PlanError
+from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.message import Message
 from evergreen_groups.state import record_ids, schema
 from evergreen_groups.values import ZERO
@@ -390,9 +390,11 @@ class PlanStore:
             connection.execute(insert(plans), row)
         return plan
 
-    def find(self, id: str) -> StoredPlan | None:
-        """Return the user's plan, or None if there is none or it belongs to another user."""
-        return next(iter(self._found(plans.c.id == id)), None)
+    def find(self, id: str) -> StoredPlan:
+        """Return the user's plan. Raises NotFoundError if there is none or it belongs to another user."""
+        for plan in self._found(plans.c.id == id):
+            return plan
+        raise NotFoundError("there is no such plan", advice="make the plan again", code="no-such-plan")
 
     def applied(self, key: str, plan: str = "") -> list[StoredPlan]:
         """Return the plans that the user has applied: under an idempotency key, and the one with this id."""
