@@ -44,6 +44,7 @@ MAY_IMPORT = {
 GROUND = {
     "arguments",
     "batches",
+    "breaker",
     "certificates",
     "errors",
     "exit_status",
@@ -66,7 +67,7 @@ GROUND_MAY_IMPORT = {
 }
 STANDS_APART = {
     "gateway": {"arguments", "batches", "certificates", "errors", "message", "ttl_cache", "values"},
-    "state": {"errors", "message", "plugins"},
+    "state": {"breaker", "errors", "message", "plugins"},
     "sandbox": {"errors", "language", "message", "values"},
 }
 """Rooms that import only part of the ground, so that they can be used or reviewed alone."""

@@ -25,18 +25,7 @@ from evergreen_groups.message import Message, system_reason
 from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, transaction, unlocked_uri, unshared_engine
 from evergreen_groups.state.files import CHOOSE_ANOTHER, atomic_write, write_advice
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
-from evergreen_groups.state.schema import (
-    changes,
-    events,
-    leases,
-    mails,
-    metadata,
-    plans,
-    runs,
-    series,
-    set_counters,
-    steps,
-)
+from evergreen_groups.state.schema import changes, events, leases, mails, metadata, plans, runs, series, steps
 from evergreen_groups.state.upgrade import NEW_DATABASE, make_tables, upgrade_schema, version_of
 
 if TYPE_CHECKING:
@@ -121,10 +110,23 @@ def restore(database: Database, source: Path) -> int:
                         values={"where": database.where},
                     )
                 rows = _copy_rows(backup, connection)
-                set_counters(connection, *metadata.sorted_tables)
+                _set_counters(connection)
                 to_send = mails.c.held_since.is_(None)
                 connection.execute(update(mails).where(to_send).values(held_since=database.now()))
                 return rows
+
+
+def _set_counters(connection: Connection) -> None:
+    """Continue numbering after the highest number, for PostgreSQL. SQLite does this automatically."""
+    if connection.dialect.name != "postgresql":
+        return
+    for table in _tables():
+        column = table.autoincrement_column  # None if the application sets the key
+        if column is not None:
+            highest = select(func.max(column)).scalar_subquery()
+            sequence = func.pg_get_serial_sequence(table.name, column.name)
+            # In an empty table the next number is 1.
+            connection.execute(select(func.setval(sequence, func.coalesce(highest, 1), highest.is_not(None))))
 
 
 def _not_a_backup(source: Path) -> StateError:

@@ -185,7 +185,7 @@ def is_free(state: State, *patrons: int, groups: tuple[int, ...] = ()) -> bool:
 def in_order(patrons: Sequence[int]) -> list[int]:
     """Return the patrons in the order in which a lease locks them."""
     name = LeaseName(f"changes {GATEWAY}", "", "")
-    return sorted(patrons, key=lambda patron: name.part(f"patron {patron}").keys)
+    return sorted(patrons, key=lambda patron: name.part(f"patron {patron}").locks)
 
 
 def test_changes_of_other_patrons_do_not_wait(state: State) -> None:
