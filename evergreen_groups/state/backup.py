@@ -22,8 +22,8 @@ from sqlalchemy import func, insert, select, text, tuple_, union, update
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, transaction, unlocked_uri, unshared_engine
-from evergreen_groups.state.files import CHOOSE_ANOTHER, atomic_write, write_advice
+from evergreen_groups.state.engine import damaged, database_errors, transaction, unlocked_uri, unshared_engine
+from evergreen_groups.state.files import CHOOSE_ANOTHER, atomic_write, cannot_write, write_advice
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
 from evergreen_groups.state.schema import changes, events, leases, mails, metadata, plans, runs, series, steps
 from evergreen_groups.state.upgrade import NEW_DATABASE, make_tables, upgrade_schema, version_of
@@ -59,12 +59,7 @@ def back_up(database: Database, target: Path) -> int:
             "{path} already exists", advice=CHOOSE_ANOTHER, code="backup-there", values={"path": target}
         ) from None
     except OSError as error:
-        raise ConfigurationError(
-            "cannot write {path}: {reason}",
-            advice=write_advice(error),
-            code="backup-not-written",
-            values={"path": target, "reason": system_reason(error)},
-        ) from error
+        raise cannot_write(target, system_reason(error), write_advice(error), code="backup-not-written") from error
 
 
 def restore(database: Database, source: Path) -> int:
@@ -215,12 +210,7 @@ def examine(database: Database, *, thoroughly: bool = False) -> Examination:
             checks = ("integrity_check" if thoroughly else "quick_check", "foreign_key_check")
             first, broken = (connection.execute(text(f"PRAGMA {check}")).scalar() for check in checks)
             if first != "ok" or broken is not None:
-                raise StateError(
-                    "the database {where} is damaged",
-                    advice=RESTORE_ADVICE,
-                    code="database-not-whole",
-                    values={"where": database.where},
-                )
+                raise damaged(database.where, code="database-not-whole")
             pages, page_size = (
                 connection.execute(text(f"PRAGMA page_{name}")).scalar_one() for name in ("count", "size")
             )

@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from evergreen_groups.breaker import CircuitBreaker
-from evergreen_groups.errors import ConfigurationError, StateError, StateUnavailableError
-from evergreen_groups.message import own_pip
+from evergreen_groups.errors import StateUnavailableError
+from evergreen_groups.state.addresses import not_installed, postgresql_url
 from evergreen_groups.state.engine import (
-    RESTORE_ADVICE,
     SERVER_DOWN,
     ServerClock,
+    damaged,
     database_errors,
-    postgresql_url,
     sqlite_engine,
     transaction,
     unavailable,
@@ -245,13 +244,7 @@ class Database(Transactions):
         try:
             from evergreen_groups.state.postgresql import postgresql_engine
         except ImportError as error:
-            raise ConfigurationError(
-                "{package} isn't installed",
-                advice="{pip} install 'evergreen-groups[{extra}]'",
-                setting="state.database",
-                code="postgresql-not-installed",
-                values={"package": "psycopg", "pip": own_pip(), "extra": "postgresql"},
-            ) from error
+            raise not_installed("state.database", "psycopg", "postgresql", code="postgresql-not-installed") from error
         return postgresql_engine(url, self._wait, self._clock)
 
     def _file_engine(self) -> Engine:
@@ -261,12 +254,7 @@ class Database(Transactions):
         remove_abandoned(path.parent)
         found = path.stat()
         if not found.st_size:  # only complete files get this name, so it was truncated
-            raise StateError(
-                "the database {where} is damaged",
-                advice=RESTORE_ADVICE,
-                code="database-cut-off",
-                values={"where": self.where},
-            )
+            raise damaged(self.where, code="database-cut-off")
         if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):  # SQLite gives its companion files the same
             path.chmod(0o600)
         return sqlite_engine(path, self._wait)

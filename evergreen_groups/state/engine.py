@@ -6,25 +6,24 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, MultipleResultsFound, NoResultFound, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, StateError, StateUnavailableError
+from evergreen_groups.errors import EvergreenGroupsError, StateError, StateUnavailableError
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.state.files import NO_ROOM
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
-RESTORE_ADVICE = Message("restore a backup, or move the database away to start a new one")
+_RESTORE = Message("restore a backup, or move the database away to start a new one")
 _LOCKED = Message("end the process that locks the database (see {tool}), or try again later")
 _DISK = Message("free up disk space, or check the disk for errors")
 _NO_ACCESS = Message("give this user write access to the database and its directory")
@@ -92,9 +91,7 @@ def database_errors(where: str) -> Iterator[None]:
         ) from error
     # The first three are about a value of a row that can't be decoded.
     except (ValueError, TypeError, ArithmeticError, NoResultFound, MultipleResultsFound) as error:
-        raise StateError(
-            "the database {where} is damaged", advice=RESTORE_ADVICE, code="database-broken", values={"where": where}
-        ) from error
+        raise damaged(where, code="database-broken") from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         code, reason, advice = _code_reason_and_advice(getattr(error, "orig", None) or error)
         if code in _TEMPORARY or (isinstance(code, str) and code[:2] in _TEMPORARY):
@@ -105,6 +102,10 @@ def database_errors(where: str) -> Iterator[None]:
             code="database-unusable",
             values={"where": where, "reason": reason},
         ) from error
+
+
+def damaged(where: str, *, code: str) -> StateError:
+    return StateError("the database {where} is damaged", advice=_RESTORE, code=code, values={"where": where})
 
 
 def unavailable(where: str, reason: str, advice: str = SERVER_DOWN) -> StateUnavailableError:
@@ -122,7 +123,7 @@ def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
         return code, system_reason(error), _SQLITE_ADVICE[code]
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
-        return code, str(error), _SQLITE_ADVICE.get(code, RESTORE_ADVICE)
+        return code, str(error), _SQLITE_ADVICE.get(code, _RESTORE)
     state = getattr(error, "sqlstate", None) or ""
     # Use only the primary message: the others may quote a row. Without an answer from the server there is none.
     reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
@@ -135,7 +136,6 @@ def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
 CONNECTIONS = 5
 EXTRA_SECONDS = 5
 """A server itself cancels a slow statement. Give up a server that is still silent this many seconds later."""
-_SECRETS = ("password", "sslpassword")
 
 
 def sqlite_engine(path: Path, wait: float, *, shared: bool = True) -> Engine:
@@ -204,30 +204,6 @@ def set_timeouts(connection: Connection, lock_seconds: float, statement_seconds:
     timed.seconds = statement_seconds + EXTRA_SECONDS
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_seconds * 1000)}")
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(statement_seconds * 1000)}")
-
-
-def postgresql_url(text: str, password: str | None) -> URL:
-    """Return the database URL for an address in the settings, with the password from its file or variable."""
-    url = None
-    with suppress(ArgumentError, ValueError):  # ValueError: the port isn't a number
-        url = make_url(text)
-    if url is None or url.get_backend_name() != "postgresql":
-        raise ConfigurationError(
-            "[{section}] {key} isn't a valid address",
-            advice="write it as {example}",
-            setting="state.database",
-            code="database-address-wrong",
-            values={"section": "state", "key": "database", "example": '"postgresql+psycopg://user@host/name"'},
-        )
-    if url.password is not None or any(name in url.query for name in _SECRETS):
-        raise ConfigurationError(
-            "[{section}] {key} contains a password",
-            advice="put it in a file that only this user can read, and set {file} to its path",
-            setting="state.database",
-            code="database-password-in-address",
-            values={"section": "state", "key": "database", "file": "password_file"},
-        )
-    return url.set(drivername="postgresql+psycopg", password=password)
 
 
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

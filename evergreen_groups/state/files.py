@@ -157,7 +157,7 @@ def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         if in_block and error.errno not in _DISK_ERRORS:  # not about the file
             raise
-        raise _cannot_write(path, error) from error
+        raise _not_written(path, error) from error
 
 
 @contextmanager
@@ -171,15 +171,19 @@ def write_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _cannot_write(directory, error) from error
+        raise _not_written(directory, error) from error
 
 
-def _cannot_write(path: Path, error: OSError) -> ConfigurationError:
-    advice = write_advice(error)
-    values = {"path": path, "reason": system_reason(error) if error.strerror else error}
+def _not_written(path: Path, error: OSError) -> ConfigurationError:
+    reason, advice = system_reason(error) if error.strerror else error, write_advice(error)
     if error.errno in _DISK_ERRORS:
-        return DiskError("cannot write {path}: {reason}", advice=advice, values=values)
-    return ConfigurationError("cannot write {path}: {reason}", advice=advice, code="file-not-written", values=values)
+        return DiskError("cannot write {path}: {reason}", advice=advice, values={"path": path, "reason": reason})
+    return cannot_write(path, reason, advice, code="file-not-written")
+
+
+def cannot_write(path: Path, reason: object, advice: Message, *, code: str) -> ConfigurationError:
+    values = {"path": path, "reason": reason}
+    return ConfigurationError("cannot write {path}: {reason}", advice=advice, code=code, values=values)
 
 
 def temporary_directory() -> Path:
@@ -230,23 +234,11 @@ def make_state_directory(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
     except OSError as error:
-        raise _directory_refused(path, system_reason(error), write_advice(error)) from error
+        raise cannot_write(path, system_reason(error), write_advice(error), code="state-directory-not-made") from error
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or os.geteuid() not in (0, found.st_uid):
-        raise _directory_refused(
-            path,
-            Message("other users can write to it"),
-            Message("make it private (`chmod 700 {path}`), or choose another path"),
-        )
+        advice = Message("make it private (`chmod 700 {path}`), or choose another path")
+        raise cannot_write(path, Message("other users can write to it"), advice, code="state-directory-not-made")
     return path
-
-
-def _directory_refused(path: Path, reason: object, advice: Message) -> ConfigurationError:
-    return ConfigurationError(
-        "cannot write {path}: {reason}",
-        advice=advice,
-        code="state-directory-not-made",
-        values={"path": path, "reason": reason},
-    )
 
 
 def gateway_key(url: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.files import NO_ROOM, give_to_directory_owner, write_advice
+from evergreen_groups.state.files import NO_ROOM, cannot_write, give_to_directory_owner, write_advice
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = Message("run this as the owner of the state directory")
@@ -170,12 +170,8 @@ def _lock_file(file: Path) -> Iterator[int]:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         give_to_directory_owner(descriptor, file.parent)
     except OSError as error:
-        raise ConfigurationError(
-            "cannot write {path}: {reason}",
-            advice=write_advice(error) if error.errno in NO_ROOM else _OWN_DIRECTORY,
-            code="lock-not-opened",
-            values={"path": file, "reason": system_reason(error)},
-        ) from error
+        advice = write_advice(error) if error.errno in NO_ROOM else _OWN_DIRECTORY
+        raise cannot_write(file, system_reason(error), advice, code="lock-not-opened") from error
     try:
         yield descriptor
     finally:
