@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 
 _BATCH_SIZE = 100  # rows per batch: few, because mails may be large
 _WAIT = 10.0
+_MAGIC = b"SQLite format 3\0"  # how each database file begins
 _NAME_A_BACKUP = Message("name a file that `evergreen-groups state backup` wrote")
-_NOT_BACKED_UP = (leases,)
-"""Tables to leave out of backups: who holds which lease now."""
 
 
 def back_up(database: Database, target: Path) -> int:
@@ -81,22 +80,16 @@ def restore(database: Database, source: Path) -> int:
     with TemporaryDirectory(prefix="evergreen-groups-") as directory, database_errors(str(source)):
         copy = Path(directory) / "copy"
         copy.touch(mode=0o600)
-        try:
-            _copy_file(source, copy, verify=True)
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-                raise _not_a_backup(source) from None
-            raise
+        with source.open("rb") as stream:
+            if stream.read(len(_MAGIC)) != _MAGIC:
+                raise _not_a_backup(source)
+        _copy_file(source, copy, verify=True)
         with unshared_engine(copy) as engine:
             with engine.connect() as connection, transaction(connection, reads=True):
                 if version_of(connection) is None:  # the upgrade would turn it into an empty database
                     raise _not_a_backup(source)
             upgrade_schema(engine, str(source))
-            with (
-                engine.connect() as backup,
-                transaction(backup, reads=True),
-                database.writing() as connection,
-            ):
+            with engine.connect() as backup, transaction(backup, reads=True), database.writing() as connection:
                 if _count(connection):
                     raise StateError(
                         "the database {where} isn't empty",
@@ -129,33 +122,34 @@ def _not_a_backup(source: Path) -> StateError:
 
 
 def _tables() -> list[Table]:
-    return [table for table in metadata.sorted_tables if table not in _NOT_BACKED_UP]
+    """Return the tables to back up: all but that of who holds which lease now."""
+    return [table for table in metadata.sorted_tables if table is not leases]
 
 
 def _count(connection: Connection) -> int:
     return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in _tables())
 
 
-def _batches(connection: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
-    """Read a table in order of its key, because a change refers to the earlier change that it undoes.
+def _batches(connection: Connection) -> Iterator[tuple[Table, list[dict[str, Any]]]]:
+    """Read all tables in order of their keys, because a change refers to the earlier change that it undoes.
 
     Each batch is a query of its own, so that the time limit for a server's answer applies to each.
     """
-    key = table.primary_key.columns
-    query = select(table).order_by(*key).limit(_BATCH_SIZE)
-    batch = [dict(row) for row in connection.execute(query).mappings()]
-    while batch:
-        yield batch
-        last = tuple(batch[-1][column.name] for column in key)
-        batch = [dict(row) for row in connection.execute(query.where(tuple_(*key) > last)).mappings()]
+    for table in _tables():
+        key = table.primary_key.columns
+        query = select(table).order_by(*key).limit(_BATCH_SIZE)
+        batch = [dict(row) for row in connection.execute(query).mappings()]
+        while batch:
+            yield table, batch
+            last = tuple(batch[-1][column.name] for column in key)
+            batch = [dict(row) for row in connection.execute(query.where(tuple_(*key) > last)).mappings()]
 
 
 def _copy_rows(source: Connection, target: Connection) -> int:
     copied = 0
-    for table in _tables():
-        for batch in _batches(source, table):
-            target.execute(insert(table), batch)
-            copied += len(batch)
+    for table, batch in _batches(source):
+        target.execute(insert(table), batch)
+        copied += len(batch)
     return copied
 
 
@@ -211,17 +205,13 @@ def examine(database: Database, *, thoroughly: bool = False) -> Examination:
             first, broken = (connection.execute(text(f"PRAGMA {check}")).scalar() for check in checks)
             if first != "ok" or broken is not None:
                 raise damaged(database.where, code="database-not-whole")
-            pages, page_size = (
-                connection.execute(text(f"PRAGMA page_{name}")).scalar_one() for name in ("count", "size")
-            )
-            size = int(pages) * int(page_size)
+            pages = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+            size = int(connection.execute(text(pages)).scalar_one())
         else:
-            size = 0
-            for table in metadata.sorted_tables:
-                for _batch in _batches(connection, table):
-                    pass  # reading a damaged page fails
-                relation = func.pg_total_relation_size(func.to_regclass(table.name))
-                size += int(connection.execute(select(relation)).scalar_one() or 0)
+            for _batch in _batches(connection):
+                pass  # reading a damaged page fails
+            sizes = [func.pg_total_relation_size(func.to_regclass(table.name)) for table in metadata.sorted_tables]
+            size = sum(int(one or 0) for one in connection.execute(select(*sizes)).one())
         return Examination(
             database.where,
             tuple(stored_amounts(connection)),
@@ -249,9 +239,8 @@ def export(transactions: Transactions, stream: TextIO) -> int:
         with transactions.reading() as connection:
             if connection.dialect.name == "postgresql":  # the stream's reader sets the pace
                 connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-            for table in _tables():
-                for batch in _batches(connection, table):
-                    yield from ({"table": table.name, **row} for row in batch)
+            for table, batch in _batches(connection):
+                yield from ({"table": table.name, **row} for row in batch)
 
     count = 0
     print(json.dumps({"version": VERSION}), file=stream)

@@ -126,9 +126,9 @@ class Database(Transactions):
     ) -> None:
         self._directory = directory
         self._url = postgresql_url(url, password) if url else None
-        self.where = (
-            f"{self._url.database}@{self._url.host or 'localhost'}" if self._url else str(directory / FILE_NAME)
-        )
+        self.where = str(directory / FILE_NAME)
+        if self._url:
+            self.where = f"{self._url.database}@{self._url.host or 'localhost'}"
         self._wait = wait
         self._breaker = CircuitBreaker(
             time.monotonic,
@@ -145,11 +145,6 @@ class Database(Transactions):
     def path(self) -> Path | None:
         """The path of the file, None for a server's database."""
         return None if self._url else self._directory / FILE_NAME
-
-    @property
-    def url_text(self) -> str | None:
-        """The address of the server's database without its password, None for a file."""
-        return self._url.set(password=None).render_as_string() if self._url else None
 
     @property
     def is_there(self) -> bool:

@@ -27,29 +27,32 @@ _RESTORE = Message("restore a backup, or move the database away to start a new o
 _LOCKED = Message("end the process that locks the database (see {tool}), or try again later")
 _DISK = Message("free up disk space, or check the disk for errors")
 _NO_ACCESS = Message("give this user write access to the database and its directory")
-_SQLITE_ADVICE = {
-    sqlite3.SQLITE_FULL: _DISK,
-    sqlite3.SQLITE_IOERR: _DISK,
-    sqlite3.SQLITE_BUSY: _LOCKED.with_values({"tool": "`fuser`"}),
-    sqlite3.SQLITE_LOCKED: _LOCKED.with_values({"tool": "`fuser`"}),
-    sqlite3.SQLITE_READONLY: _NO_ACCESS,
-    sqlite3.SQLITE_CANTOPEN: _NO_ACCESS,
-}
+_LATER = Message("try again later")
 SERVER_DOWN = Message("try again when PostgreSQL is running and reachable from this machine")
-_PRIMARY_CODE = 0xFF
-_POSTGRESQL_ADVICE = {
-    "08": SERVER_DOWN,
-    "28": Message("check the user, password and address in [state], and pg_hba.conf on the server"),
-    "3D": Message("create the database (createdb), or set another one in [state]"),
-    "42501": Message("grant this user write access, or run `evergreen-groups state upgrade` as the owner"),
-    "53": Message("free up disk space on the server, or raise max_connections"),
-    "57": SERVER_DOWN,
-    "57014": Message("try again later"),  # statement_timeout
-    "22P05": Message("move to a PostgreSQL database with the encoding UTF8"),
-    "25006": Message("this server is a read-only replica: set the primary server in [state]"),
-    "40": Message("try again later"),  # others were writing the same rows
-    "55P03": _LOCKED.with_values({"tool": "`pg_stat_activity`"}),
+_TROUBLES = {
+    "SQLITE_": (_RESTORE, False),
+    "SQLITE_FULL": (_DISK, True),
+    "SQLITE_IOERR": (_DISK, False),
+    "SQLITE_BUSY": (_LOCKED.with_values({"tool": "`fuser`"}), True),
+    "SQLITE_LOCKED": (_LOCKED.with_values({"tool": "`fuser`"}), True),
+    "SQLITE_READONLY": (_NO_ACCESS, False),
+    "SQLITE_CANTOPEN": (_NO_ACCESS, False),
+    "": (Message("run `evergreen-groups state check`"), False),
+    "08": (SERVER_DOWN, True),
+    "28": (Message("check the user, password and address in [state], and pg_hba.conf on the server"), False),
+    "3D": (Message("create the database (createdb), or set another one in [state]"), False),
+    "42501": (Message("grant this user write access, or run `evergreen-groups state upgrade` as the owner"), False),
+    "53": (Message("free up disk space on the server, or raise max_connections"), True),
+    "57": (SERVER_DOWN, True),
+    "57014": (_LATER, True),  # statement_timeout
+    "22P05": (Message("move to a PostgreSQL database with the encoding UTF8"), False),
+    "25006": (Message("this server is a read-only replica: set the primary server in [state]"), False),
+    "40": (_LATER, True),  # others were writing the same rows
+    "55P03": (_LOCKED.with_values({"tool": "`pg_stat_activity`"}), True),
 }
+"""Advice by the beginning of an error's code, the longest counts, and whether the error may go away on a retry.
+
+SQLite's codes are names, PostgreSQL's are those of SQL. What doesn't go away needs an administrator."""
 _CODES_BY_TEXT = {
     "53": ("too many clients", "connection slots"),
     "57": ("starting up", "accepting connections", "shutting down", "recovery mode"),
@@ -62,10 +65,7 @@ _CODES_BY_TEXT = {
 """Phrases in PostgreSQL's refusals of a connection, which carry no code, by the code to treat them as.
 
 Any other refusal counts as temporary. A server with messages in another language only matches a few of these."""
-_TEMPORARY = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
-"""Codes and prefixes of codes of errors that may go away on a retry. Everything else needs an administrator."""
 _LONGEST = 300
-_DEFAULT_ADVICE = Message("run `evergreen-groups state check`")
 
 
 @contextmanager
@@ -93,8 +93,9 @@ def database_errors(where: str) -> Iterator[None]:
     except (ValueError, TypeError, ArithmeticError, NoResultFound, MultipleResultsFound) as error:
         raise damaged(where, code="database-broken") from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        code, reason, advice = _code_reason_and_advice(getattr(error, "orig", None) or error)
-        if code in _TEMPORARY or (isinstance(code, str) and code[:2] in _TEMPORARY):
+        code, reason = _code_and_reason(getattr(error, "orig", None) or error)
+        advice, is_temporary = _TROUBLES[max((begin for begin in _TROUBLES if code.startswith(begin)), key=len)]
+        if is_temporary:
             raise unavailable(where, reason, advice) from error
         raise StateError(
             "the database {where} can't be used ({reason})",
@@ -117,20 +118,15 @@ def unavailable(where: str, reason: str, advice: str = SERVER_DOWN) -> StateUnav
     )
 
 
-def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
+def _code_and_reason(error: BaseException) -> tuple[str, str]:
     if isinstance(error, OSError):
-        code = sqlite3.SQLITE_FULL if error.errno in NO_ROOM else sqlite3.SQLITE_CANTOPEN
-        return code, system_reason(error), _SQLITE_ADVICE[code]
+        return "SQLITE_FULL" if error.errno in NO_ROOM else "SQLITE_CANTOPEN", system_reason(error)
     if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
-        return code, str(error), _SQLITE_ADVICE.get(code, _RESTORE)
-    state = getattr(error, "sqlstate", None) or ""
+        return getattr(error, "sqlite_errorname", "SQLITE_ERROR"), str(error)
     # Use only the primary message: the others may quote a row. Without an answer from the server there is none.
     reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
-    if not state:
-        state = next((code for code, phrases in _CODES_BY_TEXT.items() if any(one in reason for one in phrases)), "08")
-    advice = (_POSTGRESQL_ADVICE[begin] for begin in (state, state[:2]) if begin in _POSTGRESQL_ADVICE)
-    return state, reason, next(advice, _DEFAULT_ADVICE)
+    by_text = (code for code, phrases in _CODES_BY_TEXT.items() if any(one in reason for one in phrases))
+    return getattr(error, "sqlstate", None) or next(by_text, "08"), reason
 
 
 CONNECTIONS = 5

@@ -34,10 +34,7 @@ def sync_directory(path: Path) -> None:
 
 
 def give_to_directory_owner(descriptor: int, directory: Path) -> None:
-    """Give a new file to the owner of its directory if this process is root.
-
-    The owner of a state directory couldn't use files that belong to root.
-    """
+    """Give a new file to the owner of its directory if this process is root. The owner couldn't use root's files."""
     owner = directory.stat()
     if not os.geteuid() and owner.st_uid:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
@@ -131,14 +128,7 @@ def remove_abandoned(directory: Path) -> None:
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[TextIO]:
-    """Yield a UTF-8 stream whose text replaces the file at ``path`` when the block ends.
-
-    Line ends are written unchanged. See :func:`atomic_write`.
-
-    Raises:
-        ConfigurationError: the file can't be written.
-        DiskError: the disk is full or failing.
-    """
+    """Yield a UTF-8 stream whose text replaces the file at ``path``. See :func:`write_bytes_atomically`."""
     with write_bytes_atomically(path) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
         yield text
@@ -147,7 +137,12 @@ def write_atomically(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
-    """Yield a stream of bytes that replace the file at ``path``. See :func:`write_atomically`."""
+    """Yield a stream of bytes that replace the file at ``path`` when the block ends. See :func:`atomic_write`.
+
+    Raises:
+        ConfigurationError: the file can't be written.
+        DiskError: the disk is full or failing.
+    """
     in_block = False
     try:
         with atomic_write(path) as stream:
@@ -162,12 +157,7 @@ def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def write_errors(directory: Path) -> Iterator[None]:
-    """Convert every OSError of a block that only writes in ``directory``, and add advice.
-
-    Raises:
-        ConfigurationError: the system refused to write.
-        DiskError: the disk is full or failing.
-    """
+    """Convert every OSError of a block that only writes in ``directory`` to ConfigurationError or DiskError."""
     try:
         yield
     except OSError as error:

@@ -137,11 +137,8 @@ def part_is_busy(name: LeaseName) -> BusyError:
 def holder_of(file: Path) -> Holder | None:
     """Read who holds a lock, or was killed while holding it, without taking the lock. None if there is no note."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return _noted(descriptor)
-        finally:
-            os.close(descriptor)
+        with file.open("rb") as stream:
+            return _noted(stream.fileno())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -154,10 +151,7 @@ def holder_of(file: Path) -> Holder | None:
 
 
 def is_held(file: Path, name: LeaseName) -> bool:
-    """Return whether any lock of a lease is held in its file.
-
-    Takes no lock, so no other process has to wait for this one.
-    """
+    """Return whether any lock of a lease is held in its file. Takes none, so no other process waits for this one."""
     with _lock_file(file) as descriptor:
         return any(_is_locked(descriptor, number, is_shared) for number, is_shared in name.locks)
 
