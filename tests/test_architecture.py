@@ -44,6 +44,7 @@ MAY_IMPORT = {
 GROUND = {
     "arguments",
     "batches",
+    "breaker",
     "certificates",
     "errors",
     "exit_status",
@@ -68,7 +69,7 @@ GROUND_MAY_IMPORT = {
 }
 STANDS_APART = {
     "gateway": {"arguments", "batches", "certificates", "errors", "message", "threads", "ttl_cache", "values"},
-    "state": {"errors", "message", "plugins", "threads"},
+    "state": {"breaker", "errors", "message", "plugins", "threads"},
     "sandbox": {"errors", "language", "message", "values"},
 }
 """Rooms that import only part of the ground, so that they can be used or reviewed alone."""

@@ -210,14 +210,14 @@ def publish(
         language = readers.of_library(library.shortname) if readers else current_language()
         files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
         entries.append(IndexedLibrary(library, parts[library.shortname], files, language))
-    with new_edition(directory, day, keep_days=keep_days) as edition:
+    with new_edition(directory, day, keep_days=keep_days) as create:
         every = len(entries) * len(formats)
         for done, (entry, format) in enumerate(product(entries, formats)):
             progress(writing, done, every)
-            with edition.create(entry.files[format]) as stream, use_language(entry.language):
+            with create(entry.files[format]) as stream, use_language(entry.language):
                 render_bytes(entry.part, format, stream, **options)
         progress(writing, every, every)
-        with edition.create(INDEX) as stream, use_language(readers.of_all if readers else current_language()):
+        with create(INDEX) as stream, use_language(readers.of_all if readers else current_language()):
             write_index(report, entries, stream)
     return WrittenReport(directory, len(entries) * len(formats) + 1, len(entries))
 

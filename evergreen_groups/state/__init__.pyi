@@ -1,12 +1,13 @@
 from . import backup as backup
 from . import record_ids as record_ids
 from . import schema as schema
+from .addresses import counter_host as counter_host
+from .addresses import postgresql_url as postgresql_url
 from .backup import examine as examine
 from .database import Transactions as Transactions
 from .editions import LATEST as LATEST
 from .editions import new_edition as new_edition
 from .engine import database_errors as database_errors
-from .engine import postgresql_url as postgresql_url
 from .files import SYSTEM_DIRECTORY as SYSTEM_DIRECTORY
 from .files import find_cache_directory as find_cache_directory
 from .files import find_state_directory as find_state_directory
@@ -22,7 +23,6 @@ from .retention import forget as forget
 from .retention import prune as prune
 from .retention import trusted_now as trusted_now
 from .shared_counters import check_counter_store as check_counter_store
-from .shared_counters import counter_host as counter_host
 from .shared_counters import counter_store as counter_store
 from .state import RunOutcome as RunOutcome
 from .state import RunStatus as RunStatus

@@ -22,21 +22,10 @@ from sqlalchemy import func, insert, select, text, tuple_, union, update
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.engine import RESTORE_ADVICE, database_errors, transaction, unlocked_uri, unshared_engine
-from evergreen_groups.state.files import CHOOSE_ANOTHER, atomic_write, write_advice
+from evergreen_groups.state.engine import damaged, database_errors, transaction, unlocked_uri, unshared_engine
+from evergreen_groups.state.files import CHOOSE_ANOTHER, atomic_write, cannot_write, write_advice
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
-from evergreen_groups.state.schema import (
-    changes,
-    events,
-    leases,
-    mails,
-    metadata,
-    plans,
-    runs,
-    series,
-    set_counters,
-    steps,
-)
+from evergreen_groups.state.schema import changes, events, leases, mails, metadata, plans, runs, series, steps
 from evergreen_groups.state.upgrade import NEW_DATABASE, make_tables, upgrade_schema, version_of
 
 if TYPE_CHECKING:
@@ -47,9 +36,8 @@ if TYPE_CHECKING:
 
 _BATCH_SIZE = 100  # rows per batch: few, because mails may be large
 _WAIT = 10.0
+_MAGIC = b"SQLite format 3\0"  # how each database file begins
 _NAME_A_BACKUP = Message("name a file that `evergreen-groups state backup` wrote")
-_NOT_BACKED_UP = (leases,)
-"""Tables to leave out of backups: who holds which lease now."""
 
 
 def back_up(database: Database, target: Path) -> int:
@@ -70,12 +58,7 @@ def back_up(database: Database, target: Path) -> int:
             "{path} already exists", advice=CHOOSE_ANOTHER, code="backup-there", values={"path": target}
         ) from None
     except OSError as error:
-        raise ConfigurationError(
-            "cannot write {path}: {reason}",
-            advice=write_advice(error),
-            code="backup-not-written",
-            values={"path": target, "reason": system_reason(error)},
-        ) from error
+        raise cannot_write(target, system_reason(error), write_advice(error), code="backup-not-written") from error
 
 
 def restore(database: Database, source: Path) -> int:
@@ -97,22 +80,16 @@ def restore(database: Database, source: Path) -> int:
     with TemporaryDirectory(prefix="evergreen-groups-") as directory, database_errors(str(source)):
         copy = Path(directory) / "copy"
         copy.touch(mode=0o600)
-        try:
-            _copy_file(source, copy, verify=True)
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-                raise _not_a_backup(source) from None
-            raise
+        with source.open("rb") as stream:
+            if stream.read(len(_MAGIC)) != _MAGIC:
+                raise _not_a_backup(source)
+        _copy_file(source, copy, verify=True)
         with unshared_engine(copy) as engine:
             with engine.connect() as connection, transaction(connection, reads=True):
                 if version_of(connection) is None:  # the upgrade would turn it into an empty database
                     raise _not_a_backup(source)
             upgrade_schema(engine, str(source))
-            with (
-                engine.connect() as backup,
-                transaction(backup, reads=True),
-                database.writing() as connection,
-            ):
+            with engine.connect() as backup, transaction(backup, reads=True), database.writing() as connection:
                 if _count(connection):
                     raise StateError(
                         "the database {where} isn't empty",
@@ -121,10 +98,23 @@ def restore(database: Database, source: Path) -> int:
                         values={"where": database.where},
                     )
                 rows = _copy_rows(backup, connection)
-                set_counters(connection, *metadata.sorted_tables)
+                _set_counters(connection)
                 to_send = mails.c.held_since.is_(None)
                 connection.execute(update(mails).where(to_send).values(held_since=database.now()))
                 return rows
+
+
+def _set_counters(connection: Connection) -> None:
+    """Continue numbering after the highest number, for PostgreSQL. SQLite does this automatically."""
+    if connection.dialect.name != "postgresql":
+        return
+    for table in _tables():
+        column = table.autoincrement_column  # None if the application sets the key
+        if column is not None:
+            highest = select(func.max(column)).scalar_subquery()
+            sequence = func.pg_get_serial_sequence(table.name, column.name)
+            # In an empty table the next number is 1.
+            connection.execute(select(func.setval(sequence, func.coalesce(highest, 1), highest.is_not(None))))
 
 
 def _not_a_backup(source: Path) -> StateError:
@@ -132,33 +122,34 @@ def _not_a_backup(source: Path) -> StateError:
 
 
 def _tables() -> list[Table]:
-    return [table for table in metadata.sorted_tables if table not in _NOT_BACKED_UP]
+    """Return the tables to back up: all but that of who holds which lease now."""
+    return [table for table in metadata.sorted_tables if table is not leases]
 
 
 def _count(connection: Connection) -> int:
     return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in _tables())
 
 
-def _batches(connection: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
-    """Read a table in order of its key, because a change refers to the earlier change that it undoes.
+def _batches(connection: Connection) -> Iterator[tuple[Table, list[dict[str, Any]]]]:
+    """Read all tables in order of their keys, because a change refers to the earlier change that it undoes.
 
     Each batch is a query of its own, so that the time limit for a server's answer applies to each.
     """
-    key = table.primary_key.columns
-    query = select(table).order_by(*key).limit(_BATCH_SIZE)
-    batch = [dict(row) for row in connection.execute(query).mappings()]
-    while batch:
-        yield batch
-        last = tuple(batch[-1][column.name] for column in key)
-        batch = [dict(row) for row in connection.execute(query.where(tuple_(*key) > last)).mappings()]
+    for table in _tables():
+        key = table.primary_key.columns
+        query = select(table).order_by(*key).limit(_BATCH_SIZE)
+        batch = [dict(row) for row in connection.execute(query).mappings()]
+        while batch:
+            yield table, batch
+            last = tuple(batch[-1][column.name] for column in key)
+            batch = [dict(row) for row in connection.execute(query.where(tuple_(*key) > last)).mappings()]
 
 
 def _copy_rows(source: Connection, target: Connection) -> int:
     copied = 0
-    for table in _tables():
-        for batch in _batches(source, table):
-            target.execute(insert(table), batch)
-            copied += len(batch)
+    for table, batch in _batches(source):
+        target.execute(insert(table), batch)
+        copied += len(batch)
     return copied
 
 
@@ -213,23 +204,14 @@ def examine(database: Database, *, thoroughly: bool = False) -> Examination:
             checks = ("integrity_check" if thoroughly else "quick_check", "foreign_key_check")
             first, broken = (connection.execute(text(f"PRAGMA {check}")).scalar() for check in checks)
             if first != "ok" or broken is not None:
-                raise StateError(
-                    "the database {where} is damaged",
-                    advice=RESTORE_ADVICE,
-                    code="database-not-whole",
-                    values={"where": database.where},
-                )
-            pages, page_size = (
-                connection.execute(text(f"PRAGMA page_{name}")).scalar_one() for name in ("count", "size")
-            )
-            size = int(pages) * int(page_size)
+                raise damaged(database.where, code="database-not-whole")
+            pages = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+            size = int(connection.execute(text(pages)).scalar_one())
         else:
-            size = 0
-            for table in metadata.sorted_tables:
-                for _batch in _batches(connection, table):
-                    pass  # reading a damaged page fails
-                relation = func.pg_total_relation_size(func.to_regclass(table.name))
-                size += int(connection.execute(select(relation)).scalar_one() or 0)
+            for _batch in _batches(connection):
+                pass  # reading a damaged page fails
+            sizes = [func.pg_total_relation_size(func.to_regclass(table.name)) for table in metadata.sorted_tables]
+            size = sum(int(one or 0) for one in connection.execute(select(*sizes)).one())
         return Examination(
             database.where,
             tuple(stored_amounts(connection)),
@@ -257,9 +239,8 @@ def export(transactions: Transactions, stream: TextIO) -> int:
         with transactions.reading() as connection:
             if connection.dialect.name == "postgresql":  # the stream's reader sets the pace
                 connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-            for table in _tables():
-                for batch in _batches(connection, table):
-                    yield from ({"table": table.name, **row} for row in batch)
+            for table, batch in _batches(connection):
+                yield from ({"table": table.name, **row} for row in batch)
 
     count = 0
     print(json.dumps({"version": VERSION}), file=stream)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
@@ -18,21 +19,21 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from evergreen_groups.errors import StateError, StateUnavailableError
+from evergreen_groups.breaker import CircuitBreaker
+from evergreen_groups.errors import StateUnavailableError
+from evergreen_groups.state.addresses import not_installed, postgresql_url
 from evergreen_groups.state.engine import (
-    RESTORE_ADVICE,
     SERVER_DOWN,
-    CircuitBreaker,
     ServerClock,
+    damaged,
     database_errors,
-    postgresql_engine,
-    postgresql_url,
     sqlite_engine,
     transaction,
+    unavailable,
     unshared_engine,
 )
 from evergreen_groups.state.files import atomic_write, give_to_directory_owner, make_state_directory, remove_abandoned
-from evergreen_groups.state.lock import Holder, LeaseName, hold, holder_of, is_held
+from evergreen_groups.state.lock import Holder, LeaseName, hold, hold_parts, holder_of, is_held
 from evergreen_groups.state.schema import VERSION
 from evergreen_groups.state.server_locks import hold_on_server, is_held_on_server, noted_holder
 from evergreen_groups.state.upgrade import VERSIONS, upgrade_schema, written_by_a_later_release
@@ -40,7 +41,7 @@ from evergreen_groups.state.upgrade import VERSIONS, upgrade_schema, written_by_
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import URL, Connection, Engine
 
 
 def create_atomically(path: Path, fill: Callable[[Engine], None]) -> None:
@@ -57,6 +58,7 @@ def create_atomically(path: Path, fill: Callable[[Engine], None]) -> None:
 FILE_NAME = "state.sqlite3"
 WAIT = 10.0
 """How many seconds to wait for another writer. Writes take milliseconds, so this is already a sign of trouble."""
+_OPEN_SECONDS = 5.0
 
 
 class Transactions(ABC):
@@ -105,6 +107,13 @@ class Transactions(ABC):
     def _connection(self) -> AbstractContextManager[Connection]: ...
 
 
+def _unanswered(error: Exception) -> str:
+    """Return why a server didn't answer, for its breaker. Anything but silence is an answer."""
+    refused = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None)
+    # NoAnswerError's; the class itself can't be imported without psycopg.
+    return "no-answer" if getattr(refused, "sqlstate", None) == "08000" else ""
+
+
 class Database(Transactions):
     """The state database, opened or created at first use. Safe to share between threads.
 
@@ -117,11 +126,17 @@ class Database(Transactions):
     ) -> None:
         self._directory = directory
         self._url = postgresql_url(url, password) if url else None
-        self.where = (
-            f"{self._url.database}@{self._url.host or 'localhost'}" if self._url else str(directory / FILE_NAME)
-        )
+        self.where = str(directory / FILE_NAME)
+        if self._url:
+            self.where = f"{self._url.database}@{self._url.host or 'localhost'}"
         self._wait = wait
-        self._breaker = CircuitBreaker()
+        self._breaker = CircuitBreaker(
+            time.monotonic,
+            _unanswered,
+            lambda _seconds, _too_many: unavailable(self.where, "no answer a moment ago"),
+            failures=1,
+            pause=_OPEN_SECONDS,
+        )
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._clock = ServerClock()
@@ -130,11 +145,6 @@ class Database(Transactions):
     def path(self) -> Path | None:
         """The path of the file, None for a server's database."""
         return None if self._url else self._directory / FILE_NAME
-
-    @property
-    def url_text(self) -> str | None:
-        """The address of the server's database without its password, None for a file."""
-        return self._url.set(password=None).render_as_string() if self._url else None
 
     @property
     def is_there(self) -> bool:
@@ -161,9 +171,12 @@ class Database(Transactions):
         """
         with ExitStack() as stack:
             if self._url is None:
-                file, parts = make_state_directory(self._directory) / name.file, name.keys if name.parts else ()
-                holder = stack.enter_context(hold(file, name.doing, timeout, parts=parts, shared=name.shared_keys))
-                yield Lease(self, holder.since)
+                file = make_state_directory(self._directory) / name.file
+                if name.parts:
+                    stack.enter_context(hold_parts(file, name, timeout))
+                    yield Lease(self, self.now())
+                else:
+                    yield Lease(self, stack.enter_context(hold(file, name.doing, timeout)).since)
                 return
             with database_errors(self.where):
                 connection = stack.enter_context(self._connection())
@@ -181,7 +194,7 @@ class Database(Transactions):
     def is_leased(self, name: LeaseName) -> bool:
         """Return whether any part of a lease is held. Takes no lock, so no other run has to wait for this one."""
         if self._url is None:
-            return is_held(make_state_directory(self._directory) / name.file, name.keys, name.shared_keys)
+            return is_held(make_state_directory(self._directory) / name.file, name)
         with self.reading() as connection:
             return is_held_on_server(connection, name)
 
@@ -205,23 +218,29 @@ class Database(Transactions):
                 self._engine = None
 
     def _connection(self) -> Connection:
-        return self._opened().connect()
+        engine = self._opened()
+        with self._breaker.watching():
+            return engine.connect()
 
     def _opened(self) -> Engine:
         with self._lock:
-            self._breaker.check()  # here, so that those who wait for the first connection don't all try again
             if self._engine is None:
-                if self._url is not None:
-                    engine = postgresql_engine(self._url, self._wait, self._breaker, self._clock)
-                else:
-                    engine = self._file_engine()
-                try:
-                    upgrade_schema(engine, self.where)
-                except BaseException:
-                    engine.dispose()
-                    raise
-                self._engine = engine
+                with self._breaker.watching():  # under the lock, so that those who wait for it don't all try again
+                    engine = self._file_engine() if self._url is None else self._server_engine(self._url)
+                    try:
+                        upgrade_schema(engine, self.where)
+                    except BaseException:
+                        engine.dispose()
+                        raise
+                    self._engine = engine
             return self._engine
+
+    def _server_engine(self, url: URL) -> Engine:
+        try:
+            from evergreen_groups.state.postgresql import postgresql_engine
+        except ImportError as error:
+            raise not_installed("state.database", "psycopg", "postgresql", code="postgresql-not-installed") from error
+        return postgresql_engine(url, self._wait, self._clock)
 
     def _file_engine(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME
@@ -230,12 +249,7 @@ class Database(Transactions):
         remove_abandoned(path.parent)
         found = path.stat()
         if not found.st_size:  # only complete files get this name, so it was truncated
-            raise StateError(
-                "the database {where} is damaged",
-                advice=RESTORE_ADVICE,
-                code="database-cut-off",
-                values={"where": self.where},
-            )
+            raise damaged(self.where, code="database-cut-off")
         if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):  # SQLite gives its companion files the same
             path.chmod(0o600)
         return sqlite_engine(path, self._wait)

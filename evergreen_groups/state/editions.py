@@ -18,9 +18,10 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,8 +34,6 @@ log = logging.getLogger("evergreen_groups.state")
 
 _MAX_GAP = timedelta(days=3 * 365)
 """A longer gap between two runs means that a clock was or is wrong, not that no report ran for years."""
-
-
 LATEST = "latest"
 _STORE = ".editions"
 _LOCK = "lock"
@@ -42,69 +41,49 @@ _NEW_LINK = "link"
 _EDITION = re.compile(r"\d{4}-\d\d-\d\d\.[0-9a-f]{8}")
 
 
-class Edition:
-    """A directory that is being filled."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def create(self, name: str) -> BinaryIO:
-        """Create a file that only its owner may read."""
-        return open(self._directory / name, "xb", opener=lambda path, flags: os.open(path, flags, 0o600))
-
-    def sync_files(self) -> None:
-        """Sync all files to disk, before any link points to the edition."""
-        for path in self._directory.iterdir():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-        sync_directory(self._directory)
-
-
 @contextmanager
-def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> Iterator[Edition]:
-    """Yield an empty directory that becomes ``directory/<day>`` and ``directory/latest`` when the block ends.
+def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> Iterator[Callable[[str], BinaryIO]]:
+    """Yield a function that creates files, by name, which only their owner may read.
 
-    Both links keep their targets until then, and also if the block raises or the process is killed. An edition of the
-    same day is replaced. With ``keep_days``, remove dates older than that many days with their editions, unless the
-    clock is years ahead of the last run. New directories have mode 0700.
+    Their directory becomes ``directory/<day>`` and ``directory/latest`` when the block ends. Both links keep their
+    targets until then, and also if the block raises or the process is killed. An edition of the same day is replaced.
+    With ``keep_days``, remove dates older than that many days with their editions, unless the clock is years ahead of
+    the last run. New directories have mode 0700.
 
     Raises:
         BusyError: another process is writing an edition there.
         ConfigurationError: the directory can't be written, or something other than a link has the name of a link.
     """
+
+    def create(name: str) -> BinaryIO:
+        return open(edition / name, "xb", opener=lambda path, flags: os.open(path, flags, 0o600))
+
     store = directory / _STORE
+    # A unique name for each run: a second run on the same day leaves an edition alone that is being read.
+    edition = store / f"{day}.{secrets.token_hex(4)}"
     with write_errors(directory):
         directory.mkdir(mode=0o700, exist_ok=True)
-        if store.is_symlink():
-            raise _in_the_way(store)
         make_state_directory(store)
-        if store.stat().st_uid not in (os.geteuid(), directory.stat().st_uid):  # root itself may write anywhere
+        # Root itself may write anywhere.
+        if store.is_symlink() or store.stat().st_uid not in (os.geteuid(), directory.stat().st_uid):
             raise _in_the_way(store)
-        busy = Message("another run is writing to {directory}", values={"directory": directory})
-        with hold(store / _LOCK, busy):
+        with hold(store / _LOCK, Message("another run is writing to {directory}", values={"directory": directory})):
             for link in (directory / LATEST, directory / day.isoformat()):
                 if os.path.lexists(link) and not link.is_symlink():
                     raise _in_the_way(link)
             _remove_unused(directory)
             try:
-                # A unique name for each run, so that a second run on the same day doesn't write into an edition being
-                # read.
-                name = f"{day}.{secrets.token_hex(4)}"
-                (store / name).mkdir(mode=0o700)
-                edition = Edition(store / name)
-                yield edition
-                edition.sync_files()
-                sync_directory(store)
-                _replace_link(directory, day.isoformat(), f"{_STORE}/{name}")
-            except BaseException:  # clean up after an interrupt too
+                edition.mkdir(mode=0o700)
+                yield create
+                _sync(edition)
+                _replace_link(directory, day.isoformat(), f"{_STORE}/{edition.name}")
+                # After the date's link, because this link leads through it.
+                _replace_link(directory, LATEST, day.isoformat())
+                if keep_days is not None:
+                    _remove_old_links(directory, day, keep_days)
+            finally:  # after an interrupt too
                 with suppress(OSError):
                     _remove_unused(directory)
-                raise
-            # After the date's link, because this link leads through it.
-            _replace_link(directory, LATEST, day.isoformat())
-            if keep_days is not None:
-                _remove_old_links(directory, day, keep_days)
-            _remove_unused(directory)
 
 
 def _in_the_way(path: Path) -> ConfigurationError:
@@ -116,9 +95,17 @@ def _in_the_way(path: Path) -> ConfigurationError:
     )
 
 
+def _sync(edition: Path) -> None:
+    """Sync all files to disk, before any link points to the edition."""
+    for path in edition.iterdir():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+    sync_directory(edition)
+    sync_directory(edition.parent)
+
+
 def _replace_link(directory: Path, link: str, target: str) -> None:
-    """Point a link to ``target`` in one step."""
-    # Replace the link instead of deleting it first, so that readers always find one.
+    """Point a link to ``target`` in one step, so that readers always find it."""
     new = directory / _STORE / _NEW_LINK
     new.symlink_to(target)
     new.replace(directory / link)
@@ -131,22 +118,22 @@ def _remove_old_links(directory: Path, day: date, keep_days: int) -> None:
     Keep dates from before a gap of years, and log dates in the future: both mean that a clock was wrong. If the clock
     is decades ahead for one night, everything looks too old.
     """
-    days = [date.fromisoformat(link) for link, _edition in _date_links(directory)]
-    since = day
-    for one in sorted((one for one in days if one <= day), reverse=True):
-        if since - one > _MAX_GAP:
+    days = sorted(date.fromisoformat(link) for link, _edition in _date_links(directory))
+    old = [one for one in days if one <= day]
+    for earlier, later in pairwise(old.copy()):
+        if later - earlier > _MAX_GAP:
             log.error(
                 "not deleting anything in %s before %s: there is a gap of years until %s; check the clock",
                 directory,
-                since,
-                one,
+                later,
+                earlier,
             )
-            break
-        since = one
-    for one in days:
-        if since <= one <= day - timedelta(days=keep_days):
+            old = [one for one in old if one >= later]
+    for one in old:
+        if one <= day - timedelta(days=keep_days):
             (directory / one.isoformat()).unlink()
-        elif one > day + timedelta(days=1):
+    for one in days:
+        if one > day + timedelta(days=1):
             log.error("%s is dated in the future because a clock was wrong; delete it", directory / one.isoformat())
 
 

@@ -1,67 +1,58 @@
-"""Database engines: SQLite with one file in the state directory, or PostgreSQL, shared by several servers."""
+"""What both database engines share: errors, transactions, addresses and the clock. And the engine for SQLite's file."""
 
 from __future__ import annotations
 
+import math
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine, event
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    IntegrityError,
-    InvalidatePoolError,
-    MultipleResultsFound,
-    NoResultFound,
-    NoSuchModuleError,
-    SQLAlchemyError,
-)
+from sqlalchemy import create_engine
+from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, StateError, StateUnavailableError
-from evergreen_groups.message import Message, own_pip, system_reason
+from evergreen_groups.errors import EvergreenGroupsError, StateError, StateUnavailableError
+from evergreen_groups.message import Message, system_reason
 from evergreen_groups.state.files import NO_ROOM
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection, Engine, ExceptionContext
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.engine import Connection, Engine
 
-    from evergreen_groups.state.watchdog import Watchdog
-
-RESTORE_ADVICE = Message("restore a backup, or move the database away to start a new one")
+_RESTORE = Message("restore a backup, or move the database away to start a new one")
 _LOCKED = Message("end the process that locks the database (see {tool}), or try again later")
 _DISK = Message("free up disk space, or check the disk for errors")
 _NO_ACCESS = Message("give this user write access to the database and its directory")
-_SQLITE_ADVICE = {
-    sqlite3.SQLITE_FULL: _DISK,
-    sqlite3.SQLITE_IOERR: _DISK,
-    sqlite3.SQLITE_BUSY: _LOCKED.with_values({"tool": "`fuser`"}),
-    sqlite3.SQLITE_LOCKED: _LOCKED.with_values({"tool": "`fuser`"}),
-    sqlite3.SQLITE_READONLY: _NO_ACCESS,
-    sqlite3.SQLITE_CANTOPEN: _NO_ACCESS,
-}
+_LATER = Message("try again later")
 SERVER_DOWN = Message("try again when PostgreSQL is running and reachable from this machine")
-_PRIMARY_CODE = 0xFF
-_POSTGRESQL_ADVICE = {
-    "08": SERVER_DOWN,
-    "28": Message("check the user, password and address in [state], and pg_hba.conf on the server"),
-    "3D": Message("create the database (createdb), or set another one in [state]"),
-    "42501": Message("grant this user write access, or run `evergreen-groups state upgrade` as the owner"),
-    "53": Message("free up disk space on the server, or raise max_connections"),
-    "57": SERVER_DOWN,
-    "57014": Message("try again later"),  # statement_timeout
-    "22P05": Message("move to a PostgreSQL database with the encoding UTF8"),
-    "25006": Message("this server is a read-only replica: set the primary server in [state]"),
-    "40": Message("try again later"),  # others were writing the same rows
-    "55P03": _LOCKED.with_values({"tool": "`pg_stat_activity`"}),
+_TROUBLES = {
+    "SQLITE_": (_RESTORE, False),
+    "SQLITE_FULL": (_DISK, True),
+    "SQLITE_IOERR": (_DISK, False),
+    "SQLITE_BUSY": (_LOCKED.with_values({"tool": "`fuser`"}), True),
+    "SQLITE_LOCKED": (_LOCKED.with_values({"tool": "`fuser`"}), True),
+    "SQLITE_READONLY": (_NO_ACCESS, False),
+    "SQLITE_CANTOPEN": (_NO_ACCESS, False),
+    "": (Message("run `evergreen-groups state check`"), False),
+    "08": (SERVER_DOWN, True),
+    "28": (Message("check the user, password and address in [state], and pg_hba.conf on the server"), False),
+    "3D": (Message("create the database (createdb), or set another one in [state]"), False),
+    "42501": (Message("grant this user write access, or run `evergreen-groups state upgrade` as the owner"), False),
+    "53": (Message("free up disk space on the server, or raise max_connections"), True),
+    "57": (SERVER_DOWN, True),
+    "57014": (_LATER, True),  # statement_timeout
+    "22P05": (Message("move to a PostgreSQL database with the encoding UTF8"), False),
+    "25006": (Message("this server is a read-only replica: set the primary server in [state]"), False),
+    "40": (_LATER, True),  # others were writing the same rows
+    "55P03": (_LOCKED.with_values({"tool": "`pg_stat_activity`"}), True),
 }
+"""Advice by the beginning of an error's code, the longest counts, and whether the error may go away on a retry.
+
+SQLite's codes are names, PostgreSQL's are those of SQL. What doesn't go away needs an administrator."""
 _CODES_BY_TEXT = {
     "53": ("too many clients", "connection slots"),
     "57": ("starting up", "accepting connections", "shutting down", "recovery mode"),
@@ -74,14 +65,7 @@ _CODES_BY_TEXT = {
 """Phrases in PostgreSQL's refusals of a connection, which carry no code, by the code to treat them as.
 
 Any other refusal counts as temporary. A server with messages in another language only matches a few of these."""
-_TEMPORARY = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
-"""Codes and prefixes of codes of errors that may go away on a retry. Everything else needs an administrator."""
 _LONGEST = 300
-_DEFAULT_ADVICE = Message("run `evergreen-groups state check`")
-
-
-class NoAnswerError(OSError):
-    """The server didn't answer a query in time."""
 
 
 @contextmanager
@@ -107,54 +91,47 @@ def database_errors(where: str) -> Iterator[None]:
         ) from error
     # The first three are about a value of a row that can't be decoded.
     except (ValueError, TypeError, ArithmeticError, NoResultFound, MultipleResultsFound) as error:
-        raise StateError(
-            "the database {where} is damaged", advice=RESTORE_ADVICE, code="database-broken", values={"where": where}
-        ) from error
+        raise damaged(where, code="database-broken") from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        code, reason, advice = _code_reason_and_advice(getattr(error, "orig", None) or error)
-        values = {"where": where, "reason": reason}
-        if code in _TEMPORARY or (isinstance(code, str) and code[:2] in _TEMPORARY):
-            raise StateUnavailableError(
-                "the database {where} can't be used ({reason})",
-                advice=advice,
-                code="database-unavailable",
-                values=values,
-            ) from error
+        code, reason = _code_and_reason(getattr(error, "orig", None) or error)
+        advice, is_temporary = _TROUBLES[max((begin for begin in _TROUBLES if code.startswith(begin)), key=len)]
+        if is_temporary:
+            raise unavailable(where, reason, advice) from error
         raise StateError(
-            "the database {where} can't be used ({reason})", advice=advice, code="database-unusable", values=values
+            "the database {where} can't be used ({reason})",
+            advice=advice,
+            code="database-unusable",
+            values={"where": where, "reason": reason},
         ) from error
 
 
-def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
-    if isinstance(error, NoAnswerError):
-        return "08", str(error), _POSTGRESQL_ADVICE["08"]
+def damaged(where: str, *, code: str) -> StateError:
+    return StateError("the database {where} is damaged", advice=_RESTORE, code=code, values={"where": where})
+
+
+def unavailable(where: str, reason: str, advice: str = SERVER_DOWN) -> StateUnavailableError:
+    return StateUnavailableError(
+        "the database {where} can't be used ({reason})",
+        advice=advice,
+        code="database-unavailable",
+        values={"where": where, "reason": reason},
+    )
+
+
+def _code_and_reason(error: BaseException) -> tuple[str, str]:
     if isinstance(error, OSError):
-        code = sqlite3.SQLITE_FULL if error.errno in NO_ROOM else sqlite3.SQLITE_CANTOPEN
-        return code, system_reason(error), _SQLITE_ADVICE[code]
+        return "SQLITE_FULL" if error.errno in NO_ROOM else "SQLITE_CANTOPEN", system_reason(error)
     if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
-        return code, str(error), _SQLITE_ADVICE.get(code, RESTORE_ADVICE)
-    state = getattr(error, "sqlstate", None) or ""
+        return getattr(error, "sqlite_errorname", "SQLITE_ERROR"), str(error)
     # Use only the primary message: the others may quote a row. Without an answer from the server there is none.
     reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
-    if not state:
-        state = next((code for code, phrases in _CODES_BY_TEXT.items() if any(one in reason for one in phrases)), "08")
-    advice = (_POSTGRESQL_ADVICE[begin] for begin in (state, state[:2]) if begin in _POSTGRESQL_ADVICE)
-    return state, reason, next(advice, _DEFAULT_ADVICE)
+    by_text = (code for code, phrases in _CODES_BY_TEXT.items() if any(one in reason for one in phrases))
+    return getattr(error, "sqlstate", None) or next(by_text, "08"), reason
 
 
-_CONNECTIONS = 5
-_SECONDS_TO_CONNECT = 6
-"""Looking up the host takes five seconds if the first of two name servers is down."""
-_SECONDS_TO_PING = 2.0
-_SECONDS_TO_ANSWER = 30
-"""The time limit for any statement. This program's statements take milliseconds."""
-_EXTRA_SECONDS = 5
-"""The server itself cancels a slow statement. Give up a server that is still silent this many seconds later."""
-_SECONDS = "evergreen_groups_seconds"  # the key of a connection's time limit
-_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
-_OPEN_SECONDS = 5.0
-_SECRETS = ("password", "sslpassword")
+CONNECTIONS = 5
+EXTRA_SECONDS = 5
+"""A server itself cancels a slow statement. Give up a server that is still silent this many seconds later."""
 
 
 def sqlite_engine(path: Path, wait: float, *, shared: bool = True) -> Engine:
@@ -185,7 +162,7 @@ def sqlite_engine(path: Path, wait: float, *, shared: bool = True) -> Engine:
 
     # hide_parameters keeps patron data out of error messages.
     return create_engine(
-        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=_CONNECTIONS, max_overflow=-1, hide_parameters=True
+        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=CONNECTIONS, max_overflow=-1, hide_parameters=True
     )
 
 
@@ -217,184 +194,12 @@ def unlocked_uri(path: Path) -> str:
     return f"{path.absolute().as_uri()}?nolock=1"
 
 
-class CircuitBreaker:
-    """A circuit breaker. After a missing answer, fail at once for some seconds, then let one caller try again."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._until: float | None = None
-
-    def record_failure(self) -> None:
-        with self._lock:
-            self._until = time.monotonic() + _OPEN_SECONDS
-
-    def record_success(self) -> None:
-        if self._until is not None:
-            with self._lock:
-                self._until = None
-
-    def check(self) -> None:
-        """Raise NoAnswerError while the server counts as silent."""
-        if self._until is None:
-            return
-        with self._lock:
-            now = time.monotonic()
-            if self._until is not None:
-                if now < self._until:
-                    raise NoAnswerError("no answer a moment ago")
-                self._until = now + _OPEN_SECONDS
-
-
-def postgresql_engine(url: URL, wait: float, breaker: CircuitBreaker, clock: ServerClock) -> Engine:
-    """Return an engine for a server's database, which replaces connections that the server has closed.
-
-    ``wait`` is how many seconds to wait for a lock on a table or row. Connection options in the address take
-    precedence. ``breaker`` is told whether the server answers. Each new connection, and each check of a pooled
-    connection, also updates ``clock``.
-    """
-    ours = {
-        "connect_timeout": _SECONDS_TO_CONNECT,
-        "application_name": "evergreen-groups",
-        "client_encoding": "utf8",  # a database with encoding SQL_ASCII would return bytes
-        # A lease's connection is idle for as long as a report takes.
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 60_000,  # milliseconds; keepalives don't detect unacknowledged data
-    }
-    try:
-        import psycopg
-
-        from evergreen_groups.state.watchdog import Watchdog
-
-        engine = create_engine(
-            url,
-            pool_size=_CONNECTIONS,
-            max_overflow=-1,
-            hide_parameters=True,
-            connect_args={name: value for name, value in ours.items() if name not in url.query},
-        )
-    except (ImportError, NoSuchModuleError) as error:
-        raise ConfigurationError(
-            "{package} isn't installed",
-            advice="{pip} install 'evergreen-groups[{extra}]'",
-            setting="state.database",
-            code="postgresql-not-installed",
-            values={"package": "psycopg", "pip": own_pip(), "extra": "postgresql"},
-        ) from error
-    session = {
-        # Override a server default that would make commits not durable.
-        "synchronous_commit": "on",
-        "lock_timeout": f"{round(wait * 1000)}",
-        "statement_timeout": f"{_SECONDS_TO_ANSWER}s",
-        # Let the server check the connection too: if a machine that holds a lease goes down, only this ends the lease.
-        # The system's default takes two hours.
-        "tcp_keepalives_idle": "30",
-        "tcp_keepalives_interval": "10",
-        "tcp_keepalives_count": "3",
-        "tcp_user_timeout": "60000",
-    }
-
-    watchdog = Watchdog(breaker.record_failure)
-    _watch_statements(engine, watchdog, breaker)
-
-    @event.listens_for(engine, "do_connect")
-    def connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
-        connection = psycopg.connect(*arguments, **options)
-        watchdog.expect(connection, _SECONDS_TO_ANSWER + _EXTRA_SECONDS)  # for SQLAlchemy's own queries
-        return connection
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: ConnectionPoolEntry) -> None:
-        settings = dict(session)
-        if connection.info.server_version >= 140_000:
-            # The server's limit would end a lease during a long report.
-            settings["idle_session_timeout"] = "0"
-        calls = ", ".join(["set_config(%s, %s, false)"] * len(settings))
-        with watchdog.watching(connection, _SECONDS_TO_CONNECT):
-            connection.execute(f"SELECT {calls}", [part for item in settings.items() for part in item])
-            connection.commit()
-
-    @event.listens_for(engine, "checkout")
-    def check(connection: Any, _record: ConnectionPoolEntry, _proxy: object) -> None:
-        # Replaces SQLAlchemy's pool_pre_ping, which has no time limit. This one also reads the server's time.
-        try:
-            with watchdog.watching(connection, _SECONDS_TO_PING):
-                connection.autocommit = True
-                clock.compare(lambda: float(connection.execute(_TIME).fetchone()[0]))
-                connection.autocommit = False
-        except psycopg.Error as error:
-            if connection.closed:
-                raise InvalidatePoolError from error
-            raise
-        breaker.record_success()
-
-    return engine
-
-
-def _watch_statements(engine: Engine, watchdog: Watchdog, breaker: CircuitBreaker) -> None:
-    """Give the server a time limit for each statement, and name it in the error if the server exceeds it."""
-    from psycopg.errors import ConnectionTimeout
-
-    limit = _SECONDS_TO_ANSWER + _EXTRA_SECONDS
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def expect(connection: Connection, cursor: Any, *_statement: object) -> None:
-        watchdog.expect(cursor.connection, connection.info.get(_SECONDS, limit))
-
-    # There is no event after a commit: the watchdog finds that the connection waits for nothing.
-    def expect_end(connection: Connection) -> None:
-        if not connection.invalidated:  # a rollback after an error
-            watchdog.expect(connection.connection.driver_connection, connection.info.pop(_SECONDS, limit))
-
-    event.listen(engine, "commit", expect_end)
-    event.listen(engine, "rollback", expect_end)
-
-    @event.listens_for(engine, "checkin")
-    def check_in(connection: object, record: ConnectionPoolEntry) -> None:
-        record.info.pop(_SECONDS, None)
-        watchdog.forget(connection)
-
-    @event.listens_for(engine, "handle_error")
-    def explain(context: ExceptionContext) -> NoAnswerError | None:
-        if context.connection is None:  # no connection could be opened
-            # A refusal is an answer.
-            is_silent = isinstance(context.original_exception, ConnectionTimeout)
-            (breaker.record_failure if is_silent else breaker.record_success)()
-            return None
-        is_lost = context.connection.invalidated
-        return None if is_lost else watchdog.silence_of(context.connection.connection.driver_connection)
-
-
 def set_timeouts(connection: Connection, lock_seconds: float, statement_seconds: float) -> None:
     """Set other time limits for waiting and working in a transaction on a server."""
-    connection.info[_SECONDS] = statement_seconds + _EXTRA_SECONDS
+    timed: Any = connection.connection.driver_connection
+    timed.seconds = statement_seconds + EXTRA_SECONDS
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_seconds * 1000)}")
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(statement_seconds * 1000)}")
-
-
-def postgresql_url(text: str, password: str | None) -> URL:
-    """Return the database URL for an address in the settings, with the password from its file or variable."""
-    url = None
-    with suppress(ArgumentError, ValueError):  # ValueError: the port isn't a number
-        url = make_url(text)
-    if url is None or url.get_backend_name() != "postgresql":
-        raise ConfigurationError(
-            "[{section}] {key} isn't a valid address",
-            advice="write it as {example}",
-            setting="state.database",
-            code="database-address-wrong",
-            values={"section": "state", "key": "database", "example": '"postgresql+psycopg://user@host/name"'},
-        )
-    if url.password is not None or any(name in url.query for name in _SECRETS):
-        raise ConfigurationError(
-            "[{section}] {key} contains a password",
-            advice="put it in a file that only this user can read, and set {file} to its path",
-            setting="state.database",
-            code="database-password-in-address",
-            values={"section": "state", "key": "database", "file": "password_file"},
-        )
-    return url.set(drivername="postgresql+psycopg", password=password)
 
 
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -410,23 +215,21 @@ class ServerClock:
     """
 
     def __init__(self) -> None:
-        self._distance: float | None = None
+        self._offset = math.nan
 
     @property
     def is_known(self) -> bool:
         """Whether the server has been asked for its time yet."""
-        return self._distance is not None
+        return not math.isnan(self._offset)
 
     def compare(self, ask: Callable[[], float]) -> None:
         """Ask the server for its time (seconds since 1970) and update the offset."""
         began = time.clock_gettime(_ELAPSED)
         there = ask()
         ended = time.clock_gettime(_ELAPSED)
-        if self._distance is None or ended - began <= _PRECISE:
-            self._distance = there - (began + ended) / 2
+        if not self.is_known or ended - began <= _PRECISE:
+            self._offset = there - (began + ended) / 2
 
     def now(self) -> datetime:
         """Return the server's time, which must be known."""
-        if self._distance is None:
-            raise RuntimeError("the server hasn't been asked for its time")
-        return datetime.fromtimestamp(self._distance + time.clock_gettime(_ELAPSED), UTC)
+        return datetime.fromtimestamp(self._offset + time.clock_gettime(_ELAPSED), UTC)

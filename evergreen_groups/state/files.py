@@ -34,10 +34,7 @@ def sync_directory(path: Path) -> None:
 
 
 def give_to_directory_owner(descriptor: int, directory: Path) -> None:
-    """Give a new file to the owner of its directory if this process is root.
-
-    The owner of a state directory couldn't use files that belong to root.
-    """
+    """Give a new file to the owner of its directory if this process is root. The owner couldn't use root's files."""
     owner = directory.stat()
     if not os.geteuid() and owner.st_uid:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
@@ -131,14 +128,7 @@ def remove_abandoned(directory: Path) -> None:
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[TextIO]:
-    """Yield a UTF-8 stream whose text replaces the file at ``path`` when the block ends.
-
-    Line ends are written unchanged. See :func:`atomic_write`.
-
-    Raises:
-        ConfigurationError: the file can't be written.
-        DiskError: the disk is full or failing.
-    """
+    """Yield a UTF-8 stream whose text replaces the file at ``path``. See :func:`write_bytes_atomically`."""
     with write_bytes_atomically(path) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
         yield text
@@ -147,7 +137,12 @@ def write_atomically(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
-    """Yield a stream of bytes that replace the file at ``path``. See :func:`write_atomically`."""
+    """Yield a stream of bytes that replace the file at ``path`` when the block ends. See :func:`atomic_write`.
+
+    Raises:
+        ConfigurationError: the file can't be written.
+        DiskError: the disk is full or failing.
+    """
     in_block = False
     try:
         with atomic_write(path) as stream:
@@ -157,29 +152,28 @@ def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         if in_block and error.errno not in _DISK_ERRORS:  # not about the file
             raise
-        raise _cannot_write(path, error) from error
+        raise _not_written(path, error) from error
 
 
 @contextmanager
 def write_errors(directory: Path) -> Iterator[None]:
-    """Convert every OSError of a block that only writes in ``directory``, and add advice.
-
-    Raises:
-        ConfigurationError: the system refused to write.
-        DiskError: the disk is full or failing.
-    """
+    """Convert every OSError of a block that only writes in ``directory`` to ConfigurationError or DiskError."""
     try:
         yield
     except OSError as error:
-        raise _cannot_write(directory, error) from error
+        raise _not_written(directory, error) from error
 
 
-def _cannot_write(path: Path, error: OSError) -> ConfigurationError:
-    advice = write_advice(error)
-    values = {"path": path, "reason": system_reason(error) if error.strerror else error}
+def _not_written(path: Path, error: OSError) -> ConfigurationError:
+    reason, advice = system_reason(error) if error.strerror else error, write_advice(error)
     if error.errno in _DISK_ERRORS:
-        return DiskError("cannot write {path}: {reason}", advice=advice, values=values)
-    return ConfigurationError("cannot write {path}: {reason}", advice=advice, code="file-not-written", values=values)
+        return DiskError("cannot write {path}: {reason}", advice=advice, values={"path": path, "reason": reason})
+    return cannot_write(path, reason, advice, code="file-not-written")
+
+
+def cannot_write(path: Path, reason: object, advice: Message, *, code: str) -> ConfigurationError:
+    values = {"path": path, "reason": reason}
+    return ConfigurationError("cannot write {path}: {reason}", advice=advice, code=code, values=values)
 
 
 def temporary_directory() -> Path:
@@ -230,23 +224,11 @@ def make_state_directory(path: Path) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
     except OSError as error:
-        raise _directory_refused(path, system_reason(error), write_advice(error)) from error
+        raise cannot_write(path, system_reason(error), write_advice(error), code="state-directory-not-made") from error
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or os.geteuid() not in (0, found.st_uid):
-        raise _directory_refused(
-            path,
-            Message("other users can write to it"),
-            Message("make it private (`chmod 700 {path}`), or choose another path"),
-        )
+        advice = Message("make it private (`chmod 700 {path}`), or choose another path")
+        raise cannot_write(path, Message("other users can write to it"), advice, code="state-directory-not-made")
     return path
-
-
-def _directory_refused(path: Path, reason: object, advice: Message) -> ConfigurationError:
-    return ConfigurationError(
-        "cannot write {path}: {reason}",
-        advice=advice,
-        code="state-directory-not-made",
-        values={"path": path, "reason": reason},
-    )
 
 
 def gateway_key(url: str) -> str:

@@ -1,7 +1,7 @@
-"""Locks between processes on one machine, with a note in the lock file that names the holder.
+"""Locks between processes on one machine, each on one byte of a file: one file has locks for any number of things.
 
-The kernel's lock on the file is what counts. The kernel releases the lock when the process ends, for whatever reason.
-The note is for messages. A run that ends normally removes it, so a note without a lock means that a run was killed.
+The kernel releases a lock when the process ends, for whatever reason. A note in the file names the holder in messages.
+A run that ends normally removes it, so a note without a lock means that a run was killed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,11 +20,13 @@ from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.state.files import NO_ROOM, give_to_directory_owner, write_advice
+from evergreen_groups.state.files import NO_ROOM, cannot_write, give_to_directory_owner, write_advice
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = Message("run this as the owner of the state directory")
 _FLOCK = "hhqqi4x"  # struct flock
+_WHOLE = 0
+"""The number of the lock that :func:`hold` takes. Leases have numbers of 62 bits."""
 _PAUSE = 0.05  # seconds between two attempts to get a lock
 
 
@@ -32,17 +34,13 @@ _PAUSE = 0.05  # seconds between two attempts to get a lock
 class Holder:
     """A process that holds a lock or a lease, or that left a note of one. ``since`` is aware.
 
-    ``alive`` tells whether this very process still runs, not another one with the same number. ``host`` is the machine
-    where it runs, None for this one.
+    ``alive`` tells whether the lock is still held. ``host`` is the machine of the process, None for this one.
     """
 
     pid: int
     since: datetime
     alive: bool
     host: str | None = None
-
-    def __str__(self) -> str:
-        return str(self.message)
 
     @property
     def message(self) -> Message:
@@ -80,14 +78,15 @@ class LeaseName:
         return replace(self, parts=frozenset({name}))
 
     @property
-    def keys(self) -> list[int]:
-        """The lease's lock numbers in the order in which every process takes them."""
-        return sorted(self._key(f" {part}") for part in self.parts) or [self._key()]
+    def locks(self) -> list[tuple[int, bool]]:
+        """The numbers of the lease's locks, and whether each is shared, in the order in which every process takes them.
 
-    @property
-    def shared_keys(self) -> list[int]:
-        """The number of the shared lock, taken before the others; empty if there is none."""
-        return [self._key(f" {self.shared}")] if self.shared else []
+        Processes hold each lock while they wait for the next. The order prevents deadlocks, and holding ensures that a
+        process that wants many parts gets them even while others come and go.
+        """
+        own = sorted(self._key(f" {part}") for part in self.parts) or [self._key()]
+        shared = [(self._key(f" {self.shared}"), True)] if self.shared else []
+        return [*shared, *((key, False) for key in own)]
 
     def _key(self, part: str = "") -> int:
         # 62 bits, which is what both a file's locks and PostgreSQL's accept.
@@ -95,68 +94,51 @@ class LeaseName:
 
 
 @contextmanager
-def hold(
-    file: Path,
-    doing: str,
-    timeout: float = 0.0,
-    *,
-    parts: Collection[int] = (),
-    shared: Collection[int] = (),
-) -> Iterator[Holder]:
+def hold(file: Path, doing: str, timeout: float = 0.0) -> Iterator[Holder]:
     """Hold the lock of a file. ``doing`` is the message for a busy lock, about what the other process does.
 
-    ``timeout`` is how many seconds to wait for the lock. With ``parts``, numbers below 2**62, lock only these bytes of
-    the file, and leave no note. So one file has locks for any number of things. ``shared`` parts get a shared lock.
+    ``timeout`` is how many seconds to wait for the lock.
 
     Raises:
         BusyError: another process holds the lock. The message says which one and since when.
         ConfigurationError: the file can't be opened, or is on a disk without locks.
     """
     with _lock_file(file) as descriptor:
-        try:
-            got = try_lock(descriptor, timeout, parts, shared)
-        except OSError as error:
-            raise ConfigurationError(
-                "cannot lock {path}: {reason}",
-                advice="move the state directory to a local disk",
-                code="lock-impossible",
-                values={"path": file, "reason": system_reason(error)},
-            ) from error
-        if not got:
-            raise busy(doing, _noted(descriptor), parts)
+        if not _try_locks(file, descriptor, [(_WHOLE, False)], timeout):
+            raise busy(doing, _noted(descriptor))
         holder = Holder(os.getpid(), datetime.now(UTC), alive=True)
-        if parts:
-            yield holder
-            return
-        note = {"pid": holder.pid, "since": holder.since.isoformat(), "start_tick": _start_tick(holder.pid)}
-        _write_note(descriptor, json.dumps(note))
+        _write_note(descriptor, json.dumps({"pid": holder.pid, "since": holder.since.isoformat()}))
         try:
             yield holder
         finally:
             _write_note(descriptor, "")
 
 
-def busy(doing: str, holder: Holder | None, parts: Collection[object]) -> BusyError:
-    """Return the error for a lock that another process holds. Holders of ``parts`` leave no note of themselves."""
-    if parts:
-        return BusyError("{doing}", code="others-changing", values={"doing": doing})
-    if holder is None:
-        described = Message("just started")
-    elif holder.alive:
-        described = holder.message
-    else:
-        described = Message("a child of {holder}, which has ended", values={"holder": holder.message})
+@contextmanager
+def hold_parts(file: Path, name: LeaseName, timeout: float) -> Iterator[None]:
+    """Hold the locks of a lease with parts, each on one byte of the file. Raises the errors of :func:`hold`."""
+    with _lock_file(file) as descriptor:
+        if not _try_locks(file, descriptor, name.locks, timeout):
+            raise part_is_busy(name)
+        yield
+
+
+def busy(doing: str, holder: Holder | None) -> BusyError:
+    """Return the error for a lock that another process holds."""
+    described = Message("just started") if holder is None else holder.message
     return BusyError("{doing} ({holder})", values={"doing": doing, "holder": described})
+
+
+def part_is_busy(name: LeaseName) -> BusyError:
+    """Return the error for a part of a lease that another process holds. No note says which one."""
+    return BusyError("{doing}", code="others-changing", values={"doing": name.doing})
 
 
 def holder_of(file: Path) -> Holder | None:
     """Read who holds a lock, or was killed while holding it, without taking the lock. None if there is no note."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return _noted(descriptor)
-        finally:
-            os.close(descriptor)
+        with file.open("rb") as stream:
+            return _noted(stream.fileno())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -168,13 +150,10 @@ def holder_of(file: Path) -> Holder | None:
         ) from error
 
 
-def is_held(file: Path, parts: Collection[int], shared: Collection[int] = ()) -> bool:
-    """Return whether any of these parts of a lock file is locked, the ``shared`` ones exclusively.
-
-    Takes no lock, so no other process has to wait for this one.
-    """
+def is_held(file: Path, name: LeaseName) -> bool:
+    """Return whether any lock of a lease is held in its file. Takes none, so no other process waits for this one."""
     with _lock_file(file) as descriptor:
-        return any(_is_locked(descriptor, part, kind) for part, kind in _in_order(parts, shared))
+        return any(_is_locked(descriptor, number, is_shared) for number, is_shared in name.locks)
 
 
 @contextmanager
@@ -185,58 +164,55 @@ def _lock_file(file: Path) -> Iterator[int]:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         give_to_directory_owner(descriptor, file.parent)
     except OSError as error:
-        raise ConfigurationError(
-            "cannot write {path}: {reason}",
-            advice=write_advice(error) if error.errno in NO_ROOM else _OWN_DIRECTORY,
-            code="lock-not-opened",
-            values={"path": file, "reason": system_reason(error)},
-        ) from error
+        advice = write_advice(error) if error.errno in NO_ROOM else _OWN_DIRECTORY
+        raise cannot_write(file, system_reason(error), advice, code="lock-not-opened") from error
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def try_lock(descriptor: int, timeout: float, parts: Collection[int] = (), shared: Collection[int] = ()) -> bool:
-    """Try to lock an open file until ``timeout`` seconds have passed. The kernel's own wait has no limit.
-
-    Take the parts in a fixed order, and hold each while waiting for the next. This prevents deadlocks, and ensures
-    that a process that wants many parts gets them even while others come and go.
-    """
+def _try_locks(file: Path, descriptor: int, locks: Sequence[tuple[int, bool]], timeout: float) -> bool:
+    """Try to take all locks in order until ``timeout`` seconds have passed. The kernel's own wait has no limit."""
     deadline = time.monotonic() + timeout
-    for part, kind in _in_order(parts, shared):
-        while True:
-            try:
-                _lock(descriptor, part, kind)
-            except BlockingIOError:
+    try:
+        for number, is_shared in locks:
+            while not _try_lock(descriptor, number, is_shared):
                 if time.monotonic() >= deadline:
                     return False
                 time.sleep(_PAUSE)
-            else:
-                break
+    except OSError as error:
+        raise ConfigurationError(
+            "cannot lock {path}: {reason}",
+            advice="move the state directory to a local disk",
+            code="lock-impossible",
+            values={"path": file, "reason": system_reason(error)},
+        ) from error
     return True
 
 
-def _in_order(parts: Collection[int], shared: Collection[int]) -> list[tuple[int | None, int]]:
-    """Return the parts with their kinds of lock, in order. A part of None is the whole file."""
-    ours: list[tuple[int | None, int]] = [(part, fcntl.F_WRLCK) for part in sorted(set(parts))]
-    return [*((part, fcntl.F_RDLCK) for part in sorted(set(shared))), *ours] or [(None, fcntl.F_WRLCK)]
-
-
-def _lock(descriptor: int, part: int | None, kind: int) -> None:
+def _try_lock(descriptor: int, number: int, is_shared: bool) -> bool:
     """Take a lock that belongs to the open file, so that it also works between threads. Locks of lockf don't."""
-    if part is None or not hasattr(fcntl, "F_OFD_SETLK"):  # only Linux has these for parts; lock the whole file
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, part, 1, 0))
+    try:
+        if hasattr(fcntl, "F_OFD_SETLK"):
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _byte_lock(number, is_shared))
+        else:  # only Linux has these; lock the whole file
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
-def _is_locked(descriptor: int, part: int | None, kind: int) -> bool:
+def _is_locked(descriptor: int, number: int, is_shared: bool) -> bool:
+    """Return whether another process holds a lock that this one couldn't take now."""
     if not hasattr(fcntl, "F_OFD_GETLK"):  # no way to test without trying
-        return not try_lock(descriptor, 0.0)
-    asked = struct.pack(_FLOCK, kind, os.SEEK_SET, part, 1, 0)
-    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
+        return not _try_lock(descriptor, number, is_shared)
+    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _byte_lock(number, is_shared))
     return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
+
+def _byte_lock(number: int, is_shared: bool) -> bytes:
+    return struct.pack(_FLOCK, fcntl.F_RDLCK if is_shared else fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0)
 
 
 def _write_note(descriptor: int, note: str) -> None:
@@ -249,23 +225,7 @@ def _write_note(descriptor: int, note: str) -> None:
 def _noted(descriptor: int) -> Holder | None:
     try:
         note = json.loads(os.pread(descriptor, _NOTE_LIMIT, 0))
-        pid, since = note["pid"], datetime.fromisoformat(note["since"]).astimezone()
-        if not isinstance(pid, int):
-            return None
-        # The number alone proves nothing: after a reboot any process may have it.
-        tick = _start_tick(pid)
-        return Holder(pid, since, alive=tick is not None and tick == note.get("start_tick"))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-        return None
-
-
-def _start_tick(pid: int) -> int | None:
-    """Return the start of a process in kernel clock ticks since boot, None if it doesn't run or /proc is missing.
-
-    A process with the same number and another start is a different one.
-    """
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(text.rpartition(")")[2].split()[19])  # field 22
-    except (OSError, ValueError, IndexError):
+        since = datetime.fromisoformat(note["since"]).astimezone()
+        return Holder(note["pid"], since, alive=_is_locked(descriptor, _WHOLE, is_shared=False))
+    except (ValueError, TypeError, KeyError):  # being written, or cut off by a full disk
         return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, ColumnElement, Table, delete, exists, func, select, true, update
+from sqlalchemy import Column, ColumnElement, delete, exists, func, select, update
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state.schema import (
@@ -50,33 +50,21 @@ _TOLERANCE = timedelta(minutes=10)  # the clocks of several machines differ
 _CLOCK = "clock"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredKind:
-    """A kind of record: its table, the column with its time, and a condition for rows that may be deleted."""
-
-    name: str
-    table: Table
-    timestamp: ColumnElement[datetime]
-    deletable: ColumnElement[bool]
-
-
-_open = exists().where(steps.c.change == changes.c.id, steps.c.state == "sending")
-KINDS = (
-    StoredKind("history", runs, runs.c.at, true()),
-    # Keep open steps of any age: recovery needs them.
-    StoredKind("journal", changes, changes.c.at, ~_open),
-    StoredKind("events", events, events.c.at, true()),
-    StoredKind("follow-ups", follow_ups, follow_ups.c.listed_at, true()),
-)
-"""The kinds with a configurable lifetime. Waiting mails aren't among them: they expire with an error instead."""
+TIMES = {
+    "history": runs.c.at,
+    "journal": changes.c.at,
+    "events": events.c.at,
+    "follow-ups": follow_ups.c.listed_at,
+}
+"""The kinds of records with a configurable lifetime, with the column of their time. Waiting mails aren't among them:
+they expire with an error instead."""
 
 
 def trusted_now(connection: Connection, now: datetime) -> datetime:
     """Return the trusted time, given the clock's ``now``."""
     former = connection.execute(select(retention.c.believed_at).where(retention.c.name == _CLOCK)).scalar_one_or_none()
     if former is None:  # then it's the time of the latest record that isn't in the future
-        queries = [select(func.max(kind.timestamp)).where(kind.timestamp <= now) for kind in KINDS]
-        found = [connection.execute(query).scalar_one_or_none() for query in queries]
+        found = [connection.execute(select(func.max(at)).where(at <= now)).scalar() for at in TIMES.values()]
         former = max((timestamp for timestamp in found if timestamp is not None), default=now)
     return min(now, former + MAX_ADVANCE)
 
@@ -87,15 +75,18 @@ def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) ->
     ``now`` is the clock's time. Records from the current run are never too old.
     """
     trusted = _advance_trusted_time(transactions, now)
-    gone = dict.fromkeys((kind.name for kind in KINDS), 0)
-    for kind in KINDS:
-        old = kind.timestamp < trusted - timedelta(days=days[kind.name])
-        some = select(kind.table.c.id).where(old, kind.deletable).order_by(kind.timestamp).limit(BATCH_SIZE)
+    gone = dict.fromkeys(TIMES, 0)
+    # Recovery needs open steps of any age.
+    is_open = exists().where(steps.c.change == changes.c.id, steps.c.state == "sending")
+    for kind, at in TIMES.items():
+        old = select(at.table.c.id).where(at < trusted - timedelta(days=days[kind])).order_by(at).limit(BATCH_SIZE)
+        if at.table is changes:
+            old = old.where(~is_open)
         removed = BATCH_SIZE
         while removed == BATCH_SIZE:
             with transactions.writing() as connection:
-                removed = connection.execute(delete(kind.table).where(kind.table.c.id.in_(some))).rowcount
-            gone[kind.name] += removed
+                removed = connection.execute(delete(at.table).where(at.table.c.id.in_(old))).rowcount
+            gone[kind] += removed
     with transactions.writing() as connection:
         connection.execute(delete(plans).where(plans.c.at < trusted - LIFE_OF_PLANS))
         connection.execute(delete(groups_to_keep).where(groups_to_keep.c.at < trusted - LIFE_OF_GROUPS_TO_KEEP))
@@ -114,12 +105,10 @@ class StoredAmount:
 
 def stored_amounts(connection: Connection) -> list[StoredAmount]:
     """Return the amount of each kind, waiting mails included."""
-    kinds: list[tuple[str, Table, Any]] = [(kind.name, kind.table, kind.timestamp) for kind in KINDS]
-    found = []
-    for name, table, timestamp in [*kinds, ("mails", mails, mails.c.written_at)]:
-        rows, since = connection.execute(select(func.count(), func.min(timestamp)).select_from(table)).one()
-        found.append(StoredAmount(name, rows, since))
-    return found
+    return [
+        StoredAmount(kind, *connection.execute(select(func.count(), func.min(at)).select_from(at.table)).one())
+        for kind, at in [*TIMES.items(), ("mails", mails.c.written_at)]
+    ]
 
 
 def _advance_trusted_time(transactions: Transactions, now: datetime) -> datetime:

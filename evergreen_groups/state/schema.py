@@ -26,9 +26,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    event,
-    func,
-    select,
     text,
 )
 from sqlalchemy.types import TypeDecorator
@@ -36,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 from evergreen_groups.state.record_ids import new_suffix
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.engine import Dialect
     from sqlalchemy.schema import SchemaItem
     from sqlalchemy.types import TypeEngine
 
@@ -105,6 +102,11 @@ def _table(name: str, *items: SchemaItem, **options: Any) -> Table:
     return Table(name, metadata, *items, **options)
 
 
+def _unique_index(name: str, *columns: str, where: str) -> Index:
+    """Return a unique index of some rows. :func:`complete` declares the condition for PostgreSQL."""
+    return Index(name, *columns, unique=True, sqlite_where=text(where))
+
+
 def _suffix() -> Column[str]:
     """Return the random part of the ids of records whose ids leave the database. See :mod:`record_ids`."""
     return Column("suffix", Text, nullable=False, default=new_suffix)
@@ -161,28 +163,15 @@ steps = _table(
     Column("reason_values", Text),
     CheckConstraint("field IN ('usrgroup', 'master_account', 'penalties')", name="field"),
     CheckConstraint("state IN ('planned', 'sending', 'done', 'unchanged', 'not done', 'failed')", name="state"),
+    # At most one open step per patron and field. These also find, among millions of steps, the open ones, the history
+    # of one group, and, for each summary that a replica answers, the patrons with recent changes.
+    _unique_index("steps_open_once", "gateway", "patron", "field", where="state = 'sending'"),
+    Index("steps_from", "gateway", "field", "before"),
+    Index("steps_to", "gateway", "field", "value"),
+    Index("steps_touched", "gateway", "touched_at"),
     sqlite_autoincrement=True,
 )
 """The steps of changes, in their current state."""
-
-open_steps = Index(
-    "steps_open_once",
-    steps.c.gateway,
-    steps.c.patron,
-    steps.c.field,
-    unique=True,
-    sqlite_where=text("state = 'sending'"),
-)
-"""At most one open step per patron and field. Also finds the open steps among millions."""
-
-steps_of_group = (
-    Index("steps_from", steps.c.gateway, steps.c.field, steps.c.before),
-    Index("steps_to", steps.c.gateway, steps.c.field, steps.c.value),
-)
-"""Finds the history of one group among millions of steps."""
-
-recent_steps = Index("steps_touched", steps.c.gateway, steps.c.touched_at)
-"""Finds the patrons with recent changes among millions of steps, for each summary that a replica answers."""
 
 plans = _table(
     "plans",
@@ -338,20 +327,11 @@ events = _table(
     Column("blocked", Boolean),
     Column("recalculated", Boolean, nullable=False),
     Column("reason", Text, nullable=False),
+    # One outcome per event. The id alone doesn't identify an event: a restored Evergreen reuses ids.
+    _unique_index("events_done_once", "gateway", "event", "hook", "patron", where="done"),
     sqlite_autoincrement=True,
 )
 """Evergreen's events, with the result of each."""
-
-outcomes = Index(
-    "events_done_once",
-    events.c.gateway,
-    events.c.event,
-    events.c.hook,
-    events.c.patron,
-    unique=True,
-    sqlite_where=text("done"),
-)
-"""One outcome per event. The id alone doesn't identify an event: a restored Evergreen reuses ids."""
 
 mails = _table(
     "mails",
@@ -398,23 +378,5 @@ def complete(dialect: str) -> None:
     """Add what only PostgreSQL has. Must run before the tables are created there."""
     # Declared with the tables, this would make every command import SQLAlchemy's PostgreSQL dialect.
     if dialect == "postgresql":
-        for index in (open_steps, outcomes):
+        for index in (index for table in metadata.tables.values() for index in table.indexes):
             index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
-
-
-@event.listens_for(metadata, "before_create")
-def _before_create(_metadata: MetaData, connection: Connection, **_options: Any) -> None:
-    complete(connection.dialect.name)
-
-
-def set_counters(connection: Connection, *tables: Table) -> None:
-    """Continue numbering after the highest number, for PostgreSQL. SQLite does this automatically."""
-    if connection.dialect.name != "postgresql":
-        return
-    for table in tables:
-        column = table.autoincrement_column  # None if the application sets the key
-        if column is not None:
-            highest = select(func.max(column)).scalar_subquery()
-            sequence = func.pg_get_serial_sequence(table.name, column.name)
-            # In an empty table the next number is 1.
-            connection.execute(select(func.setval(sequence, func.coalesce(highest, 1), highest.is_not(None))))

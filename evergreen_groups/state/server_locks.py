@@ -13,7 +13,7 @@ from sqlalchemy import Executable, delete, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from evergreen_groups.state.engine import set_timeouts
-from evergreen_groups.state.lock import Holder, LeaseName, busy
+from evergreen_groups.state.lock import Holder, LeaseName, busy, part_is_busy
 from evergreen_groups.state.schema import leases
 
 if TYPE_CHECKING:
@@ -66,19 +66,20 @@ def noted_holder(connection: Connection, name: LeaseName) -> Holder | None:
 def is_held_on_server(connection: Connection, name: LeaseName) -> bool:
     """Return whether any lock of a lease is held, without taking it."""
     held = {int(key) for key in connection.execute(_HELD_KEYS).scalars()}
-    return not held.isdisjoint(name.keys + name.shared_keys)
+    return any(key in held for key, _is_shared in name.locks)
 
 
 def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
-    """Take the locks in order, and hold each while waiting for the next, as :func:`try_lock` does."""
-    keys, shared = [*name.shared_keys, *name.keys], [True] * len(name.shared_keys) + [False] * len(name.keys)
+    keys, shared = zip(*name.locks, strict=True)
     try:
         with connection.begin():
             set_timeouts(connection, max(timeout, 0.001), timeout + _EXTRA_SECONDS)
-            connection.execute(_TAKE, {"keys": keys, "shared": shared})
+            connection.execute(_TAKE, {"keys": list(keys), "shared": list(shared)})
     except OperationalError as error:
         if getattr(error.orig, "sqlstate", None) not in _TIMED_OUT:
             raise
+        if name.parts:
+            raise part_is_busy(name) from None
         with connection.begin():
             holder = noted_holder(connection, name)
-        raise busy(name.doing, holder, name.parts) from None
+        raise busy(name.doing, holder) from None

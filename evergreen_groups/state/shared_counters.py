@@ -1,4 +1,4 @@
-"""A Redis or Valkey server where several machines share their rate-limit counters: its address and a check."""
+"""A Redis or Valkey server where several machines share their rate-limit counters, and a check of it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from evergreen_groups.errors import ConfigurationError, StateError
-from evergreen_groups.message import own_pip
+from evergreen_groups.state.addresses import counter_host, not_an_address, not_installed, password_in_address
 
 if TYPE_CHECKING:
     from limits.storage import RedisStorage
 
+_SETTING = "redis.url"
+_EXAMPLE = '"redis://host:6379/1"'
 _SECONDS_TO_ANSWER = 1.0
 
 
@@ -22,20 +24,14 @@ def counter_store(url: str, password: str | None) -> RedisStorage:
     """
     scheme, found, rest = url.partition("://")
     if not found or scheme not in ("redis", "rediss", "valkey", "valkeys"):
-        raise _not_an_address()
+        raise not_an_address(_SETTING, _EXAMPLE, code="redis-address-wrong")
     if ":" in rest.rpartition("@")[0] or "password" in parse_qs(urlsplit(url).query):
-        raise ConfigurationError(
-            "[{section}] {key} contains a password",
-            advice="put it in a file that only this user can read, and set {file} to its path",
-            setting="redis.url",
-            code="redis-password-in-address",
-            values={"section": "redis", "key": "url", "file": "password_file"},
-        )
+        raise password_in_address(_SETTING, code="redis-password-in-address")
     try:
         from limits.errors import ConfigurationError as NotInstalledError
         from limits.storage import RedisStorage
     except ImportError as error:
-        raise _not_installed() from error
+        raise not_installed(_SETTING, "redis", "serve,redis", code="redis-not-installed") from error
     try:
         store = RedisStorage(
             f"{scheme.replace('valkey', 'redis')}://{rest}",
@@ -47,9 +43,9 @@ def counter_store(url: str, password: str | None) -> RedisStorage:
         # Make a connection object now, so that an unknown option in the address fails here and not in each request.
         store.storage.connection_pool.make_connection()
     except NotInstalledError as error:
-        raise _not_installed() from error
+        raise not_installed(_SETTING, "redis", "serve,redis", code="redis-not-installed") from error
     except (ValueError, TypeError):
-        raise _not_an_address() from None
+        raise not_an_address(_SETTING, _EXAMPLE, code="redis-address-wrong") from None
     return store
 
 
@@ -78,34 +74,9 @@ def check_counter_store(url: str, password: str | None) -> None:
         raise StateError(
             "{where} can't be used ({kind})",
             advice="check that it is running, and url in [redis]; until then, each process counts separately",
-            setting="redis.url",
+            setting=_SETTING,
             code="redis-unusable",
             values={"where": counter_host(url), "kind": type(error).__name__},
         ) from None
     finally:
         store.storage.close()
-
-
-def counter_host(url: str) -> str:
-    """Return the host and port of an address, for messages. The rest may contain a user name."""
-    return urlsplit(url).netloc.rpartition("@")[2]
-
-
-def _not_installed() -> ConfigurationError:
-    return ConfigurationError(
-        "{package} isn't installed",
-        advice="{pip} install 'evergreen-groups[{extra}]'",
-        setting="redis.url",
-        code="redis-not-installed",
-        values={"package": "redis", "pip": own_pip(), "extra": "serve,redis"},
-    )
-
-
-def _not_an_address() -> ConfigurationError:
-    return ConfigurationError(
-        "[{section}] {key} isn't a valid address",
-        advice="write it as {example}",
-        setting="redis.url",
-        code="redis-address-wrong",
-        values={"section": "redis", "key": "url", "example": '"redis://host:6379/1"'},
-    )

@@ -46,7 +46,8 @@ class State:
     ) -> None:
         self.directory = directory
         self.plugins = plugins or Plugins()
-        self._address = database, password
+        self.address = database
+        self._password = password
         self._database: Database | None = None
         self._lock = threading.Lock()
 
@@ -59,7 +60,7 @@ class State:
                 # other module does: two threads that import it at once may see it half initialized.
                 from evergreen_groups.state.database import Database
 
-                self._database = Database(self.directory, *self._address)
+                self._database = Database(self.directory, self.address, self._password)
             return self._database
 
     def load(self) -> None:
@@ -161,17 +162,8 @@ class RunStatus:
 
     def document(self) -> dict[str, Any]:
         """Return the values for JSON."""
-        return {
-            "version": _STATUS_VERSION,
-            "outcome": self.outcome.value,
-            "started": self.started.isoformat(),
-            "finished": self.finished.isoformat(),
-            "seconds": self.seconds,
-            "groups": self.groups,
-            "members": self.members,
-            "exit_code": self.exit_code,
-            "error": self.error,
-        }
+        times = {"started": self.started.isoformat(), "finished": self.finished.isoformat(), "seconds": self.seconds}
+        return {"version": _STATUS_VERSION, **asdict(self), "outcome": self.outcome.value, **times}
 
 
 def write_run_status(
@@ -181,13 +173,11 @@ def write_run_status(
 
     ``within`` is the connection of a transaction that also writes other data.
     """
-    from sqlalchemy import delete
-
     from evergreen_groups.state.schema import run_status
 
     job = _MANUAL_RUN if manual else _SCHEDULED_RUN
     with transactions.writing() if within is None else nullcontext(within) as connection:
-        connection.execute(delete(run_status).where(run_status.c.job == job))
+        connection.execute(run_status.delete().where(run_status.c.job == job))
         values = {**asdict(status), "job": job, "outcome": status.outcome.value}
         connection.execute(run_status.insert().values(values))
 
@@ -196,13 +186,11 @@ def read_run_status(transactions: Transactions, *, manual: bool = False) -> RunS
     """Return the status of the last scheduled run, or with ``manual`` that of the last manual one. None without any."""
     if not transactions.is_there:
         return None
-    from sqlalchemy import select
-
     from evergreen_groups.state.schema import run_status
 
-    job = _MANUAL_RUN if manual else _SCHEDULED_RUN
+    query = run_status.select().where(run_status.c.job == (_MANUAL_RUN if manual else _SCHEDULED_RUN))
     with transactions.reading() as connection:
-        found = connection.execute(select(run_status).where(run_status.c.job == job)).mappings().one_or_none()
+        found = connection.execute(query).mappings().one_or_none()
         if found is None:
             return None
         values = {name: value for name, value in found.items() if name != "job"}

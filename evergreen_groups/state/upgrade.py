@@ -11,7 +11,7 @@ from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 from evergreen_groups.errors import StateError
 from evergreen_groups.message import Message
 from evergreen_groups.state.engine import database_errors, set_timeouts, transaction
-from evergreen_groups.state.schema import VERSION, metadata
+from evergreen_groups.state.schema import VERSION, complete, metadata
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -72,6 +72,7 @@ def statements(dialect: str) -> str:
 
 def make_tables(connection: Connection) -> None:
     """Create all tables at once, as Alembic's documentation suggests. A test compares them with the migrations."""
+    complete(connection.dialect.name)
     VERSIONS.create(connection)
     connection.execute(VERSIONS.insert().values(version_num=VERSION))
     metadata.create_all(connection)

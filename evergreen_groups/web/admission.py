@@ -1,7 +1,7 @@
 """Which requests are let in: those of staff who may view patrons, not too often, and only while Evergreen copes.
 
-:class:`Admission` asks who a session belongs to. :class:`RateLimit` refuses a key that sends too many requests,
-:class:`Breaker` refuses requests while the gateway doesn't respond, and :class:`Slots` while too many requests use it.
+:class:`Admission` asks who a session belongs to. :class:`RateLimit` refuses a key that sends too many requests, a
+circuit breaker refuses requests while the gateway doesn't respond, and :class:`Slots` while too many requests use it.
 A refusal says when to try again.
 """
 
@@ -15,9 +15,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from enum import Enum
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from limits.errors import StorageError
 
@@ -192,117 +191,20 @@ class RetryTimes:
         self._counters.use(put_off)
 
 
-class BreakerState(Enum):
-    """What a breaker does with the next request."""
-
-    CLOSED = "closed"
-    """Lets it through."""
-    OPEN = "open"
-    """Refuses it."""
-    PROBING = "probing"
-    """Refuses it while one request tests whether the gateway is back."""
-
-
-class RequestOutcome(NamedTuple):
-    """How a request ended: whether the gateway ``answered``, and if not, the ``cause`` (an error code)."""
-
-    seconds_ago: float
-    answered: bool
-    cause: str = ""
+def unanswered(error: Exception) -> str | None:
+    """Return why the gateway didn't answer, for a breaker: empty if it did, None if the error is unrelated."""
+    if isinstance(error, NotFoundError):
+        return ""
+    if not isinstance(error, GatewayError):
+        return None
+    # A refusal is an answer too.
+    is_broken = error.status >= 500 if isinstance(error, HTTPStatusError) else isinstance(error, TransportError)
+    return error.code if is_broken else ""
 
 
-class Breaker:
-    """A circuit breaker. After ``failures`` in a row it opens for ``pause`` seconds, then lets one request through.
-
-    It also refuses while ``most_waiting`` requests have each been running for ``slow_after`` seconds and nothing has
-    been answered for as long. A gateway that accepts connections and never responds would block every thread before the
-    first timeout; one that is merely slow under load still answers now and then. ``clock`` returns seconds. Safe to
-    share between threads.
-    """
-
-    def __init__(
-        self, clock: Callable[[], float], *, failures: int, most_waiting: int, slow_after: float, pause: float
-    ) -> None:
-        self._clock = clock
-        self._failures = failures
-        self._most_waiting = most_waiting
-        self._slow_after = slow_after
-        self._pause = pause
-        self._lock = threading.Lock()
-        self._in_a_row = 0
-        self._open_until: float | None = None
-        self._probe: object | None = None
-        self._began: dict[object, float] = {}
-        self._last: tuple[float, bool, str] | None = None
-        self._answered_at = -math.inf
-
-    @property
-    def state(self) -> BreakerState:
-        """The current state."""
-        with self._lock:
-            if self._probe is not None:
-                return BreakerState.PROBING
-            return BreakerState.CLOSED if self._open_until is None else BreakerState.OPEN
-
-    def last_outcome(self) -> RequestOutcome | None:
-        """Return the outcome of the request that ended last; None before the first one."""
-        with self._lock:
-            return RequestOutcome(self._clock() - self._last[0], *self._last[1:]) if self._last else None
-
-    @contextmanager
-    def watching(self, *, wait: float = 0.0) -> Iterator[None]:
-        """Run the block if the gateway is usable, and learn from how the block ends.
-
-        ``wait`` is how many seconds the block may wait for anything other than the gateway. A ProblemError (503) says
-        that the block didn't run.
-        """
-        ticket = object()
-        self._enter(ticket, wait)
-        cause, answered = "", None  # stays None for unrelated errors, which say nothing about the gateway
-        try:
-            yield
-            answered = True
-        except NotFoundError:
-            answered = True
-            raise
-        except GatewayError as error:
-            # A refusal is an answer too.
-            is_broken = error.status >= 500 if isinstance(error, HTTPStatusError) else isinstance(error, TransportError)
-            answered = not is_broken
-            cause = "" if answered else error.code
-            raise
-        finally:
-            self._leave(ticket, answered, cause)
-
-    def _enter(self, ticket: object, wait: float) -> None:
-        with self._lock:
-            now = self._clock()
-            if self._open_until is not None:
-                # One at a time, or a gateway that has just come back would get all waiting requests at once.
-                if self._probe is not None or now < self._open_until:
-                    raise unreachable(self._open_until - now)
-                self._probe = ticket
-            elif now - self._answered_at >= self._slow_after:
-                waiting = sum(now - began >= self._slow_after for began in self._began.values())
-                if waiting >= self._most_waiting:
-                    raise _too_many_wait(self._slow_after)
-            self._began[ticket] = now + wait
-
-    def _leave(self, ticket: object, answered: bool | None, cause: str) -> None:
-        with self._lock:
-            now = self._clock()
-            del self._began[ticket]
-            was_probe, self._probe = self._probe is ticket, None if self._probe is ticket else self._probe
-            if answered is None:
-                return
-            self._last = (now, answered, cause)
-            if answered:
-                self._answered_at = now
-                self._in_a_row, self._open_until = 0, None
-                return
-            self._in_a_row += 1
-            if was_probe or self._in_a_row >= self._failures:
-                self._open_until = now + self._pause
+def not_let_in(seconds: float, too_many: bool) -> ProblemError:
+    """Return the error (503) for a request that a breaker refuses."""
+    return _too_many_wait(seconds) if too_many else unreachable(seconds)
 
 
 def _too_many_wait(seconds: float) -> ProblemError:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from flask import Request, g
 
+from evergreen_groups.breaker import BreakerState, CircuitBreaker
 from evergreen_groups.changes import WAIT, Operator
 from evergreen_groups.client import Client, adult_rule
 from evergreen_groups.configured import configured_plugins, configured_state, gateway_url
@@ -31,7 +32,7 @@ from evergreen_groups.state import counter_store
 from evergreen_groups.threads import begin
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
-from evergreen_groups.web.admission import Admission, Breaker, BreakerState, Caller, Counters, Slots, has_permission
+from evergreen_groups.web.admission import Admission, Caller, Counters, Slots, has_permission, not_let_in, unanswered
 from evergreen_groups.web.changes import Approvals, ChangeRuns
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import (
@@ -49,9 +50,9 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from werkzeug.datastructures import MultiDict
 
+    from evergreen_groups.breaker import CallOutcome
     from evergreen_groups.metrics import ServiceCounters
     from evergreen_groups.state import State
-    from evergreen_groups.web.admission import RequestOutcome
 
 # A clerk is waiting: an error within a few seconds is better than a total after a minute. The nightly run allows more.
 _CONNECT_SECONDS = 3.0
@@ -81,7 +82,7 @@ class Health:
     requests have learned about the gateway. Safe to share between threads.
     """
 
-    def __init__(self, clock: Callable[[], float], gateway: Gateway, breaker: Breaker, state: State) -> None:
+    def __init__(self, clock: Callable[[], float], gateway: Gateway, breaker: CircuitBreaker, state: State) -> None:
         self._gateway = gateway
         self._breaker = breaker
         self._state = state
@@ -89,7 +90,7 @@ class Health:
         self._database_seen: TimeToLiveCache[bool] = TimeToLiveCache(clock, FRESH_SECONDS)
         self._database_answers = True
 
-    def gateway_outcome(self) -> RequestOutcome | None:
+    def gateway_outcome(self) -> CallOutcome | None:
         """Return the latest outcome of a gateway call, after a new check if it is old. None if there is none yet."""
         last = self._breaker.last_outcome()
         if (last is None or last.seconds_ago > FRESH_SECONDS) and self._checking_gateway.acquire(blocking=False):
@@ -228,7 +229,15 @@ class Service:
         self.reference = ReferenceData(settings.policy, clock=clock)
         self.admission = Admission(clock, self._request_counters, self.reference, per_minute=settings.serve.rate_limit)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
-        self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)
+        self.breaker = CircuitBreaker(
+            clock,
+            unanswered,
+            not_let_in,
+            failures=5,
+            most_waiting=threads // 2,
+            slow_after=_WAIT_SECONDS,
+            pause=10.0,
+        )
         self.change_runs = ChangeRuns()
         self.approvals = Approvals(self._request_counters)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
@@ -249,7 +258,9 @@ class Service:
             self._events_gateway = gateway(settings.events.deadline, EVENTS_AT_ONCE, credentials)
         self.state.load()  # now, in one thread, instead of in several during the first requests
         # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
-        self.events_breaker = Breaker(clock, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
+        self.events_breaker = CircuitBreaker(
+            clock, unanswered, not_let_in, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0
+        )
 
     def desk(
         self, request: Request, *, by_link: bool = False, largest: int = 0, verify: bool = True

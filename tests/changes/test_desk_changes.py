@@ -83,7 +83,7 @@ class TestOnce:
             begun.apply()
         assert value_of(sandbox) == OTHER
         # Any session of the same staff user gets the same change, even after a restart.
-        again = desk_of(gateway, State(state.directory, state.database.url_text))
+        again = desk_of(gateway, State(state.directory, state.address))
         assert [it.apply(proposed.stored.id, "key") for it in (desk, again)] == [change, change]
         again.state.close()
         assert writes(proxy) == 1
@@ -205,7 +205,7 @@ class TestUndoneTwiceAtOnce:
         self, gateway: Gateway, state: State, proxy: FaultProxy, sandbox: Sandbox, left_open: int, servers: int
     ) -> None:
         """The second undo starts while the first waits for a slow ILS to report the outcome of the original change."""
-        with State(state.directory, state.database.url_text) as own, ThreadPoolExecutor(2) as threads:
+        with State(state.directory, state.address) as own, ThreadPoolExecutor(2) as threads:
             desks = [desk_of(gateway, state), desk_of(gateway, own if servers == 2 else state)]
             for desk in desks:  # log in first, so that the next call is the one under test
                 assert desk.recent()

@@ -203,7 +203,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def server(state: State, proxy: FaultProxy) -> Iterator[Client]:
     """A server with its own connections to the ILS and to the database."""
-    with State(state.directory, state.database.url_text) as own, gateway_of(proxy.url, "consortium_staff") as gateway:
+    with State(state.directory, state.address) as own, gateway_of(proxy.url, "consortium_staff") as gateway:
         gateway.login()
         yield Client(gateway, account="consortium_staff", state=own)
 

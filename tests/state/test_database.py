@@ -99,7 +99,7 @@ def test_a_reader_sees_one_state_of_everything(state: State) -> None:
 
 def test_many_threads_make_it_once(state: State) -> None:
     """Each thread has its own database object, like separate processes."""
-    opened = [State(state.directory, state.database.url_text) for _ in range(6)]
+    opened = [State(state.directory, state.address) for _ in range(6)]
 
     def write(number: int) -> None:
         with opened[number].database.writing() as connection:
@@ -145,7 +145,7 @@ def _of_version(state: State, version: str) -> None:
 
 
 def test_a_running_program_writes_nothing_more_once_the_schema_was_upgraded(state: State) -> None:
-    with State(state.directory, state.database.url_text) as upgraded:
+    with State(state.directory, state.address) as upgraded:
         with state.change_lease("g", [1]) as lease:
             with lease.writing() as connection:
                 connection.execute(schema.mails.insert(), [_mail(1)])
@@ -277,7 +277,7 @@ def test_addresses_that_will_not_do(tmp_path: Path, address: str, reason: str) -
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)
 def test_whoever_holds_a_table_is_not_waited_for_without_end(state: State, tmp_path: Path, stack: ExitStack) -> None:
     assert _count(state) == 0
-    with closing(Database(tmp_path, state.database.url_text, wait=0.2)) as other, state.database.writing() as holder:
+    with closing(Database(tmp_path, state.address, wait=0.2)) as other, state.database.writing() as holder:
         holder.execute(text("LOCK TABLE mails"))
         with (
             pytest.raises(StateError, match=r"lock timeout\); end the process that locks the database"),

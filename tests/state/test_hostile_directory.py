@@ -96,7 +96,7 @@ def test_something_that_looks_abandoned(shared: Path, victim: Path, plant: Plant
 
 
 def publish(directory: Path) -> None:
-    with new_edition(directory, DAY) as edition, edition.create("index.html") as stream:
+    with new_edition(directory, DAY) as create, create("index.html") as stream:
         stream.write(b"names of patrons")
 
 

@@ -44,7 +44,7 @@ with State(Path(sys.argv[1]), sys.argv[2] or None) as state:
 @contextmanager
 def another_process(state: State, *patrons: int) -> Iterator[subprocess.Popen[str]]:
     """Run a process that holds the lease for the report, or for some patrons, until its input ends or it is killed."""
-    arguments = [sys.executable, "-c", HOLDER, str(state.directory), state.database.url_text or "", GATEWAY]
+    arguments = [sys.executable, "-c", HOLDER, str(state.directory), state.address or "", GATEWAY]
     arguments += map(str, patrons)
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -53,7 +53,7 @@ def another_process(state: State, *patrons: int) -> Iterator[subprocess.Popen[st
 
 
 def another(state: State) -> State:
-    return State(state.directory, state.database.url_text)
+    return State(state.directory, state.address)
 
 
 def test_one_at_a_time(state: State) -> None:
@@ -140,7 +140,7 @@ def test_what_is_written_over_it_is_there(state: State) -> None:
 @pytest.mark.parametrize("take", [State.report_lease, lambda state: state.change_lease(GATEWAY, [1, 2], timeout=60)])
 def test_a_lost_lease_cannot_write(state: State, take: Callable[[State], AbstractContextManager[Lease]]) -> None:
     """The connection is cut, as when a server restarts, and another process takes the lease."""
-    name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
+    name = str(state.address).partition("@/")[2].partition("?")[0]
     with another(state) as other, take(state) as lease:
         with lease.writing() as connection:
             connection.execute(schema.series.insert().values(gateway="g", settings="s"))
@@ -157,7 +157,7 @@ def test_a_lost_lease_cannot_write(state: State, take: Callable[[State], Abstrac
 
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)
 def test_a_lost_lease_leaves_the_next_holders_note(state: State) -> None:
-    name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
+    name = str(state.address).partition("@/")[2].partition("?")[0]
     with another(state) as other, ExitStack() as its:
         with state.report_lease() as lease:
             shared_cluster().cut_connections(name)
@@ -185,7 +185,7 @@ def is_free(state: State, *patrons: int, groups: tuple[int, ...] = ()) -> bool:
 def in_order(patrons: Sequence[int]) -> list[int]:
     """Return the patrons in the order in which a lease locks them."""
     name = LeaseName(f"changes {GATEWAY}", "", "")
-    return sorted(patrons, key=lambda patron: name.part(f"patron {patron}").keys)
+    return sorted(patrons, key=lambda patron: name.part(f"patron {patron}").locks)
 
 
 def test_changes_of_other_patrons_do_not_wait(state: State) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -68,23 +67,6 @@ def test_another_run_is_refused_and_told_who_holds_it(file: Path) -> None:
         assert holder_of(file) == holder  # the refused process left the note alone
     with hold(file, "another run is busy"):
         pass
-
-
-@pytest.mark.parametrize("tick", [1, None])
-def test_a_process_that_got_the_number_of_another_is_a_stranger(file: Path, tick: int | None) -> None:
-    with hold(file, "another run is busy"):
-        note = json.loads(file.read_text())
-        file.write_text(json.dumps({**note, "start_tick": tick}))
-        holder = holder_of(file)
-    assert holder is not None
-    assert (holder.pid, holder.alive) == (os.getpid(), False)
-
-
-def test_the_kernel_decides_even_where_the_note_is_of_one_that_has_ended(file: Path) -> None:
-    with another_process_holds(file):
-        note = json.loads(file.read_text())
-        file.write_text(json.dumps({**note, "pid": os.getpid(), "start_tick": 1}))
-        assert "a child of process" in refusal(file)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "{", '{"pid": 1, "since": "yesterday"}', "\0\0\0"])

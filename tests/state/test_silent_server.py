@@ -15,7 +15,7 @@ from sqlalchemy import text
 from support.postgresql import Cluster
 
 from evergreen_groups.errors import StateUnavailableError
-from evergreen_groups.state import State, engine
+from evergreen_groups.state import State, postgresql
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def use(state: State) -> None:
 class TestFrozen:
     def test_nobody_waits_twice(self, state: State, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
         """Neither on the existing connection nor on a new one."""
-        monkeypatch.setattr(engine, "_OPEN_SECONDS", 600.0)
+        monkeypatch.setattr(state.database._breaker, "_pause", 600.0)
         with cluster.frozen():
             with pytest.raises(StateUnavailableError, match="no answer within 2 seconds"):
                 use(state)
             for _ in range(3):
                 with pytest.raises(StateUnavailableError, match="no answer a moment ago"):
                     use(state)
-            state.database._breaker.record_success()
+            state.database._breaker._open_until = None
             with pytest.raises(StateUnavailableError, match="connection timeout expired"):
                 use(state)
             with pytest.raises(StateUnavailableError, match="no answer a moment ago"):
@@ -50,21 +50,21 @@ class TestFrozen:
     def test_the_first_after_a_pause_finds_out(
         self, state: State, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(engine, "_OPEN_SECONDS", 0.0)
+        monkeypatch.setattr(state.database._breaker, "_pause", 0.0)
         with cluster.frozen():
             for _ in range(2):
                 with pytest.raises(StateUnavailableError):
                     use(state)
         use(state)
-        monkeypatch.setattr(engine, "_OPEN_SECONDS", 600.0)
+        monkeypatch.setattr(state.database._breaker, "_pause", 600.0)
         use(state)
         use(state)
 
     def test_a_transaction_ends_and_a_lease_is_lost(
         self, state: State, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(engine, "_SECONDS_TO_ANSWER", 0.2)
-        monkeypatch.setattr(engine, "_EXTRA_SECONDS", 0.0)
+        monkeypatch.setattr(postgresql, "_SECONDS_TO_ANSWER", 0.2)
+        monkeypatch.setattr(postgresql, "EXTRA_SECONDS", 0.0)
         with state.change_lease("https://ils.example.org", [7]) as lease:
             with (
                 cluster.frozen(),
@@ -98,7 +98,7 @@ class TestFrozen:
 
 
 def test_the_server_ends_what_takes_too_long(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_SECONDS_TO_ANSWER", 1)
+    monkeypatch.setattr(postgresql, "_SECONDS_TO_ANSWER", 1)
     with cluster.database() as name, State(tmp_path, cluster.url(name)) as state:
         with pytest.raises(StateUnavailableError, match="statement timeout"), state.database.reading() as connection:
             connection.execute(text("SELECT pg_sleep(60)"))

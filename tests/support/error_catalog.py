@@ -26,6 +26,16 @@ MAKERS = {
     "advice='set ca_bundle in [gateway] to a file with certificates (PEM), or remove it')",
     "_not_json": f'NotJSONError("the answer isn\'t from an OpenSRF gateway: {{detail}}", {_DETAIL}, '
     "advice='check the address, and any proxy in between')",
+    "cannot_write": "ConfigurationError('cannot write {path}: {reason}', values={'path': _0, 'reason': _1}, advice=_2)",
+    "damaged": "StateError('the database {where} is damaged', values={'where': _0}, "
+    "advice='restore a backup, or move the database away to start a new one')",
+    "not_an_address": 'ConfigurationError("[{section}] {key} isn\'t a valid address", '
+    "advice='write it as {example}', values={'section': _0, 'key': _0, 'example': _1})",
+    "password_in_address": "ConfigurationError('[{section}] {key} contains a password', "
+    "advice='put it in a file that only this user can read, and set {file} to its path', "
+    "values={'section': _0, 'key': _0, 'file': _0})",
+    "not_installed": 'ConfigurationError("{package} isn\'t installed", '
+    "advice=\"{pip} install 'evergreen-groups[{extra}]'\", values={'package': _1, 'pip': _1, 'extra': _2})",
     "_no_connection": "UnreachableError('no connection to {address}: {reason}', values={'address': _0, 'reason': _1})",
 }
 """Functions that make an error, and how they do it with their arguments; they pass named ones on."""

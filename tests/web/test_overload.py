@@ -15,11 +15,12 @@ from support.fault_proxy import Fault, FaultProxy, HeldCalls
 from support.web_caller import API, Clock, MakeApp, client_of, served, settings_of
 
 from evergreen_groups import errors
+from evergreen_groups.breaker import BreakerState, CallOutcome, CircuitBreaker
 from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings
 from evergreen_groups.web import PREFIX, service
-from evergreen_groups.web.admission import Breaker, BreakerState, RequestOutcome, Slots
+from evergreen_groups.web.admission import Slots, not_let_in, unanswered
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.server import SPARE_REQUESTS
 
@@ -41,11 +42,12 @@ ANSWERED = [
 NEITHER = [ProblemError(400, "a bad id"), ZeroDivisionError()]
 
 
-def breaker_of(clock: Clock) -> Breaker:
-    return Breaker(clock, failures=FAILURES, most_waiting=MOST_WAITING, slow_after=SLOW_AFTER, pause=PAUSE)
+def breaker_of(clock: Clock) -> CircuitBreaker:
+    limits = {"failures": FAILURES, "most_waiting": MOST_WAITING, "slow_after": SLOW_AFTER, "pause": PAUSE}
+    return CircuitBreaker(clock, unanswered, not_let_in, **limits)
 
 
-def use(breaker: Breaker, error: Exception | None = None) -> bool:
+def use(breaker: CircuitBreaker, error: Exception | None = None) -> bool:
     """Run a call that ends with ``error``. Return whether the breaker let it through."""
     entered = False
     with suppress(Exception), breaker.watching():
@@ -55,7 +57,7 @@ def use(breaker: Breaker, error: Exception | None = None) -> bool:
     return entered
 
 
-def opened(clock: Clock) -> Breaker:
+def opened(clock: Clock) -> CircuitBreaker:
     breaker = breaker_of(clock)
     for _ in range(FAILURES):
         assert use(breaker, DEAD[0])
@@ -154,11 +156,11 @@ def test_the_last_outcome_and_how_long_ago_it_was() -> None:
     with breaker.watching():
         clock.now += 2
     clock.now += 1
-    assert breaker.last_outcome() == RequestOutcome(1.0, True)
+    assert breaker.last_outcome() == CallOutcome(1.0, True)
     assert use(breaker, errors.UnreachableError("no connection"))
-    assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
+    assert breaker.last_outcome() == CallOutcome(0.0, False, "unreachable")
     assert use(breaker, ZeroDivisionError())
-    assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
+    assert breaker.last_outcome() == CallOutcome(0.0, False, "unreachable")
 
 
 class TestSlots:

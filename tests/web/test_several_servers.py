@@ -24,7 +24,7 @@ from support.web_caller import API, PASSWORD, SECRET, bearer, client_of, events_
 from evergreen_groups import threads
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import StateSettings
-from evergreen_groups.state import engine
+from evergreen_groups.state import database, postgresql
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.api import SECRET_HEADER
 
@@ -61,7 +61,7 @@ class TestASilentDatabase:
     ) -> None:
         """The database timeouts are so long that waiting for it would fail the test."""
         for limit in ("_SECONDS_TO_PING", "_SECONDS_TO_CONNECT", "_SECONDS_TO_ANSWER"):
-            monkeypatch.setattr(engine, limit, 600.0)
+            monkeypatch.setattr(postgresql, limit, 600.0)
         monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.1)
         desk = caller_of(app, sandbox)
         assert desk.apply(desk.planned("move", WHITFIELD, target=NGUYEN)).status == 200
@@ -83,9 +83,9 @@ class TestASilentDatabase:
     ) -> None:
         """Ten panels a second are answered within three seconds, and threads don't pile up."""
         if seconds < 60:  # as many attempts to connect as in minutes
-            for limit in ("_SECONDS_TO_PING", "_OPEN_SECONDS"):
-                monkeypatch.setattr(engine, limit, 0.3)
-            monkeypatch.setattr(engine, "_SECONDS_TO_CONNECT", 2)  # the driver's least
+            monkeypatch.setattr(postgresql, "_SECONDS_TO_PING", 0.3)
+            monkeypatch.setattr(database, "_OPEN_SECONDS", 0.3)
+            monkeypatch.setattr(postgresql, "_SECONDS_TO_CONNECT", 2)  # the driver's least
         desk = caller_of(app, sandbox)
         assert desk.send("GET", f"patrons/{NGUYEN}/summary").status == 200
         took: list[float] = []
