@@ -484,7 +484,8 @@ class Client:
             GatewayError: Evergreen can't be reached or refuses.
             StateError: the marks can't be written.
         """
-        groups = family_reader(self.gateway).named((), arguments.integers("numbers", numbers), with_fines=False).groups
+        wanted = arguments.integers("numbers", numbers)
+        groups = family_reader(self.gateway).named((), wanted, with_fines=False).groups
         for number, group in groups.items():
             if not group.members:
                 raise not_visible(
