@@ -18,7 +18,6 @@ from .gateway import connect as connect
 from .idl import Class as Class
 from .idl import Field as Field
 from .idl import Idl as Idl
-from .idl import Link as Link
 from .pcrud import Pcrud as Pcrud
 from .pcrud import holds as holds
 from .pcrud import rows_beyond as rows_beyond

@@ -21,7 +21,7 @@ from evergreen_groups.gateway.capabilities import (
 )
 from evergreen_groups.gateway.idl import IdlSource
 from evergreen_groups.gateway.pcrud import Pcrud
-from evergreen_groups.gateway.record import class_ids, decode
+from evergreen_groups.gateway.record import decode, objects_by_class
 from evergreen_groups.gateway.sender import Credentials, Sender, Session
 from evergreen_groups.gateway.transport import Transport
 from evergreen_groups.threads import begin, ordered_map
@@ -266,7 +266,7 @@ class Gateway:
 
     def decode(self, value: Any) -> Any:
         """Turn every fieldmapper object in ``value`` into a Record. Raises DataError for a class that doesn't exist."""
-        return decode(value, self.idl(*class_ids(value)))
+        return decode(value, self.idl(*objects_by_class(value)))
 
     def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
         """Yield ``function(item)`` in the items' order. Takes them as needed; makes ``concurrency`` calls at once."""

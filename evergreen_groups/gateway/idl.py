@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import quote, urlencode
@@ -30,39 +30,26 @@ _REPORTER = "{http://open-ils.org/spec/opensrf/IDL/reporter/v1}"
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A field's link to another class: ``kind`` is ``has_a``, ``has_many`` or ``might_have``.
-
-    ``key`` is the matching field of ``class_id``. ``through`` is the map of an indirect link, or empty.
-    """
-
-    kind: str
-    key: str
-    class_id: str
-    through: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Field:
     """One field of a class. ``virtual`` fields aren't columns; only fleshing fills them.
 
-    A ``translated`` field is returned in the language of the call, but searched in the original.
+    ``is_link`` is true if the field leads to another class. A ``translated`` field is returned in the language of the
+    call, but searched in the original.
     """
 
     name: str
     datatype: str
     position: int
     virtual: bool
-    link: Link | None
+    is_link: bool = False
     translated: bool = False
 
 
 @dataclass(frozen=True)
 class Class:
-    """One class: ``id`` is its short name (``au``), ``fieldmapper`` its long one, ``primary`` its key or empty."""
+    """One class: ``id`` is its short name (``au``), and ``primary`` the name of its key, or empty."""
 
     id: str
-    fieldmapper: str
     primary: str
     fields: tuple[Field, ...]
 
@@ -71,22 +58,15 @@ class Class:
         """The position of each field, and then of each flag, in an object's values."""
         # Always read from the server's own IDL: a release that adds a field shifts the fields after it, as
         # au.guardian_email did in 3.16 (pcrud-007 and 3.12/pcrud-007 show the same patrons).
-        names = [field.name for field in self.fields]
-        names += [flag for flag in FLAGS if flag not in names]
-        return {name: position for position, name in enumerate(names)}
+        return {name: field.position for name, field in self._by_name.items()}
 
     @cached_property
     def columns(self) -> frozenset[str]:
         """The names of the fields that are columns; a virtual field is only sent if it is fleshed."""
         return frozenset(field.name for field in self.fields if not field.virtual)
 
-    @cached_property
-    def datatypes(self) -> dict[str, str]:
-        """The datatype of each field and flag, such as ``id``, ``money`` or ``text``."""
-        return dict.fromkeys(FLAGS, "bool") | {field.name: field.datatype for field in self.fields}
-
     def field(self, name: str) -> Field:
-        """Return a field. Raises AttributeError for an unknown name."""
+        """Return a field or a flag. Raises AttributeError for an unknown name."""
         try:
             return self._by_name[name]
         except KeyError:
@@ -94,10 +74,13 @@ class Class:
 
     @cached_property
     def _by_name(self) -> dict[str, Field]:
-        return {field.name: field for field in self.fields}
+        found = {field.name: field for field in self.fields}
+        for flag in FLAGS:
+            found.setdefault(flag, Field(flag, "bool", len(found), virtual=True))
+        return found
 
 
-class Idl:
+class Idl(dict[str, Class]):
     """The classes known so far, by their short names. Safe to share between threads.
 
     >>> idl = Idl.parse(b'''<IDL xmlns="http://opensrf.org/spec/IDL/base/v1"><class id="ac"><fields>
@@ -105,10 +88,6 @@ class Idl:
     >>> idl["ac"].positions["barcode"]
     1
     """
-
-    def __init__(self, classes: Iterable[Class] = ()) -> None:
-        self._classes = {known.id: known for known in classes}
-        self._lock = threading.Lock()
 
     @classmethod
     def parse(cls, document: bytes) -> Idl:
@@ -128,50 +107,27 @@ class Idl:
             raise unreadable("idl-with-document-type", "IDL with a document type declaration, refused for security")
         if root.tag != _BASE + "IDL":
             raise unreadable("not-an-idl", "XML, but not an IDL", advice=_CHECK_PROXY, setting="gateway.url")
-        classes = (_read_class(element) for element in root.iterchildren(_BASE + "class"))
-        return cls(read for read in classes if read is not None)
+        classes = map(_read_class, root.iterchildren(_BASE + "class"))
+        return cls({known.id: known for known in classes if known is not None})
 
-    def __getitem__(self, class_id: str) -> Class:
-        try:
-            return self._classes[class_id]
-        except KeyError:
-            raise unreadable("no-such-class", f"the IDL has no class {class_id}") from None
-
-    def __contains__(self, class_id: object) -> bool:
-        return class_id in self._classes
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._classes))
-
-    def __len__(self) -> int:
-        return len(self._classes)
+    def __missing__(self, class_id: str) -> Class:
+        raise unreadable("no-such-class", f"the IDL has no class {class_id}")
 
     def __repr__(self) -> str:
         return f"Idl({len(self)} classes)"
-
-    def add(self, other: Idl) -> None:
-        """Add the classes of another IDL; known classes stay unchanged."""
-        with self._lock:
-            self._classes = other._classes | self._classes
 
 
 def _read_class(element: etree._Element) -> Class | None:
     """Read a class; None if its fields have no unambiguous positions, as those of ``auml`` in August 2026."""
     class_id = element.get("id", "")
-    links = {
-        link.get("field", ""): Link(
-            link.get("reltype", ""), link.get("key", ""), link.get("class", ""), link.get("map", "")
-        )
-        for link in element.iterfind(f"{_BASE}links/{_BASE}link")
-    }
-    fields = element.find(_BASE + "fields")
-    described = [] if fields is None else list(fields.iterchildren(_BASE + "field"))
+    links = {link.get("field") for link in element.iterfind(f"{_BASE}links/{_BASE}link")}
+    described = list(element.iterfind(f"{_BASE}fields/{_BASE}field"))
     names = [field.get("name", "") for field in described]
     if not class_id or "" in names or len(set(names)) != len(names):
         return None
+    fields = element.find(_BASE + "fields")
     return Class(
         id=class_id,
-        fieldmapper=element.get(_OBJECT + "fieldmapper", ""),
         primary="" if fields is None else fields.get(_PERSIST + "primary", ""),
         fields=tuple(
             Field(
@@ -179,7 +135,7 @@ def _read_class(element: etree._Element) -> Class | None:
                 datatype=field.get(_REPORTER + "datatype", "text"),
                 position=position,
                 virtual=field.get(_PERSIST + "virtual") == "true",
-                link=links.get(name),
+                is_link=name in links,
                 translated=field.get(_PERSIST + "i18n") == "true",
             )
             for position, (name, field) in enumerate(zip(names, described, strict=True))
@@ -224,28 +180,27 @@ class IdlSource:
         with held(self._lock, deadline, IDL_CALL):
             wanted, former = set(class_ids), Idl()
             if time.monotonic() > self._expires:
-                wanted |= set(self._idl)  # another thread may be about to decode an answer with them
+                wanted |= self._idl.keys()  # another thread may be about to decode an answer with them
                 former, self._idl = self._idl, Idl()
                 self._expires = time.monotonic() + SECONDS
-            missing = sorted(wanted - set(self._idl))
-            if missing:
-                self._narrow(missing, fetch)
-            # The server omits an unknown class with HTTP 200 (idl-005), and a server without idlchunk may send
-            # anything, so only the document tells whether a class is there. Don't cache its absence: the answer may
-            # have been meant for another request.
-            if any(class_id not in self._idl for class_id in missing):
-                self._idl.add(Idl.parse(fetch(self._url).body))
             idl = self._idl
-            if any(class_id in idl and former[class_id] != idl[class_id] for class_id in former):
+            if missing := sorted(wanted - idl.keys()):
+                self._fetch_classes(idl, missing, fetch)
+            if any(idl.get(class_id, known) != known for class_id, known in former.items()):
                 self._on_change()
         for class_id in missing:
             _ = idl[class_id]  # raise DataError for a missing class
         return idl
 
-    def _narrow(self, class_ids: Sequence[str], fetch: Fetch) -> None:
+    def _fetch_classes(self, idl: Idl, class_ids: Sequence[str], fetch: Fetch) -> None:
         # The whole file has 1.1 MB (idl-006), two classes have 3 kB (idl-003).
         query = urlencode([("class", class_id) for class_id in class_ids], quote_via=quote)
         try:
-            self._idl.add(Idl.parse(fetch(f"{self._url}?{query}").body))
+            idl.update(Idl.parse(fetch(f"{self._url}?{query}").body) | idl)  # known classes stay
         except (HTTPStatusError, DataError) as error:
             log.debug("the server doesn't send single IDL classes (%s)", type(error).__name__)
+        # The server omits an unknown class with HTTP 200 (idl-005), and a server without idlchunk may send anything, so
+        # only the document tells whether a class is there. Don't cache its absence: the answer may have been meant for
+        # another request.
+        if not idl.keys() >= set(class_ids):
+            idl.update(Idl.parse(fetch(self._url).body) | idl)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import DataError, unreadable
 from evergreen_groups.message import Message
@@ -52,14 +54,6 @@ def _encode(value: Any, datatype: str) -> Any:
     return value
 
 
-CHECK_PROXY = Message("check any proxy in between: it may have mixed up answers")
-
-
-def wrong_value(class_id: str, name: str, what: str) -> DataError:
-    """Return the error for a field's value that isn't ``what``."""
-    return unreadable("field-broken", f"{class_id}.{name} has a wrong value, expected {what}")
-
-
 def whole_number(value: Any) -> int | None:
     """Return a whole number given as a number or text; None for anything else, including booleans."""
     if isinstance(value, str) and len(value) <= _MOST_DIGITS and _INTEGER.fullmatch(value):
@@ -83,68 +77,50 @@ def finite_number(value: Any) -> Decimal | None:
     return number if number.is_finite() else None
 
 
-def _decode_text(value: Any, class_id: str, name: str) -> str:
-    if isinstance(value, dict | list):
-        raise wrong_value(class_id, name, "text")
-    return value if isinstance(value, str) else str(value)
-
-
 # Ids are numbers from pcrud, and text from usergroup.new (usergroup-new-001), patron search (patrons-085) and full_path
 # (settings-034). A link may lead to a text key with leading zeros, which stays text.
-def _decode_id(value: Any, class_id: str, name: str) -> Any:
-    number = whole_number(value)
-    if number is None and (not isinstance(value, str) or _INTEGER.fullmatch(value)):
-        raise wrong_value(class_id, name, "an id")
-    return value if number is None else number
+def _id(value: Any) -> int | str:
+    return value if isinstance(value, str) and not _INTEGER.fullmatch(value) else _integer(value)
 
 
-def _decode_integer(value: Any, class_id: str, name: str) -> int:
+def _integer(value: Any) -> int:
     number = whole_number(value)
     if number is None:
-        raise wrong_value(class_id, name, "a whole number")
+        raise ValueError("not a whole number")
     return number
 
 
-def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
+def _number(value: Any) -> Decimal:
     number = finite_number(value)
     if number is None:
-        raise wrong_value(class_id, name, "a number")
+        raise ValueError("not a number")
     return number
 
 
-def _decode_money(value: Any, class_id: str, name: str) -> Decimal:
-    try:
-        # "0.0" is an open circulation without bills (groups-026), "0.00" a paid one (groups-008). Both are the same
-        # amount.
-        return _decode_number(value, class_id, name).quantize(_CENT)
-    except InvalidOperation:
-        raise wrong_value(class_id, name, "an amount") from None
+def _money(value: Any) -> Decimal:
+    # "0.0" is an open circulation without bills (groups-026), "0.00" a paid one (groups-008). Both are the same amount.
+    return _number(value).quantize(_CENT)
 
 
-def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
-    if isinstance(value, str | int):
-        if value in TRUE:
-            return True
-        if value in FALSE:
-            return False
-    raise wrong_value(class_id, name, "a boolean")
+def _boolean(value: Any) -> bool:
+    if value not in TRUE + FALSE:
+        raise ValueError("not a boolean")
+    return value in TRUE
 
 
-def decode_date(value: Any, class_id: str, name: str) -> date | None:
+def _date(value: str) -> date | None:
     """Decode a timestamp or a date. If Python can't hold it, return ``UNKNOWN`` or, for a date, None."""
     try:
         if _DATE.fullmatch(value):
             return date.fromisoformat(value)
         moment = datetime.fromisoformat(value)
-    except TypeError:
-        raise wrong_value(class_id, name, "a time") from None
     except ValueError:
         if not _ODD_DATE.fullmatch(value):
-            raise wrong_value(class_id, name, "a time") from None
+            raise
         return UNKNOWN if "T" in value or "infinity" in value else None
     offset = moment.utcoffset()
     if offset is None:
-        raise wrong_value(class_id, name, "a time with a time zone")
+        raise ValueError("no time zone")
     return moment.replace(tzinfo=_zone(offset))
 
 
@@ -154,30 +130,26 @@ def _zone(offset: timedelta) -> timezone:
     return timezone(offset)
 
 
-Decoder = Callable[[Any, str, str], Any]
-"""It takes the wire value, the class's id and the field's name."""
+class _Datatype(NamedTuple):
+    """How wire values are decoded, what is ``expected`` of them, and the type of those that are kept as they are."""
 
-_DECODERS: dict[str, Decoder] = {
-    "text": _decode_text,
-    "interval": _decode_text,
-    "int": _decode_integer,
-    "number": _decode_number,
-    "float": _decode_number,
-    "money": _decode_money,
-    "bool": _decode_boolean,
-    "timestamp": decode_date,
+    decode: Callable[[Any], Any]
+    expected: str
+    kept: type = NoneType
+
+
+_ID = _Datatype(_id, "an id", int)
+_DATATYPES = {
+    "text": _Datatype(str, "text", str),
+    "interval": _Datatype(str, "text", str),
+    "int": _Datatype(_integer, "a whole number", int),
+    "number": _Datatype(_number, "a number"),
+    "float": _Datatype(_number, "a number"),
+    "money": _Datatype(_money, "an amount"),
+    "bool": _Datatype(_boolean, "a boolean"),
+    "timestamp": _Datatype(_date, "a time with a time zone"),
 }
-"""Decoders by datatype; ids and links (``id``, ``link``, ``org_unit``) use :func:`_decode_id`."""
-
-_NOTHING: frozenset[type] = frozenset({type(None)})
-_TEXT, _WHOLE = _NOTHING | {str}, _NOTHING | {int}
-_UNDECODED: dict[Decoder, frozenset[type]] = {_decode_text: _TEXT, _decode_id: _WHOLE, _decode_integer: _WHOLE}
-"""For each decoder, the types of wire values that it returns unchanged."""
-
-
-def decoder_of(datatype: str) -> Decoder:
-    return _DECODERS.get(datatype, _decode_id)
-
+"""All others (``id``, ``link``, ``org_unit``) hold ids."""
 
 _set = object.__setattr__  # Record.__setattr__ refuses
 
@@ -219,24 +191,20 @@ class Record:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        value = self.raw(name)
-        if value is None:
-            return None
-        return _decode_field(value, self._class, name, self._idl)
+        return _decoded(self.raw(name), self._class.field(name), self._class, self._idl)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._class.positions:
             raise KeyError(name)
-        return getattr(self, name) if name not in _OWN_NAMES else Record.__getattr__(self, name)
+        return self.__getattr__(name)  # never the method of the same name
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._class.positions]
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: object = None) -> None:
         raise AttributeError("records can't be changed; use replace()")
 
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("records can't be changed; use replace()")
+    __delattr__ = __setattr__
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
@@ -254,10 +222,9 @@ class Record:
         """Return a copy with other values, in the types that reading returns. Raises AttributeError and TypeError."""
         values = list(self._values)
         for name, value in changes.items():
-            self.raw(name)  # raise AttributeError for unknown names
-            position = self._class.positions[name]
-            values.extend([None] * (position + 1 - len(values)))
-            values[position] = _encode(value, self._class.datatypes[name])
+            field = self._class.field(name)
+            values.extend([None] * (field.position + 1 - len(values)))
+            values[field.position] = _encode(value, field.datatype)
         return Record(self._class, values, self._idl)
 
     def to_wire(self, *, full: bool = False, changed: bool = False) -> dict[str, Any]:
@@ -271,7 +238,7 @@ class Record:
         """
         known, values = self._class, list(self._values)
         if full or changed:
-            values = _filled(values, known, self._idl)
+            values = _padded(values, known, self._idl)
         if changed:
             flags = values[len(known.fields) :]
             if len(values) > len(known.positions) or not all(flag in (None, *TRUE, *FALSE) for flag in flags):
@@ -282,9 +249,6 @@ class Record:
             # (patron-update-odd-014, patron-update-odd-016).
             values[known.positions["ischanged"]] = 1
         return {"__c": known.id, "__p": values}
-
-
-_OWN_NAMES = frozenset(name for name in dir(Record) if not name.startswith("_"))
 
 
 def decode(value: Any, idl: Idl) -> Any:
@@ -298,18 +262,27 @@ def decode(value: Any, idl: Idl) -> Any:
     return Record(idl[value["__c"]], value["__p"], idl)
 
 
-def _decode_field(value: Any, known: Class, name: str, idl: Idl) -> Any:
+def _decoded(value: Any, field: Field, known: Class, idl: Idl) -> Any:
     """Return a field's value, decoded by its datatype, or as records if the field is a link to objects."""
+    if value is None:
+        return None
+    datatype = _DATATYPES.get(field.datatype, _ID)
     if type(value) not in _CONTAINERS:
-        return decoder_of(known.datatypes[name])(value, known.id, name)
+        try:
+            return datatype.decode(value)
+        except (TypeError, ValueError, ArithmeticError):
+            raise _wrong_value(known, field) from None
     # Only links hold objects (even an amount: circ.billing_total). A hash or a list in any other field is an error.
     items: list[Any] = value if isinstance(value, list) else [value]
-    position = known.positions[name]
-    is_link = position < len(known.fields) and known.fields[position].link is not None  # flags come after the fields
-    if not is_link or not all(map(is_object, items)):
-        raise wrong_value(known.id, name, "a value of its datatype")
-    records = [Record(idl[item["__c"]], item["__p"], idl) for item in items]
+    if not field.is_link or not all(map(is_object, items)):
+        raise _wrong_value(known, field)
+    records = decode(items, idl)
     return records if isinstance(value, list) else records[0]
+
+
+def _wrong_value(known: Class, field: Field) -> DataError:
+    expected = _DATATYPES.get(field.datatype, _ID).expected
+    return unreadable("field-broken", f"{known.id}.{field.name} has a wrong value, expected {expected}")
 
 
 def is_object(value: object) -> bool:
@@ -319,9 +292,9 @@ def is_object(value: object) -> bool:
     return isinstance(value.get("__c"), str) and isinstance(value.get("__p"), list)
 
 
-def class_ids(value: Any) -> set[str]:
-    """Return the classes of all fieldmapper objects in a wire value, including nested ones."""
-    found: set[str] = set()
+def objects_by_class(value: Any) -> dict[str, list[Any]]:
+    """Return all fieldmapper objects in a wire value by class, including nested ones."""
+    found: dict[str, list[Any]] = {}
     waiting = [value]
     while waiting:
         item = waiting.pop()
@@ -329,7 +302,7 @@ def class_ids(value: Any) -> set[str]:
             if not _CONTAINERS.isdisjoint(map(type, item)):  # most values are plain
                 waiting += [inner for inner in item if type(inner) in _CONTAINERS]
         elif is_object(item):
-            found.add(item["__c"])
+            found.setdefault(item["__c"], []).append(item)
             waiting.append(item["__p"])
         elif isinstance(item, dict):
             waiting += item.values()
@@ -339,35 +312,43 @@ def class_ids(value: Any) -> set[str]:
 _CONTAINERS = {dict, list}
 
 
-def _filled(values: list[Any], known: Class, idl: Idl) -> list[Any]:
+def _padded(values: list[Any], known: Class, idl: Idl) -> list[Any]:
     """Return an object's values padded to all fields and flags, with nested objects padded as well."""
-    filled = [_filled_inside(value, idl) for value in values]
-    return filled + [None] * (len(known.positions) - len(filled))
+    padded = [_padded_inside(value, idl) for value in values]
+    return padded + [None] * (len(known.positions) - len(padded))
 
 
-def _filled_inside(value: Any, idl: Idl) -> Any:
+def _padded_inside(value: Any, idl: Idl) -> Any:
     if isinstance(value, list):
-        return [_filled_inside(item, idl) for item in value]
-    if isinstance(value, dict) and is_object(value):
-        return {"__c": value["__c"], "__p": _filled(value["__p"], idl[value["__c"]], idl)}
+        return [_padded_inside(item, idl) for item in value]
+    if is_object(value):
+        return {"__c": value["__c"], "__p": _padded(value["__p"], idl[value["__c"]], idl)}
     return value
 
 
-def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
-    """Return the values of each row. Raises DataError if a row isn't an object of the class."""
+def values_of_rows(rows: Any, class_id: str) -> list[list[Any]]:
+    """Return the values of each row of a list. Raises DataError if a row isn't an object of the class."""
     try:
         values = list(map(_values, rows))
         # The class of something that isn't an object may be unhashable.
-        if set(map(_class_id, rows)) <= {class_id} and set(map(type, values)) <= {list}:
+        if isinstance(rows, list) and set(map(_class_id, rows)) <= {class_id} and set(map(type, values)) <= {list}:
             return values
     except (TypeError, KeyError):
         pass
     raise unreadable("rows-of-another-class", f"expected {class_id} rows")
 
 
+_class_id, _values = itemgetter("__c"), itemgetter("__p")
+
+
+def mixed_up(code: str, detail: str) -> DataError:
+    """Return the error for an answer that isn't the one to the question."""
+    return unreadable(code, detail, advice=Message("check any proxy in between: it may have mixed up answers"))
+
+
 def unrequested_rows() -> DataError:
     """Return the error for rows that don't match the search."""
-    return unreadable("rows-not-asked-for", "rows that don't match the search", advice=CHECK_PROXY)
+    return mixed_up("rows-not-asked-for", "rows that don't match the search")
 
 
 def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]:
@@ -379,46 +360,44 @@ def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]
     if not records:
         return iter(())
     known = records[0]
-    return ColumnReader(known._class, names, known._idl).read([record._values for record in records])
+    return Rows(known._class, known._idl, [record._values for record in records]).columns(names)
 
 
-class ColumnReader:
-    """Reads fields of one class column by column: types alone show that most values need no decoding."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Rows:
+    """Rows of one class, each a list of wire values. ``statistics`` records dates that can't be read."""
 
-    def __init__(self, known: Class, names: Iterable[str], idl: Idl, statistics: Statistics | None = None) -> None:
-        """``statistics`` records dates that can't be read."""
-        self._statistics = statistics
-        self._class = known
-        self._idl = idl
-        self._fields = [known.field(name) for name in names]
-        self._longest = max([field.position for field in self._fields], default=-1) + 1
+    known: Class
+    idl: Idl
+    values: list[list[Any]]
+    statistics: Statistics | None = None
 
-    def read(self, rows: Iterable[list[Any]]) -> Iterator[tuple[Any, ...]]:
-        """Yield the fields of each object."""
-        rows = list(rows)
-        if min(map(len, rows), default=0) < self._longest:
-            rows = [values + [None] * (self._longest - len(values)) for values in rows]
-        return zip(*[self._decoded(field, rows) for field in self._fields], strict=True)
+    def __len__(self) -> int:
+        return len(self.values)
 
-    def _decoded(self, field: Field, rows: list[list[Any]]) -> list[Any]:
-        """Return one field of these rows, decoded."""
-        values, decoder, name = list(map(itemgetter(field.position), rows)), decoder_of(field.datatype), field.name
-        if _UNDECODED.get(decoder, _NOTHING).issuperset(map(type, values)):
+    def records(self) -> list[Record]:
+        """Return the rows as records."""
+        return [Record(self.known, values, self.idl) for values in self.values]
+
+    def columns(self, names: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        """Yield the fields ``names`` of each row, decoded column by column: types show that most need no decoding."""
+        fields = [self.known.field(name) for name in names]
+        longest = max([field.position for field in fields], default=-1) + 1
+        rows = self.values
+        if min(map(len, rows), default=0) < longest:
+            rows = [values + [None] * (longest - len(values)) for values in rows]
+        return zip(*[self._column(field, list(map(itemgetter(field.position), rows))) for field in fields], strict=True)
+
+    def _column(self, field: Field, values: list[Any]) -> list[Any]:
+        datatype, kinds = _DATATYPES.get(field.datatype, _ID), set(map(type, values))
+        if kinds <= {NoneType, datatype.kept}:
             return values
-        kinds = set(map(type, values))
-        if kinds <= _TEXT:
-            table = {value: decoder(value, self._class.id, name) for value in set(values) if value is not None}
-            if decoder is decode_date and self._statistics is not None:
-                odd = {sent for sent, read in table.items() if read is None or read is UNKNOWN}
-                key = self._class.positions[self._class.primary]
-                for value, row in zip(values, rows, strict=True) if odd else ():
-                    if value in odd:
-                        number = row[key] if key < len(row) else None
-                        self._statistics.unreadable_date(self._class.id, number, name)
-            return list(map(table.get, values))  # columns repeat few values: "t" and "f", 0.00
-        if kinds.isdisjoint(_CONTAINERS):
-            return [None if value is None else decoder(value, self._class.id, name) for value in values]
-        return [None if value is None else _decode_field(value, self._class, name, self._idl) for value in values]
-
-
-_class_id, _values = itemgetter("__c"), itemgetter("__p")
+        if not kinds <= {NoneType, str}:
+            return [_decoded(value, field, self.known, self.idl) for value in values]
+        table = {value: _decoded(value, field, self.known, self.idl) for value in set(values)}
+        if datatype.decode is _date and self.statistics is not None:
+            odd = {sent for sent, read in table.items() if sent is not None and (read is None or read is UNKNOWN)}
+            for record in self.records() if odd else ():
+                if record.raw(field.name) in odd:
+                    self.statistics.unreadable_date(self.known.id, record.raw(self.known.primary), field.name)
+        return list(map(table.get, values))  # columns repeat few values: "t" and "f", 0.00
