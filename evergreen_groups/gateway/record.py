@@ -131,11 +131,11 @@ def _zone(offset: timedelta) -> timezone:
 
 
 class _Datatype(NamedTuple):
-    """How wire values are decoded, what is ``expected`` of them, and the type of those that are kept as they are."""
+    """How wire values are decoded, what is ``expected`` of them, and the type of those that stay as they are."""
 
     decode: Callable[[Any], Any]
     expected: str
-    kept: type = NoneType
+    unchanged: type = NoneType
 
 
 _ID = _Datatype(_id, "an id", int)
@@ -390,7 +390,7 @@ class Rows:
 
     def _column(self, field: Field, values: list[Any]) -> list[Any]:
         datatype, kinds = _DATATYPES.get(field.datatype, _ID), set(map(type, values))
-        if kinds <= {NoneType, datatype.kept}:
+        if kinds <= {NoneType, datatype.unchanged}:
             return values
         if not kinds <= {NoneType, str}:
             return [_decoded(value, field, self.known, self.idl) for value in values]

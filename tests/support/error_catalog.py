@@ -19,6 +19,8 @@ _DETAIL = "code=_0, values={'detail': _1}"
 MAKERS = {
     "not_visible": "NotFoundError(_0)",
     "unreadable": f"DataError(\"Evergreen's answer can't be read: {{detail}}\", {_DETAIL})",
+    "mixed_up": f"DataError(\"Evergreen's answer can't be read: {{detail}}\", {_DETAIL}, "
+    "advice='check any proxy in between: it may have mixed up answers')",
     "_invalid_address": f'ConfigurationError("the gateway\'s address is invalid: {{detail}}", {_DETAIL}, '
     "advice='write it as https://host')",
     "_bad_bundle": 'ConfigurationError("ca_bundle {path} can\'t be used: {reason}", '
