@@ -275,6 +275,7 @@ def benches(session: nox.Session) -> None:
         "faults": ["--runs", "1000"],
         "clerks": ["--sequences", "100"],
         "paths": [],
+        "outputs": ["formats", "--groups", "3000"],
     }
     names = [name for name in session.posargs if name in small] or ["table", "service", "reckoning"]
     options = [one for one in session.posargs if one not in names]

@@ -52,11 +52,7 @@ def texts(name: str, values: object) -> tuple[str, ...]:
     ('20000000001001',)
     """
     expected = "several texts, such as a list of them"
-    found: tuple[Any, ...] = tuple(_several(name, values, expected))
-    if not {str}.issuperset(map(type, found)):  # every search names some twenty fields
-        for value in found:
-            instance(name, value, str, expected)
-    return found
+    return tuple(instance(name, value, str, expected) for value in _several(name, values, expected))
 
 
 def references(name: str, values: object) -> tuple[str | int, ...]:

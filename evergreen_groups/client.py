@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from evergreen_groups import arguments, audit, changes, desk, report
 from evergreen_groups.changes import Action, Operator, PlanOutcome, PlanRequest, Step
 from evergreen_groups.errors import PlanError, UnreachableError, not_visible
-from evergreen_groups.groups import AdultRule, FamilyReader
+from evergreen_groups.groups import AdultRule, family_reader
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.message import Progress, silent
 from evergreen_groups.settings import (
@@ -108,7 +108,7 @@ def connect(
         settings = Settings(
             gateway=own, policy=PolicySettings(limit=arguments.amount("limit", "5.00" if limit is None else limit))
         )
-    _url, name = configured.gateway_and_account(settings)
+    name = configured.gateway_account(settings)
     gateway = configured.connect(settings, environ)
     directory = None if state is None else arguments.path("state", state)
     opened = configured.configured_state(settings, environ, directory)
@@ -484,7 +484,8 @@ class Client:
             GatewayError: Evergreen can't be reached or refuses.
             StateError: the marks can't be written.
         """
-        groups = FamilyReader(self.gateway).named((), arguments.integers("numbers", numbers), with_fines=False).groups
+        wanted = arguments.integers("numbers", numbers)
+        groups = family_reader(self.gateway).named((), wanted, with_fines=False).groups
         for number, group in groups.items():
             if not group.members:
                 raise not_visible(

@@ -26,8 +26,8 @@ def connect(
 ) -> Gateway:
     """Create the gateway described in ``[gateway]``, without connecting to it.
 
-    ``anonymous`` creates a gateway without a
-    login. ``any_release`` allows calls to an Evergreen older than the supported releases.
+    ``anonymous`` creates a gateway without a login. ``any_release`` allows calls to an Evergreen older than the
+    supported releases.
 
     Raises:
         ConfigurationError: the address or the account is missing, or the password can't be read.
@@ -37,8 +37,7 @@ def connect(
     chosen = settings.gateway
     url, credentials = gateway_url(settings), None
     if not anonymous:
-        _url, username = gateway_and_account(settings)
-        password = passwords.password(chosen, environ)
+        username, password = gateway_account(settings), passwords.password(chosen, environ)
         credentials = Credentials(username=username, password=password, workstation=chosen.workstation)
     return Gateway(
         url,
@@ -72,12 +71,12 @@ def configured_plugins(settings: Settings) -> Plugins:
     return Plugins(settings.plugins.enabled, settings.plugins.timeout)
 
 
-def gateway_and_account(settings: Settings) -> tuple[str, str]:
-    """Return the gateway's address and the account's name. Raise ConfigurationError if either is missing."""
-    url, username = gateway_url(settings), settings.gateway.username
-    if username is None:
+def gateway_account(settings: Settings) -> str:
+    """Return the account's name at the gateway. Raise ConfigurationError if it or the address is missing."""
+    gateway_url(settings)
+    if settings.gateway.username is None:
         raise _not_set("username", settings)
-    return url, username
+    return settings.gateway.username
 
 
 def gateway_url(settings: Settings) -> str:

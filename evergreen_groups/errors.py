@@ -38,7 +38,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from evergreen_groups.message import Message, filled
 
@@ -332,8 +332,17 @@ class LoginRefusedError(EventError):
 class PermissionDeniedError(EventError):
     """PERM_FAILURE: the account lacks ``permission`` at ``org_unit`` (an id; None if Evergreen doesn't name it)."""
 
-    def __init__(self, message: str, *, permission: str = "", org_unit: int | None = None, **rest: object) -> None:
-        super().__init__(message, **rest)  # type: ignore[arg-type]  # passed through as they came
+    def __init__(
+        self,
+        message: str,
+        *,
+        permission: str = "",
+        org_unit: int | None = None,
+        textcode: str = "PERM_FAILURE",
+        number: int = 5000,
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, textcode=textcode, number=number, **fields)
         self.permission = permission
         self.org_unit = org_unit
 

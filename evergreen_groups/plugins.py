@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
+
+from evergreen_groups.threads import begin
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -80,13 +81,9 @@ class Plugin:
         return self._loaded
 
     def _run(self, work: Callable[[object], _Result], seconds: float) -> _Result:
-        result: Future[_Result] = Future()
-
-        def run() -> None:
+        def run() -> _Result:
             try:
-                result.set_result(work(self._load()))
-            except BaseException as error:  # a plug-in may even raise SystemExit
-                result.set_exception(error)
+                return work(self._load())
             finally:
                 self._release()
 
@@ -99,7 +96,7 @@ class Plugin:
                 self._changed.wait(left)
             self._busy_until = deadline
         try:
-            threading.Thread(target=run, name=f"plug-in {self.name}", daemon=True).start()
+            result = begin(run)
         except RuntimeError:  # no more threads
             self._release()
             raise PluginFailedError("no thread") from None

@@ -159,7 +159,6 @@ def mail_certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the apps that ``make_app`` makes and of their counters."""
     clock = Clock()
-    monkeypatch.setattr("limits.storage.memory.time", SimpleNamespace(time=clock))
     monkeypatch.setattr("evergreen_groups.web.admission.time", SimpleNamespace(time=clock, monotonic=clock))
     return clock
 

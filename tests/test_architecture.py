@@ -53,6 +53,7 @@ GROUND = {
     "message",
     "plugins",
     "policy",
+    "threads",
     "ttl_cache",
     "values",
 }
@@ -63,11 +64,12 @@ GROUND_MAY_IMPORT = {
     "exit_status": {"errors", "message"},
     "formats": {"errors", "message"},
     "language": {"errors", "message", "values"},
+    "plugins": {"threads"},
     "policy": {"arguments", "errors", "message"},
 }
 STANDS_APART = {
-    "gateway": {"arguments", "batches", "certificates", "errors", "message", "ttl_cache", "values"},
-    "state": {"breaker", "errors", "message", "plugins"},
+    "gateway": {"arguments", "batches", "certificates", "errors", "message", "threads", "ttl_cache", "values"},
+    "state": {"breaker", "errors", "message", "plugins", "threads"},
     "sandbox": {"errors", "language", "message", "values"},
 }
 """Rooms that import only part of the ground, so that they can be used or reviewed alone."""
@@ -242,7 +244,7 @@ def test_faces_say_what_their_rooms_are_and_hand_out_what_is_there() -> None:
 
 
 def test_the_top_of_the_package_is_small() -> None:
-    assert len(list(PACKAGE.glob("*.py"))) <= 16
+    assert len(list(PACKAGE.glob("*.py"))) <= 17
 
 
 def test_the_tests_mirror_the_rooms() -> None:

@@ -20,7 +20,7 @@ SELF = {"self", "cls"}
 EXCEPTIONS = {
     ("follow_up/store.py", "_mapping"): "SQLAlchemy documents Row._mapping; the underscore keeps it apart from columns",
     ("gateway/idl.py", "_Element"): "the type of lxml's elements has no other name",
-    ("nightly/run.py", "_exit"): "Python documents os._exit",
+    ("nightly/deadline.py", "_exit"): "Python documents os._exit",
     ("sandbox/http/server.py", "_Element"): "as in gateway/idl.py",
     ("sandbox/http/wire.py", "_Element"): "as in gateway/idl.py",
     ("web/server.py", "channel_class"): "no setting of waitress closes a connection after a request with two lengths",

@@ -248,13 +248,14 @@ def test_a_report_goes_on_past_plug_ins_that_raise_or_hang(
 
 def test_a_plug_in_that_hangs_holds_one_thread_and_delays_once(installed: Path, chat: Chat) -> None:
     plugins = Plugins(["hangs"], 0.5)
+    before = set(threading.enumerate())
     plugins.notify("change_applied", object())
     started = monotonic()
     with ThreadPoolExecutor(20) as desks:
         for _ in range(20):
             desks.submit(plugins.notify, "change_applied", object())
     assert monotonic() - started < 0.5
-    assert [thread.name for thread in threading.enumerate()].count("plug-in hangs") == 1
+    assert len(set(threading.enumerate()) - before) <= 1  # none, if an idle one runs the plug-in
     assert chat.asked == 1
 
 

@@ -16,6 +16,7 @@ from evergreen_groups.audit.search import PatronListing
 from evergreen_groups.batches import batched
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups import PATRON_FIELDS, IdRange, Member, PatronRow, Query, Standing
+from evergreen_groups.ils import rows_in_force
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 
@@ -81,7 +82,7 @@ class BlockSearch:
 
     def _judge(self, judge: Judge, rows: Sequence[PatronRow]) -> int:
         members = self._deciding_reader.members(rows, cards=self._found.with_cards)
-        penalties = self._kinds.in_force(self._gateway, self._context.org_units, members)
+        penalties = self._kinds.by_patron(rows_in_force(self._gateway, members), self._context.org_units, members)
         return self._found.add(judge(list(members.values()), penalties), rows)
 
     def _rows(self, make_query: MakeQuery) -> Iterator[PatronRow]:
@@ -208,8 +209,8 @@ class BlockSearch:
             # Check again with the penalties and balances read after the query.
             if not blocks or member.over_limit:
                 continue
-            library = member.patron.home_library.id
-            for_fines = tuple(block for block in blocks if self._kinds.is_for_fines(block.kind, library))
+            of_fines = self._kinds.for_fines_at(member.patron.home_library.id)
+            for_fines = tuple(block for block in blocks if block.kind.id in of_fines)
             group = groups.get(member.patron.group)
             together = group.combined_fines if group and for_fines else None
             if not for_fines:

@@ -94,7 +94,7 @@ def _borrowers(field: str, within: IdRange) -> Query:
 
 def _owners(context: SearchContext, patrons: set[int]) -> dict[int, Patron]:
     rows = context.gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(patrons), where={"deleted": "f"})
-    return {row.id: row.patron(None, context.org_units.unit(row.home_library)) for row in map(PatronRow._make, rows)}
+    return {row.id: row.patron({}, context.org_units) for row in map(PatronRow._make, rows)}
 
 
 def _reasons(

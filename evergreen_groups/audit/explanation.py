@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
-from evergreen_groups.errors import not_visible
+from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.groups import FamilyReader, Member, Standing, find_owner
 from evergreen_groups.ils import (
     PATRON_EXCEEDS_FINES,
@@ -28,6 +28,7 @@ from evergreen_groups.ils import (
     read_fines_penalties,
     read_fines_within,
     read_own_fines,
+    rows_in_force,
 )
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class BlockExplainer:
             if not any_open and threshold.amount <= 0:
                 # Bills have a balance. A threshold of 0.00 is also reached by an open transaction without a balance.
                 any_open = read_fines_within(gateway, {member.id: frozenset(scope)}, {})[member.id] is not None
-        standing = kinds.in_force(gateway, org_units, [member.id])[member.id]
+        standing = kinds.by_patron(rows_in_force(gateway, [member.id]), org_units, [member.id])[member.id]
         explanation = BlockExplanation(
             generated_at=generated_at,
             gateway=gateway.url,
@@ -214,7 +215,7 @@ class BlockExplainer:
             counted=counted,
             any_open=any_open,
             standing=Standing.of(member, standing, kinds),
-            penalties_for_fines=tuple(penalty for penalty in standing if kinds.is_for_fines(penalty.kind, home)),
+            penalties_for_fines=tuple(penalty for penalty in standing if penalty.kind.id in kinds.for_fines_at(home)),
             fates={},
         )
         return replace(explanation, fates=_fates(explanation, threshold))
@@ -225,18 +226,15 @@ class BlockExplainer:
         """Return the places where the ILS looks for a threshold, and the threshold. None if they aren't visible."""
         patron, org_units = member.patron, self._reader.org_units
         reader = Thresholds.read(self._gateway, org_units, profiles, penalties)
-        if not reader.are_visible(patron.home_library.id):
+        try:
+            looks = list(reader.search(patron.profile, patron.home_library.id))
+        except PermissionDeniedError:
             return None, None
-        looks = list(reader.lookups(patron.profile, patron.home_library.id))
         looked_at = tuple(
-            ThresholdPlace(
-                org_units.unit(look.org_unit),
-                profiles.name(look.profile),
-                None if look.found is None else look.found.amount,
-            )
-            for look in looks
+            ThresholdPlace(org_units.unit(org_unit), profiles.name(profile), None if found is None else found.amount)
+            for (org_unit, profile), found in looks
         )
-        return looked_at, looks[-1].found
+        return looked_at, looks[-1][1]
 
     def _read_bills(
         self, member: Member, scope: Collection[int], *, bills_are_visible: bool

@@ -290,8 +290,6 @@ def _homes(criteria: AuditCriteria, chosen: Set[int], access: Access) -> Set[int
             advice="grant it there",
             code="no-patrons-visible-there",
             values={"places": ", ".join(criteria.orgs), "permission": VIEW_USER},
-            textcode="PERM_FAILURE",
-            number=5000,
             permission=VIEW_USER,
         )
     return homes

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Generic
 
 from evergreen_groups import errors
 from evergreen_groups.changes import outcome_check, reasons
-from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, Refusal, StepState
-from evergreen_groups.changes.penalties import PenaltyReader
+from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, StepState
 from evergreen_groups.changes.plans import (
     DELETED,
     IN_ANOTHER_GROUP,
     LEAD_NOW,
     MOST_NAMED,
     NO_LEAD_NOW,
-    Action,
     PlanOutcome,
     SideEffect,
     StepOutcome,
@@ -28,16 +26,17 @@ from evergreen_groups.changes.plans import (
     about_patron,
 )
 from evergreen_groups.changes.reader import visible_patrons
+from evergreen_groups.changes.reasons import StepReason
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.groups import families, read_members, read_patron
-from evergreen_groups.ils import PenaltyKinds, PenaltyRow, rows_in_force
+from evergreen_groups.ils import PenaltyRow, rows_in_force
 from evergreen_groups.message import Message, Progress, silent
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from evergreen_groups.changes.journal import Journal, JournalStep, StoredStep
-    from evergreen_groups.changes.penalties import PatronPenalties
+    from evergreen_groups.changes.penalties import PatronPenalties, PenaltyReader
     from evergreen_groups.changes.plans import StoredPlan
     from evergreen_groups.gateway import Gateway, Record
 
@@ -50,53 +49,52 @@ _EXCEEDS_FINES = "PATRON_EXCEEDS_FINES"
 
 @dataclass
 class AppliedStep(Generic[StepT]):
-    """One step of a plan while it is being applied. ``journaled`` is the step in the journal."""
+    """One step of a plan while it is being applied.
+
+    ``journaled`` is the step in the journal, ``open_steps`` the patron's earlier steps that may still take effect.
+    """
 
     gateway: Gateway
     journal: Journal
     step: StepT
     journaled: JournalStep
+    open_steps: Sequence[JournalStep]
     sent: JournalStep | None = field(default=None, init=False)  # with the latest request that may have arrived
 
     def _end(
         self,
         state: StepState,
+        reason: StepReason = reasons.NO_REASON,
         *,
         value: int | None = None,
-        reason: reasons.StepReason = reasons.NO_REASON,
         effects: tuple[SideEffect, ...] = (),
         error: errors.EvergreenGroupsError | None = None,
         resolved: bool = False,
     ) -> StepOutcome[StepT]:
         """Journal the outcome and return it. A step in state ``SENDING`` stays open for the next run."""
-        missing = error if isinstance(error, errors.PermissionDeniedError) and error.permission else None
-        refused = None if missing is None else Refusal(missing.permission, missing.org_unit)
-        self.journal.record(self.journaled.id, state, value=value, reason=reason, refusal=refused)
+        self.journal.record(self.journaled.id, state, value=value, reason=reason, error=error)
         sent = self.sent if state is StepState.SENDING else None
         return StepOutcome(self.step, state, value, reason, effects, error, sent, resolved)
 
     def _end_unreadable(self, error: errors.EvergreenGroupsError) -> StepOutcome[StepT]:
         """Leave the step open for the next run to recover: it was sent, and its outcome can't be read now."""
-        return replace(self._end(StepState.SENDING, reason=reasons.UNREADABLE), error=error)
+        return replace(self._end(StepState.SENDING, reasons.UNREADABLE), error=error)
 
 
 @dataclass
 class PatronChange(AppliedStep[StepT]):
-    """A change of a patron's group or lead flag.
+    """A change of a patron's group or lead flag."""
 
-    ``waits_for`` is the patron's open step that rules out sending this one. ``earlier`` is an earlier run's open step
-    for this very change.
-    """
-
-    waits_for: JournalStep | None = None
-    earlier: JournalStep | None = None
+    earlier: JournalStep | None = field(default=None, init=False)  # an earlier run's open step for this very change
     base: Record | None = field(default=None, init=False)  # the record that the latest request was made from
-    last_reason: reasons.StepReason = field(default=reasons.NO_REASON, init=False)
+    last_reason: StepReason = field(default=reasons.NO_REASON, init=False)
 
     def apply(self) -> StepOutcome[StepT]:
         """Apply the step. Try up to ``TRIES`` times if a repeat is safe."""
-        if self.waits_for is not None:
-            return self._end(StepState.NOT_DONE, reason=_waits(self.waits_for, self.journal.now()))
+        open_changes = [it for it in self.open_steps if it.field != PENALTIES]
+        self.earlier = next((it for it in open_changes if it.is_safe_repeat(self.step)), None)
+        if waits := _reason_to_wait(open_changes, self.step, self.journal.now()):
+            return self._end(StepState.NOT_DONE, waits)
         try:
             for _ in range(TRIES):
                 outcome = self._try_once()
@@ -106,9 +104,9 @@ class PatronChange(AppliedStep[StepT]):
                 return self._conclude(self._look_up(self.sent))
         except (errors.GatewayError, errors.DataError) as error:
             if self.sent is None:
-                return self._end(StepState.NOT_DONE, reason=reasons.refusal(self.gateway, error), error=error)
+                return self._end(StepState.NOT_DONE, reasons.refusal(self.gateway, error), error=error)
             return self._end_unreadable(error)
-        return self._end(StepState.FAILED, reason=self.last_reason.followed_by(Message("tries: {count}"), count=TRIES))
+        return self._end(StepState.FAILED, self.last_reason.followed_by(Message("tries: {count}"), count=TRIES))
 
     def _try_once(self) -> StepOutcome[StepT] | None:
         """Try once. Return None if the step has to be tried again."""
@@ -124,13 +122,13 @@ class PatronChange(AppliedStep[StepT]):
             # Nothing more can be sent, but the earlier try may still arrive.
             if verdict.state is StepState.SENDING:
                 return self._conclude(verdict)
-            return self._end(StepState.NOT_DONE, reason=obstacle or reasons.NO_REASON)
+            return self._end(StepState.NOT_DONE, obstacle or reasons.NO_REASON)
         if outcome_check.value_of(before, self.step.field) == self.step.after:
             # Perhaps our own earlier try, but this read doesn't prove it.
             if verdict.state is not StepState.NOT_DONE:
                 return self._conclude(verdict)
             # Another user made the change, so the step must not count as ours: an undo must not revert it.
-            return self._end(StepState.UNCHANGED, value=self.step.after, reason=reasons.ALREADY_SET)
+            return self._end(StepState.UNCHANGED, reasons.ALREADY_SET, value=self.step.after)
         return self._send(before)
 
     def _send(self, before: Record) -> StepOutcome[StepT] | None:
@@ -163,7 +161,7 @@ class PatronChange(AppliedStep[StepT]):
             if outcome_check.is_refusal(error):
                 self.sent = former
                 if former is None:
-                    return self._end(StepState.FAILED, reason=reasons.refusal(self.gateway, error), error=error)
+                    return self._end(StepState.FAILED, reasons.refusal(self.gateway, error), error=error)
                 return self._conclude(self._look_up(former))
             if outcome_check.was_never_sent(error):
                 self.sent, self.last_reason = former, reasons.NO_CONNECTION
@@ -211,7 +209,7 @@ class PatronChange(AppliedStep[StepT]):
             return outcome_check.ChangeVerdict(StepState.SENDING, reason=reasons.STALE_READ)
         return outcome_check.judge(self.gateway, sent, record, self.journal.now())
 
-    def _obstacle(self, record: Record | None) -> reasons.StepReason | None:
+    def _obstacle(self, record: Record | None) -> StepReason | None:
         """Return why the step no longer applies to this patron, or None if it does."""
         if record is None:
             return reasons.NO_LONGER_VISIBLE
@@ -234,10 +232,10 @@ class PatronChange(AppliedStep[StepT]):
             return self._end_as_done(before, after)
         if after.last_xact_id == before.last_xact_id:
             # The answer has confirmed the write, so this read is outdated.
-            return self._end(StepState.DONE, value=wanted, reason=reasons.STALE_READ)
+            return self._end(StepState.DONE, reasons.STALE_READ, value=wanted)
         now = outcome_check.value_of(after, self.step.field)
         effects = () if now == wanted else (SideEffect(self.step.field, wanted, now),)
-        return self._end(StepState.DONE, value=wanted, reason=reasons.CHANGED_AGAIN, effects=effects)
+        return self._end(StepState.DONE, reasons.CHANGED_AGAIN, value=wanted, effects=effects)
 
     def _verify_new_group(self, before: Record, sent: JournalStep, answer: int) -> StepOutcome[StepT]:
         """Verify the move to a new group. No ``last_xact_id`` identifies this write, so the record decides."""
@@ -249,8 +247,7 @@ class PatronChange(AppliedStep[StepT]):
         verdict = self._judge(sent, after)
         if verdict.state is StepState.DONE:
             text = Message("Evergreen answered with another group, {group}")
-            reason = reasons.StepReason(text, "another-answer", group=answer)
-            return self._end(StepState.DONE, value=verdict.value, reason=reason)
+            verdict = replace(verdict, reason=StepReason(text, "another-answer", group=answer))
         return self._conclude(verdict)
 
     def _end_as_done(self, before: Record, after: Record) -> StepOutcome[StepT]:
@@ -258,22 +255,33 @@ class PatronChange(AppliedStep[StepT]):
         effects = tuple(side_effects(before, after, self.step.field))
         fields = ", ".join(effect.field for effect in effects)
         text = Message("Evergreen also changed {fields}")
-        reason = reasons.StepReason(text, "also-changed", fields=fields) if effects else reasons.NO_REASON
-        return self._end(
-            StepState.DONE, value=outcome_check.value_of(after, self.step.field), reason=reason, effects=effects
-        )
+        reason = StepReason(text, "also-changed", fields=fields) if effects else reasons.NO_REASON
+        value = outcome_check.value_of(after, self.step.field)
+        return self._end(StepState.DONE, reason, value=value, effects=effects)
 
     def _conclude(self, verdict: outcome_check.ChangeVerdict) -> StepOutcome[StepT]:
-        return self._end(verdict.state, value=verdict.value, reason=verdict.reason)
+        return self._end(verdict.state, verdict.reason, value=verdict.value)
 
 
-def _waits(earlier: JournalStep, now: datetime) -> reasons.StepReason:
-    if not earlier.may_still_arrive(now):  # the record couldn't be read, or the patron is hidden
+def _reason_to_wait(open_changes: Sequence[JournalStep], step: StoredStep, now: datetime) -> StepReason:
+    """Return the reason not to send a step now, if one of the patron's open changes rules it out.
+
+    ``usergroup.new`` can run at any time and would overwrite this step. Once this step has changed the record, the
+    result of an open request for another field would look like another user's edit. A repeat of the same request is
+    safe.
+    """
+    until = [
+        it.request.until
+        for it in open_changes
+        if (it.may_still_arrive(now) if it.field != step.field else not it.is_safe_repeat(step))
+    ]
+    if not until:
+        return reasons.NO_REASON
+    if now >= max(until):  # the record couldn't be read, or the patron is hidden
         text = Message("an earlier change to this patron isn't confirmed yet; try again later")
-        return reasons.StepReason(text, "waits-for-earlier")
-    until = earlier.request.until
+        return StepReason(text, "waits-for-earlier")
     text = Message("an earlier change to this patron isn't confirmed yet; try again after {until:time}")
-    return reasons.StepReason(text, "waits-for-earlier", until=until.isoformat(timespec="seconds"))
+    return StepReason(text, "waits-for-earlier", until=max(until).isoformat(timespec="seconds"))
 
 
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:
@@ -289,17 +297,14 @@ def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEf
             yield SideEffect(name, was, became)
 
 
-@dataclass(kw_only=True)
+@dataclass
 class PatronRecalculation(AppliedStep[StepT]):
     """A recalculation of a patron's penalties.
 
-    Never remove a block that staff set: skip a patron with a block that the recalculation might remove. ``is_open`` is
-    whether an earlier recalculation may still run; once this one is sent, its step records the outcome of both.
+    Never remove a block that staff set: skip a patron with a block that the recalculation might remove.
     """
 
     reader: PenaltyReader
-    kinds: PenaltyKinds
-    is_open: bool
 
     def apply(self) -> StepOutcome[StepT]:
         """Recalculate once.
@@ -309,13 +314,13 @@ class PatronRecalculation(AppliedStep[StepT]):
         try:
             before = self.reader.read(self.step.patron_id)
         except (errors.GatewayError, errors.DataError) as error:
-            return self._end(StepState.NOT_DONE, reason=reasons.refusal(self.gateway, error), error=error)
+            return self._end(StepState.NOT_DONE, reasons.refusal(self.gateway, error), error=error)
         if before is None:
             hidden = errors.not_visible("this patron is no longer visible", code="patron-hidden-meanwhile")
-            return self._end(StepState.NOT_DONE, reason=reasons.NO_LONGER_VISIBLE, error=hidden)
-        touched = self.kinds.for_fines_at(before.home_library)
+            return self._end(StepState.NOT_DONE, reasons.NO_LONGER_VISIBLE, error=hidden)
+        touched = self.reader.kinds.for_fines_at(before.home_library)
         if any(row.staff is not None and row.kind in touched for row in before.in_force):
-            return self._end(StepState.NOT_DONE, reason=reasons.BLOCK_BY_STAFF)
+            return self._end(StepState.NOT_DONE, reasons.BLOCK_BY_STAFF)
         return self._send_and_check(before)
 
     def _send_and_check(self, before: PatronPenalties) -> StepOutcome[StepT]:
@@ -332,11 +337,11 @@ class PatronRecalculation(AppliedStep[StepT]):
         except errors.GatewayError as error:
             if outcome_check.is_refusal(error) or outcome_check.was_never_sent(error):
                 reason = reasons.refusal(self.gateway, error)
-                if not self.is_open:
-                    return self._end(StepState.FAILED, reason=reason, error=error)
+                if not any(it.field == PENALTIES for it in self.open_steps):
+                    return self._end(StepState.FAILED, reason, error=error)
                 # The earlier request may still run, so the step stays open even if this one was refused.
                 reason = reasons.may_come_in(sending.until).preceded_by(*reason.texts, **reason.values)
-                return self._end(StepState.SENDING, reason=reason, error=error)
+                return self._end(StepState.SENDING, reason, error=error)
         try:
             after = self.reader.read_at(patron, before.home_library)
         except (errors.GatewayError, errors.DataError) as error:
@@ -344,7 +349,7 @@ class PatronRecalculation(AppliedStep[StepT]):
         if str(answer) != "1" and after.in_force == before.in_force:
             # The request may still be on its way. Leave the step open for the next run, which may safely send the
             # request again: two recalculations have the effect of one.
-            return self._end(StepState.SENDING, reason=reasons.may_come_in(sending.until))
+            return self._end(StepState.SENDING, reasons.may_come_in(sending.until))
         return self._conclude(before, after)
 
     def _conclude(self, before: PatronPenalties, after: PatronPenalties) -> StepOutcome[StepT]:
@@ -352,41 +357,31 @@ class PatronRecalculation(AppliedStep[StepT]):
         still_there = {row.id for row in after.in_force}
         # Naming the penalty should prevent this. Report it loudly, because someone has to restore the block.
         if any(row.staff is not None and row.id not in still_there for row in before.in_force):
-            return self._end(StepState.FAILED, reason=reasons.BLOCK_BY_STAFF_GONE)
+            return self._end(StepState.FAILED, reasons.BLOCK_BY_STAFF_GONE)
         value = PenaltyRow.count_set_by_ils(after.in_force)
-        had_block, has_block = self._is_blocked(before), self._is_blocked(after)
         if after.in_force == before.in_force and not after.current:
-            return self._end(StepState.DONE, reason=reasons.STALE_READ, value=value)
-        resolved = has_block is self.step.due
-        reason = reasons.BLOCKED[had_block, has_block]
+            return self._end(StepState.DONE, reasons.STALE_READ, value=value)
+        had_block, has_block = self._is_blocked(before), self._is_blocked(after)
+        reason, resolved = reasons.BLOCKED[had_block, has_block], has_block is self.step.due
         if not resolved:
             reason = reason.followed_by(reasons.DISAGREEMENTS[has_block])
-        return self._end(StepState.DONE, resolved=resolved, reason=reason, value=value)
+        return self._end(StepState.DONE, reason, value=value, resolved=resolved)
 
     def _is_blocked(self, penalties: PatronPenalties) -> bool:
         """Return whether Evergreen has blocked the patron for fines. Blocks by staff don't count."""
-        blocking = self.kinds.blocking_for_fines_at(penalties.home_library)
+        blocking = self.reader.kinds.blocking_for_fines_at(penalties.home_library)
         return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
 
 
-Penalties = tuple[PenaltyReader, PenaltyKinds]
-"""What recalculations read penalties with."""
-
-
-def count_penalties(gateway: Gateway, steps: Sequence[StepT]) -> tuple[Penalties | None, Sequence[StepT]]:
-    """Set how many penalties Evergreen had set as the value before a recalculation, for the journal.
-
-    Return the steps, and what their penalties are to be read with, None if none of them is a recalculation.
-    """
+def with_penalty_counts(penalties: PenaltyReader, steps: Sequence[StepT]) -> Sequence[StepT]:
+    """Set how many penalties Evergreen had set as the value before a recalculation, for the journal."""
     counted = dict.fromkeys((step.patron_id for step in steps if step.field == PENALTIES), 0)
     if not counted:
-        return None, steps
-    reader = PenaltyReader(gateway)
-    kinds = PenaltyKinds.read(gateway, reader.org_units)
-    for row in rows_in_force(gateway, counted):
+        return steps
+    _ = penalties.kinds  # read them before the plan is journaled, so that an error leaves no entry
+    for row in rows_in_force(penalties.gateway, counted):
         counted[row.patron] += row.staff is None
-    planned = [replace(step, before=counted[step.patron_id]) if step.field == PENALTIES else step for step in steps]
-    return (reader, kinds), planned
+    return [replace(step, before=counted[step.patron_id]) if step.field == PENALTIES else step for step in steps]
 
 
 @dataclass
@@ -398,78 +393,48 @@ class PlanRun(Generic[StepT]):
     steps: nothing is left to do.
     """
 
-    gateway: Gateway
     journal: Journal
+    penalties: PenaltyReader
     id: str
-    action: Action
     steps: Sequence[StepT] = ()
     planned: Sequence[JournalStep] = ()
     open_steps: list[JournalStep] = field(default_factory=list)
-    penalties: Penalties | None = None
     outcome: PlanOutcome[StepT] | None = None
     _not_moved: set[tuple[int, int | None]] = field(default_factory=set)
 
     def apply(self, progress: Progress = silent) -> PlanOutcome[StepT]:
         """Apply the steps in order. Stop at an error that would also hit every later step."""
-        doing = Message("recalculating") if self.action is Action.RECALCULATE else Message("changing")
         outcomes: list[StepOutcome[StepT]] = []
         stopped: errors.GatewayError | None = None
         for step, journaled in zip(self.steps, self.planned, strict=True):
             outcome = self._apply(step, journaled)
             outcomes.append(outcome)
+            doing = Message("recalculating") if step.field == PENALTIES else Message("changing")
             progress(doing, len(outcomes), len(self.steps))
             if isinstance(outcome.error, outcome_check.FATAL_ERRORS):
                 stopped = outcome.error
                 break
-        left = (
+        left = [
             StepOutcome(step, StepState.PLANNED, reason=reasons.NOT_STARTED) for step in self.steps[len(outcomes) :]
-        )
+        ]
         self.outcome = PlanOutcome((*outcomes, *left), stopped, self.id)
         return self.outcome
 
     def _apply(self, step: StepT, journaled: JournalStep) -> StepOutcome[StepT]:
-        of_patron = [it for it in self.open_steps if it.patron == step.patron_id]
-        if self.penalties is not None and step.field == PENALTIES:
-            reader, kinds = self.penalties
-            is_open = any(it.field == PENALTIES for it in of_patron)
-            return PatronRecalculation(
-                self.gateway, self.journal, step, journaled, reader=reader, kinds=kinds, is_open=is_open
-            ).apply()
+        gateway, open_steps = self.penalties.gateway, [it for it in self.open_steps if it.patron == step.patron_id]
+        if step.field == PENALTIES:
+            return PatronRecalculation(gateway, self.journal, step, journaled, open_steps, self.penalties).apply()
         way = (step.before, step.after)
         if step.last and way in self._not_moved:
             # Another patron's move failed. Keep this one behind, so that the same command still finds the group.
             self.journal.record(journaled.id, StepState.NOT_DONE, reason=reasons.WAITS_FOR_OTHERS)
             return StepOutcome(step, StepState.NOT_DONE, reason=reasons.WAITS_FOR_OTHERS)
-        open_changes = [it for it in of_patron if it.field != PENALTIES]
-        outcome = PatronChange(
-            self.gateway,
-            self.journal,
-            step,
-            journaled,
-            waits_for=_to_wait_for(open_changes, step, self.journal.now()),
-            # This step records the outcome of both requests.
-            earlier=next((it for it in open_changes if it.is_safe_repeat(step)), None),
-        ).apply()
+        outcome = PatronChange(gateway, self.journal, step, journaled, open_steps).apply()
         if outcome.sent is not None:
             self.open_steps.append(outcome.sent)
         if step.field == GROUP and not outcome.state.is_as_planned:
             self._not_moved.add(way)
         return outcome
-
-
-def _to_wait_for(open_changes: Sequence[JournalStep], step: StoredStep, now: datetime) -> JournalStep | None:
-    """Return the patron's latest open step that rules out sending this one now, or None.
-
-    ``usergroup.new`` can run at any time and would overwrite this step. Once this step has changed the record, the
-    result of an open request for another field would look like another user's edit. A repeat of the same request is
-    safe.
-    """
-    waits = [
-        it
-        for it in open_changes
-        if (it.may_still_arrive(now) if it.field != step.field else not it.is_safe_repeat(step))
-    ]
-    return max(waits, key=lambda it: it.request.until, default=None)
 
 
 def refuse_outdated(gateway: Gateway, plan: StoredPlan) -> None:

@@ -20,6 +20,10 @@ COLUMNS = ("action", "barcode", "target")
 _MOST_LINES = 100_000
 _TARGET = Message("the target must be empty or one of: {allowed}")
 _ABOUT_TARGET = Message("target: {problem}")
+_UNKNOWN = Message("no visible patron has this barcode")
+_DELETED = Message("the patron is deleted")
+_ALREADY_CHANGED = Message("line {line} already changes this patron")
+_MOVES_TARGET = Message("line {line} moves the target; put that line in a separate file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,17 @@ class BatchLine:
     barcode: str
     target: str
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The barcode in the target, for actions whose target is a barcode."""
+        return (self.target,) if self.action in ("move", "merge") else ()
 
-def _read(path: Path) -> tuple[list[BatchLine], list[Message]]:
-    """Read the valid lines of a CSV file in UTF-8, and the problems with the others."""
+    def about(self, text: object) -> Message:
+        return Message("line {line}: {text}", values={"line": self.number, "text": text})
+
+
+def _read(path: Path) -> list[BatchLine]:
+    """Read the lines of a CSV file in UTF-8."""
     try:
         # "utf-8-sig": spreadsheets add a byte order mark, which would become part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -61,16 +73,12 @@ def _read(path: Path) -> tuple[list[BatchLine], list[Message]]:
             code="batch-too-long",
             values={"path": path, "most": _MOST_LINES},
         )
-    filled = ((number, [cell.strip() for cell in row]) for number, row in enumerate(rows[1:], 2) if any(row))
-    lines: list[BatchLine] = []
-    problems: list[Message] = []
-    for number, cells in filled:
-        action, barcode, target = (*cells, "", "", "")[:3]
-        line = BatchLine(number, action.casefold(), barcode, target)
-        found = [_with_line(line, problem) for problem in _format_problems(line)]
-        problems += found
-        lines += () if found else (line,)
-    return lines, problems
+    lines = []
+    for number, row in enumerate(rows[1:], 2):
+        if any(row):
+            action, barcode, target = (*(cell.strip() for cell in row), "", "", "")[:3]
+            lines.append(BatchLine(number, action.casefold(), barcode, target))
+    return lines
 
 
 def _format_problems(line: BatchLine) -> Iterator[Message]:
@@ -79,7 +87,7 @@ def _format_problems(line: BatchLine) -> Iterator[Message]:
         return
     if not line.barcode:
         yield Message("the barcode is missing")
-    if line.action in ("move", "merge") and not line.target:
+    if "" in line.targets:
         text = Message("{action} needs the barcode of a member of the other group as target")
         yield Message(text, values={"action": line.action})
     if line.action == "remove" and line.target not in ("", "lead"):
@@ -94,70 +102,58 @@ def plan_batch(planner: Planner, path: Path) -> Draft:
     Each patron may be changed only once, and a target must not move in the same file. So the order of the lines
     doesn't matter, and applying the same file again changes nothing.
     """
-    well_formed, problems = _read(path)
-    named = {barcode for line in well_formed for barcode in (line.barcode, *_target(line))}
+    lines = _read(path)
+    problems = [line.about(text) for line in lines for text in _format_problems(line)]
+    lines = _without(lines, problems)
     try:
-        basis = planner.basis(sorted(named))
+        basis = planner.basis(sorted({barcode for line in lines for barcode in (line.barcode, *line.targets)}))
     except GatewayError:
         _raise_problems(problems)  # report the problems already found
         raise
-    cards = basis.cards
-    lines: list[BatchLine] = []
-    for line in well_formed:
-        found = [_with_line(line, problem) for problem in _patron_problems(line, basis)]
-        problems += found
-        lines += () if found else (line,)
+    cards = basis.families.cards
+    problems += [line.about(text) for line in lines for text in _patron_problems(line, basis)]
+    lines = _without(lines, problems)
     steps: list[Step] = []
     origin: dict[tuple[int, str], int] = {}
     unchanged: list[str] = []
     for line in lines:
+        targets = [cards[target] for target in line.targets]
+        lead = line.target == "lead" if line.action == "remove" else line.target != "off"
         try:
-            targets = [cards[target] for target in _target(line)]
-            lead = line.target == "lead" if line.action == "remove" else line.target != "off"
             line_steps, line_unchanged = basis.steps(Action(line.action), cards[line.barcode], *targets, lead=lead)
         except PlanError as error:  # for example, a merge of a group with hidden members
-            problems.append(_with_line(line, error))
+            problems.append(line.about(error))
             continue
-        unchanged.extend(_with_line(line, text) for text in line_unchanged)
+        unchanged += map(line.about, line_unchanged)
         for step in line_steps:
-            earlier = origin.setdefault((step.member.id, step.field), line.number)
+            earlier = origin.setdefault((step.patron_id, step.field), line.number)
             if earlier != line.number:
-                text = Message("line {line} already changes this patron", values={"line": earlier})
-                problems.append(_with_line(line, text))
-        steps.extend(line_steps)
-    moving = {step.member.id: origin[step.member.id, GROUP] for step in steps if step.field == GROUP}
+                problems.append(line.about(_ALREADY_CHANGED.with_values({"line": earlier})))
+        steps += line_steps
     for line in lines:
-        if line.action in ("move", "merge") and cards[line.target].member.id in moving:
-            other = moving[cards[line.target].member.id]
-            text = Message("line {line} moves the target; put that line in a separate file", values={"line": other})
-            problems.append(_with_line(line, text))
+        for target in line.targets:
+            if other := origin.get((cards[target].member.id, GROUP)):
+                problems.append(line.about(_MOVES_TARGET.with_values({"line": other})))
     _raise_problems(problems)
     return basis.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
 
 
-def _target(line: BatchLine) -> tuple[str, ...]:
-    """Return the barcode in the line's target, for actions whose target is a barcode."""
-    return (line.target,) if line.action in ("move", "merge") else ()
+def _without(lines: Iterable[BatchLine], problems: Iterable[Message]) -> list[BatchLine]:
+    """Return the lines that have none of the problems."""
+    broken = {problem.values["line"] for problem in problems}
+    return [line for line in lines if line.number not in broken]
 
 
 def _patron_problems(line: BatchLine, basis: PlanBasis) -> Iterator[Message]:
     """Yield the problems with the patrons that a line names."""
-    if line.barcode not in basis.cards:
-        yield Message("no visible patron has this barcode")
-    if basis.is_deleted(line.barcode):
-        yield Message("the patron is deleted")
-    for target in _target(line):
-        if target not in basis.cards:
-            yield Message(_ABOUT_TARGET, values={"problem": Message("no visible patron has this barcode")})
-        if basis.is_deleted(target):
-            yield Message(_ABOUT_TARGET, values={"problem": Message("the patron is deleted")})
+    for barcode, words in ((line.barcode, None), *((target, _ABOUT_TARGET) for target in line.targets)):
+        known = barcode in basis.families.cards
+        if not known or basis.is_deleted(barcode):
+            problem = _DELETED if known else _UNKNOWN
+            yield problem if words is None else words.with_values({"problem": problem})
 
 
 def _raise_problems(problems: Iterable[Message]) -> None:
     found = sorted(problems, key=lambda problem: int(str(problem.values["line"])))
     if found:
         raise PlanError("nothing was changed; {problems}", code="batch-broken", values={"problems": tuple(found)})
-
-
-def _with_line(line: BatchLine, text: object) -> Message:
-    return Message("line {line}: {text}", values={"line": line.number, "text": text})

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind
 from evergreen_groups.changes import outcome_check
-from evergreen_groups.changes.apply import PlanRun, count_penalties, refuse_hidden_patrons, refuse_outdated
+from evergreen_groups.changes.apply import PlanRun, refuse_hidden_patrons, refuse_outdated, with_penalty_counts
 from evergreen_groups.changes.journal import GROUP, PENALTIES, Journal, StoredStep
+from evergreen_groups.changes.penalties import PenaltyReader
 from evergreen_groups.changes.planner import Planner
 from evergreen_groups.changes.plans import (
     Action,
@@ -49,11 +50,11 @@ class Changer(ChangeReader):
     """Plans changes at one gateway, applies them, and looks up and undoes earlier ones, with a journal in ``state``.
 
     ``operator`` is responsible for the changes. ``reference`` has the limits that recalculations need. ``adults`` sets
-    how many adults a group may have before a plan warns.
+    how many adults a group may have before a plan warns. ``may_undo_others`` returns whether the operator may undo
+    other users' changes.
 
     A plan of :meth:`plan` is applied at once by :meth:`apply_draft`. A service stores it with :meth:`propose`, and
-    :meth:`apply` applies it under an idempotency key, in another request. These check whose change is to be undone:
-    ``may_undo_others`` returns whether the operator may undo other users' changes.
+    :meth:`apply` applies it under an idempotency key, in another request.
     """
 
     _: KW_ONLY
@@ -88,27 +89,22 @@ class Changer(ChangeReader):
                 code="entry-of-another-gateway",
                 values={"entry": found.id, "gateway": found.gateway},
             )
-        return plan_undo(self.planner, found, self._journal.now(), self._journal.moved_since(found))
+        return plan_undo(self.planner, self._journal, found)
 
     def propose(self, request: PlanRequest) -> ProposedPlan:
         """Make a plan and store it for the operator. Changes nothing in Evergreen.
 
-        Raises:
-            PlanError: the request is unclear or impossible, for example a barcode is unknown, hidden, or given twice,
-                or the change to undo is another user's.
-            NotFoundError: the change to undo doesn't exist.
+        Raises the errors of :meth:`plan`, and PlanError if the change to undo is another user's.
         """
         refuse_too_many(arguments.instance("request", request, PlanRequest).checked())
-        change = request.change
-        draft = self.plan(request) if change is None else self._plan_undo(change)
+        draft = self.plan(request) if request.change is None else self._plan_undo(request.change)
         return ProposedPlan(self._store.add(draft), draft)
 
     def _plan_undo(self, id: str, *, shown: bool = True) -> Draft:
         """Plan to undo a change that the operator may undo."""
         # Don't filter the operator's own change by visibility: they know its patrons already, and the undo itself skips
         # patrons who are hidden by now.
-        is_own = self.entry(id).operator.staff == self._known_operator.staff
-        change = self.change(id, (lambda patrons: patrons) if is_own else None)
+        change = self.change(id, (lambda patrons: patrons) if self._is_own(self.entry(id)) else None)
         if not (change.is_own or self.may_undo_others()):
             raise PlanError(
                 "change {change} was made by another user",
@@ -123,8 +119,7 @@ class Changer(ChangeReader):
                 code="undo-too-early",
                 values={"change": id},
             )
-        moved_since = self._journal.moved_since(change.entry)
-        return plan_undo(self.planner, self.entry(id), self._journal.now(), moved_since, shown=shown)
+        return plan_undo(self.planner, self._journal, self.entry(id), shown=shown)
 
     def apply_draft(self, draft: Draft, progress: Progress, *, timeout: float) -> PlanOutcome[Step]:
         """Apply a plan that isn't stored. A step that no longer fits its patron isn't made.
@@ -156,31 +151,29 @@ class Changer(ChangeReader):
         with self._run(Action.RECALCULATE, steps, timeout=timeout) as run:
             return run.apply(progress)
 
-    def apply(self, plan: str, key: str, *, timeout: float = WAIT, progress: Progress = silent) -> str:
+    def apply(self, plan: str, key: str, *, timeout: float = WAIT) -> str:
         """Apply a plan under an idempotency key and return the id of the journal entry, the same for each repeat.
 
         ``timeout`` is how many seconds to wait for another desk, or for an earlier request with the same key that is
         still running. Raises the errors of :meth:`begin`.
         """
-        with self.begin(plan, key, timeout=timeout) as run:
-            return self._finish(run, timeout, progress)
+        return self._finish(self.begin(plan, key, timeout=timeout), timeout)
 
-    def undo(self, change: str, key: str, *, timeout: float = WAIT, progress: Progress = silent) -> str:
+    def undo(self, change: str, key: str, *, timeout: float = WAIT) -> str:
         """Undo a change without showing the plan first. Works like :meth:`apply`, under a separate key."""
-        with self.begin_undo(change, key, timeout=timeout) as run:
-            return self._finish(run, timeout, progress)
+        return self._finish(self.begin_undo(change, key, timeout=timeout), timeout)
 
-    def _finish(self, run: PlanRun[StoredStep], timeout: float, progress: Progress) -> str:
-        if not run.steps:
-            self.wait(run.id, timeout)
-        run.apply(progress)
-        return run.id
+    def _finish(self, begun: AbstractContextManager[PlanRun[StoredStep]], timeout: float) -> str:
+        with begun as run:
+            if not run.steps:
+                self.wait(run.id, timeout)
+            run.apply()
+            return run.id
 
-    @contextmanager
-    def begin(self, plan: str, key: str, *, timeout: float = WAIT) -> Iterator[PlanRun[StoredStep]]:
+    def begin(self, plan: str, key: str, *, timeout: float = WAIT) -> AbstractContextManager[PlanRun[StoredStep]]:
         """Begin to apply a plan under an idempotency key: for the block, hold its lease.
 
-        Yields the change as soon as nothing can refuse the plan any more, before its first step.
+        The block gets the change as soon as nothing can refuse the plan any more, before its first step.
 
         Raises:
             NotFoundError: the caller has no plan with this id.
@@ -191,60 +184,45 @@ class Changer(ChangeReader):
         """
         arguments.text("key", key)
         stored = self.find(arguments.text("plan", plan))
-        with self._once(partial(self._first, key, plan=plan), lambda: stored, key, timeout) as run:
-            yield run
+        return self._begin(lambda: stored, key, timeout, plan=plan)
 
-    @contextmanager
-    def begin_undo(self, change: str, key: str, *, timeout: float = WAIT) -> Iterator[PlanRun[StoredStep]]:
+    def begin_undo(
+        self, change: str, key: str, *, timeout: float = WAIT
+    ) -> AbstractContextManager[PlanRun[StoredStep]]:
         """Begin to undo a change without showing the plan first. Works like :meth:`begin`, under a separate key."""
         arguments.text("change", change)
-        arguments.text("key", key)
 
         def plan() -> StoredPlan:
-            try:
-                draft = self._plan_undo(change, shown=False)
-            except BusyError:
-                # An identical request may hold the lease to resolve open steps, so wait.
-                self.wait(change, timeout)
-                draft = self._plan_undo(change, shown=False)
-            return self._store.add(draft)
+            self.wait(change, timeout)  # an identical request may hold the lease to resolve open steps
+            return self._store.add(self._plan_undo(change, shown=False))
 
-        with self._once(partial(self._first, key, undoes=change), plan, key, timeout) as run:
-            yield run
+        return self._begin(plan, arguments.text("key", key), timeout, undoes=change)
 
     def find(self, plan: str) -> StoredPlan:
-        """Return one of the caller's plans."""
-        stored = self._store.find(plan)
-        if stored is None:
-            raise NotFoundError("there is no such plan", advice="make the plan again", code="no-such-plan")
-        return stored
+        """Return one of the caller's plans, or raise NotFoundError."""
+        return self._store.find(plan)
 
     @contextmanager
-    def _once(
-        self,
-        first: Callable[[], PlanRun[StoredStep] | None],
-        make: Callable[[], StoredPlan],
-        key: str,
-        timeout: float,
+    def _begin(
+        self, make: Callable[[], StoredPlan], key: str, timeout: float, *, plan: str = "", undoes: str | None = None
     ) -> Iterator[PlanRun[StoredStep]]:
-        """Begin the ``first`` run under this key, if there is one. Otherwise begin to apply the plan of ``make``."""
+        """Return to the earlier run of this plan, or of this undo, under the key. If there is none, ``make`` the plan.
+
+        The database applies each plan once, and has each key once.
+        """
         with ExitStack() as lease:
-            run = first()
+            run = self._earlier_run(key, plan, undoes)
             if run is None:
                 try:
                     run = lease.enter_context(self._run_stored(make(), key, timeout))
                 except (PlanError, BusyError):
                     # The first of two clicks may have applied the plan in the meantime, or be applying it.
-                    run = first()
+                    run = self._earlier_run(key, plan, undoes)
                     if run is None:
                         raise
             yield run
 
-    def _first(self, key: str, *, plan: str = "", undoes: str | None = None) -> PlanRun[StoredStep] | None:
-        """Return the earlier run of a stored plan, or of an undo, under this key; None if there was none.
-
-        The database applies each plan once, and has each key once.
-        """
+    def _earlier_run(self, key: str, plan: str, undoes: str | None) -> PlanRun[StoredStep] | None:
         for applied in self._store.applied(key, plan):
             if applied.key != key or applied.change is None:  # without an id: retention has deleted the entry since
                 raise already_applied()
@@ -254,7 +232,7 @@ class Changer(ChangeReader):
                     advice="use a new key for each change",
                     code="key-of-another-change",
                 )
-            return PlanRun(self.gateway, self._journal, applied.change, applied.action)
+            return PlanRun(self._journal, PenaltyReader(self.gateway), applied.change)
         return None
 
     def _run_stored(self, plan: StoredPlan, key: str, timeout: float) -> AbstractContextManager[PlanRun[StoredStep]]:
@@ -281,28 +259,28 @@ class Changer(ChangeReader):
         Before that, resolve whatever earlier runs left open for these patrons and for the members of ``groups``, and
         refuse a ``stored`` plan that no longer fits.
         """
+        url, operator = self.gateway.url, self.operator
         # Lease the groups' current members too. An open request for a new group is confirmed by finding its patron
         # alone in a group, so recover those requests before this plan adds anyone.
         patrons = {step.patron_id for step in steps}.union(*(group.members for group in groups))
         moves = [step for step in steps if step.field == GROUP]
         numbers = {step.before for step in moves} | {step.after for step in moves if step.after is not None}
-        with self.state.change_lease(self.gateway.url, patrons, numbers, timeout) as lease:
+        with self.state.change_lease(url, patrons, numbers, timeout) as lease:
             journal = Journal(lease)
             outcome_check.recover(self.gateway, journal, patrons)
-            operator = self.operator
             if stored is not None:
                 operator = self._known_operator
                 if operator.approved_by is not None:
                     refuse_hidden_patrons(self.gateway, stored)
                 refuse_outdated(self.gateway, stored)
-            url = self.gateway.url
             open_steps = journal.open_steps(url, {step.patron_id for step in steps})
-            penalties, planned = count_penalties(self.gateway, steps)
+            penalties = PenaltyReader(self.gateway)
+            planned = with_penalty_counts(penalties, steps)
             with journal.writing() as connection:
                 entry = journal.begin(connection, url, operator, action.value, planned, undoes)
                 if stored is not None:
                     claim(connection, stored.id, key, entry.id)
-            run = PlanRun(self.gateway, journal, entry.id, action, steps, entry.steps, open_steps, penalties)
+            run = PlanRun(journal, penalties, entry.id, steps, entry.steps, open_steps)
             yield run
         if run.outcome is not None:  # after the lease, so that no other desk waits for a plug-in
             self.state.plugins.notify("change_applied", run.outcome)

@@ -22,13 +22,14 @@ from sqlalchemy import and_, insert, literal_column, select, true, union, update
 
 from evergreen_groups import arguments
 from evergreen_groups.changes.reasons import NO_REASON, TAKEN_OVER, StepReason
-from evergreen_groups.errors import NotFoundError, StateError, StateUnavailableError
+from evergreen_groups.errors import NotFoundError, PermissionDeniedError, StateError, StateUnavailableError
 from evergreen_groups.state import record_ids, schema
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
     from sqlalchemy.engine import Connection
 
+    from evergreen_groups.errors import EvergreenGroupsError
     from evergreen_groups.state import Transactions
 
 GROUP = "usrgroup"
@@ -61,8 +62,8 @@ class StoredStep:
     plan was made (0 for a recalculation). ``after`` is the group to move to (None: a new group), the lead flag (0 or
     1), or None for a recalculation, whose result is up to Evergreen. A step marked ``last`` waits until every other
     step that makes the same move is done, so that the same command still finds the rest of the group after an
-    interruption. ``lead`` is whether the patron was a group lead when the plan was made. ``due`` is for a
-    recalculation: whether the rule has the patron over the limit.
+    interruption. ``lead`` is whether the patron was a group lead then. ``due`` is for a recalculation: whether the rule
+    has the patron over the limit.
     """
 
     patron_id: int
@@ -78,8 +79,7 @@ class StoredStep:
 class TerminalUser:
     """A person at a command line. ``user`` is the account the program runs as, ``host`` the machine's name.
 
-    ``login_user`` is the user who logged in, if different (``sudo`` keeps it). ``terminal`` is the terminal's name,
-    for example ``pts/3``. Both are None if unknown (a program started by a timer).
+    ``login_user`` is the user who logged in, if different and known. ``terminal`` is its name, such as ``pts/3``.
     """
 
     user: str
@@ -125,14 +125,6 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A missing permission that made Evergreen refuse a change, and the org unit (id) where it is missing, if known."""
-
-    permission: str
-    org_unit: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Sending:
     """One request of a step, recorded before sending, with the facts that its outcome can be inferred from.
 
@@ -154,8 +146,8 @@ class JournalStep:
     ``field`` is ``usrgroup``, ``master_account`` (0 or 1), or ``penalties``. For a recalculation (``penalties``), the
     values are the number of penalties in force that Evergreen set itself. ``after`` is None where Evergreen picks the
     value: the number of a new group, or the penalties. ``value`` is the field's value after a step that is done, or
-    the latest value seen for an open step. ``reason`` explains the state, ``refusal`` names a missing permission.
-    ``sending`` is the step's latest request, None if none was sent or none is known.
+    the latest value seen for an open step. ``sending`` is the step's latest request, if known. ``reason`` explains the
+    state. ``permission`` is one that the account lacked, at ``org_unit`` (id) if known.
     """
 
     __repr__ = arguments.brief
@@ -169,15 +161,12 @@ class JournalStep:
     value: int | None = None
     reason: StepReason = NO_REASON
     sending: Sending | None = None
-    refusal: Refusal | None = None
+    permission: str | None = None
+    org_unit: int | None = None
 
     @property
     def request(self) -> Sending:
-        """The latest request of a step that was sent.
-
-        Raises:
-            ValueError: the step was never sent.
-        """
+        """The latest request of a step that was sent."""
         if self.sending is None:
             raise ValueError(f"step {self.id} was never sent")
         return self.sending
@@ -195,8 +184,7 @@ class JournalStep:
     def may_still_arrive(self, now: datetime) -> bool:
         """Return whether the request may still reach Evergreen.
 
-        If the clock was set back, the request appears to be from the future, and its age is unknown. The request stays
-        open, and recovery restarts the wait if the clock was wrong by more than a day.
+        After the clock was set back by more than a day, recovery restarts the wait.
         """
         return now < self.request.until
 
@@ -205,7 +193,7 @@ class JournalStep:
 class JournalEntry:
     """An applied plan, complete or not. ``undoes`` is the id of the entry that the plan undid, if any.
 
-    ``missing_step_count`` is how many of its steps have been deleted since, because their patrons were forgotten.
+    ``missing_step_count`` counts the steps deleted since, because their patrons were forgotten.
     """
 
     __repr__ = arguments.brief
@@ -233,10 +221,7 @@ _IS_OPEN = steps.c.state == literal_column("'sending'")
 
 
 class Journal:
-    """The journal in a database.
-
-    The lease of :meth:`State.change_lease` ensures that only one run at a time writes a patron's steps.
-    """
+    """The journal in a database. With a lease on its patrons, only one run at a time writes a patron's steps."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
@@ -260,15 +245,14 @@ class Journal:
     ) -> JournalEntry:
         """Record a plan before any of it is sent, and return its entry.
 
-        Do all of it in the one transaction of ``connection``: from half a plan, nothing could reconstruct the other
-        steps.
+        All of it is in one transaction: from half a plan, nothing could reconstruct the other steps.
         """
         now = self.now()
-        who = asdict(operator)
-        terminal_user = who.pop("terminal_user") or {}
+        columns = asdict(operator)
+        terminal_user = columns.pop("terminal_user") or {}
         entry = {
             "os_user": terminal_user.pop("user", None),
-            **who,
+            **columns,
             **terminal_user,
             "gateway": gateway,
             "at": now,
@@ -291,31 +275,18 @@ class Journal:
         """Record that a step's request is about to go out. Durable once this returns.
 
         If an earlier run left a step open for the same change, close that step. This step now records the outcome of
-        both requests.
-
-        Raises:
-            StateUnavailableError: a different change of the same field is open for this patron, so this one must not
-                be sent.
+        both requests. Raises StateUnavailableError if a different change of the same field is open for this patron:
+        this one must not be sent.
         """
+        known = {"last_xact_id": sending.last_xact_id, "other_fields": sending.other_fields, **_reason(NO_REASON)}
         with self.writing() as connection:
             _take_over(connection, step, sending.at)
-            _update(
-                connection,
-                step,
-                state=StepState.SENDING.value,
-                value=None,
-                **_reason(NO_REASON),
-                touched_at=sending.at,
-                sent_at=sending.at,
-                sent_until=sending.until,
-                last_xact_id=sending.last_xact_id,
-                other_fields=sending.other_fields,
-            )
+            _update(connection, step, state=StepState.SENDING.value, value=None, **_times(sending), **known)
 
     def restart(self, step: int, sending: Sending) -> None:
         """Replace the times of an open step's request. Durable once this returns."""
         with self.writing() as connection:
-            _update(connection, step, touched_at=sending.at, sent_at=sending.at, sent_until=sending.until)
+            _update(connection, step, **_times(sending))
 
     def record(
         self,
@@ -324,20 +295,14 @@ class Journal:
         *,
         value: int | None = None,
         reason: StepReason = NO_REASON,
-        refusal: Refusal | None = None,
+        error: EvergreenGroupsError | None = None,
     ) -> None:
-        """Record the outcome of a step. Durable once this returns."""
-        refused = {"permission": None, "org_unit": None} if refusal is None else asdict(refusal)
+        """Record the outcome of a step, and the permission that its ``error`` says was missing. Durable on return."""
+        outcome = {"state": state.value, "value": value, "permission": None, "org_unit": None, **_reason(reason)}
+        if isinstance(error, PermissionDeniedError) and error.permission:
+            outcome |= {"permission": error.permission, "org_unit": error.org_unit}
         with self.writing() as connection:
-            _update(
-                connection,
-                step,
-                state=state.value,
-                value=value,
-                **_reason(reason),
-                **refused,
-                touched_at=self.now(),
-            )
+            _update(connection, step, touched_at=self.now(), **outcome)
 
     def entries(self, gateway: str | None = None) -> list[JournalEntry]:
         """Return all entries, or those of one gateway, latest first."""
@@ -374,16 +339,13 @@ class Journal:
 
     def entry(self, id: str) -> JournalEntry:
         """Return one entry with its steps in their current state."""
-        found = []
         if record_ids.is_record_id(id):
-            found = self._found(
-                and_(changes.c.id == record_ids.number_of(id), changes.c.suffix == id.partition("-")[2])
-            )
-        if not found:
-            raise NotFoundError(
-                "there is no change {entry}", advice="`journal` lists them", code="no-such-entry", values={"entry": id}
-            )
-        return found[0]
+            number, suffix = record_ids.number_of(id), id.partition("-")[2]
+            for entry in self._found(and_(changes.c.id == number, changes.c.suffix == suffix)):
+                return entry
+        raise NotFoundError(
+            "there is no change {entry}", advice="`journal` lists them", code="no-such-entry", values={"entry": id}
+        )
 
     def _found(self, condition: ColumnElement[bool]) -> list[JournalEntry]:
         """Return the entries that meet a condition, with their steps, latest first."""
@@ -401,12 +363,8 @@ class Journal:
                 by_entry[row.change].append(_step(row))
             return [_entry(row, by_entry[row.id]) for row in connection.execute(entries)]
 
-    def moved_since(self, entry: JournalEntry) -> frozenset[int]:
-        """Return the ids of the entry's patrons whom later entries have moved, or may have moved."""
-        return frozenset(patron for patron, field in self.changed_since(entry) if field == GROUP)
-
     def changed_since(self, entry: JournalEntry) -> frozenset[tuple[int, str]]:
-        """Return the fields of the entry's patrons (ids) that later entries have changed, or may have changed."""
+        """Return the entry's patrons (ids) and fields that later entries have changed, or may have changed."""
         its_own = steps.alias("its_own")
         later = select(steps.c.patron, steps.c.field).where(
             steps.c.patron.in_(select(its_own.c.patron).where(its_own.c.change == record_ids.number_of(entry.id))),
@@ -418,16 +376,13 @@ class Journal:
             return frozenset((row.patron, row.field) for row in connection.execute(later))
 
     def open_steps(self, gateway: str, patrons: Collection[int] | None = None) -> list[JournalStep]:
-        """Return the steps that were sent and have no known outcome, with their latest requests.
-
-        Covers the given patrons (ids), or all patrons.
-        """
+        """Return the steps of these patrons (ids), or of all, that were sent and have no known outcome."""
         query = select(steps).where(_IS_OPEN, steps.c.gateway == gateway).order_by(steps.c.id)
         with self._transactions.reading() as connection:
-            open_ones = [_step(row) for row in connection.execute(query)]
+            found = map(_step, connection.execute(query).all())
         # Filter here instead of in the query: few steps are ever open, and a long list of ids can exceed the limit on
         # bound parameters.
-        return [step for step in open_ones if patrons is None or step.patron in patrons]
+        return [step for step in found if patrons is None or step.patron in patrons]
 
 
 def _take_over(connection: Connection, step: int, at: datetime) -> None:
@@ -457,15 +412,13 @@ def _update(connection: Connection, step: int, **values: Any) -> None:
 
 
 def _reason(reason: StepReason) -> dict[str, Any]:
-    """Return the column values that store a reason."""
-    values = dict(reason.values)
-    if reason.texts not in ((), (str(reason),)):
-        values["texts"] = reason.texts  # the separate messages, for translation
-    return {
-        "reason": str(reason),
-        "reason_code": reason.code or None,
-        "reason_values": json.dumps(values) if values else None,
-    }
+    # Texts are the separate messages, for translation.
+    values = json.dumps({**reason.values, "texts": reason.texts}) if reason else None
+    return {"reason": str(reason), "reason_code": reason.code or None, "reason_values": values}
+
+
+def _times(sending: Sending) -> dict[str, Any]:
+    return {"touched_at": sending.at, "sent_at": sending.at, "sent_until": sending.until}
 
 
 def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
@@ -494,8 +447,7 @@ def _step(row: Row[Any]) -> JournalStep:
         state=StepState(row.state),
         value=row.value,
         reason=StepReason(texts, row.reason_code or "", **values),
-        sending=None
-        if row.sent_at is None
-        else Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields),
-        refusal=None if row.permission is None else Refusal(row.permission, row.org_unit),
+        sending=Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields) if row.sent_at else None,
+        permission=row.permission,
+        org_unit=row.org_unit,
     )

@@ -12,7 +12,7 @@ the request takes effect at most once, and never after another write to the reco
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -73,7 +73,7 @@ def _decoded(record: Record, name: str, value: object) -> object:
 
 
 def digest_of_untouched(record: Record, changed: str) -> str:
-    """Return a digest of the fields that a change of ``changed`` must not touch. It reveals no patron data."""
+    """Return a digest of :func:`untouched_fields`. It reveals no patron data."""
     text = json.dumps(sorted((name, str(value)) for name, _sent, value in untouched_fields(record, changed)))
     return sha256(text.encode()).hexdigest()
 
@@ -151,8 +151,7 @@ def _judge_as_planned(step: JournalStep, record: Record, now: int, at: datetime)
 def _written_by_another(step: JournalStep, record: Record, at: datetime) -> bool:
     """Return whether another user has written the record since.
 
-    True if the last write is too late to be the change, or if other fields differ. Another write within that time that
-    changes no other field can't be told from ours.
+    Another write in time that changes no other field can't be told from ours.
     """
     sending, written = step.request, record.last_update_time
     # Evergreen's clock may be far ahead of ours, so cap the time of writing at the present.
@@ -175,14 +174,10 @@ def has_late_duplicate(gateway: Gateway, step: JournalStep, record: Record, at: 
 def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
     """Return whether a patron is the only member of a group. Counts hidden members, ignores deleted ones."""
     members = gateway.call("open-ils.actor", _MEMBERS, TOKEN, group).value
-    ids = set(map(whole_number, members)) if isinstance(members, list) else {None}
-    others = {id for id in ids if id is not None} - {patron}
+    ids = [whole_number(member) for member in members] if isinstance(members, list) else [None]
     if None in ids:
-        raise errors.DataError(
-            "Evergreen's answer can't be read: {detail}",
-            code="members-not-a-list",
-            values={"detail": "a group's members aren't a list"},
-        )
+        raise errors.unreadable("members-not-a-list", "a group's members aren't a list")
+    others = {id for id in ids if id is not None} - {patron}
     # Cross-check with a query. With another group's member list, this run would claim another user's move or disown
     # its own.
     if bool(others) is not holds(gateway, {"-exists": rows_beyond(0, "au", _others_in(group, patron), "id")}):
@@ -303,20 +298,20 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
     them. A later run under another account may see them.
     """
     ended: list[JournalStep] = []
-    open_steps = journal.open_steps(gateway.url, patrons)
-    penalties = PenaltyReader(gateway) if any(step.field == PENALTIES for step in open_steps) else None
-    for found in open_steps:
+    penalties = PenaltyReader(gateway)
+    for found in journal.open_steps(gateway.url, patrons):
         step = _restart_if_misdated(gateway, journal, found)
-        verdict = _verdict(gateway, journal, penalties, step)
-        if verdict is None or verdict.state is StepState.SENDING:
-            # Rewrite an open step only if there is something new: a restarted wait, or another group.
-            if verdict is not None and (step is not found or verdict.value not in (None, step.value)):
-                value = step.value if verdict.value is None else verdict.value
-                journal.record(step.id, verdict.state, value=value, reason=verdict.reason)
+        verdict = _verdict(penalties, step, journal.now)
+        if verdict is None:
             continue
-        reason = verdict.reason or reasons.FOUND_DONE
-        journal.record(step.id, verdict.state, value=verdict.value, reason=reason)
-        ended.append(replace(step, state=verdict.state, value=verdict.value, reason=reason))
+        if verdict.state is not StepState.SENDING:
+            reason = verdict.reason or reasons.FOUND_DONE
+            journal.record(step.id, verdict.state, value=verdict.value, reason=reason)
+            ended.append(replace(step, state=verdict.state, value=verdict.value, reason=reason))
+        # Rewrite an open step only if there is something new: a restarted wait, or another group.
+        elif step is not found or verdict.value not in (None, step.value):
+            value = step.value if verdict.value is None else verdict.value
+            journal.record(step.id, verdict.state, value=value, reason=verdict.reason)
     return ended
 
 
@@ -324,30 +319,24 @@ def recover_left_open(gateway: Gateway, state: State, patrons: Collection[int] |
     """Resolve steps that an earlier run left open, without sending any, and return the resolved steps.
 
     Covers the given patrons (ids), or all patrons. Make no call if nothing is open. Skip patrons whom another run is
-    changing: that run resolves its steps itself.
-
-    Raises:
-        StateError: the journal can't be used.
-        GatewayError: Evergreen can't be reached, or the session has ended.
+    changing: that run resolves its steps itself. Raises the errors of the journal, and GatewayError.
     """
     ended: list[JournalStep] = []
-    open_steps = Journal(state.database).open_steps(gateway.url, patrons)
-    for patron in sorted({step.patron for step in open_steps}):
+    for patron in sorted({step.patron for step in Journal(state.database).open_steps(gateway.url, patrons)}):
         # One lease per patron, so that a busy patron doesn't hold up the others.
         with suppress(errors.BusyError), state.change_lease(gateway.url, [patron]) as lease:
             ended += recover(gateway, Journal(lease), [patron])
     return ended
 
 
-def _verdict(
-    gateway: Gateway, journal: Journal, penalties: PenaltyReader | None, step: JournalStep
-) -> ChangeVerdict | None:
+def _verdict(penalties: PenaltyReader, step: JournalStep, now: Callable[[], datetime]) -> ChangeVerdict | None:
     """Return the outcome of one step, or None if it can't be read now."""
+    gateway = penalties.gateway
     try:
-        if penalties is not None and step.field == PENALTIES:
+        if step.field == PENALTIES:
             found = penalties.read(step.patron)
-            return None if found is None else judge_penalties(step, found, journal.now())
-        return judge(gateway, step, read_patron(gateway, step.patron), journal.now())
+            return None if found is None else judge_penalties(step, found, now())
+        return judge(gateway, step, read_patron(gateway, step.patron), now())
     # An error about one patron must not stop the recovery of the others.
     except FATAL_ERRORS:
         raise

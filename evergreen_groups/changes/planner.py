@@ -9,36 +9,36 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES
 from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, group_changes
 from evergreen_groups.errors import PlanError
-from evergreen_groups.groups import AdultRule, FamilyReader, Member, contacts
+from evergreen_groups.groups import AdultRule, Member, contacts, family_reader
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes.plans import PlanRequest
+    from evergreen_groups.changes.plans import PlannedGroup, PlanRequest
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Card, Families, Group, Member, PatronReference
     from evergreen_groups.ils import OrgUnits, ReferenceData
 
+_ALREADY_THERE = {
+    Action.MOVE: Message("{name} is already in this group ({group})"),
+    Action.MERGE: Message("the other patron is in this same group ({group}): use a card from another group"),
+}
 
+
+@dataclass(frozen=True)
 class PlanBasis:
     """The data for planning, read once. Planning itself makes no further calls.
 
-    ``groups`` are those of the named patrons, by number. ``accounts`` and ``own_fines`` are those of the groups'
-    visible members, by patron id; members without open transactions have no fines. ``cards`` are the named patrons who
-    are visible, by the reference (barcode or id) that names them. ``adults`` sets how many adults a group may have
-    before a plan warns.
+    ``families`` has the groups of the named patrons, and ``families.cards`` those of the named patrons who are visible,
+    by the reference (barcode or id) that names them. ``adults`` sets how many adults a group may have before a plan
+    warns.
     """
 
-    def __init__(self, families: Families, adults: AdultRule | None = None) -> None:
-        self.groups = families.groups
-        self.accounts = families.accounts
-        self.own_fines = families.own_fines
-        self.cards = families.cards
-        self._families = families
-        self._adults = adults or AdultRule()
+    families: Families
+    adults: AdultRule
 
     def expect(self, references: Sequence[PatronReference]) -> None:
         """Refuse the references if any patron is unknown, hidden, or deleted."""
-        if unknown := _positions(references, lambda named: named not in self.cards):
+        if unknown := _positions(references, lambda named: named not in self.families.cards):
             raise PlanError(
                 "no visible patron has this barcode: number {numbers} of {count} given",
                 advice="check the number, and that the account has VIEW_USER at the home library",
@@ -55,7 +55,7 @@ class PlanBasis:
 
     def is_deleted(self, reference: PatronReference) -> bool:
         """Return whether a visible patron is deleted. Evergreen would move them all the same (deleted-user-002)."""
-        card = self.cards.get(reference)
+        card = self.families.cards.get(reference)
         return card is not None and card.member.patron.deleted
 
     def steps(
@@ -65,25 +65,21 @@ class PlanBasis:
 
         ``lead`` is for a removal whether the patron becomes a lead, and for a change of the flag its new value.
         """
-        member, group = card.member, self.groups[card.member.patron.group]
-        to = None if target is None else target.member.patron.group
-        if action is Action.MOVE and group.number == to:
-            return [], [_about(Message("{name} is already in this group ({group})"), card, group=to)]
-        if action is Action.MOVE:
+        member, group = card.member, self.families.groups[card.member.patron.group]
+        if target is not None:
+            to = target.member.patron.group
+            if group.number == to:
+                return [], [_about(_ALREADY_THERE[action], card, group=to)]
+            if action is Action.MERGE:
+                return self._merge_steps(group, member, to), []
             return [Step.of(member, GROUP, to, card.account)], []
-        if action is Action.MERGE and group.number == to:
-            text = Message("the other patron is in this same group ({group}): use a card from another group")
-            return [], [text.with_values({"group": to})]
-        if action is Action.MERGE:
-            return self._merge_steps(group, member, to), []
         steps: list[Step] = []
         unchanged: list[str] = []
-        if action is Action.REMOVE:
-            if group.member_count == 1:
-                text = Message("{name} is already alone in this group ({group})")
-                unchanged.append(_about(text, card, group=group.number))
-            else:
-                steps.append(Step.of(member, GROUP, None, card.account))
+        if action is Action.REMOVE and group.member_count == 1:
+            text = Message("{name} is already alone in this group ({group})")
+            unchanged.append(_about(text, card, group=group.number))
+        elif action is Action.REMOVE:
+            steps.append(Step.of(member, GROUP, None, card.account))
         # Set the flag in a separate step: usergroup.new makes a lead for any true value (usergroup-new-006), and never
         # clears the flag (usergroup-new-005).
         if member.group_lead != lead and (lead or action is Action.LEAD):
@@ -93,7 +89,7 @@ class PlanBasis:
             unchanged.append(_about(text, card))
         return steps, unchanged
 
-    def _merge_steps(self, group: Group, named: Member, to: int | None) -> list[Step]:
+    def _merge_steps(self, group: Group, named: Member, to: int) -> list[Step]:
         """Return the steps that move a whole group into another."""
         if not group.complete:
             raise PlanError(
@@ -104,7 +100,8 @@ class PlanBasis:
             )
         # Move the named patron last. If the run stops early, the same command then still finds the old group.
         in_order = sorted(group.members, key=lambda member: member.id == named.id)
-        return [Step.of(member, GROUP, to, self.accounts[member.id], last=member.id == named.id) for member in in_order]
+        accounts = self.families.accounts
+        return [Step.of(member, GROUP, to, accounts[member.id], last=member.id == named.id) for member in in_order]
 
     def draft(
         self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Sequence[Card] = ()
@@ -112,49 +109,49 @@ class PlanBasis:
         """Assemble a plan: the groups before and after, and the warnings."""
         moves = [step for step in steps if step.field == GROUP]
         concerned = {step.before for step in moves} | {step.after for step in moves}
-        groups = {number: self.groups[number] for number in concerned if number is not None}
+        groups = {number: self.families.groups[number] for number in concerned if number is not None}
+        changes = group_changes(moves, groups)
         warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
         warnings.extend(_warnings_about_accounts(steps))
-        warnings.extend(self._warnings(moves, groups))
-        warnings.extend(_warnings_about_leads(steps, self.groups))
+        warnings.extend(self._warnings(moves, groups, changes))
+        warnings.extend(_warnings_about_leads(steps, self.families.groups))
         if action is Action.LEAD:
-            warnings.extend(_warnings_about_former_leads(steps, self.groups))
+            warnings.extend(_warnings_about_former_leads(steps, self.families.groups))
         # Report each warning once, even if several steps cause it.
         once = {(warning.code, *warning.values.items()): warning for warning in warnings}
         named = tuple(card.member.id for card in cards)
-        return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged), named)
+        return Draft(action, tuple(steps), changes, tuple(once.values()), tuple(unchanged), named)
 
-    def _warnings(self, moves: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
+    def _warnings(
+        self, moves: Sequence[Step], groups: Mapping[int, Group], changes: Sequence[PlannedGroup]
+    ) -> Iterator[PlanWarning]:
         """Yield the warnings about ``moves``, which leave and join ``groups``."""
-        members = self._families.members
-        relations = contacts.Relations((member.patron for member in members.values()), self._families.contacts)
+        members, leaving = self.families.members, {step.patron_id for step in moves}
+        relations = contacts.Relations((member.patron for member in members.values()), self.families.contacts)
         for number in sorted({step.after for step in moves if step.after is not None}):
             arriving = [step for step in moves if step.after == number]
-            there = {member.id for member in groups[number].members} - {step.patron_id for step in moves}
+            there = {member.id for member in groups[number].members} - leaving
             # As in the audit: the home library alone makes no relatives, and a relative may be among those who arrive.
             families = relations.families([*there, *(step.patron_id for step in arriving)]) if there else ()
             strangers = {id for family in families if there.isdisjoint(family) for id in family}
             if names := tuple(step.member.name for step in arriving if step.patron_id in strangers):
                 yield PlanWarning("stranger-to-group", {"names": names, "group": number, "count": len(names)})
         yield from _warnings_about_addresses(moves, groups, members, relations)
-        yield from self._warnings_about_adults(moves, groups)
+        for change in changes if self.adults.applies else ():
+            if (group := change.before) is not None:
+                before, after = (
+                    self.adults.count((member.id for member in there), self.families.accounts)
+                    for there in (group.members, change.after)
+                )
+                # Warn only if the plan adds adults, not about a group that already had too many.
+                if before < after > self.adults.most:
+                    values = {"group": group.number, "most": self.adults.most}
+                    yield PlanWarning.counted("several-adults", group.counted(after), values)
         for number in sorted({step.before for step in moves}):
-            yield from _warnings_about_those_left(groups[number], {step.patron_id for step in moves})
+            yield from _warnings_about_those_left(groups[number], leaving)
         for number, group in sorted(groups.items()):
             if not group.complete:
                 yield PlanWarning("hidden-members", {"group": number, "count": group.hidden_member_count})
-
-    def _warnings_about_adults(self, moves: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
-        """Yield a warning for each group that gains adults and then has too many, not counting hidden members."""
-        for group in group_changes(moves, groups) if self._adults.applies else ():
-            before, after = (
-                self._adults.count((member.id for member in there), self.accounts)
-                for there in (group.members_before, group.after)
-            )
-            # Warn only if the plan adds adults, not about a group that already had too many.
-            if group.number is not None and before < after > self._adults.most:
-                values = {"group": group.number, "most": self._adults.most}
-                yield PlanWarning.counted("several-adults", group.counted_after(after), values)
 
 
 def _positions(given: Sequence[PatronReference], is_meant: Callable[[PatronReference], bool]) -> str:
@@ -162,7 +159,7 @@ def _positions(given: Sequence[PatronReference], is_meant: Callable[[PatronRefer
 
 
 def _about(text: Message, card: Card, **values: object) -> Message:
-    return Message(text, values={**values, "name": card.member.name})
+    return text.with_values({**values, "name": card.member.name})
 
 
 def _warnings_about_accounts(steps: Sequence[Step]) -> Iterator[PlanWarning]:
@@ -203,22 +200,15 @@ def _warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) ->
 
     ``groups`` must have every group that a patron of the plan is in or joins.
     """
-    destinations = {step.patron_id: step.after for step in steps if step.field == GROUP}
+    moves = {step.patron_id: step for step in steps if step.field == GROUP}
     flags = {step.patron_id: bool(step.after) for step in steps if step.field == LEAD}
-    planned = {step.patron_id: step.member for step in steps}
     for number, group in sorted(groups.items()):
-        members = {member.id: member for member in group.members}
-        members |= {id: planned[id] for id, destination in destinations.items() if destination == number}
-        leads = [
-            member
-            for id, member in members.items()
-            if destinations.get(id, number) == number and flags.get(id, member.group_lead)
-        ]
-        new = any(flags.get(member.id) or member.id in destinations for member in leads)
-        if new and len(leads) > 1:
+        members = [member for member in group.members if member.id not in moves]
+        members += [step.member for step in moves.values() if step.after == number]
+        leads = [member for member in members if flags.get(member.id, member.group_lead)]
+        if len(leads) > 1 and any(flags.get(member.id) or member.id in moves for member in leads):
             names = tuple(member.name for member in leads)
-            values = {"names": names, "group": number}
-            yield PlanWarning.counted("several-leads", group.counted(len(leads)), values)
+            yield PlanWarning.counted("several-leads", group.counted(len(leads)), {"names": names, "group": number})
 
 
 def _warnings_about_former_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
@@ -240,8 +230,8 @@ def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[Plan
         yield PlanWarning(code, {"group": group.number})
     if len(stays) == 1 and len(group.members) > 1:
         yield PlanWarning("left-alone", {"name": stays[0].name})
-    leads = [member for member in group.members if member.group_lead]
-    if stays and leads and not any(member.group_lead for member in stays):
+    has_lead, keeps_one = (any(member.group_lead for member in those) for those in (group.members, stays))
+    if stays and has_lead and not keeps_one:
         yield PlanWarning("left-without-lead", {"group": group.number})
 
 
@@ -276,7 +266,7 @@ class Planner:
         with_contacts = action in (Action.MOVE, Action.REMOVE, Action.MERGE)
         basis = self.basis(named, with_contacts=with_contacts, active_cards=request.active_cards)
         basis.expect(named)
-        found, joined = ([basis.cards[it] for it in references] for references in (request.patrons, targets))
+        found, joined = ([basis.families.cards[it] for it in references] for references in (request.patrons, targets))
         if len({card.member.id for card in found}) < len(found):
             raise PlanError(
                 "two barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
@@ -285,7 +275,7 @@ class Planner:
         unchanged: list[str] = []
         if action is Action.RECALCULATE:
             patrons = [card.member.patron for card in found]
-            members = Member.of_patrons(self.gateway, reference.limits(self.gateway), patrons, basis.own_fines)
+            members = Member.of_patrons(self.gateway, reference.limits(self.gateway), patrons, basis.families.own_fines)
             due = {member.id for member in members if member.over_limit_if_known}
             steps = [Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found]
         else:
@@ -310,7 +300,7 @@ class Planner:
         Set ``with_contacts`` for plans that move anyone out of a group. ``active_cards`` requires that each barcode is
         on an active card.
         """
-        families = FamilyReader(self.gateway, self.org_units).named(
+        families = family_reader(self.gateway, self.org_units).named(
             references, groups, with_fines=with_fines, with_contacts=with_contacts, active_cards=active_cards
         )
-        return PlanBasis(families, self.adults)
+        return PlanBasis(families, self.adults or AdultRule())

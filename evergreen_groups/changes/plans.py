@@ -8,21 +8,22 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+import msgspec
 from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from evergreen_groups import arguments
 from evergreen_groups.changes.journal import GROUP, LEAD, StepState, StoredStep
 from evergreen_groups.changes.reasons import NO_REASON, StepReason
-from evergreen_groups.errors import PlanError
+from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.message import Message
 from evergreen_groups.state import record_ids, schema
-from evergreen_groups.values import ZERO, Total
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.groups import Group, Member, PatronAccount, PatronReference
     from evergreen_groups.state import Transactions
+    from evergreen_groups.values import Total
 
 
 MOST_NAMED = 10
@@ -71,20 +73,15 @@ class Step(StoredStep):
     account: PatronAccount
 
     @classmethod
-    def of(
-        cls,
-        member: Member,
-        field: str,
-        after: int | None,
-        account: PatronAccount,
-        *,
-        last: bool = False,
-        due: bool = False,
-    ) -> Self:
-        """Make a step from the current value of the member's field."""
+    def of(cls, member: Member, field: str, after: int | None, account: PatronAccount, **marks: bool) -> Self:
+        """Make a step from the current value of the member's field. ``marks`` are ``last`` and ``due``."""
         before = {GROUP: member.patron.group, LEAD: int(member.group_lead)}.get(field, 0)
-        lead = member.group_lead
-        return cls(member.id, field, before, after, last, lead, due, member=member, account=account)
+        return cls(member.id, field, before, after, lead=member.group_lead, member=member, account=account, **marks)
+
+    @property
+    def stored(self) -> StoredStep:
+        """The step by ids."""
+        return StoredStep(self.patron_id, self.field, self.before, self.after, self.last, self.lead, self.due)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +122,6 @@ class PlannedGroup:
         """The combined fines of all members after the plan is applied."""
         hidden = self.before.hidden_fines if self.before else ZERO
         return None if hidden is None else sum((member.own_fines for member in self.after), hidden)
-
-    def counted_after(self, number: int) -> Total[int]:
-        """Turn a count of visible members after the plan into a total that allows for hidden members."""
-        return self.before.counted(number) if self.before else Total(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +175,11 @@ class Draft:
         )
 
 
-def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[PlannedGroup, ...]:
+def group_changes(moves: Sequence[Step], groups: Mapping[int, Group]) -> tuple[PlannedGroup, ...]:
     """Return each group that loses or gains members, those with losses first, followed by each new group.
 
     ``groups`` must have every group that a patron leaves or joins.
     """
-    moves = [step for step in steps if step.field == GROUP]
     leaving = {step.member.id for step in moves}
     left = sorted({step.member.patron.group for step in moves})
     joined = sorted({step.after for step in moves if step.after is not None} - set(left))
@@ -381,14 +373,9 @@ class PlanStore:
     def add(self, draft: Draft) -> StoredPlan:
         """Store a new plan and return it. Delete unused plans that expired long ago."""
         id, now = secrets.token_urlsafe(18), self.transactions.now()
-        plan = StoredPlan(id, draft.action, now + LIFE, draft.steps, draft.expected_groups, draft.undoes)
-        names = [field.name for field in fields(StoredStep)]
-        content = {
-            "steps": [{name: getattr(step, name) for name in names} for step in plan.steps],
-            "groups": [asdict(group) for group in plan.groups],
-            "undoes": plan.undoes,
-        }
-        unused = delete(plans).where(plans.c.at < now - _KEEP_UNUSED, plans.c.idempotency_key.is_(None))
+        steps = tuple(step.stored for step in draft.steps)
+        plan = StoredPlan(id, draft.action, now + LIFE, steps, draft.expected_groups, draft.undoes)
+        content = {"steps": steps, "groups": plan.groups, "undoes": plan.undoes}
         row = {
             "id": id,
             "gateway": self.gateway,
@@ -396,16 +383,18 @@ class PlanStore:
             "at": now,
             "expires": plan.expires,
             "action": plan.action.value,
-            "content": json.dumps(content),
+            "content": msgspec.json.encode(content).decode(),
         }
         with self.transactions.writing() as connection:
-            connection.execute(unused)
+            connection.execute(delete(plans).where(plans.c.at < now - _KEEP_UNUSED, plans.c.idempotency_key.is_(None)))
             connection.execute(insert(plans), row)
         return plan
 
-    def find(self, id: str) -> StoredPlan | None:
-        """Return the user's plan, or None if there is none or it belongs to another user."""
-        return next(iter(self._found(plans.c.id == id)), None)
+    def find(self, id: str) -> StoredPlan:
+        """Return the user's plan. Raises NotFoundError if there is none or it belongs to another user."""
+        for plan in self._found(plans.c.id == id):
+            return plan
+        raise NotFoundError("there is no such plan", advice="make the plan again", code="no-such-plan")
 
     def applied(self, key: str, plan: str = "") -> list[StoredPlan]:
         """Return the plans that the user has applied: under an idempotency key, and the one with this id."""
@@ -423,17 +412,9 @@ class PlanStore:
 
 
 def _stored_plan(row: Row[Any]) -> StoredPlan:
-    content = json.loads(row.content)
-    return StoredPlan(
-        id=row.id,
-        action=Action(row.action),
-        expires=row.expires,
-        steps=tuple(StoredStep(**step) for step in content["steps"]),
-        groups=tuple(ExpectedGroup(group["number"], tuple(group["members"])) for group in content["groups"]),
-        undoes=content["undoes"],
-        key=row.idempotency_key,
-        change=None if row.change is None else f"{row.change}-{row.suffix}",
-    )
+    change = None if row.change is None else record_ids.of(row.change, row.suffix)
+    columns = {"id": row.id, "action": row.action, "expires": row.expires, "key": row.idempotency_key, "change": change}
+    return msgspec.convert({**json.loads(row.content), **columns}, StoredPlan)
 
 
 def claim(connection: Connection, plan: str, key: str, change: str) -> None:

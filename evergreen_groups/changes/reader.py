@@ -99,41 +99,35 @@ class ChangeReader:
 
     def entry(self, id: str) -> JournalEntry:
         """Return a journal entry of this gateway with all its steps."""
-        try:
+        # Same error as for a change with hidden patrons, so a caller can't find out which change ids exist.
+        with suppress(NotFoundError):
             entry = self._journal.entry(id)
-        except NotFoundError:
-            # Same error as for a change with hidden patrons, so a caller can't find out which change ids exist.
-            raise _no_such_change(id) from None
-        if entry.gateway != self.gateway.url:
-            raise _no_such_change(id)
-        return entry
+            if entry.gateway == self.gateway.url:
+                return entry
+        raise _no_such_change(id)
 
     def change(self, id: str, visible: Visible | None = None) -> Change:
         """Return a change, after resolving open steps where possible.
 
         ``visible``, here and below, maps patron ids to those the session may see. Pass it if they are known already;
-        the default makes one call.
-
-        Raises:
-            NotFoundError: the id is unknown, or the caller can see none of its patrons.
+        the default makes one call. Raises NotFoundError if the id is unknown, or the caller can see none of its
+        patrons.
         """
         entry = self.entry(arguments.text("id", id))
         open_ones = {step.patron for step in entry.steps if step.state is StepState.SENDING}
         if open_ones:
             recover_left_open(self.gateway, self.state, open_ones)
             entry = self.entry(id)
-        (seen,) = self._visible_changes([entry], visible) or (None,)
-        if seen is None:
-            raise _no_such_change(id)
-        return seen
+        for seen in self._visible_changes([entry], visible):
+            return seen
+        raise _no_such_change(id)
 
     def own(self, id: str) -> Change:
         """Return one of the caller's own changes as the journal has it, without any call to Evergreen."""
         entry = self.entry(arguments.text("id", id))
-        if entry.operator.staff != self._known_operator.staff:
+        if not self._is_own(entry):
             raise _no_such_change(id)
-        entry, is_under_way = self._current(entry)
-        return Change(entry, is_under_way=is_under_way, is_own=True)
+        return self._change(entry)
 
     def recent(self, visible: Visible | None = None) -> list[Change]:
         """Return the caller's own changes of the last days, latest first."""
@@ -148,8 +142,7 @@ class ChangeReader:
 
     def is_latest(self, entry: JournalEntry) -> bool:
         """Return whether no later change has changed, or may have changed, the same fields of the same patrons."""
-        later = self._journal.changed_since(entry)
-        return not any((step.patron, step.field) in later for step in entry.steps)
+        return self._journal.changed_since(entry).isdisjoint((step.patron, step.field) for step in entry.steps)
 
     def may_undo(self, change: Change) -> bool:
         """Return whether the operator may undo a change now. Asks Evergreen if another user made the change."""
@@ -162,31 +155,23 @@ class ChangeReader:
             with suppress(BusyError), self.state.change_lease(self.gateway.url, undecided, timeout=timeout):
                 pass
 
+    def _is_own(self, entry: JournalEntry) -> bool:
+        return entry.operator.staff == self._known_operator.staff
+
     def _visible_changes(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
         """Return the entries as changes, without hidden patrons' steps and without entries that have no other steps."""
         patrons = {step.patron for entry in entries for step in entry.steps}
         visible = visible_patrons(self.gateway, patrons) if visible_of is None else visible_of(patrons)
-        found = []
-        for read in entries:
-            if not any(step.patron in visible for step in read.steps):
-                continue
-            entry, is_under_way = self._current(read)
-            steps = tuple(step for step in entry.steps if step.patron in visible)
-            found.append(
-                Change(
-                    replace(entry, steps=steps),
-                    is_under_way=is_under_way,
-                    is_own=entry.operator.staff == self._known_operator.staff,
-                    hidden_step_count=len(entry.steps) - len(steps),
-                )
-            )
-        return found
+        shown = [entry for entry in entries if any(step.patron in visible for step in entry.steps)]
+        return [self._change(entry, visible) for entry in shown]
 
-    def _current(self, entry: JournalEntry) -> tuple[JournalEntry, bool]:
-        """Return an entry and whether it is being applied now. If it isn't, read the entry again."""
-        if not entry.undecided:
-            return entry, False
-        if self.state.is_being_changed(self.gateway.url, entry.undecided):
-            return entry, True
-        # The run may have ended after the entry was read. Read again to get all outcomes.
-        return self.entry(entry.id), False
+    def _change(self, entry: JournalEntry, visible: Collection[int] | None = None) -> Change:
+        """Return an entry as a change, with all steps or only those of ``visible`` patrons (ids)."""
+        undecided = entry.undecided
+        is_under_way = bool(undecided) and self.state.is_being_changed(self.gateway.url, undecided)
+        if undecided and not is_under_way:
+            # The run may have ended after the entry was read. Read again to get all outcomes.
+            entry = self.entry(entry.id)
+        steps = tuple(step for step in entry.steps if visible is None or step.patron in visible)
+        hidden = len(entry.steps) - len(steps)
+        return Change(replace(entry, steps=steps), is_under_way, self._is_own(entry), hidden)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -13,6 +12,7 @@ from sqlalchemy import select
 from evergreen_groups.changes.journal import PENALTIES
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.state import schema
+from evergreen_groups.threads import begin
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -59,16 +59,9 @@ def recently_changed_or_unknown(gateway: Gateway, state: State) -> RecentlyChang
     """
     if not gateway.reads_replicas:
         return RecentlyChanged()
-    found = [UNKNOWN]
-
-    def read() -> None:
-        with suppress(EvergreenGroupsError):
-            found.append(recently_changed(gateway, state))
-
-    if state.database.path is not None:  # SQLite: readers never wait
-        read()
-    else:
-        reading = threading.Thread(target=read, name="state", daemon=True)
-        reading.start()
-        reading.join(_TIMEOUT)
-    return found[-1]
+    try:
+        if state.database.path is not None:  # SQLite: readers never wait
+            return recently_changed(gateway, state)
+        return begin(partial(recently_changed, gateway, state)).result(_TIMEOUT)
+    except (EvergreenGroupsError, TimeoutError):
+        return UNKNOWN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,21 +27,20 @@ from evergreen_groups.message import Message
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.planner import Planner
     from evergreen_groups.gateway import Gateway, Record
 
 _NOT_CONFIRMED = Message("{name}: not confirmed yet")
 _NOT_CHANGED = Message("{name}: nothing was changed")
 _UNDONE = Message("{name}: already undone")
+_HIDDEN = Message(
+    "{count} change to patrons your login can't see", plural="{count} changes to patrons your login can't see"
+)
 
 
-def plan_undo(
-    planner: Planner, entry: JournalEntry, now: datetime, moved_since: Collection[int] = (), *, shown: bool = True
-) -> Draft:
-    """Plan to undo a journal entry.
-
-    ``now`` is the time by the state database's clock. ``moved_since`` has the ids of patrons whom later entries move.
-    A plan that isn't ``shown`` lacks fines and some warnings, which saves two calls.
+def plan_undo(planner: Planner, journal: Journal, entry: JournalEntry, *, shown: bool = True) -> Draft:
+    """Plan to undo a journal entry. A plan that isn't ``shown`` lacks fines and some warnings, which saves two calls.
 
     Raises:
         NotFoundError: a patron has just become hidden.
@@ -49,12 +48,13 @@ def plan_undo(
             undo.
     """
     _refuse_irreversible(entry)
+    now, changed_since = journal.now(), journal.changed_since(entry)
     # Read only the groups that the entry names. Patrons who have moved since are in groups that don't matter here.
     moves = [step for step in entry.steps if step.field == GROUP]
     groups = {step.before for step in moves} | {step.value for step in moves if step.value is not None}
     patrons = {step.patron for step in entry.steps}
     basis = planner.basis(patrons, groups, with_fines=shown, with_contacts=shown)
-    visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
+    visible = {id: card.member for id, card in basis.families.cards.items() if isinstance(id, int)}
     records = _records(planner.gateway, visible)
     # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
     members = {}
@@ -66,7 +66,8 @@ def plan_undo(
     for step in reversed(entry.steps):
         if step.patron not in records:
             continue
-        obstacle = _obstacle(planner.gateway, step, records[step.patron], now, is_moved=step.patron in moved_since)
+        is_moved = (step.patron, GROUP) in changed_since
+        obstacle = _obstacle(planner.gateway, step, records[step.patron], now, is_moved=is_moved)
         if obstacle is None:
             reversible.append(step)
             # The earlier steps apply to the record after this undo.
@@ -74,13 +75,18 @@ def plan_undo(
             records[step.patron] = records[step.patron].replace(**{step.field: value})
         else:
             others.append((step.patron, obstacle))
-    hidden = _hidden_steps(sum(step.patron not in records for step in entry.steps))
+    # Don't name hidden patrons, because the change may be another user's.
+    count = sum(step.patron not in records for step in entry.steps)
+    hidden = [_HIDDEN.with_values({"count": count})] if count else []
     if not reversible:
         raise _nothing_to_undo(entry, [reason for _patron, reason in others], hidden)
-    late = {members[step.patron].patron.group for step in reversible if step.field == GROUP} - basis.groups.keys()
+    late = {
+        members[step.patron].patron.group for step in reversible if step.field == GROUP
+    } - basis.families.groups.keys()
     if late:  # groups that a late duplicate made, which a replica didn't have yet
         basis = planner.basis(patrons, groups | late, with_fines=shown, with_contacts=shown)
-    steps = [Step.of(members[it.patron], it.field, it.before, basis.accounts[it.patron]) for it in reversible]
+    accounts = basis.families.accounts
+    steps = [Step.of(members[it.patron], it.field, it.before, accounts[it.patron]) for it in reversible]
     unchanged = [it.with_values({**it.values, "name": members[patron].name}) for patron, it in others]
     return replace(basis.draft(Action.UNDO, steps, [*unchanged, *hidden]), undoes=entry.id)
 
@@ -103,14 +109,12 @@ def _refuse_irreversible(entry: JournalEntry) -> None:
 
 def _records(gateway: Gateway, visible: Collection[int]) -> dict[int, Record]:
     """Read patrons' records from the primary: a replica may not have the change that is to be undone."""
-    patrons = sorted(visible)
-    read: Mapping[int, Record | None] = dict(
-        zip(patrons, gateway.map(partial(read_patron, gateway), patrons), strict=True)
-    )
-    gone = [id for id, record in read.items() if record is None]
-    if gone:  # fail instead of skipping them
-        raise not_visible("patron {patron} is no longer visible", code="patron-not-read", values={"patron": min(gone)})
-    return {id: record for id, record in read.items() if record is not None}
+    patrons, records = sorted(visible), {}
+    for id, record in zip(patrons, gateway.map(partial(read_patron, gateway), patrons), strict=True):
+        if record is None:  # fail instead of skipping them
+            raise not_visible("patron {patron} is no longer visible", code="patron-not-read", values={"patron": id})
+        records[id] = record
+    return records
 
 
 def _obstacle(gateway: Gateway, step: JournalStep, record: Record, at: datetime, *, is_moved: bool) -> Message | None:
@@ -132,16 +136,6 @@ def _obstacle(gateway: Gateway, step: JournalStep, record: Record, at: datetime,
     if step.field != GROUP:
         return about_patron(LEAD_NOW if now else NO_LEAD_NOW, step.patron)
     return about_patron(IN_ANOTHER_GROUP, step.patron, group=now)
-
-
-def _hidden_steps(count: int) -> list[Message]:
-    """Count the steps for hidden patrons. Don't name them, because the change may be another user's."""
-    text = Message(
-        "{count} change to patrons your login can't see",
-        plural="{count} changes to patrons your login can't see",
-        values={"count": count},
-    )
-    return [text] if count else []
 
 
 def _nothing_to_undo(entry: JournalEntry, found: Sequence[Message], hidden: Sequence[Message]) -> PlanError:

@@ -225,9 +225,9 @@ class Invocation:
     def _gateway(self) -> Iterator[tuple[Gateway, str]]:
         """Open the configured gateway, or one to an embedded sandbox; yield it with the account's name."""
         if not self.use_sandbox:
-            from evergreen_groups.configured import connect, gateway_and_account
+            from evergreen_groups.configured import connect, gateway_account
 
-            _url, account = gateway_and_account(self.settings)
+            account = gateway_account(self.settings)
             with connect(self.settings, os.environ) as gateway:
                 yield gateway, account
             return

@@ -132,7 +132,6 @@ class BillsReader(DeskReader):
         )
         own_fines = {id: fines.get(id, ZERO) for id in ids}
         known = Bill.verify(gateway, own_fines, bills, hidden)
-        stop_fines = {item.id: item.stop_fines for theirs in items.values() for item in theirs.items}
         shown = self._titles(found, items.values(), titles)
 
         members = []
@@ -142,7 +141,7 @@ class BillsReader(DeskReader):
             if titles.shown_for(account):
                 its_titles = {item.copy: shown[item.copy] for item in its_items.items if item.copy in shown}
             if its_bills is not None:
-                its_bills = Bill.with_item_kinds(its_bills, stop_fines, items_at)
+                its_bills = Bill.with_item_kinds(its_bills, its_items.stop_fines, items_at)
             members.append(MemberBills(patron, account, own_fines[patron.id], its_bills, its_items, its_titles))
         return GroupBills(
             gateway=gateway.url,

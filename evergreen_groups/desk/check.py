@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import RecentlyChanged
 from evergreen_groups.desk.summary import Obstacle, RecalculationForecast, read_forecasts, with_recalculated_rows
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import FamilyReader, Group, Member, Standing, StandingDifference
+from evergreen_groups.groups import Group, Member, Standing, StandingDifference, family_reader
 from evergreen_groups.ils import Limits, Penalty, PenaltyKinds, read_fines_penalties, rows_in_force
 from evergreen_groups.message import Message
 from evergreen_groups.settings import PolicySettings
@@ -18,7 +19,7 @@ from evergreen_groups.settings import PolicySettings
 if TYPE_CHECKING:
     from evergreen_groups.errors import NotFoundError
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import PatronReference
+    from evergreen_groups.groups import FamilyReader, PatronReference
 
 
 _BLOCKED = Message("Blocked in Evergreen: {penalty}.")
@@ -87,8 +88,11 @@ class Checker:
         """``recent`` returns patrons whose latest changes a replica may not have yet."""
         self._gateway = gateway
         self._settings = settings
-        self._reader = FamilyReader(gateway)
         self._recent = recent
+
+    @cached_property
+    def _reader(self) -> FamilyReader:
+        return family_reader(self._gateway)
 
     def of_barcode(self, barcode: str, *, all_members: bool = False) -> GroupCheck:
         """Check the patron with this barcode, or all members of their group.

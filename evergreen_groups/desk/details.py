@@ -207,7 +207,7 @@ class DetailsReader(DeskReader):
         return own_fines, hidden, counting.with_exact_counts(counted) if exact else counted
 
     def _own_fines(self, found: VisiblePatrons) -> Mapping[int, Decimal]:
-        return self._families.fines_of_group(found.group, found.ids, lambda: self._visible_fines(found.ids))
+        return self._families.fines([found.group], found.ids, lambda: self._visible_fines(found.ids))
 
     def _balances(
         self, found: VisiblePatrons, confirm: Callable[[dict[str, Any]], bool]

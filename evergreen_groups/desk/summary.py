@@ -28,8 +28,8 @@ from evergreen_groups.groups import (
     StandingTotals,
     VisiblePatrons,
     families,
+    family_reader,
     find_owner,
-    panel,
     read_group_balances,
     read_patron,
 )
@@ -180,9 +180,12 @@ class DeskReader:
     ) -> None:
         """``recent`` returns patrons whose latest changes a replica may not have yet."""
         self._gateway = gateway
-        self._families = FamilyReader(gateway)
         self._reference = reference
         self._recent = recent
+
+    @property
+    def _families(self) -> FamilyReader:
+        return family_reader(self._gateway)
 
     def _member_viewer(self, recent: RecentlyChanged) -> GroupViewer:
         """Return a viewer that asks for the members only, with the session's account and permissions."""
@@ -197,10 +200,10 @@ class DeskReader:
         plain = self._member_viewer(recent)
         counted_at = self._reference.rights(self._gateway).at(permissions.VIEW_CIRCULATIONS)
         hidden_at = frozenset(unit.id for unit in self._reference.org_units(self._gateway)) - counted_at
-        circulations = panel.HiddenCirculations(hidden_at, counted_at)
         return replace(
             plain,
-            circulations=circulations if circulations.can_be_asked_about else None,
+            hidden_circulations_at=hidden_at,
+            circulations_of=counted_at,
             with_staff=True,
             extra_patrons=frozenset(names_of),
         )
@@ -449,4 +452,4 @@ class SummaryReader(DeskReader):
         gateway, ids = self._gateway, found.ids
         if not found.complete:
             return read_group_balances(gateway, found.group, ids)
-        return self._families.fines_of_group(found.group, ids, lambda: read_own_fines(gateway, ids)), None
+        return self._families.fines([found.group], ids, lambda: read_own_fines(gateway, ids)), None

@@ -29,7 +29,7 @@ _GRANT = "grant {permission} at depth 0, with the top org unit as a working loca
 
 def login(subject: Subject) -> Iterator[Finding]:
     """Evergreen accepts the user name and password for a staff login."""
-    _url, name = configured.gateway_and_account(subject.settings)
+    name = configured.gateway_account(subject.settings)
     try:
         subject.gateway.login()
     except LoginRefusedError as error:
@@ -296,8 +296,7 @@ def _held_at(org_units: OrgUnits, held: Collection[int]) -> object:
 
 def name_places(org_units: OrgUnits, ids: set[int]) -> list[str]:
     """Return the short names of org units, replacing a complete subtree by its top."""
-    tops = org_units.subtree_roots(ids) or [unit for unit in org_units if unit.id in ids]
-    return name_some([unit.shortname for unit in tops])
+    return name_some([unit.shortname for unit in org_units.subtree_roots(ids)])
 
 
 def name_some(names: Sequence[str]) -> list[str]:

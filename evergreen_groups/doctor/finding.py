@@ -25,7 +25,7 @@ from evergreen_groups.errors import (
     TransportError,
     UnreachableError,
 )
-from evergreen_groups.gateway import TOKEN, Address, Capabilities, Gateway, Record, RetryPolicy
+from evergreen_groups.gateway import Address, Capabilities, Gateway, Record, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, OrgUnits, permissions
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings import Reading, Settings, passwords
@@ -294,12 +294,9 @@ class Subject:
     @cached_property
     def user(self) -> Record:
         """The account's own record (``au``), from its session."""
-        record = self.gateway.decode(self.gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
-        if not isinstance(record, Record):
-            raise TypeError("a session without an account")
-        return record
+        return permissions.account_of_session(self.gateway)
 
     @property
     def work_org(self) -> int:
         """The id of the org unit where the account works: the workstation's or the home library."""
-        return int(self.user.ws_ou or self.user.home_ou)
+        return permissions.library_of(self.user)

@@ -57,7 +57,7 @@ def configuration(subject: Subject) -> Iterator[Finding]:
         configured.gateway_url(settings)
         yield ok("{path}; no account, so only the web service works, without events", values={"path": place})
         return
-    configured.gateway_and_account(settings)
+    configured.gateway_account(settings)
     yield ok("{path}", values={"path": place})
 
 
@@ -281,12 +281,12 @@ def kinds(subject: Subject) -> Iterator[Finding]:
     settings, known = subject.settings, KindNames()
     for section, report in (("report", settings.report), *(("reports", one.report) for one in settings.reports)):
         for name in known.unknown(report.kinds):
-            if error := known.mistake(name):
+            if similar := known.similar(name):
                 yield warning(
                     '"{name}" may be misspelled',
                     "did you mean {similar}?",
                     code="kind-misspelled",
-                    values={"name": name, "similar": error.values["similar"]},
+                    values={"name": name, "similar": similar},
                     setting=f"{section}.kinds",
                 )
 

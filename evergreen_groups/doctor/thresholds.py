@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from enum import Enum
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.doctor.account import name_places, name_some
 from evergreen_groups.doctor.finding import ok, warning
 from evergreen_groups.ils import (
-    DifferenceKind,
     Limits,
+    PenaltyKind,
     PenaltyKinds,
     Profiles,
-    RuleDifference,
+    Threshold,
     Thresholds,
     permissions,
     read_fines_penalties,
@@ -24,7 +28,112 @@ from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, Subject
-    from evergreen_groups.ils import OrgUnits
+    from evergreen_groups.ils import OrgUnits, ResolvedLimit
+
+
+class DifferenceKind(Enum):
+    """How the ILS's thresholds and the rule can differ, by the finding's code. Ties in frequency go by this order."""
+
+    BLOCKS_NOTHING = "penalty-blocks-nothing"
+    NO_THRESHOLD = "no-threshold"
+    NO_LIMIT = "no-limit"
+    BLOCKS_LATER = "blocks-later"
+    BLOCKS_EARLIER = "blocks-earlier"
+    BLOCKS_AT_LIMIT = "blocks-at-limit"
+    """A patron who owes exactly the limit is blocked but not over it, because the ILS compares with >=."""
+    COUNTS_FEWER = "counts-fewer-bills"
+
+
+_Case = tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind]
+
+
+class RuleDifference(NamedTuple):
+    """A difference between the ILS's blocks and the rule, with all patrons that it affects."""
+
+    kind: DifferenceKind
+    limit: Limit
+    """The rule's limit."""
+    threshold: Decimal | None
+    """The ILS's threshold, or None. From this amount on, the ILS sets ``penalty``."""
+    penalty: PenaltyKind
+    affected: Mapping[tuple[int, int], Threshold | None]
+    """The row of the threshold by the home library and profile (ids) of the patrons that it applies to."""
+
+    @property
+    def rows(self) -> frozenset[tuple[int, int]]:
+        """Where the threshold is set: pairs of org unit and profile ids."""
+        return frozenset((row.org_unit, row.profile) for row in self.affected.values() if row is not None)
+
+    @property
+    def libraries(self) -> frozenset[int]:
+        """The home libraries of affected patrons (ids)."""
+        return frozenset(library for library, _profile in self.affected)
+
+    @property
+    def profiles(self) -> frozenset[int]:
+        """The profiles of affected patrons (ids)."""
+        return frozenset(profile for _library, profile in self.affected)
+
+    @property
+    def pair_count(self) -> int:
+        """The number of affected pairs of home library and profile."""
+        return len(self.affected)
+
+    @property
+    def example(self) -> Decimal:
+        """The smallest balance on which the rule and the ILS disagree."""
+        amounts = (self.threshold, self.limit.least_over)
+        return min(amount for amount in amounts if amount is not None)
+
+    @staticmethod
+    def find(
+        limits: Limits,
+        thresholds: Thresholds,
+        kinds: PenaltyKinds,
+        org_units: OrgUnits,
+        *,
+        libraries: Iterable[int],
+        profiles: Iterable[int],
+    ) -> list[RuleDifference]:
+        """Find the differences for patrons of these home libraries and profiles (ids), the most frequent first.
+
+        The result holds for recalculations at the home library. A checkout at another library is subject to that
+        library's threshold. Raises PermissionDeniedError if the account may not see the thresholds of one of the
+        libraries, and DataError if the ILS refers to a profile or penalty that it doesn't list.
+        """
+        found: dict[_Case, dict[tuple[int, int], Threshold | None]] = defaultdict(dict)
+        for library, profile in product(libraries, profiles):
+            penalty, threshold = kinds.set_for_fines_at(library), thresholds.find(profile, library)
+            rule = limits.limit_for(profile, library)
+            amount = None if threshold is None else threshold.amount
+            for kind in _differences(rule, threshold, penalty, org_units):
+                found[kind, rule.limit, amount, penalty][library, profile] = threshold
+        differences = [RuleDifference(*case, affected) for case, affected in found.items()]
+        order = list(DifferenceKind)
+        return sorted(differences, key=lambda one: (-one.pair_count, order.index(one.kind), one.example))
+
+
+def _differences(
+    rule: ResolvedLimit, threshold: Threshold | None, penalty: PenaltyKind, org_units: OrgUnits
+) -> Iterator[DifferenceKind]:
+    """Yield the differences for one profile and library: in the amount, in which bills count, in both, or none."""
+    over = rule.limit.least_over
+    if threshold is None:
+        if over is not None:
+            yield DifferenceKind.NO_THRESHOLD
+    elif not penalty.blocks:
+        if over is not None:
+            yield DifferenceKind.BLOCKS_NOTHING
+    elif over is None:
+        yield DifferenceKind.NO_LIMIT
+    else:
+        # Both are in whole cents, and the ILS compares with >=. So they agree at the smallest amount over the limit.
+        if threshold.amount == rule.limit.amount != over:
+            yield DifferenceKind.BLOCKS_AT_LIMIT
+        elif threshold.amount != over:
+            yield DifferenceKind.BLOCKS_EARLIER if threshold.amount < over else DifferenceKind.BLOCKS_LATER
+        if rule.scope is None and len(org_units.full_path(threshold.org_unit)) < len(org_units):
+            yield DifferenceKind.COUNTS_FEWER
 
 
 def describe_rule(limit: Limit) -> Message:

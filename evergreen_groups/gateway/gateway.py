@@ -23,8 +23,8 @@ from evergreen_groups.gateway.idl import IdlSource
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import class_ids, decode
 from evergreen_groups.gateway.sender import Credentials, Sender, Session
-from evergreen_groups.gateway.threads import begin, ordered_map
 from evergreen_groups.gateway.transport import Transport
+from evergreen_groups.threads import begin, ordered_map
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:

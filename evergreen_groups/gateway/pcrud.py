@@ -34,7 +34,7 @@ from evergreen_groups.gateway.record import (
     whole_number,
 )
 from evergreen_groups.gateway.sender import TOKEN
-from evergreen_groups.gateway.threads import begin
+from evergreen_groups.threads import begin
 
 if TYPE_CHECKING:
     from evergreen_groups.arguments import Several

@@ -30,6 +30,7 @@ from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, Ti
 from evergreen_groups.gateway.answer import Redactor, http_error, root_of, transport_error
 from evergreen_groups.gateway.call import Statistics
 from evergreen_groups.message import Message, system_reason
+from evergreen_groups.threads import begin
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -258,7 +259,7 @@ class _Connections:
             self._idle.append((time.monotonic(), pool))
             begins, self._is_watched = not self._is_watched, True
         if begins:
-            threading.Thread(target=self._watch, name="idle", daemon=True).start()
+            begin(self._watch)
 
     def close(self, idle_seconds: float = 0.0) -> bool:
         """Close the connections that have been idle for so long. Return whether any are left."""

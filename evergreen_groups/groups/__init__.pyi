@@ -29,6 +29,7 @@ from .panel import GroupViewer as GroupViewer
 from .panel import VisiblePatrons as VisiblePatrons
 from .reader import FamilyReader as FamilyReader
 from .reader import GroupReader as GroupReader
-from .reader import find_owner as find_owner
+from .replica import family_reader as family_reader
+from .replica import find_owner as find_owner
 from .search import GroupSearch as GroupSearch
 from .search import IdRange as IdRange

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from operator import eq
 from string import digits
 from typing import TypeVar
 
@@ -108,8 +110,7 @@ def difference(barcode: str, typed: str) -> tuple[str, str, str]:
 
 def _shared(one: str, other: str) -> int:
     """Return how many characters both begin with."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
+    return sum(takewhile(bool, map(eq, one, other)))
 
 
 def usual_length(barcodes: Sequence[str]) -> int | None:

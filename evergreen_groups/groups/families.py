@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -76,14 +76,9 @@ def find_card(gateway: Gateway, barcode: str, *, with_patron: bool = False) -> R
     wanted = list(spellings(barcode))
     if not wanted:
         return None
-    found = gateway.pcrud.search(
-        "ac",
-        {"barcode": wanted if len(wanted) > 1 else wanted[0]},
-        select=None if with_patron else _CARD_FIELDS,
-        flesh=1 if with_patron else None,
-        flesh_fields={"ac": ("usr",)} if with_patron else None,
-        limit=len(wanted),
-    )
+    where = {"barcode": wanted if len(wanted) > 1 else wanted[0]}
+    form: dict[str, Any] = {"flesh": 1, "flesh_fields": {"ac": ("usr",)}} if with_patron else {"select": _CARD_FIELDS}
+    found = gateway.pcrud.search("ac", where, limit=len(wanted), **form)
     return first_match(barcode, {card.barcode: card for card in found})
 
 
@@ -153,58 +148,47 @@ class Families:
         return Card(barcode or member.barcode or "", active, member, self.accounts[patron])
 
 
-def read_people(gateway: Gateway, conditions: Sequence[Mapping[str, Any]]) -> dict[int, Record]:
-    """Read patrons by ``id``, ``barcode`` or ``group``, and the members of their groups. Up to 200 take one call."""
-    batches = batched_by_size(
-        conditions,
-        _CHARACTERS_AT_ONCE,
-        lambda condition: len(quote(str(condition.get("barcode", "")))),
-        lambda _count: _AT_ONCE,
-    )
+def read_people(
+    gateway: Gateway, ids: Iterable[int] = (), barcodes: Iterable[str] = (), groups: Iterable[int] = ()
+) -> dict[int, Record]:
+    """Read patrons by id or barcode, the members of their groups, and of ``groups``. Up to 200 of them take one call.
+
+    The records have the ``FIELDS`` and all cards, because a barcode may be on an old one.
+    """
+    named = [*(("id", id) for id in ids), *(("barcode", code) for code in barcodes), *(("group", it) for it in groups)]
+    batches = batched_by_size(named, _CHARACTERS_AT_ONCE, lambda one: len(quote(str(one[1]))), lambda _count: _AT_ONCE)
     found = gateway.map(lambda batch: _matching(gateway, batch), batches)
     return {person.id: person for person in chain.from_iterable(found)}
 
 
-def _matching(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[Record]:
-    """Read the patrons that match the conditions, and the members of their groups (``desk-010``)."""
+def _matching(gateway: Gateway, named: Sequence[tuple[str, Any]]) -> list[Record]:
+    """Read the patrons who are named, and the members of their groups (``desk-010``)."""
     gateway.idl("au", "ac", "mous", "aua")  # load them in one request, together with those needed next
-    # Read all cards, because the named barcode may be on an old one.
-    pages = gateway.pcrud.pages(
-        "au",
-        any_of(list(_queries(named))),
-        select=FIELDS,
-        flesh=1,
-        flesh_fields={"au": ("cards",)},
-        page_size=_ROWS_AT_ONCE,
-        concurrency=1,
-    )
-    people = list(chain.from_iterable(pages))
-    for person in people:
-        cards = person.cards
-        # The ILS sends an empty list for no cards (oils_sql.c, doFieldmapperSearch).
-        if not isinstance(cards, list) or any(card.usr != person.id for card in cards):
-            raise unreadable(
-                "cards-broken",
-                "not a list of the patron's cards",
-                advice="check any proxy in between: it may have mixed up answers",
-            )
-    return people
-
-
-def _queries(named: Sequence[Mapping[str, Any]]) -> Iterator[Query]:
-    """Yield queries for patron ids: PostgreSQL uses an index for each, but would scan all patrons for an "or"."""
-    ids, barcodes, groups = (
-        [condition[kind] for condition in named if kind in condition] for kind in ("id", "barcode", "group")
-    )
+    ids, barcodes, groups = ([value for kind, value in named if kind == it] for it in ("id", "barcode", "group"))
+    # PostgreSQL uses an index for each query of the union, but would scan all patrons for an "or".
+    queries: list[Query] = []
     if ids:
-        yield ids_of({"id": ids})
-        yield ids_of({"deleted": "f", "usrgroup": {"in": ids_of({"id": ids}, "usrgroup")}})
+        queries.append(ids_of({"id": ids}))
+        queries.append(ids_of({"deleted": "f", "usrgroup": {"in": ids_of({"id": ids}, "usrgroup")}}))
     if barcodes:
         owners = {"select": {"ac": ["usr"]}, "from": "ac", "where": {"barcode": barcodes}}
-        yield ids_of({"id": {"in": owners}})
-        yield ids_of({"deleted": "f", "usrgroup": {"in": ids_of({"id": {"in": owners}}, "usrgroup")}})
+        queries.append(ids_of({"id": {"in": owners}}))
+        queries.append(ids_of({"deleted": "f", "usrgroup": {"in": ids_of({"id": {"in": owners}}, "usrgroup")}}))
     if groups:
-        yield ids_of({"deleted": "f", "usrgroup": groups})
+        queries.append(ids_of({"deleted": "f", "usrgroup": groups}))
+    flesh_fields = {"au": ("cards",)}
+    pages = gateway.pcrud.pages(
+        "au", any_of(queries), select=FIELDS, flesh=1, flesh_fields=flesh_fields, page_size=_ROWS_AT_ONCE, concurrency=1
+    )
+    people = list(chain.from_iterable(pages))
+    # The ILS sends an empty list for no cards (oils_sql.c, doFieldmapperSearch).
+    if any(not isinstance(one.cards, list) or any(card.usr != one.id for card in one.cards) for one in people):
+        raise unreadable(
+            "cards-broken",
+            "not a list of the patron's cards",
+            advice="check any proxy in between: it may have mixed up answers",
+        )
+    return people
 
 
 def ids_of(where: Query, column: str = "id") -> Query:

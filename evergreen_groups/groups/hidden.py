@@ -1,8 +1,7 @@
 """Find members whom the account can't see, and what they owe.
 
 Evergreen leaves out the rows of hidden patrons. But two methods list all members of a group, hidden ones included, to
-an account that may see patrons at its own library: one lists their ids, the other their balances. Members who are in
-the list but not among the visible rows are hidden.
+an account that may see patrons at its own library: one lists their ids, the other their balances.
 
 Both methods take several groups in one call and then don't say who belongs to which. So :func:`find_hidden` reads a
 few groups together, and one query tells the group of each hidden member (:func:`assign_to_groups`). The same query
@@ -12,10 +11,9 @@ confirms that the lists are complete, because a lost row must not make a total l
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from itertools import chain, islice, zip_longest
+from itertools import chain, islice, product, zip_longest
 from math import isqrt
 from typing import Any
 
@@ -25,9 +23,6 @@ from evergreen_groups.gateway import TOKEN, Gateway, finite_number, holds, rows_
 from evergreen_groups.groups.models import HiddenMembers
 from evergreen_groups.message import Message, Progress, silent
 from evergreen_groups.values import ZERO
-
-_MEMBERS = "open-ils.actor.usergroup.members.retrieve"
-_BALANCES = "open-ils.actor.usergroup.members.balance_owed"
 
 # The gateway accepts forms of up to 32 kB. Two lists of 1,000 seven-digit ids take 20 kB, which leaves room for the
 # numbers of a hundred groups.
@@ -57,20 +52,23 @@ def read_member_ids(
     ``usergroup.members.retrieve`` checks VIEW_USER at the account's own library only, and then lists every member
     (``groups-047``). The method also accepts a list of groups (``groups-075``).
     """
-    answer = _call(gateway, _MEMBERS, list(groups), primary, own_connection)
+    method = "open-ils.actor.usergroup.members.retrieve"
+    answer = _call(gateway, method, list(groups), primary=primary, own_connection=own_connection)
     # Iterating over a hash or a text could look like a group without members.
     ids: list[int | None] = [whole_number(id) for id in answer] if isinstance(answer, list) else [None]
     if None in ids:
         raise unreadable("members-broken", "members aren't ids")
-    return frozenset(_without_duplicates(ids))
+    _refuse_duplicates(ids)
+    return frozenset(id for id in ids if id is not None)
 
 
 def read_balances(
     gateway: Gateway, groups: Sequence[int], *, primary: bool = False, own_connection: bool = False
 ) -> dict[int, Decimal]:
     """Return what each member with an open transaction owes, by id. The rest is as in :func:`read_member_ids`."""
+    method = "open-ils.actor.usergroup.members.balance_owed"
     wanted = list(groups) if len(groups) > 1 else groups[0]
-    answer = _call(gateway, _BALANCES, wanted, primary, own_connection)
+    answer = _call(gateway, method, wanted, primary=primary, own_connection=own_connection)
     try:
         # Amounts are strings such as "0.0" and "0.00" (groups-026, groups-008). A member without an open transaction is
         # missing (groups-002), which means a balance of zero, not an unknown balance.
@@ -80,7 +78,7 @@ def read_balances(
         answer = None
     if not isinstance(answer, list) or None in chain.from_iterable(balances):
         raise unreadable("balance-broken", "a balance isn't an amount")
-    _without_duplicates([id for id, _owed in balances])
+    _refuse_duplicates([id for id, _owed in balances])
     return found
 
 
@@ -94,21 +92,31 @@ def read_visible_balances(
         return None
 
 
-def _call(gateway: Gateway, method: str, groups: object, primary: bool, own_connection: bool) -> Any:
+def read_members(
+    gateway: Gateway, groups: Collection[int], *, primary: bool = True, own_connection: bool = False
+) -> dict[int, frozenset[int]]:
+    """Like :func:`read_member_ids`, but by group number. Takes one call per group."""
+    # A single call for all groups wouldn't show moves between them.
+    numbers = sorted(groups)
+    read = gateway.map(
+        lambda group: read_member_ids(gateway, [group], primary=primary, own_connection=own_connection), numbers
+    )
+    return dict(zip(numbers, read, strict=True))
+
+
+def _call(gateway: Gateway, method: str, groups: object, *, primary: bool, own_connection: bool) -> Any:
     method = f"{method}.authoritative" if primary else method
     return gateway.call("open-ils.actor", method, TOKEN, groups, own_connection=own_connection).value
 
 
-def _without_duplicates(ids: list[int | None]) -> list[int]:
-    """Return the ids. Raise DataError for a duplicate, because a patron would be counted twice."""
-    found = [id for id in ids if id is not None]
-    if len(set(found)) < len(found):
+def _refuse_duplicates(ids: Sequence[int | None]) -> None:
+    """Raise DataError for a duplicate, because a patron would be counted twice."""
+    if len(set(ids)) < len(ids):
         raise unreadable(
             "member-twice",
             "a member is listed twice",
             advice="check any proxy in between: it may have mixed up answers",
         )
-    return found
 
 
 def membership_conditions(
@@ -138,10 +146,12 @@ def _confirmed(
     hidden: Mapping[int, Set[int]],
     total: int,
     owing_nothing: Set[int],
-    confirm: Confirm = lambda _condition: False,
+    confirm: Confirm | None = None,
 ) -> bool:
     conditions = membership_conditions(sorted(hidden), hidden, total, owing_nothing=owing_nothing)
-    return (len(conditions) == 1 and confirm(conditions[0])) or all(holds(gateway, it) for it in conditions)
+    if confirm is not None and len(conditions) == 1 and confirm(conditions[0]):
+        return True
+    return all(holds(gateway, condition) for condition in conditions)
 
 
 def assign_to_groups(
@@ -155,13 +165,12 @@ def assign_to_groups(
 ) -> dict[int, frozenset[int]] | None:
     """Find the group of each ``hidden`` member (id). Return None unless :func:`membership_conditions` hold.
 
-    Takes one call. The hidden members' own rows don't come back, so each pair of a hidden member and a group gets one
-    of the visible ``rows`` (a class with ids), which comes back if the member is in the group (``desk-008``,
-    ``desk-009``). Every hidden member must be found in exactly one group, so a lost row is noticed.
+    The hidden members' own rows don't come back, so each pair of a hidden member and a group gets one of the visible
+    ``rows`` (a class with ids), which comes back if the member is in the group (``desk-008``, ``desk-009``). Every
+    hidden member must be found in exactly one group, so a lost row is noticed.
     """
-    pairs = [(group, id) for group in groups for id in sorted(hidden)]
     class_id, ids = rows
-    pair_of = dict(zip(ids, pairs, strict=True))
+    pair_of = dict(zip(ids, product(groups, sorted(hidden)), strict=True))
     where: dict[str, Any] = {
         "id": list(ids),
         "-and": [_no_more_than(total, groups), *_no_open_transaction(sorted(owing_nothing))],
@@ -176,11 +185,11 @@ def assign_to_groups(
             for id, (group, patron) in pair_of.items()
         ],
     }
-    found = [pair_of[row.id] for row in gateway.pcrud.search(class_id, where, select=["id"], limit=len(pairs))]
+    found = [pair_of[row.id] for row in gateway.pcrud.search(class_id, where, select=["id"], limit=len(ids))]
     if sorted(id for _group, id in found) != sorted(hidden):
         return None
-    by_group = {group: frozenset(id for number, id in found if number == group) for group in groups}
-    return {group: ids for group, ids in by_group.items() if ids}
+    in_groups = {group for group, _id in found}
+    return {group: frozenset(id for number, id in found if number == group) for group in in_groups}
 
 
 def _no_more_than(total: int, groups: Sequence[int]) -> dict[str, Any]:
@@ -206,8 +215,8 @@ _MAX_ROUNDS = 3
 # The members of up to this many groups are read together. For more groups, first find out which ones have hidden
 # members.
 _MAX_GROUPS = 20
-# The room for ids in a form of 32 kB.
-_MAX_IDS_BYTES = 26_000
+# As many ids fit into a form of 32 kB, even with eight digits, each followed by "%2C".
+_MAX_IDS = 2_300
 
 
 def find_hidden(
@@ -221,13 +230,11 @@ def find_hidden(
     """Find hidden members by comparing the visible ones (ids by group) with the ILS's member lists.
 
     Leave out groups without hidden members. For up to twenty groups, takes three calls: all member ids; if any are
-    hidden, all balances (not without ``with_fines``); then one query that finds the group of each hidden member and
-    confirms that the list is complete and that members without a balance owe nothing. If the groups have too many
-    hidden members for that, read half of them at a time. For more groups, first find those with hidden members
-    (two calls for some 600 groups), then read as many at a time as make some 80 pairs of a hidden member and a group.
+    hidden, all balances (not without ``with_fines``); then one query that finds the group of each hidden member. For
+    more groups, first find those with hidden members (two calls for some 600 groups).
 
     The query needs a row that the account can see for each pair of a hidden member and a group: of a visible member,
-    or of one of the ``org_units`` (ids).
+    or of one of the ``org_units`` (ids). If there are too few, read half of the groups at a time.
 
     Raises:
         DataError: the ILS lists members or balances of other groups, or leaves some out.
@@ -240,9 +247,12 @@ def find_hidden(
         # Few batches should have so many pairs that half of them must be read at a time.
         everybody, known = _all_and_visible(gateway, groups[:_MAX_GROUPS], visible)
         at_once = max(1, min(_MAX_GROUPS, isqrt(_USUAL_PAIRS * _MAX_GROUPS // max(1, len(everybody - known)))))
-    reader = _HiddenReader(gateway, visible, org_units, with_fines=with_fines)
     found: dict[int, HiddenMembers] = {}
-    for number, hidden in enumerate(gateway.map(reader.read, batched(groups, at_once)), start=1):
+
+    def read(batch: Sequence[int]) -> dict[int, HiddenMembers]:
+        return _read_hidden(gateway, batch, visible, org_units, with_fines=with_fines)
+
+    for number, hidden in enumerate(gateway.map(read, batched(groups, at_once)), start=1):
         found.update(hidden)
         progress(Message("reading fines of hidden members"), min(number * at_once, len(groups)), len(groups))
     return found
@@ -256,7 +266,7 @@ def _with_hidden(gateway: Gateway, visible: Mapping[int, Set[int]]) -> list[int]
     that no row was lost.
     """
     # Groups without a visible member, or too large for the query.
-    others = [group for group, ids in visible.items() if not ids or _form_bytes(ids) > _MAX_IDS_BYTES]
+    others = [group for group, ids in visible.items() if not ids or len(ids) > _MAX_IDS]
 
     def among(groups: Sequence[int]) -> Sequence[int]:
         representatives = {min(visible[group]): group for group in groups}
@@ -274,13 +284,9 @@ def _with_hidden(gateway: Gateway, visible: Mapping[int, Set[int]]) -> list[int]
         return found if listed <= visible_in_rest else groups
 
     searched = sorted(visible.keys() - set(others))
-    batches = batched_by_size(searched, _MAX_IDS_BYTES, lambda group: _form_bytes(visible[group]))
+    # With its representative and its number, a group takes two more places than it has members.
+    batches = batched_by_size(searched, _MAX_IDS, lambda group: len(visible[group]) + 2)
     return [*others, *chain.from_iterable(gateway.map(among, batches))]
-
-
-def _form_bytes(ids: Set[int]) -> int:
-    """Return the bytes that a group takes in a form: its ids, number and representative, each with a comma."""
-    return (len(ids) + 2) * (len(str(max(ids))) + len("%2C"))
 
 
 def _all_and_visible(
@@ -296,138 +302,121 @@ def _all_and_visible(
     return everybody, known
 
 
-@dataclass(frozen=True, slots=True)
-class _HiddenReader:
-    """Reads the hidden members of a few groups at a time. The fields are parameters of :func:`find_hidden`."""
-
-    gateway: Gateway
-    visible: Mapping[int, Set[int]]
-    org_units: Callable[[], Collection[int]]
-    with_fines: bool
-
-    def read(self, groups: Sequence[int], rounds: int = _MAX_ROUNDS) -> dict[int, HiddenMembers]:
-        found = self._read_once(groups)
-        if found is not None:
-            return found
-        if len(groups) > 1:
-            middle = len(groups) // 2
-            return {**self.read(groups[:middle]), **self.read(groups[middle:])}
-        if rounds == 1:
-            raise inconsistent_members()
-        return self.read(groups, rounds - 1)
-
-    def _read_once(self, groups: Sequence[int]) -> dict[int, HiddenMembers] | None:
-        """Return None if the answers contradict each other, or if too many members are hidden for one query."""
-        everybody, known = _all_and_visible(self.gateway, groups, self.visible)
+def _read_hidden(
+    gateway: Gateway,
+    groups: Sequence[int],
+    visible: Mapping[int, Set[int]],
+    org_units: Callable[[], Collection[int]],
+    *,
+    with_fines: bool,
+) -> dict[int, HiddenMembers]:
+    """Read the hidden members of a few groups at a time. The rest is as in :func:`find_hidden`."""
+    for _ in range(_MAX_ROUNDS if len(groups) == 1 else 1):
+        everybody, known = _all_and_visible(gateway, groups, visible)
         hidden = everybody - known
         if not hidden:
             return {}
-        rows = self._rows(len(groups) * len(hidden), known & everybody) if len(groups) > 1 else None
-        if rows is None and len(groups) > 1:
-            return None
-        owed = read_visible_balances(self.gateway, groups) if self.with_fines else None
+        rows = None
+        if len(groups) > 1:
+            rows = _visible_rows(len(groups) * len(hidden), known & everybody, visible, org_units)
+            if rows is None:
+                break
+        owed = read_visible_balances(gateway, groups) if with_fines else None
         # A patron was moved in between the two reads, or the balances belong to other patrons.
         if owed is not None and not owed.keys() <= everybody | known:
-            return None
+            continue
         # A lost balance would turn a debt into 0.00, so have the database confirm that the others have no open
         # transaction.
         owing_nothing = frozenset() if owed is None else hidden - owed.keys()
-        found: Mapping[int, frozenset[int]] | None
+        found: Mapping[int, frozenset[int]] | None = {groups[0]: hidden}
         if rows is not None:
-            found = assign_to_groups(
-                self.gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing, rows=rows
-            )
-        else:
-            by_group = {groups[0]: hidden}
-            found = by_group if _confirmed(self.gateway, by_group, len(everybody), owing_nothing) else None
-        return None if found is None else {group: HiddenMembers.of(ids, owed) for group, ids in found.items()}
-
-    def _rows(self, count: int, members: Set[int]) -> tuple[str, Sequence[int]] | None:
-        """Choose visible rows for :func:`assign_to_groups`. Return None if there are too few or ``count`` is too high.
-
-        Prefer the groups' own members: an answer to another query, mixed up by a proxy, wouldn't contain them.
-        """
-        if count > _MAX_PAIRS:
-            return None
-        others = (id for ids in self.visible.values() for id in ids if id not in members)
-        ids = [*sorted(members)[:count], *islice(others, max(0, count - len(members)))]
-        if len(ids) == count:
-            return "au", ids
-        units = sorted(self.org_units())  # every account can see them
-        return ("aou", units[:count]) if len(units) >= count else None
-
-
-def find_on_primary(
-    gateway: Gateway, visible: Mapping[int, Set[int]], members: Mapping[int, Set[int]]
-) -> dict[int, HiddenMembers]:
-    """Like :func:`find_hidden`, given the ``members`` (ids by group) that the primary database lists.
-
-    A query on the replica verifies the list. It fails while the replica lags behind; then the lists are read again from
-    the primary database and must be the same.
-    """
-    hidden = {group: ids - visible.get(group, set()) for group, ids in members.items()}
-    hidden = {group: ids for group, ids in hidden.items() if ids}
-    if not hidden:
-        return {}
-    groups = sorted(hidden)
-    # Balances bypass visibility, so they can be summed up for members whose rows don't come back.
-    owed = read_visible_balances(gateway, groups, primary=True)
-    everybody = frozenset[int]().union(*(members[group] for group in groups))
-    if owed is not None and not owed.keys() <= everybody:
+            found = assign_to_groups(gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing, rows=rows)
+        elif not _confirmed(gateway, {groups[0]: hidden}, len(everybody), owing_nothing):
+            found = None
+        if found is not None:
+            return {group: HiddenMembers.of(ids, owed) for group, ids in found.items()}
+    if len(groups) == 1:
         raise inconsistent_members()
-    owing_nothing = frozenset[int]() if owed is None else frozenset[int]().union(*hidden.values()) - owed.keys()
-    if not _confirmed(gateway, hidden, len(everybody), owing_nothing):
-        again = read_members(gateway, groups, own_connection=True)
-        if read_visible_balances(gateway, groups, primary=True, own_connection=True) != owed or any(
-            again[group] != members[group] for group in groups
-        ):
-            raise inconsistent_members()
-    return {group: HiddenMembers.of(ids, owed) for group, ids in hidden.items()}
+    middle = len(groups) // 2
+    halves = (groups[:middle], groups[middle:])
+    first, second = (_read_hidden(gateway, half, visible, org_units, with_fines=with_fines) for half in halves)
+    return {**first, **second}
 
 
-def read_members(
-    gateway: Gateway, groups: Collection[int], *, own_connection: bool = False
-) -> dict[int, frozenset[int]]:
-    """Like :func:`read_member_ids` on the primary database, but by group number. Takes one call per group."""
-    # A single call for all groups wouldn't show moves between them.
-    numbers = sorted(groups)
-    found = gateway.map(
-        lambda group: read_member_ids(gateway, [group], primary=True, own_connection=own_connection), numbers
-    )
-    return dict(zip(numbers, found, strict=True))
+def _visible_rows(
+    count: int, members: Set[int], visible: Mapping[int, Set[int]], org_units: Callable[[], Collection[int]]
+) -> tuple[str, Sequence[int]] | None:
+    """Choose rows for :func:`assign_to_groups`. Return None if there are too few or ``count`` is too high.
+
+    Prefer the groups' own members: an answer to another query, mixed up by a proxy, wouldn't contain them.
+    """
+    if count > _MAX_PAIRS:
+        return None
+    others = (id for ids in visible.values() for id in ids if id not in members)
+    ids = [*sorted(members)[:count], *islice(others, max(0, count - len(members)))]
+    if len(ids) == count:
+        return "au", ids
+    units = sorted(org_units())  # every account can see them
+    return ("aou", units[:count]) if len(units) >= count else None
 
 
 _MAX_READINGS = 2
 
 
+def _read_lists(
+    gateway: Gateway,
+    visible: Mapping[int, Set[int]],
+    read_owed: Callable[..., Mapping[int, Decimal] | None],
+    *,
+    primary: bool,
+    confirm: Confirm | None = None,
+) -> tuple[Mapping[int, Decimal] | None, dict[int, HiddenMembers]]:
+    """Return the balances and the hidden members of some groups, of which ``visible`` are the visible ones.
+
+    Takes two concurrent calls for one group, plus one to verify hidden members unless ``confirm`` already did.
+    """
+    groups = sorted(visible)
+    former: object = None
+    for _ in range(_MAX_READINGS):
+        options = {"primary": primary, "own_connection": former is not None}
+        owed, members = gateway.in_parallel(
+            partial(read_owed, gateway, groups, **options), partial(read_members, gateway, groups, **options)
+        )
+        everybody = frozenset[int]().union(*members.values())
+        # A patron was moved between the two reads, or the balances belong to other patrons. Read again.
+        if not everybody >= frozenset(owed or ()).union(*visible.values()):
+            continue
+        hidden = {group: members[group] - visible[group] for group in groups if not members[group] <= visible[group]}
+        found = {group: HiddenMembers.of(ids, owed) for group, ids in hidden.items()}
+        owing_nothing = frozenset() if owed is None else everybody - owed.keys()
+        if not hidden or _confirmed(gateway, hidden, len(everybody), owing_nothing, confirm):
+            return owed, found
+        # The condition runs on the replica and fails while the replica lags behind. If a second read of the primary
+        # gives the same lists, trust them.
+        if primary and (owed, members) == former:
+            return owed, found
+        former = owed, members
+    raise inconsistent_members()
+
+
 def read_group_balances(
-    gateway: Gateway, group: int, visible: Set[int], *, confirm: Confirm = lambda _condition: False
+    gateway: Gateway, group: int, visible: Set[int], *, confirm: Confirm | None = None
 ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
     """Return the balances of a group's members with open transactions, by id, and the members who aren't ``visible``.
 
-    Takes two concurrent calls, plus one to verify hidden members unless ``confirm`` already did. Use this only for
-    groups that may have hidden members: ``usergroup.members.balance_owed`` runs a query per member, which takes ten
-    times as long as reading visible members' balances. If plain reads go to a replica, both lists come from the primary
-    database. The account needs VIEW_USER at its own library, and permission to see the balances.
+    Use this only for groups that may have hidden members: ``usergroup.members.balance_owed`` runs a query per member,
+    which takes ten times as long as reading visible members' balances. If plain reads go to a replica, both lists come
+    from the primary database. The account needs VIEW_USER at its own library, and permission to see the balances.
     """
     primary = gateway.reads_replicas
-    former: tuple[Mapping[int, Decimal], frozenset[int]] | None = None
-    for _ in range(_MAX_READINGS):
-        options = {"primary": primary, "own_connection": former is not None}
-        balances, everybody = gateway.in_parallel(
-            partial(read_balances, gateway, [group], **options), partial(read_member_ids, gateway, [group], **options)
-        )
-        hidden = everybody - visible
-        # A patron was moved between the two reads, or the balances belong to other patrons. Read again.
-        if not everybody >= balances.keys() | visible:
-            continue
-        if not hidden:
-            return balances, None
-        if _confirmed(gateway, {group: hidden}, len(everybody), everybody - balances.keys(), confirm):
-            return balances, HiddenMembers.of(hidden, balances)
-        # The condition runs on the replica and fails while the replica lags behind. If a second read of the primary
-        # gives the same lists, trust them.
-        if primary and (balances, everybody) == former:
-            return balances, HiddenMembers.of(hidden, balances)
-        former = balances, everybody
-    raise inconsistent_members()
+    owed, hidden = _read_lists(gateway, {group: visible}, read_balances, primary=primary, confirm=confirm)
+    return owed or {}, hidden.get(group)
+
+
+def find_on_primary(
+    gateway: Gateway, visible: Mapping[int, Set[int]], members: Mapping[int, Set[int]]
+) -> dict[int, HiddenMembers]:
+    """Like :func:`find_hidden`, given the ``members`` (ids by group) that the primary database lists."""
+    known = {group: visible.get(group, set()) for group in members}
+    with_hidden = {group: ids for group, ids in known.items() if not members[group] <= ids}
+    return _read_lists(gateway, with_hidden, read_visible_balances, primary=True)[1] if with_hidden else {}

@@ -33,8 +33,7 @@ class Member:
     """A patron as a member of their group.
 
     ``own_fines`` is the sum of the patron's open transactions at all libraries, minus credits. ``decision`` is the
-    policy's decision, based on own fines only. It is None if no limit was requested (plans and accidental groups don't
-    decide about anyone), or if the account may not see the limit.
+    policy's decision, based on own fines only. It is None if no limit was requested, or if the account may not see it.
     """
 
     __repr__ = arguments.brief
@@ -97,13 +96,32 @@ class Member:
 
     @staticmethod
     def of_patrons(
-        gateway: Gateway, limits: Limits, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
+        gateway: Gateway,
+        limits: Limits | None,
+        patrons: Collection[Patron],
+        own_fines: Mapping[int, Decimal],
+        *,
+        where_visible: bool = True,
     ) -> list[Member]:
-        """Make members of patrons, with a decision about each whose limit the account may see.
+        """Make members of patrons, and decide about each by ``limits``, if given.
 
-        ``own_fines`` are those of all patrons with open transactions. Raises what :func:`decide_patrons` raises.
+        ``own_fines`` are those of all patrons with open transactions. There is no decision about a patron whose limit
+        is the ILS's threshold, if the account may not see it. Reads nothing if the same limit applies to all patrons.
+
+        Raises:
+            DataError: some transactions must be read, and the account may not see them.
+            PermissionDeniedError: the account may not see a limit, and not only those ``where_visible`` are wanted.
         """
-        return make_members(patrons, own_fines, decide_patrons(gateway, limits, patrons, own_fines, where_visible=True))
+        decisions: dict[int, Decision] = {}
+        if limits is not None and limits.uniform:
+            # Decide once about each amount: most patrons owe nothing.
+            decide = cache(limits.limit_for(0, 0).decide)
+            decisions = {patron.id: decide(own_fines.get(patron.id)) for patron in patrons}
+        elif limits is not None:
+            find = limits.visible_limit_for if where_visible else limits.limit_for
+            found = ((patron.id, find(patron.profile, patron.home_library.id)) for patron in patrons)
+            decisions = ils.decide_all(gateway, {id: limit for id, limit in found if limit is not None}, own_fines)
+        return [Member(patron, own_fines.get(patron.id, ZERO), decisions.get(patron.id)) for patron in patrons]
 
     @staticmethod
     def decide_by_thresholds(
@@ -115,7 +133,7 @@ class Member:
         see the transactions that the threshold counts. Read nothing unless a threshold counts only some libraries, or
         is 0.00.
         """
-        found = {
+        limits = {
             member.id: limit
             for member in members
             if (limit := thresholds.visible_limit_for(member.patron.profile, member.patron.home_library.id)) is not None
@@ -125,14 +143,14 @@ class Member:
         # counts only some libraries may count a bill without the refund that balances it.
         may_matter = [
             id
-            for id, limit in found.items()
+            for id, limit in limits.items()
             if id not in own_fines
             and limit.limit.amount is not None
             and (limit.scope is not None or limit.limit.amount <= 0)
         ]
         if may_matter:
             own_fines |= ils.read_own_fines(gateway, may_matter)
-        return found, ils.decide_all(gateway, found, own_fines, leave_out_hidden=True)
+        return limits, ils.decide_all(gateway, limits, own_fines, leave_out_hidden=True)
 
     @staticmethod
     def read_barcodes(gateway: Gateway, cards: Iterable[int | None]) -> dict[int, str]:
@@ -176,7 +194,7 @@ class Group:
 
     def __post_init__(self) -> None:
         """Add up the fines once. A report holds 50,000 groups, so don't store other sums."""
-        together = sum((member.own_fines for member in self.members if member.own_fines), self.hidden_fines or ZERO)
+        together = sum((member.own_fines for member in self.members), self.hidden_fines or ZERO)
         object.__setattr__(self, "known_fines", together)
 
     @classmethod
@@ -354,13 +372,7 @@ class PatronState:
         """Make a state from the values of ``FIELDS``. ``now`` is aware."""
         juvenile, barred, sent = values
         expire_date = plausible(sent)
-        return _state(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
-
-
-@cache
-def _state(juvenile: bool, barred: bool, expired: bool) -> PatronState:
-    """Return a shared instance: there are eight different states and up to 100,000 patrons in a report."""
-    return PatronState(juvenile, barred, expired)
+        return cls(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
 
 
 class PatronRow(NamedTuple):
@@ -393,67 +405,25 @@ class PatronRow(NamedTuple):
         "O'Brien, Effie"
         """
         names: tuple[Any, ...] = self[-len(NAME_FIELDS) :]
-        family, first, *others = names
-        if family and first and not any(others):  # the usual case, kept fast
-            family, first = family.strip(), first.strip()
-            if family and first:
-                return f"{family}, {first}"
-        legal, preferred = names[:4], names[4:]
         family, first, second, suffix = (
-            (wish or "").strip() or (name or "").strip() for wish, name in zip(preferred, legal, strict=True)
+            (preferred or "").strip() or (legal or "").strip()
+            for legal, preferred in zip(names[:4], names[4:], strict=True)
         )
         return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
 
-    def patron(self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False) -> Patron:
+    def patron(self, barcodes: Mapping[int, str], org_units: OrgUnits, *, deleted: bool = False) -> Patron:
+        """Make the patron. ``barcodes`` are by card id. Raises DataError for an unknown home library."""
         return Patron(
             self.id,
             self.group,
             self.name,
             sys.intern(self.family_name or ""),  # share one string per family name
-            barcode,
-            home_library,
+            None if self.card is None else barcodes.get(self.card),
+            org_units.unit(self.home_library),
             self.profile,
             self.group_lead,
             deleted,
         )
-
-
-def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_units: OrgUnits) -> list[Patron]:
-    return [
-        row.patron(None if row.card is None else barcodes.get(row.card), org_units.unit(row.home_library))
-        for row in rows
-    ]
-
-
-def make_members(
-    patrons: Iterable[Patron], own_fines: Mapping[int, Decimal], decisions: Mapping[int, Decision]
-) -> list[Member]:
-    return [Member(patron, own_fines.get(patron.id, ZERO), decisions.get(patron.id)) for patron in patrons]
-
-
-def decide_patrons(
-    gateway: Gateway,
-    limits: Limits,
-    patrons: Collection[Patron],
-    own_fines: Mapping[int, Decimal],
-    *,
-    where_visible: bool = False,
-) -> dict[int, Decision]:
-    """Decide about each patron, by id. Reads nothing if the same limit applies to all patrons.
-
-    ``where_visible`` leaves out patrons whose limit is the ILS's threshold, if the account may not see it.
-
-    Raises:
-        DataError: some transactions must be read, and the account may not see them.
-        PermissionDeniedError: a limit is the ILS's threshold, and the account may not see it.
-    """
-    if limits.uniform:
-        # Decide once about each amount: most patrons owe nothing.
-        decide = cache(limits.limit_for(0, 0).decide)
-        return {patron.id: decide(own_fines.get(patron.id)) for patron in patrons}
-    find = limits.visible_limit_for if where_visible else limits.limit_for
-    found = ((patron.id, find(patron.profile, patron.home_library.id)) for patron in patrons)
-    return ils.decide_all(gateway, {id: limit for id, limit in found if limit is not None}, own_fines)
 
 
 class StandingDifference(Enum):
@@ -486,7 +456,8 @@ class Standing(NamedTuple):
     ) -> Standing:
         """Make the standing of a patron with this home library (id) and these penalties in force."""
         blocking = [penalty for penalty in penalties if penalty.kind.blocks]
-        for_fines = tuple(penalty for penalty in blocking if kinds.blocks_for_fines(penalty.kind, home_library))
+        of_fines = kinds.for_fines_at(home_library)
+        for_fines = tuple(penalty for penalty in blocking if penalty.kind.id in of_fines)
         others = tuple(penalty for penalty in blocking if penalty not in for_fines)
         return cls(over_limit, for_fines, others)
 

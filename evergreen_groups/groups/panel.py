@@ -12,10 +12,9 @@ back, so :meth:`FamilyQuery.interpret` tells them apart by their ids. If in doub
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError, unreadable
@@ -28,32 +27,11 @@ from evergreen_groups.groups.models import (
     PatronAccount,
     PatronRow,
     Query,
-    make_patrons,
 )
 from evergreen_groups.ils import PENALTY_FIELDS, OrgUnits, PenaltyRow
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-
-# An id takes some seven bytes and occurs up to three times in a request of at most 32 kB.
-_MAX_ORG_UNITS = 800
-
-
-@dataclass(frozen=True, slots=True)
-class HiddenCirculations:
-    """Circulations at ``hidden_at``, which the account can't see, of patrons from ``counted_at`` (both org unit ids).
-
-    The ILS includes them in the counts of these patrons.
-    """
-
-    hidden_at: frozenset[int]
-    counted_at: frozenset[int]
-
-    @property
-    def can_be_asked_about(self) -> bool:
-        """Whether there are any, and few enough org units to fit into a request."""
-        count = len(self.hidden_at) + len(self.counted_at)
-        return bool(self.hidden_at) and bool(self.counted_at) and count <= _MAX_ORG_UNITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +39,19 @@ class GroupViewer:
     """The session that looks at a group, and what it wants to know in addition to the members.
 
     ``user`` is the session's ``au.id`` and ``group`` the number of that user's own group (None: unknown). The session
-    sees patrons of the org units ``patrons_at``; ``everywhere`` means all of them. ``circulations`` asks whether any
-    are hidden, ``with_staff`` asks for the staff who set penalties, and ``extra_patrons`` are ids of other patrons to
-    read. A replica may have older records of the patrons ``changed`` (ids; None: of any patron).
+    sees patrons of the org units ``patrons_at``; ``everywhere`` means all of them. ``with_staff`` asks for the staff
+    who set penalties, and ``extra_patrons`` are ids of other patrons to read. A replica may have older records of the
+    patrons ``changed`` (ids; None: of any patron).
+
+    The session doesn't see circulations at ``hidden_circulations_at``, which the ILS counts for patrons of
+    ``circulations_of`` (both org unit ids). If neither is empty, the query asks whether there are any.
     """
 
     user: int
     patrons_at: frozenset[int]
     everywhere: bool
-    circulations: HiddenCirculations | None = None
+    hidden_circulations_at: frozenset[int] = frozenset()
+    circulations_of: frozenset[int] = frozenset()
     with_staff: bool = False
     extra_patrons: frozenset[int] = frozenset()
     group: int | None = None
@@ -84,12 +66,11 @@ class FamilyQuery:
         self._outside = outside
         self._viewer = viewer
         # The session user's own row signals the answer about circulations, so don't ask if it comes back anyway.
-        asked = viewer.circulations is not None and viewer.user not in viewer.extra_patrons
-        self._circulations = viewer.circulations if asked else None
-        self._has_sentinel = bool(viewer.patrons_at)
-        # A long list of libraries doesn't fit into the query. Then all members must be at the sentinel's library.
-        self._visible_homes = sorted(viewer.patrons_at) if len(viewer.patrons_at) <= _MAX_ORG_UNITS else []
-        self._with_staff = viewer.with_staff and (viewer.everywhere or bool(self._visible_homes))
+        about_circulations = viewer.hidden_circulations_at and viewer.circulations_of
+        self._signal = {viewer.user} - viewer.extra_patrons if about_circulations else frozenset[int]()
+        # A patron's row and what is fleshed with it take Evergreen some 4 ms, so don't ask where nobody can be hidden.
+        self._has_sentinel = bool(viewer.patrons_at) and not viewer.everywhere
+        self._with_staff = viewer.with_staff and bool(viewer.patrons_at)
 
     @classmethod
     def of_patron(cls, patron: int, viewer: GroupViewer) -> FamilyQuery:
@@ -103,43 +84,51 @@ class FamilyQuery:
     @property
     def where(self) -> Query:
         """The condition on patrons (``au``) that matches the members and the extra rows."""
+        viewer = self._viewer
         queries = [self._members()]
         if self._has_sentinel:
             queries.append(self._sentinel())
         if self._with_staff:
             # Staff who set a hidden member's penalty couldn't be told apart from the sentinel, so don't ask about them.
-            staff = self._staff() if self._viewer.everywhere else self._staff(home_ou=self._visible_homes)
+            staff = self._staff() if viewer.everywhere else self._staff(home_ou=sorted(viewer.patrons_at))
             queries.append(ids_of({"id": {"in": staff}}))
-        if self._viewer.extra_patrons:
-            queries.append(ids_of({"id": sorted(self._viewer.extra_patrons)}))
-        if self._circulations is not None:
-            queries.append(self._no_hidden_circulation(self._circulations))
+        if viewer.extra_patrons:
+            queries.append(ids_of({"id": sorted(viewer.extra_patrons)}))
+        if self._signal:
+            at, of = sorted(viewer.hidden_circulations_at), sorted(viewer.circulations_of)
+            hidden = {"usr": {"in": self._members(home_ou=of)}, "checkin_time": None, "circ_lib": at}
+            found = {"select": {"circ": ["id"]}, "from": "circ", "where": hidden}
+            queries.append(ids_of({"id": viewer.user, "-not-exists": found}))
         return any_of(queries)
 
     def interpret(
         self, members: Set[int], others: Mapping[int, int], staff: Set[int]
-    ) -> tuple[frozenset[int], bool, bool] | None:
-        """Interpret the rows that don't belong to ``members`` (ids). Return None if a row can't be explained.
+    ) -> tuple[frozenset[int], bool, bool]:
+        """Interpret the rows that don't belong to ``members`` (ids). Raises DataError if a row can't be explained.
 
         ``others`` maps their patron ids to group numbers. ``staff`` are the ids of users who set the members'
         penalties, including archived ones. The result has the ids of staff and extra patrons that were found, whether
         no member is hidden, and whether no circulation is. If False, some may be hidden.
         """
-        viewer, own = self._viewer, frozenset({self._viewer.user})
-        expected = viewer.extra_patrons | ((staff - own) if self._with_staff else frozenset())
+        viewer = self._viewer
+        expected = viewer.extra_patrons | (staff - {viewer.user} if self._with_staff else frozenset())
         named = others.keys() & expected
-        signal = own if self._circulations is not None else frozenset[int]()
         # At most one row may be left: the sentinel's.
-        rest = others.keys() - named - signal
+        rest = others.keys() - named - self._signal
         if len(rest) > self._has_sentinel:
-            return None
+            raise unreadable(
+                "groups-not-asked-for",
+                "patrons of other groups",
+                advice="check any proxy in between: it may have mixed up answers",
+            )
         # If the row of an expected patron is missing, as happens with hidden patrons, a row with a mixed-up id could
         # pass for the sentinel.
         missing = expected - members - others.keys()
         if viewer.group is None:
-            missing |= signal - others.keys()
+            missing |= self._signal - others.keys()
         is_sentinel = not missing and all(others[id] != viewer.group for id in rest)
-        return frozenset(named), bool(rest) and is_sentinel, bool(others.keys() & signal)
+        complete = viewer.everywhere or (bool(rest) and is_sentinel)
+        return frozenset(named), complete, bool(others.keys() & self._signal)
 
     def _members(self, **more: Any) -> Query:
         return ids_of({"deleted": "f", "usrgroup": self._inside, **more})
@@ -148,13 +137,6 @@ class FamilyQuery:
         """Return the query for the staff who set the members' penalties, without the session's own user."""
         set_by = {"usr": {"in": self._members(**members)}, "staff": {"<>": self._viewer.user}}
         return {"select": {"ausp": ["staff"]}, "from": "ausp", "where": set_by}
-
-    def _no_hidden_circulation(self, asked: HiddenCirculations) -> Query:
-        """Return the query for the session's own user, whose row comes back if no circulation is hidden."""
-        members = self._members(home_ou=sorted(asked.counted_at))
-        hidden = {"usr": {"in": members}, "checkin_time": None, "circ_lib": sorted(asked.hidden_at)}
-        found = {"select": {"circ": ["id"]}, "from": "circ", "where": hidden}
-        return ids_of({"id": self._viewer.user, "-not-exists": found})
 
     def _sentinel(self) -> Query:
         """Return the query for one patron of another group whose row comes back if and only if every member is visible.
@@ -167,18 +149,15 @@ class FamilyQuery:
             others.append({"usrgroup": {"<>": self._viewer.group}})
         if self._with_staff:
             others.append({"id": {"not in": self._staff()}})
-        sentinel: Query = {"deleted": "f", "usrgroup": self._outside, "-and": others}
-        if not self._viewer.everywhere:
-            sentinel |= self._at_fully_visible_library()
+        sentinel = {"deleted": "f", "usrgroup": self._outside, "-and": others, **self._at_fully_visible_library()}
         return ids_of({"id": {"in": {**ids_of(sentinel), "limit": 1}}})
 
     def _at_fully_visible_library(self) -> Query:
         """Return the condition that no member is hidden if the sentinel is visible."""
         # Permissions don't apply inside a subquery (pcrud-141), so these find the members that the search itself leaves
         # out.
+        visible = sorted(self._viewer.patrons_at)
         homes = {"select": {"au": ["home_ou"]}, "from": "au", "where": {"deleted": "f", "usrgroup": self._inside}}
-        seen = self._visible_homes
-        not_seen = [{"home_ou": {"not in": seen}}] if seen else []
         elsewhere = {
             # Join au to aou: the first class of a subquery can't have an alias, and "au" has to mean the sentinel here.
             "select": {"aou": ["id"]},
@@ -187,12 +166,11 @@ class FamilyQuery:
                 "+m": {
                     "deleted": "f",
                     "usrgroup": self._inside,
-                    "-and": [{"home_ou": {"<>": {"+au": "home_ou"}}}, *not_seen],
+                    "-and": [{"home_ou": {"<>": {"+au": "home_ou"}}}, {"home_ou": {"not in": visible}}],
                 }
             },
         }
-        somewhere = [{"home_ou": {"in": homes}}, *([{"home_ou": seen}] if seen else [])]
-        return {"-or": somewhere, "-not-exists": elsewhere}
+        return {"-or": [{"home_ou": {"in": homes}}, {"home_ou": visible}], "-not-exists": elsewhere}
 
 
 MAX_MEMBERS = 5_000
@@ -201,40 +179,28 @@ MAX_MEMBERS = 5_000
 _MAX_OTHERS = 500
 """How many extra rows to allow for. Most are staff who set penalties."""
 
-_PATRON, _STAFF = PENALTY_FIELDS.index("usr"), PENALTY_FIELDS.index("staff")
 
-# Fleshing costs the ILS two queries per row, which is cheaper for a family than two more calls.
-_FLESHED = ("card", "standing_penalties")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VisiblePatrons:
     """The visible members of a group, without their fines.
 
-    ``records`` and ``rows`` are the members, ``barcodes`` are by card id. ``penalties`` are those in force. ``names``
-    are those of visible staff and extra patrons, by id. ``complete`` means that no member is hidden,
+    ``rows`` and ``accounts`` (by id) are the members', ``barcodes`` are by card id. ``penalties`` are those in force.
+    ``names`` are those of visible staff and extra patrons, by id. ``complete`` means that no member is hidden,
     ``no_circulation_hidden`` that none of the circulations asked about is; if False, some may be hidden.
     """
 
     group: int
-    records: tuple[Record, ...]
     rows: tuple[PatronRow, ...]
+    accounts: Mapping[int, PatronAccount]
     barcodes: Mapping[int, str]
     penalties: tuple[PenaltyRow, ...]
     names: Mapping[int, str]
     complete: bool
     no_circulation_hidden: bool
 
-    @cached_property
+    @property
     def ids(self) -> frozenset[int]:
         return frozenset({row.id for row in self.rows})
-
-    @cached_property
-    def accounts(self) -> Mapping[int, PatronAccount]:
-        """The members' accounts by patron id. A summary doesn't need them."""
-        now = datetime.now(UTC)
-        found = columns(self.records, "id", *ACCOUNT_FIELDS)
-        return {id: PatronAccount.of(values, now) for id, *values in found}
 
     @property
     def named_org_units(self) -> frozenset[int]:
@@ -243,10 +209,11 @@ class VisiblePatrons:
 
     def patrons(self, org_units: OrgUnits) -> list[Patron]:
         """Make the members' patron records. Raises DataError if a home library isn't among the org units."""
-        return make_patrons(self.rows, self.barcodes, org_units)
+        return [row.patron(self.barcodes, org_units) for row in self.rows]
 
 
 def search(gateway: Gateway, query: FamilyQuery) -> list[Record]:
+    """Read the members and the extra rows."""
     gateway.idl("au", "ac", "ausp", "mous")  # load them in one request, together with those needed next
     most = MAX_MEMBERS + _MAX_OTHERS
     found = fleshed(gateway, query.where, most)
@@ -256,11 +223,15 @@ def search(gateway: Gateway, query: FamilyQuery) -> list[Record]:
 
 
 def fleshed(gateway: Gateway, where: Query, limit: int) -> list[Record]:
+    """Read patrons with their cards and penalties."""
     fields = (*PATRON_FIELDS, *ACCOUNT_FIELDS, "deleted")
-    return gateway.pcrud.search("au", where, select=fields, flesh=1, flesh_fields={"au": _FLESHED}, limit=limit)
+    # Fleshing costs the ILS two queries per row, which is cheaper for a family than two more calls.
+    flesh_fields = {"au": ("card", "standing_penalties")}
+    return gateway.pcrud.search("au", where, select=fields, flesh=1, flesh_fields=flesh_fields, limit=limit)
 
 
 def split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisiblePatrons:
+    """Tell the members from the extra rows of a search."""
     members: dict[int, Record] = {}
     others: dict[int, Record] = {}
     numbers: dict[int, int] = {}
@@ -273,48 +244,32 @@ def split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisiblePa
         raise _too_large()
     penalties = penalties_of(members.values())
     staff = {row[_STAFF] for row in penalties if row[_STAFF] is not None}
-    extra = query.interpret(members.keys(), numbers, staff)
-    if extra is None:
-        raise unreadable(
-            "groups-not-asked-for",
-            "patrons of other groups",
-            advice="check any proxy in between: it may have mixed up answers",
-        )
-    named, complete, no_circulation_hidden = extra
+    named, complete, no_circulation_hidden = query.interpret(members.keys(), numbers, staff)
     named_rows = map(PatronRow._make, columns([others[id] for id in named], *PATRON_FIELDS))
-    return of_members(
-        group,
-        members.values(),
-        penalties,
+    return replace(
+        of_members(group, members.values(), penalties),
         names={row.id: row.name for row in named_rows},
         complete=complete,
         no_circulation_hidden=no_circulation_hidden,
     )
 
 
-def of_members(
-    group: int,
-    members: Collection[Record],
-    penalties: list[tuple[Any, ...]],
-    *,
-    names: Mapping[int, str] | None = None,
-    complete: bool = False,
-    no_circulation_hidden: bool = False,
-) -> VisiblePatrons:
-    """Make the record from the members' rows and their ``penalties``."""
+def of_members(group: int, members: Collection[Record], penalties: Iterable[tuple[Any, ...]]) -> VisiblePatrons:
+    """Make the record from the members' rows and their ``penalties``. Nothing is known yet about hidden ones."""
+    now = datetime.now(UTC)
     rows = list(map(PatronRow._make, columns(members, *PATRON_FIELDS)))
     cards: list[Any] = [row.card for row in rows if isinstance(row.card, Record)]
     barcodes = list(columns(cards, "id", "barcode"))
     ids = (id for id, _barcode in barcodes)
     return VisiblePatrons(
         group,
-        tuple(members),
         rows=tuple(row._replace(card=next(ids)) if isinstance(row.card, Record) else row for row in rows),
+        accounts={id: PatronAccount.of(values, now) for id, *values in columns(members, "id", *ACCOUNT_FIELDS)},
         barcodes=dict(barcodes),
         penalties=tuple(PenaltyRow.select_in_force(penalties)),
-        names=names or {},
-        complete=complete,
-        no_circulation_hidden=no_circulation_hidden,
+        names={},
+        complete=False,
+        no_circulation_hidden=False,
     )
 
 
@@ -327,7 +282,11 @@ def _too_large() -> DataError:
     )
 
 
-def penalties_of(records: Collection[Record]) -> list[tuple[Any, ...]]:
+_PATRON, _STAFF = PENALTY_FIELDS.index("usr"), PENALTY_FIELDS.index("staff")
+
+
+def penalties_of(records: Iterable[Record]) -> list[tuple[Any, ...]]:
+    """Return the ``PENALTY_FIELDS`` of the records' penalties, including archived ones."""
     found: list[Record] = []
     owners: list[int] = []
     for id, rows in columns(records, "id", "standing_penalties"):

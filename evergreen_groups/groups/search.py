@@ -32,31 +32,19 @@ class IdRange(NamedTuple):
     low: int | None
     high: int | None
 
-    def holds(self, group: int) -> bool:
-        return (self.low is None or group > self.low) and (self.high is None or group <= self.high)
-
     def conditions(self, field: str = "usrgroup") -> list[Query]:
         """Return the range as conditions on a field."""
         ends = ((">", self.low), ("<=", self.high))
         return [{field: {operator: end}} for operator, end in ends if end is not None]
 
-    def after(self, group: int) -> IdRange:
-        return IdRange(group, self.high)
-
 
 class GroupList(NamedTuple):
-    """Group numbers in ascending order."""
+    """Group numbers."""
 
     numbers: tuple[int, ...]
 
-    def holds(self, group: int) -> bool:
-        return group in self.numbers
-
     def conditions(self) -> list[Query]:
         return [{"usrgroup": list(self.numbers)}]
-
-    def after(self, group: int) -> GroupList:
-        return GroupList(tuple(number for number in self.numbers if number > group))
 
 
 Groups = IdRange | GroupList
@@ -87,7 +75,7 @@ class GroupQuery:
         """Return the condition on patrons (``au``): members of matching groups, without deleted patrons."""
         # Each permission check takes 0.4 to 2 ms, and refusals are the slow ones. A list of libraries is compared first
         # (pushdown-017).
-        return self._visible([*within.conditions(), listed("in", self.groups(within), "usrgroup")])
+        return self.visible(*within.conditions(), listed("in", self.groups(within), "usrgroup"))
 
     def candidates(self, within: Groups) -> Query:
         """Return a condition without sums: members of all groups in the range that have a member at ``homes``."""
@@ -96,16 +84,12 @@ class GroupQuery:
             at_home = {"deleted": "f", "-and": [*within.conditions(), {"home_ou": sorted(self.homes)}]}
             # A subquery that is evaluated once. A correlated one would scan a giant group once for each of its members.
             conditions.append({"usrgroup": {"in": {"select": {"au": ["usrgroup"]}, "from": "au", "where": at_home}}})
-        return self._visible(conditions)
+        return self.visible(*conditions)
 
-    def sample(self, ids: list[int]) -> Query:
-        """Return the condition on those patrons (``au``) with these ids who cause the query work."""
-        return self._visible([{"id": ids}])
-
-    def _visible(self, conditions: list[Query]) -> Query:
-        if self.visible_orgs:
-            conditions.append({"home_ou": sorted(self.visible_orgs)})
-        return {"deleted": "f", "-and": conditions or [{"id": {"<>": None}}]}
+    def visible(self, *conditions: Query) -> Query:
+        """Return the condition on visible patrons for whom ``conditions`` hold, without deleted patrons."""
+        homes = [{"home_ou": sorted(self.visible_orgs)}] if self.visible_orgs else []
+        return {"deleted": "f", "-and": [*conditions, *homes] or [{"id": {"<>": None}}]}
 
     def groups(self, within: Groups) -> Query:
         """Return the query for the numbers of matching groups."""
@@ -118,12 +102,6 @@ class HighFines(GroupQuery):
 
     min_total: Decimal
     more_than_one: bool = False
-
-    def sample(self, ids: list[int]) -> Query:
-        # Name the ids in the subquery as well: the table has all closed transactions too, and an index by patron only.
-        owing = {"usr": ids, "xact_finish": None, "balance_owed": {"<>": 0}}
-        debtors = listed("in", {"select": {"mbts": ["usr"]}, "from": "mbts", "where": owing})
-        return self._visible([{"id": ids}, debtors])
 
     def groups(self, within: Groups) -> Query:
         # Start with debtors: a quarter of all patrons owe anything (49,894 of 200,243), and only their groups are
@@ -200,8 +178,8 @@ _RANGE_WIDTH = 60_000
 _FEW = 4_500
 # A range with fewer patrons of the sample isn't worth a call.
 _MIN_SAMPLED = 5
-# Ids that the sample asks about. The query contains each twice, some 20 kB.
-_SAMPLE = 1_000
+# Ids that the sample asks about.
+_SAMPLE = 300
 _PARTS = 8
 
 
@@ -219,13 +197,8 @@ def equal_ranges(sample: Iterable[int], count: int) -> list[IdRange]:
     return [IdRange(low, high) for high, low in pairwise([None, *edges, None])]
 
 
-def parts_of(within: Groups, highest: int) -> Sequence[Groups]:
-    """Split groups into up to ``_PARTS`` parts, the lowest numbers first. Return nothing for a single group."""
-    if isinstance(within, GroupList):
-        numbers = within.numbers
-        length = max(1, -(-len(numbers) // _PARTS))
-        cut = [GroupList(tuple(part)) for part in batched(numbers, length)]
-        return cut if len(cut) > 1 else []
+def parts_of(within: IdRange, highest: int) -> list[IdRange]:
+    """Split a range into up to ``_PARTS`` parts, the lowest numbers first. Return nothing for a single number."""
     low = min(0, highest) - 1 if within.low is None else within.low
     high = highest if within.high is None else within.high
     count = min(_PARTS, high - low)
@@ -239,25 +212,13 @@ MAX_BATCH = 3_000
 """The most members to ask about in one list. Their ids and a query fit into a request."""
 
 
-MemberBatch = list[tuple[int, int]]
-"""Patron ids and group numbers of members read together, kept for a later check."""
+def groups_of_moved(group_of: Mapping[int, int], changed: Mapping[int, int]) -> set[int]:
+    """Return the groups that patrons left after being read there, or joined without. Some were in neither when read.
 
-
-def groups_of_moved(batches: Sequence[MemberBatch], changed: Mapping[int, int]) -> set[int]:
-    """Return the groups that patrons left after being read there, or joined without. Some were in neither when read."""
-    if not changed:
-        return set()
-    left = {group for batch in batches for id, group in batch if changed.get(id, group) != group}
-    found = {id for batch in batches for id, group in batch if changed.get(id) == group}
-    return left | {group for id, group in changed.items() if id not in found}
-
-
-def groups_of_duplicates(batches: Sequence[MemberBatch]) -> set[int]:
-    """Return the groups of patrons who were read in several groups because they moved during the search."""
-    # Sorting and comparing neighbors takes less memory than a set of all ids.
-    ids = sorted(id for batch in batches for id, _group in batch)
-    several = {id for id, following in pairwise(ids) if id == following}  # almost always empty
-    return {group for batch in batches for id, group in batch if id in several} if several else set()
+    Both mappings have the number of each patron's group, as it was read and as it is now.
+    """
+    moved = {id: group for id, group in changed.items() if group_of.get(id) != group}
+    return {group_of[id] for id in moved.keys() & group_of.keys()}.union(moved.values())
 
 
 def batch_by_group(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
@@ -347,52 +308,42 @@ class GroupSearch:
         self._giants = 0
         self._highest = 0
 
-    def run(self, build: BuildResults[Result], drop: DropGroups[Result] | None = None) -> list[Result]:
+    def run(self, build: BuildResults[Result], drop: DropGroups[Result]) -> list[Result]:
         """Search range by range and build results from one batch while the next ranges are read.
 
         ``build`` gets whole groups, including giant groups that time out, whatever these owe. If groups have to be read
-        again, ``drop`` removes them from its results; the default looks at each result's ``group``, a number or a
-        :class:`Group`.
+        again, ``drop`` removes them from its results.
 
         Raises:
             TimedOutError: the ILS is too slow even for single groups.
             DataError: patrons kept being moved during the search.
         """
-        batches: list[MemberBatch] = []
-        changed = ChangedPatrons(self._gateway, self._visible({}))
-        changes: list[dict[int, int]] = []
+        group_of: dict[int, int] = {}
+        in_several: set[int] = set()
 
-        def jobs() -> Iterator[Callable[[], list[Result]]]:
-            for batch in batch_by_group(self._batches()):
-                batches.append([(row.id, row.group) for row in batch])
-                yield partial(build, batch)
-            # Runs when all ranges have been read, while the last batches are being built.
-            yield look_up_changes
+        def noted(answers: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
+            for batch in batch_by_group(answers):
+                for row in batch:
+                    if group_of.setdefault(row.id, row.group) != row.group:
+                        in_several.update((group_of[row.id], row.group))
+                yield batch
 
-        def look_up_changes() -> list[Result]:
-            changes.append(changed.groups())
-            return []
-
-        drop = drop or _drop_by_group
-        found = list(self._gateway.map(lambda job: job(), jobs()))
-        found.pop()  # the empty result of look_up_changes
+        changed = ChangedPatrons(self._gateway, self._query.visible())
+        found = list(chain.from_iterable(self._gateway.map(build, noted(self._batches()))))
         for _ in range(_MAX_REREADS):
-            moved = groups_of_duplicates(batches) | groups_of_moved(batches, changes.pop())
+            moved = in_several | groups_of_moved(group_of, changed.groups())
             if not moved:
-                return list(chain.from_iterable(found))
+                return found
             logger.info("patrons were changed while groups were read; reading %d groups again", len(moved))
-            for index, batch in enumerate(batches):
-                rest = [(id, group) for id, group in batch if group not in moved]
-                if len(rest) < len(batch):
-                    batches[index], found[index] = rest, drop(found[index], moved)
+            found = drop(found, moved)
+            group_of = {id: group for id, group in group_of.items() if group not in moved}
+            in_several = set()
             lists = [GroupList(tuple(batch)) for batch in batched(sorted(moved), _GROUPS_AT_ONCE)]
-            for rows in batch_by_group(self._gateway.map(self._read_range, lists)):
-                batches.append([(row.id, row.group) for row in rows])
-                found.append(build(rows))
-            changes.append(changed.groups())
-        if not groups_of_duplicates(batches):
+            for batch in noted(self._gateway.map(self._read_list, lists)):
+                found += build(batch)
+        if not in_several:
             # On a busy day records change all the time. Ignore the latest changes: no patron is counted twice.
-            return list(chain.from_iterable(found))
+            return found
         raise DataError(
             "patrons kept moving between groups while they were read", advice="try again later", code="groups-unsteady"
         )
@@ -402,78 +353,74 @@ class GroupSearch:
         rows = self._read_by_id(self._query.candidates(GroupList(tuple(sorted(numbers))))) if numbers else []
         return list(chain.from_iterable(map(build, batch_by_group([rows]))))
 
+    def highest_group(self) -> int:
+        """Return the highest group number of a visible patron, 0 if no patron is visible."""
+        return self._highest_of("usrgroup")
+
     def _batches(self) -> Iterator[list[PatronRow]]:
         self._highest = self.highest_group()
         sample = self._sample() if self._highest > _FEW else []
         ranges = equal_ranges(sample, max(_MIN_RANGES, self._highest // _RANGE_WIDTH))
-        searched = 0
+        seconds, searched = _RANGE_SECONDS, 0
         while ranges:
-            # What follows a full page is read in the next round, so that memory holds a page for each call at once.
-            rest: list[IdRange] = []
-            read = partial(self._read_range, not_read=rest)
-            for within, members in zip(ranges, self._gateway.map(read, ranges), strict=True):
+            # What is left of a range is read in the next round, so that memory holds a page for each call at once.
+            left: list[IdRange] = []
+            read = partial(self._read_range, seconds=seconds)
+            for within, (members, rest) in zip(ranges, self._gateway.map(read, ranges), strict=True):
                 searched = max(searched, self._highest - (within.low or 0))
                 self._progress(Message("reading groups"), searched, self._highest)
+                left += rest
                 yield members
-            ranges = rest
+            ranges, seconds = left, _PART_SECONDS
 
     def _sample(self) -> list[int]:
-        """Return the group numbers of some patrons who cause work, with ids spread evenly over all ids."""
+        """Return the group numbers of some patrons, with ids spread evenly over all ids."""
         highest = self._highest_of("id")
         ids = list(range(highest, 0, -max(1, highest // _SAMPLE)))[:_SAMPLE]
-        where = self._query.sample(ids)
+        where = self._query.visible({"id": ids})
         rows = self._gateway.pcrud.search_columns("au", _FIELDS, where, order_by="id", limit=_SAMPLE)
         return [group for _id, group in rows]
-
-    def highest_group(self) -> int:
-        """Return the highest group number of a visible patron, 0 if no patron is visible."""
-        return self._highest_of("usrgroup")
 
     def _highest_of(self, field: str) -> int:
         order = [{"class": "au", "field": field, "direction": "desc"}]
         # Naming the visible libraries excludes hidden rows. Before 3.14, a hidden highest row makes the answer empty
         # (3.12/releases-050).
-        where = self._visible({"id": {">": 0}})
+        where = self._query.visible({"id": {">": 0}})
         found = self._gateway.pcrud.search("au", where, select=_FIELDS, order_by=order, limit=1)
         return int(getattr(found[0], field)) if found else 0
 
-    def _read_range(self, within: Groups, not_read: list[IdRange] | None = None) -> list[PatronRow]:
-        """Read all members of a range, page by page. Each page starts after the last whole group.
+    def _read_range(self, within: IdRange, seconds: float) -> tuple[list[PatronRow], list[IdRange]]:
+        """Read a page of members, and return the ranges that are left: after the last whole group, or smaller ones."""
+        try:
+            page = self._search(within, seconds)
+        except (TimedOutError, UnexpectedAnswerError):
+            # Older gateways answer with an empty body when they time out.
+            parts = parts_of(within, self._highest)
+            logger.info("a range of groups took too long; asking for it in %d parts", len(parts) or 1)
+            if parts:
+                return [], parts
+            self._giants += 1
+            if self._giants > _MAX_GIANTS:
+                raise
+            # Read the giant group without sums, whatever it owes.
+            return self._read_by_id(self._query.candidates(within)), []
+        if len(page) < self._page:
+            return page, []
+        # The last group may continue on the next page. With half of its members its total would silently be too low.
+        last = page[-1].group
+        whole = [patron for patron in page if patron.group != last]
+        if not whole:
+            return self._read_by_id(self._query.visible({"usrgroup": last})), [IdRange(last, within.high)]
+        return whole, [IdRange(whole[-1].group, within.high)]
 
-        If ``not_read`` is given, add what follows a full page to it instead: several ranges far denser than expected
-        would fill up memory.
-        """
-        found: list[PatronRow] = []
-        rest: list[tuple[Groups, float]] = [(within, _RANGE_SECONDS)]
-        while rest:
-            part, seconds = rest.pop()
-            try:
-                page = self._search(part, seconds)
-            except (TimedOutError, UnexpectedAnswerError):
-                # Older gateways answer with an empty body when they time out.
-                parts = parts_of(part, self._highest)
-                logger.info("a range of groups took too long; asking for it in %d parts", len(parts) or 1)
-                if not parts:
-                    self._giants += 1
-                    if self._giants > _MAX_GIANTS:
-                        raise
-                    # Read the giant group without sums, whatever it owes.
-                    found.extend(self._read_by_id(self._query.candidates(part)))
-                rest.extend((smaller, _PART_SECONDS) for smaller in reversed(parts))
-                continue
-            if len(page) < self._page:
-                found.extend(page)
-                continue
-            # The last group may continue on the next page. With half of its members its total would silently be too
-            # low.
-            last = page[-1].group
-            whole = [patron for patron in page if patron.group != last]
-            found.extend(whole or self._read_by_id(self._visible({"usrgroup": last})))
-            remainder = part.after(whole[-1].group if whole else last)
-            if not_read is not None and isinstance(remainder, IdRange):
-                not_read.append(remainder)
-            else:
-                rest.append((remainder, seconds))
+    def _read_list(self, groups: GroupList) -> list[PatronRow]:
+        """Read the listed groups that the query matches, or all of them if that takes too long or gives a full page."""
+        try:
+            found = self._search(groups, _RANGE_SECONDS)
+        except (TimedOutError, UnexpectedAnswerError):
+            found = None
+        if found is None or len(found) == self._page:
+            return self._read_by_id(self._query.candidates(groups))
         return found
 
     def _read_by_id(self, where: Query) -> list[PatronRow]:
@@ -502,15 +449,6 @@ class GroupSearch:
             found.append(PatronRow._make(row[:width]))
             self._take(row[0], row[width:])
         return found
-
-    def _visible(self, where: Query) -> Query:
-        if self._query.visible_orgs:
-            where = {**where, "home_ou": sorted(self._query.visible_orgs)}
-        return {"deleted": "f", **where}
-
-
-def _drop_by_group(found: list[Any], groups: Collection[int]) -> list[Any]:
-    return [result for result in found if getattr(result.group, "number", result.group) not in groups]
 
 
 @contextmanager

@@ -525,6 +525,6 @@ def _step(step: JournalStep) -> dict[str, Any]:
         "reason": str(step.reason),
         "code": step.reason.code or None,
         "values": dict(step.reason.values),
-        "permission": step.refusal.permission if step.refusal else None,
-        "org_unit": step.refusal.org_unit if step.refusal else None,
+        "permission": step.permission,
+        "org_unit": step.org_unit,
     }

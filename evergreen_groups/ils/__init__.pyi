@@ -11,11 +11,8 @@ from .circulations import CirculationReader as CirculationReader
 from .circulations import ItemOut as ItemOut
 from .circulations import PatronItems as PatronItems
 from .circulations import UnreturnedItems as UnreturnedItems
-from .circulations import UnreturnedResult as UnreturnedResult
-from .limits import DifferenceKind as DifferenceKind
 from .limits import Limits as Limits
 from .limits import ResolvedLimit as ResolvedLimit
-from .limits import RuleDifference as RuleDifference
 from .limits import Threshold as Threshold
 from .limits import Thresholds as Thresholds
 from .limits import decide_all as decide_all

@@ -8,13 +8,13 @@ balance can't be divided among billing types.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Any
+from typing import NamedTuple
 
 from evergreen_groups.errors import ConfigurationError, DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
@@ -22,18 +22,9 @@ from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.values import ZERO, plausible
 
-_FIELDS = (
-    "id",
-    "usr",
-    "xact_type",
-    "last_billing_type",
-    "balance_owed",
-    "total_owed",
-    "total_paid",
-    "xact_start",
-    "last_payment_ts",
-    "billing_location",
-)
+_AMOUNTS = ("balance_owed", "total_owed", "total_paid")
+_TIMES = ("xact_start", "last_payment_ts")
+_FIELDS = ("id", "usr", "xact_type", "last_billing_type", *_AMOUNTS, *_TIMES, "billing_location")
 # The billing types of a stock Evergreen (950.data.seed-values.sql), with translatable names. Billing types that the
 # library added or renamed are shown under the library's names.
 _STOCK = {
@@ -50,17 +41,16 @@ _STOCK = {
     "System: Rental": Message("rental"),
 }
 _STOCK_SPELLING = {name.casefold(): name for name in _STOCK}
-_OVERDUE = "Overdue Materials"
-_DAMAGE = ("Damaged Item", "Damaged Item Processing Fee")
+_OVERDUE, _DAMAGED, _FEE = "Overdue Materials", "Damaged Item", " Processing Fee"
+_STOPPED = {"LOST": "Lost Materials", "LONGOVERDUE": "Long-Overdue Materials"}
 # Billing types that say what happened to an item. The circulation's stop_fines overrides them.
-_OF_ITEMS = (
-    *(_OVERDUE, "Lost Materials", "Lost Materials Processing Fee"),
-    *("Long-Overdue Materials", "Long-Overdue Materials Processing Fee"),
-)
+_OF_ITEMS = (_OVERDUE, *_STOPPED.values(), *(f"{name}{_FEE}" for name in _STOPPED.values()))
 _CLAIMED = {
     "CLAIMSRETURNED": Message("items claimed returned"),
     "CLAIMSNEVERCHECKEDOUT": Message("items claimed never checked out"),
 }
+STOPPED = (*_STOPPED, *_CLAIMED)
+"""The values of ``stop_fines`` that decide the kind of a bill."""
 _OVERDUE_FINES = 1
 """The billing type's id, the same in every Evergreen (950.data.seed-values.sql)."""
 _WITHOUT_BILLING = {
@@ -96,30 +86,28 @@ class BillKind:
 
     def with_stop_fines(self, stop_fines: str | None) -> BillKind:
         """Return the kind of an item's bill by the circulation's ``stop_fines``, where ``self`` is by billing type."""
-        if self.billing_type in _DAMAGE:
-            return _BY_STOP_FINES["DAMAGED"]
-        if stop_fines in _BY_STOP_FINES:
-            return _BY_STOP_FINES[stop_fines]
+        if self.billing_type in (_DAMAGED, f"{_DAMAGED}{_FEE}"):
+            return BillKind("circulation", _DAMAGED)
+        if stop_fines in _STOPPED:
+            return BillKind("circulation", _STOPPED[stop_fines])
+        if stop_fines in _CLAIMED:
+            return BillKind("circulation", claim=stop_fines)
         return BillKind("circulation", _OVERDUE) if self.billing_type in _OF_ITEMS else self
 
     def describe(self) -> str:
         """Return the kind's name in the current language. The library's own billing types aren't translated."""
-        text = self.text
-        if isinstance(text, Message):
-            return gettext(text)
-        if self.transaction == "circulation":
-            return gettext("{billing_type} (item)", billing_type=self.billing_type)
-        return text
+        return gettext(self.text) if isinstance(self.text, Message) else self.text
 
     @property
     def text(self) -> str:
-        """The kind's name in English. No two kinds have the same name."""
+        """The kind's name in English, a Message if it can be translated. No two kinds have the same name."""
         if self.claim:
             return _CLAIMED.get(self.claim, self.claim)
         if not self.billing_type:
             return _WITHOUT_BILLING.get(self.transaction, self.transaction)
         if self.transaction == "circulation":
-            return _STOCK.get(self.billing_type) or f"{self.billing_type} (item)"
+            values = {"billing_type": self.billing_type}
+            return _STOCK.get(self.billing_type) or Message("{billing_type} (item)", values=values)
         if self.transaction == "grocery":
             return self.billing_type
         return f"{self.billing_type} ({self.transaction})"
@@ -130,25 +118,18 @@ class BillKind:
         return name.casefold() in {part.casefold() for part in names if part}
 
 
-_NAMES = {
-    str(name).casefold(): str(name)
-    for known in (_STOCK, _CLAIMED, _WITHOUT_BILLING)
-    for name in (*known, *known.values())
-}
-"""The names that :meth:`BillKind.matches_name` takes in every Evergreen, by their spelling in lower case."""
-_OF_TRANSACTION = re.compile(r" \((item|reservation)\)$")
-
-
 class KindNames:
     """The names of kinds of bills. ``billing_types`` are the library's, all of them if ``complete``.
 
-    >>> KindNames().mistake("lost material").what_to_do
-    'did you mean lost materials?'
+    >>> KindNames().similar("lost material")
+    'lost materials'
     """
 
     def __init__(self, billing_types: Iterable[str] = (), *, complete: bool = False) -> None:
-        self._known = {**{name.casefold(): name for name in billing_types}, **_NAMES}
-        self.complete = complete
+        # The names that BillKind.matches_name takes in every Evergreen, and the library's own.
+        known = [str(name) for names in (_STOCK, _CLAIMED, _WITHOUT_BILLING) for pair in names.items() for name in pair]
+        self._known = {name.casefold(): name for name in (*billing_types, *known)}
+        self._complete = complete
 
     @classmethod
     def read(cls, gateway: Gateway, names: Iterable[str]) -> KindNames:
@@ -162,51 +143,28 @@ class KindNames:
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Return the names that no kind is known by."""
-        return [name for name in names if _OF_TRANSACTION.sub("", name.casefold()) not in self._known]
+        return [name for name in names if re.sub(r" \((item|reservation)\)$", "", name.casefold()) not in self._known]
 
-    def mistake(self, name: str) -> ConfigurationError | None:
-        """Return the error for an unknown name, with the most similar ones.
-
-        None if it may be a billing type that the account can't see.
-        """
-        similar = [self._known[one] for one in get_close_matches(name.casefold(), self._known, 3, 0.7)]
-        if similar:
-            return ConfigurationError(
-                'there is no kind of bill called "{name}"',
-                advice="did you mean {similar}?",
-                setting="report.kinds",
-                code="no-such-kind",
-                values={"name": name, "similar": ", ".join(similar)},
-            )
-        if not self.complete:
-            return None
-        return ConfigurationError(
-            'there is no kind of bill called "{name}"',
-            advice="use one of Evergreen's billing types, or one of {known}",
-            setting="report.kinds",
-            code="no-such-kind",
-            values={"name": name, "known": ", ".join(map(str, _STOCK.values()))},
-        )
+    def similar(self, name: str) -> str:
+        """Return the most similar names, in one line; empty without any."""
+        return ", ".join(self._known[one] for one in get_close_matches(name.casefold(), self._known, 3, 0.7))
 
     def check(self, names: Iterable[str]) -> None:
-        """Raise ConfigurationError for the first name that is a mistake."""
+        """Raise ConfigurationError for the first unknown name, unless it may be a billing type that is hidden."""
         for name in self.unknown(names):
-            if error := self.mistake(name):
-                raise error
+            similar = self.similar(name)
+            if similar or self._complete:
+                known = Message("use one of Evergreen's billing types, or one of {known}")
+                raise ConfigurationError(
+                    'there is no kind of bill called "{name}"',
+                    advice=Message("did you mean {similar}?") if similar else known,
+                    setting="report.kinds",
+                    code="no-such-kind",
+                    values={"name": name, "similar": similar, "known": ", ".join(map(str, _STOCK.values()))},
+                )
 
 
-_BY_STOP_FINES = {
-    "LOST": BillKind("circulation", "Lost Materials"),
-    "LONGOVERDUE": BillKind("circulation", "Long-Overdue Materials"),
-    "DAMAGED": BillKind("circulation", "Damaged Item"),
-    **{claim: BillKind("circulation", claim=claim) for claim in _CLAIMED},
-}
-STOPPED = ("LOST", "LONGOVERDUE", *_CLAIMED)
-"""The values of ``stop_fines`` that decide the kind of a bill."""
-
-
-@dataclass(frozen=True, slots=True)
-class Billed:
+class Billed(NamedTuple):
     """The sum of a transaction's billings of one type, or of the rest: overdue fines and adjusted billings."""
 
     billing_type: str
@@ -241,15 +199,12 @@ class Bill:
     def describe_billings(self) -> str:
         """List the billings by type: ``lost materials: $12.99, processing of lost materials: $5.00``."""
         is_overdue = self.kind.transaction == "circulation" and not self.paid
-        rest = gettext(_STOCK[_OVERDUE]) if is_overdue else gettext(_WITHOUT_BILLING["grocery"])
-
-        def name(billing_type: str) -> str:
-            return BillKind.of(self.kind.transaction, billing_type).describe() if billing_type else rest
-
-        return ", ".join(
-            gettext("{label}: {value}", label=name(billed.billing_type), value=billed.amount)
-            for billed in self.billings
-        )
+        rest = gettext(_STOCK[_OVERDUE] if is_overdue else _WITHOUT_BILLING["grocery"])
+        described = []
+        for billing_type, amount in self.billings:
+            label = BillKind.of(self.kind.transaction, billing_type).describe() if billing_type else rest
+            described.append(gettext("{label}: {value}", label=label, value=amount))
+        return ", ".join(described)
 
     @staticmethod
     def balance_of(bills: Iterable[Bill]) -> Decimal:
@@ -266,16 +221,18 @@ class Bill:
         may still owe something. Use :meth:`Bill.verify` to tell the difference.
         """
         # A patron may have hundreds of open transactions: each checked-out item has one, usually without a balance
-        # (family-001).
-        owed = {"balance_owed": {"<>": 0}}
-        # all_visible is safe: callers leave out patrons with hidden bills, and a wrong guess shows when the bills are
-        # added up.
-        rows = list(
-            gateway.pcrud.columns_by_values("mobts", _FIELDS, "usr", sorted(patrons), where=owed, all_visible=True)
-        )
+        # (family-001). all_visible is safe: callers leave out patrons with hidden bills, and a wrong guess shows when
+        # the bills are added up.
+        owed, read = {"balance_owed": {"<>": 0}}, gateway.pcrud.columns_by_values
+        rows = list(read("mobts", _FIELDS, "usr", sorted(patrons), where=owed, all_visible=True))
+        by_type = _read_billed(gateway, sorted(row[0] for row in rows))
         found: dict[int, list[Bill]] = {}
-        for bill in _bills(rows, _read_billed(gateway, sorted(row[0] for row in rows))):
-            found.setdefault(bill.patron, []).append(bill)
+        for id, usr, transaction, last, balance, billed, paid, since, last_payment, library in rows:
+            types = by_type.get(id, ())
+            kind = BillKind.of(transaction, _largest_type(transaction, types, balance) if types else last or "")
+            amounts = balance, billed or ZERO, paid or ZERO
+            bill = Bill(id, usr, kind, *amounts, since, plausible(last_payment), library, types)
+            found.setdefault(usr, []).append(bill)
         return {id: tuple(sorted(theirs, key=lambda bill: (bill.since, bill.id))) for id, theirs in found.items()}
 
     @staticmethod
@@ -287,20 +244,20 @@ class Bill:
     ) -> dict[int, tuple[Bill, ...] | None]:
         """Return each patron's bills by id, or None if the bills are hidden or don't add up to the own fines.
 
-        ``own_fines`` has an amount for each patron, 0.00 included. ``bills`` were read together with them, by default
-        they are read. ``hidden`` are the ids of patrons whose bills the account may not see. If the sums differ, the
-        bills are read again once, because the patron may just have paid.
+        ``own_fines`` has an amount for each patron, 0.00 included. ``bills`` are read if not given. ``hidden`` are the
+        patrons whose bills the account may not see. If the sums differ, the bills are read again once, because the
+        patron may just have paid.
         """
         if bills is None:
             asked = own_fines.keys() - set(hidden)
             bills = Bill.read(gateway, asked) if asked else {}
         # Patrons who owe something but show no bill are left out: their bills are hidden, so reading again is
         # pointless.
-        doubtful = [id for id, theirs in bills.items() if id in own_fines and Bill.balance_of(theirs) != own_fines[id]]
+        doubtful = {id for id, theirs in bills.items() if id in own_fines and Bill.balance_of(theirs) != own_fines[id]}
         again = Bill.read(gateway, doubtful) if doubtful else {}
         found: dict[int, tuple[Bill, ...] | None] = {}
         for id, owed in own_fines.items():
-            theirs = again.get(id, ()) if id in again or id in doubtful else bills.get(id, ())
+            theirs = (again if id in doubtful else bills).get(id, ())
             found[id] = theirs if id not in hidden and Bill.balance_of(theirs) == owed else None
         return found
 
@@ -313,13 +270,12 @@ class Bill:
         ``stop_fines`` has the values of :data:`STOPPED` by circulation id. ``visible_at`` are the ids of the org units
         whose circulations the account sees; bills of other libraries keep their kind by billing type.
         """
-        found = []
-        for bill in bills:
-            kind = bill.kind
-            if kind.transaction == "circulation" and bill.library in visible_at:
-                kind = kind.with_stop_fines(stop_fines.get(bill.id))
-            found.append(bill if kind == bill.kind else replace(bill, kind=kind))
-        return tuple(found)
+        return tuple(
+            replace(bill, kind=bill.kind.with_stop_fines(stop_fines.get(bill.id)))
+            if bill.kind.transaction == "circulation" and bill.library in visible_at
+            else bill
+            for bill in bills
+        )
 
 
 def _read_billed(gateway: Gateway, transactions: Sequence[int]) -> dict[int, tuple[Billed, ...]]:
@@ -330,31 +286,14 @@ def _read_billed(gateway: Gateway, transactions: Sequence[int]) -> dict[int, tup
     """
     # pcrud doesn't let anyone read adjustments (maa), but allows them in a subquery.
     adjusted = {"billing": {"=": {"+mb": "id"}}, "amount": {">=": {"+mb": "amount"}}}
-    where = {
-        "voided": "f",
-        "btype": {"<>": _OVERDUE_FINES},
-        "-not-exists": {"select": {"maa": ["id"]}, "from": "maa", "where": adjusted},
-    }
-    fields = ("xact", "billing_type", "amount")
+    exists = {"select": {"maa": ["id"]}, "from": "maa", "where": adjusted}
+    where = {"voided": "f", "btype": {"<>": _OVERDUE_FINES}, "-not-exists": exists}
+    fields, read = ("xact", "billing_type", "amount"), gateway.pcrud.columns_by_values
     sums: dict[int, dict[str, Decimal]] = {}
-    rows = gateway.pcrud.columns_by_values("mb", fields, "xact", transactions, where=where, all_visible=True)
-    for transaction, billing_type, amount in rows:
+    for transaction, billing_type, amount in read("mb", fields, "xact", transactions, where=where, all_visible=True):
         theirs = sums.setdefault(transaction, {})
         theirs[billing_type] = theirs.get(billing_type, ZERO) + amount
-    return {id: tuple(Billed(name, amount) for name, amount in theirs.items()) for id, theirs in sums.items()}
-
-
-def _bills(rows: Iterable[tuple[Any, ...]], by_type: Mapping[int, tuple[Billed, ...]]) -> Iterator[Bill]:
-    kinds: dict[tuple[str, str], BillKind] = {}
-    for id, usr, transaction, last, balance, billed, paid, since, last_payment, library in rows:
-        types = by_type.get(id, ())
-        billing_type = last or ""
-        if types:
-            billing_type = _largest_type(transaction, types, balance)
-        kind = kinds.get((transaction, billing_type))
-        if kind is None:
-            kind = kinds[transaction, billing_type] = BillKind.of(transaction, billing_type)
-        yield Bill(id, usr, kind, balance, billed or ZERO, paid or ZERO, since, plausible(last_payment), library, types)
+    return {id: tuple(map(Billed._make, theirs.items())) for id, theirs in sums.items()}
 
 
 def _largest_type(transaction: str, types: Collection[Billed], balance: Decimal) -> str:
@@ -363,9 +302,6 @@ def _largest_type(transaction: str, types: Collection[Billed], balance: Decimal)
     largest = max(types, key=lambda billed: billed.amount)
     overdue = balance - sum((billed.amount for billed in types), ZERO)
     return _OVERDUE if transaction == "circulation" and overdue > largest.amount else largest.billing_type
-
-
-_SUMMARY = "open-ils.actor.user.fines.summary"
 
 
 def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool = False) -> dict[int, Decimal]:
@@ -386,7 +322,7 @@ def read_fines_of(gateway: Gateway, id: int, *, primary: bool = False) -> Decima
     PermissionDeniedError if the session lacks the permission, and isn't the patron's own.
     """
     # Without open transactions the payload is empty, because the result is null (patrons-056).
-    method = f"{_SUMMARY}.authoritative" if primary else _SUMMARY
+    method = f"open-ils.actor.user.fines.summary{'.authoritative' if primary else ''}"
     result = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional")
     if result.value is None:
         return None
@@ -408,30 +344,30 @@ def read_fines_within(
     """Return what each patron owes within their scope, by id. None: no open transaction within the scope.
 
     ``totals`` has what patrons with open transactions owe at all libraries. Takes a call per 3,000 patrons (``mobts``).
-    ``leave_out_hidden`` leaves out patrons whose transactions the account can't see. Raises DataError if a patron has
-    open transactions that the account can't see for lack of VIEW_USER_TRANSACTIONS.
+    Patrons with transactions that the account can't see for lack of VIEW_USER_TRANSACTIONS raise DataError, or are left
+    out with ``leave_out_hidden``.
     """
-    found: dict[int, list[Decimal]] = {id: [] for id in scopes}
+    # None differs from 0.00: SQL's sum over no rows is null, which doesn't even reach a threshold of 0.00.
+    found: dict[int, Decimal | None] = dict.fromkeys(scopes)
     visible = set[int]()
     fields = ("usr", "billing_location", "balance_owed")
     for id, org_unit, amount in gateway.pcrud.columns_by_values("mobts", fields, "usr", sorted(scopes)):
         visible.add(id)
         if org_unit in scopes[id]:
-            found[id].append(amount)
+            found[id] = (found[id] or ZERO) + amount
     # pcrud silently omits hidden transactions (family-018). So a patron who has a total, even 0.00, but no transactions
     # has hidden ones, unless the last was closed between the two calls. Reading the totals again tells.
-    suspects = [id for id in scopes if id in totals and id not in visible]
-    hidden = read_own_fines(gateway, suspects) if suspects else {}
-    for id in suspects:
-        if id not in hidden:  # closed, or the session's own user, whom the former query leaves out without VIEW_USER
-            with suppress(PermissionDeniedError):
-                if (owed := read_fines_of(gateway, id)) is not None:
-                    hidden[id] = owed
+    suspects = {id for id in scopes if id in totals and id not in visible}
+    hidden = set(read_own_fines(gateway, suspects)) if suspects else set()
+    for id in suspects - hidden:
+        # The last was closed, or it is the session's own user, whom the query leaves out without VIEW_USER.
+        with suppress(PermissionDeniedError):
+            if read_fines_of(gateway, id) is not None:
+                hidden.add(id)
     if hidden and not leave_out_hidden:
         raise DataError(
             "the account can't see all transactions, so it isn't known which fines count toward the limit",
             advice="grant VIEW_USER_TRANSACTIONS",
             code="transactions-hidden",
         )
-    # None differs from 0.00: SQL's sum over no rows is null, which doesn't even reach a threshold of 0.00.
-    return {id: sum(owed, ZERO) if owed else None for id, owed in found.items() if id not in hidden}
+    return {id: owed for id, owed in found.items() if id not in hidden}

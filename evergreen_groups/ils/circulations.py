@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import RequestTooLargeError, unreadable
@@ -18,17 +19,19 @@ from evergreen_groups.values import Total, plausible
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
 
+Query = dict[str, Any]
+
 _NOT_CATALOGED = -1
 """The call number id of all uncataloged items, the same in every Evergreen."""
-_ISBD = " /:;,="
-"""ISBD punctuation at the end of titles that is followed by other data on a catalog card."""
-
 
 _DAY = 86_400
 # For comparisons, PostgreSQL takes a month as 30 days and a day as 24 hours (interval_cmp_value).
-_SECONDS = {"year": 360 * _DAY, "mon": 30 * _DAY, "day": _DAY}
-_PARTS = re.compile(r"(?P<number>[+-]?\d{1,9}) (?P<unit>year|mon|day)s?", re.ASCII)
-_TIME = re.compile(r"(?P<sign>[+-]?)(?P<hours>\d{1,9}):(?P<minutes>\d\d):(?P<seconds>\d\d)(?:\.\d+)?", re.ASCII)
+_UNITS = (360 * _DAY, 30 * _DAY, _DAY)
+_INTERVAL = re.compile(
+    r"(?:([+-]?\d{1,9}) years? ?)?(?:([+-]?\d{1,9}) mons? ?)?(?:([+-]?\d{1,9}) days? ?)?"
+    r"(?:([+-]?)(\d{1,9}):(\d\d):(\d\d)(?:\.\d+)?)?",
+    re.ASCII,
+)
 
 
 class CirculationKind(Enum):
@@ -54,14 +57,6 @@ def kind_of(
     """Return the kind of a circulation that isn't checked in, or None if the ILS doesn't count it.
 
     ``finished`` says whether the transaction is closed, as when a lost item has been paid. ``now`` is aware.
-
-    >>> from datetime import UTC
-    >>> noon, midnight = datetime(2026, 11, 2, 12, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
-    >>> kind_of(None, midnight, "1 day", finished=False, now=noon)
-    <CirculationKind.OUT: 'out'>
-    >>> kind_of(None, midnight, "01:00:00", finished=False, now=noon)
-    <CirculationKind.OVERDUE: 'overdue'>
-
     Raises DataError if the fine interval isn't one that PostgreSQL writes.
     """
     stopped = _STOPPED.get(stop_fines or "")
@@ -81,32 +76,20 @@ def kind_of(
     return CirculationKind.OVERDUE if late else CirculationKind.OUT
 
 
+@lru_cache(maxsize=100)
 def seconds_of(interval: str) -> int:
     """Return the length of a PostgreSQL interval in seconds, as PostgreSQL compares intervals. Raises DataError."""
-    total, rest = 0, interval.strip()
-    for part in _PARTS.finditer(interval):
-        total += int(part["number"]) * _SECONDS[part["unit"]]
-        rest = rest.replace(part.group(), "", 1).strip()
-    time = _TIME.fullmatch(rest)
-    if time is not None:
-        seconds = int(time["hours"]) * 3600 + int(time["minutes"]) * 60 + int(time["seconds"])
-        total += -seconds if time["sign"] == "-" else seconds
-    elif rest or not interval.strip():
+    found = _INTERVAL.fullmatch(interval)
+    if found is None or not interval:
         raise unreadable("interval-broken", "a bad fine interval")
-    return total
+    *dates, sign, hours, minutes, seconds = found.groups(default="0")
+    time = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+    return sum(int(part) * unit for part, unit in zip(dates, _UNITS, strict=True)) + (-time if sign == "-" else time)
 
 
-_ITEM_FIELDS = (
-    "id",
-    "usr",
-    "circ_lib",
-    "due_date",
-    "fine_interval",
-    "stop_fines",
-    "checkin_time",
-    "xact_finish",
-    "target_copy",
-)
+# A circulation's fields for kind_of, after its patron.
+_COUNTED_FIELDS = ("usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
+_UNRETURNED_FIELDS = ("id", "usr", "circ_lib", "due_date", "fine_interval", "stop_fines", "checkin_time", "xact_finish")
 _LATE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE, CirculationKind.LOST)
 
 
@@ -114,9 +97,9 @@ _LATE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE, CirculationKind.
 class ItemOut:
     """An item that a patron has out, or has returned but still owes something for.
 
-    ``id`` is that of the circulation and its bill, ``copy`` the item's (``acp``), ``library`` the org unit that lent
-    it. ``due`` is in the ILS's time zone. ``kind`` is None for items that the ILS doesn't count, such as returned ones,
-    and ``stop_fines`` is None while fines accrue.
+    ``id`` is that of the circulation and its bill, ``copy`` the item's (``acp``; 0 if it wasn't asked for), ``library``
+    the org unit that lent it. ``due`` is in the ILS's time zone. ``kind`` is None for items that the ILS doesn't count,
+    such as returned ones, and ``stop_fines`` is None while fines accrue.
     """
 
     id: int
@@ -153,69 +136,8 @@ class ItemOut:
             id: dummy if volume == _NOT_CATALOGED else titles.get(records.get(volume))
             for id, (volume, dummy) in items.items()
         }
-        return {id: title.rstrip(_ISBD) for id, title in found.items() if title}
-
-
-@dataclass(frozen=True, slots=True)
-class PatronItems:
-    """The visible circulations of a patron. ``complete`` says that no item still out is hidden."""
-
-    items: tuple[ItemOut, ...]
-    complete: bool
-
-    @property
-    def out(self) -> tuple[ItemOut, ...]:
-        """The items still out, lost and claimed ones included, by due date."""
-        return tuple(item for item in self.items if item.kind is not None)
-
-    @staticmethod
-    def read(
-        gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
-    ) -> dict[int, PatronItems]:
-        """Return the items of each patron, by patron id, including returned ones for which something is still owed.
-
-        Takes a call per 3,000 patrons. ``visible_at`` are the ids of the libraries where the account has
-        VIEW_CIRCULATIONS. If there are others, whose circulations pcrud silently omits, one more call finds the patrons
-        who have items of those libraries (``items-005``, ``items-006``).
-        """
-        if not patrons or not visible_at:
-            return dict.fromkeys(patrons, PatronItems((), complete=False))
-        hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
-        found, hidden = gateway.in_parallel(
-            lambda: _read_visible(gateway, patrons), lambda: patrons_with_circulations_at(gateway, patrons, hidden_at)
-        )
-        return {id: PatronItems(tuple(found.get(id, ())), complete=id not in hidden) for id in patrons}
-
-
-def patrons_with_circulations_at(
-    gateway: Gateway, patrons: Collection[int], libraries: Collection[int], *, unreturned_at: datetime | None = None
-) -> set[int]:
-    """Return the patrons with items out, or by ``unreturned_at`` overdue or lost, from these libraries. One call."""
-    if not libraries:
-        return set()
-    # pcrud doesn't check permissions inside subqueries (items-003, items-006).
-    out: dict[str, Any] = {"checkin_time": None} if unreturned_at is None else _unreturned(unreturned_at)
-    there = {"usr": {"=": {"+au": "id"}}, "circ_lib": sorted(libraries), **out}
-    exists = {"-exists": {"select": {"circ": ["id"]}, "from": "circ", "where": there}}
-    return {id for (id,) in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)}
-
-
-def _read_visible(gateway: Gateway, patrons: Collection[int]) -> dict[int, list[ItemOut]]:
-    now = datetime.now(UTC)
-    # The transaction of a returned item stays open until everything is paid (items-004).
-    where = {"-or": [{"checkin_time": None}, {"xact_finish": None}]}
-    rows = gateway.pcrud.columns_by_values("circ", _ITEM_FIELDS, "usr", sorted(patrons), where=where)
-    found: dict[int, list[ItemOut]] = {}
-    for id, usr, library, due, interval, stopped, returned, finish, copy in rows:
-        kind = None if returned else kind_of(stopped, due, interval, finished=finish is not None, now=now)
-        found.setdefault(usr, []).append(ItemOut(id, usr, copy, library, plausible(due), kind, stopped))
-    for theirs in found.values():
-        theirs.sort(key=lambda item: (item.due is None, item.due or now, item.id))
-    return found
-
-
-_CIRCULATION_FIELDS = ("id", "usr", "stop_fines", "due_date", "fine_interval", "checkin_time", "xact_finish")
-_AWAY = ["LOST", "LONGOVERDUE"]
+        # ISBD puts punctuation after titles that other data follow on a catalog card.
+        return {id: title.rstrip(" /:;,=") for id, title in found.items() if title}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,83 +153,108 @@ class UnreturnedItems:
         found = list(items)
         return cls(sum(count.overdue for count in found), sum(count.lost for count in found))
 
-    @staticmethod
-    def read(
-        gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
-    ) -> UnreturnedResult:
-        """Count the overdue and lost items of each patron. Takes a call per 3,000 patrons.
 
-        Items that aren't due yet are the majority, and aren't read (``items-001``). Lost items are read whatever their
-        due date. ``visible_at`` is as in :meth:`PatronItems.read` (``items-002``, ``items-003``).
-        """
-        if not patrons or not visible_at:
-            return UnreturnedResult(dict.fromkeys(patrons), {})
-        now = datetime.now(UTC)
-        hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
-        (found, stop_fines), hidden = gateway.in_parallel(
-            lambda: _count_visible(gateway, patrons, now, all_visible=not hidden_at),
-            lambda: patrons_with_circulations_at(gateway, patrons, hidden_at, unreturned_at=now),
-        )
-        return UnreturnedResult(
-            {id: None if id in hidden else found.get(id, UnreturnedItems()) for id in patrons}, stop_fines
-        )
+_OUT: Query = {"checkin_time": None}
 
 
 @dataclass(frozen=True, slots=True)
-class UnreturnedResult:
-    """The result of :meth:`UnreturnedItems.read`.
+class PatronItems:
+    """The visible circulations of a patron. ``complete`` says that no item still out is hidden."""
 
-    ``items`` are by patron id, None if some are hidden. ``stop_fines`` are by circulation id: the values of ``STOPPED``
-    of all visible open circulations, including returned items for which something is owed.
-    """
+    items: tuple[ItemOut, ...]
+    complete: bool
 
-    items: Mapping[int, UnreturnedItems | None]
-    stop_fines: Mapping[int, str | None]
+    @property
+    def out(self) -> tuple[ItemOut, ...]:
+        """The items still out, lost and claimed ones included, by due date."""
+        return tuple(item for item in self.items if item.kind is not None)
+
+    @property
+    def stop_fines(self) -> dict[int, str | None]:
+        """Why fines stopped, by circulation id."""
+        return {item.id: item.stop_fines for item in self.items}
+
+    @property
+    def unreturned(self) -> UnreturnedItems | None:
+        """The numbers of overdue and lost items, None if some may be hidden."""
+        numbers = Counter(item.kind for item in self.items)
+        overdue = numbers[CirculationKind.OVERDUE] + numbers[CirculationKind.LONG_OVERDUE]
+        return UnreturnedItems(overdue, numbers[CirculationKind.LOST]) if self.complete else None
+
+    @staticmethod
+    def read(
+        gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
+    ) -> dict[int, PatronItems]:
+        """Return the items of each patron, by patron id, including returned ones for which something is still owed.
+
+        Takes a call per 3,000 patrons. ``visible_at`` are the ids of the libraries where the account has
+        VIEW_CIRCULATIONS. If there are others, whose circulations pcrud silently omits, one more call finds the patrons
+        who have items of those libraries (``items-005``, ``items-006``).
+        """
+        # The transaction of a returned item stays open until everything is paid (items-004).
+        where = {"-or": [_OUT, {"xact_finish": None}]}
+        fields = (*_UNRETURNED_FIELDS, "target_copy")
+        return _read_items(gateway, org_units, visible_at, patrons, fields, where, out=_OUT)
+
+    @staticmethod
+    def read_unreturned(
+        gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
+    ) -> dict[int, PatronItems]:
+        """Read overdue and lost items, and stopped ones for which something is owed, as :meth:`read` does.
+
+        Items that aren't due yet are the majority, and aren't read (``items-001``). Lost items are read whatever their
+        due date (``items-002``, ``items-003``). Reports don't ask which item it is, because that is what someone reads.
+        """
+        due = datetime.now(UTC).isoformat(timespec="seconds")
+        out = {**_OUT, "-or": [{"due_date": {"<": due}}, {"stop_fines": ["LOST", "LONGOVERDUE"]}]}
+        where = {"-or": [out, {"xact_finish": None, "stop_fines": list(STOPPED)}]}
+        return _read_items(gateway, org_units, visible_at, patrons, _UNRETURNED_FIELDS, where, out=out)
 
 
-def _unreturned(now: datetime) -> dict[str, Any]:
-    due = now.isoformat(timespec="seconds")
-    return {"checkin_time": None, "-or": [{"due_date": {"<": due}}, {"stop_fines": _AWAY}]}
-
-
-def _count_visible(
-    gateway: Gateway, patrons: Collection[int], now: datetime, *, all_visible: bool
-) -> tuple[dict[int, UnreturnedItems], dict[int, str]]:
-    where = {"-or": [_unreturned(now), {"xact_finish": None, "stop_fines": list(STOPPED)}]}
-    rows = gateway.pcrud.columns_by_values(
-        "circ", _CIRCULATION_FIELDS, "usr", sorted(patrons), where=where, all_visible=all_visible
+def _read_items(
+    gateway: Gateway,
+    org_units: OrgUnits,
+    visible_at: Collection[int],
+    patrons: Collection[int],
+    fields: Sequence[str],
+    where: Query,
+    *,
+    out: Query,
+) -> dict[int, PatronItems]:
+    """Return each patron's items that meet ``where``. They are complete unless one that meets ``out`` is hidden."""
+    if not patrons or not visible_at:
+        return dict.fromkeys(patrons, PatronItems((), complete=False))
+    hidden_at = sorted(org_units.ids.difference(visible_at))
+    read = gateway.pcrud.columns_by_values
+    rows, hidden = gateway.in_parallel(
+        lambda: list(read("circ", fields, "usr", sorted(patrons), where=where, all_visible=not hidden_at)),
+        lambda: _patrons_with_items_of(gateway, patrons, hidden_at, out),
     )
-    numbers: dict[int, Counter[CirculationKind | None]] = {}
-    stopped: dict[int, str] = {}
-    for id, usr, stop_fines, due_date, fine_interval, checkin_time, xact_finish in rows:
-        if stop_fines in STOPPED:
-            stopped[id] = stop_fines
-        if checkin_time is None:
-            kind = kind_of(stop_fines, due_date, fine_interval, finished=xact_finish is not None, now=now)
-            numbers.setdefault(usr, Counter())[kind] += 1
-    kinds = CirculationKind
-    found = {
-        id: UnreturnedItems(count[kinds.OVERDUE] + count[kinds.LONG_OVERDUE], count[kinds.LOST])
-        for id, count in numbers.items()
-    }
-    return found, stopped
+    now = datetime.now(UTC)
+    found: dict[int, list[ItemOut]] = {id: [] for id in patrons}
+    for id, usr, library, due, interval, stopped, returned, finish, *copy in rows:
+        kind = None if returned else kind_of(stopped, due, interval, finished=finish is not None, now=now)
+        found[usr].append(ItemOut(id, usr, copy[0] if copy else 0, library, plausible(due), kind, stopped))
+    for theirs in found.values():
+        theirs.sort(key=lambda item: (item.due is None, item.due or now, item.id))
+    return {id: PatronItems(tuple(theirs), complete=id not in hidden) for id, theirs in found.items()}
 
 
-_COUNT = "open-ils.actor.user.checked_out.count"
-_SETTINGS = "open-ils.actor.ou_setting.ancestor_default.batch"
-_NO_CLAIMS = "circ.do_not_tally_claims_returned"
-_LOST = "circ.tally_lost"
-# With hundreds of calls the program would take too long, and the ILS would run out of children for others.
+def _patrons_with_items_of(
+    gateway: Gateway, patrons: Collection[int], libraries: Collection[int], out: Query = _OUT
+) -> set[int]:
+    """Return the patrons with items of these libraries that meet the condition ``out``. One call."""
+    if not libraries:
+        return set()
+    # pcrud doesn't check permissions inside subqueries (items-003, items-006).
+    exists = {"-exists": _ids({"usr": {"=": {"+au": "id"}}, "circ_lib": sorted(libraries), **out})}
+    return {id for (id,) in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)}
+
+
+# Exact counts take a call for each patron with hidden circulations. With hundreds of calls the program would take too
+# long, and the ILS would run out of children for others.
 _MOST_ONE_BY_ONE = 6
-"""The maximum number of patrons with hidden circulations whose exact counts are requested, one call each."""
-
-# A query under a condition has the patrons' ids three times, the condition itself has them up to twice, and the
-# libraries' ids occur once. These numbers make 30 kB of the 32 kB that a request may have.
-_MOST_UNDER_CONDITION = 400
-_MOST_LIBRARIES = 800
 _MOST_ROWS_UNDER_CONDITION = 2_000  # about 500 kB with these fields
-
-_COUNTED_FIELDS = ("usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,33 +296,27 @@ class CirculationTally:
     @classmethod
     def read(cls, gateway: Gateway, library: int) -> CirculationTally:
         """Read the settings of a library (its id), which must be where the account works. One call."""
-        result = gateway.call("open-ils.actor", _SETTINGS, library, [_NO_CLAIMS, _LOST], TOKEN)
+        names = ["circ.do_not_tally_claims_returned", "circ.tally_lost"]
+        method = "open-ils.actor.ou_setting.ancestor_default.batch"
+        result = gateway.call("open-ils.actor", method, library, names, TOKEN)
         settings = result.mapping()
-
-        def is_set(name: str) -> bool:
-            # Null if the setting has no value at the library or above (settings-015).
-            return settings[name] is not None and bool(settings[name]["value"])
-
         with result.understood("the values of settings"):
-            return cls(claims_returned=not is_set(_NO_CLAIMS), lost=is_set(_LOST))
+            # Null if the setting has no value at the library or above (settings-015).
+            no_claims, lost = (bool(settings[name] and settings[name]["value"]) for name in names)
+        return cls(claims_returned=not no_claims, lost=lost)
 
-    def counts(self, numbers: Mapping[CirculationKind, int]) -> CirculationCounts:
+    def counts(self, numbers: Mapping[CirculationKind, int], *, complete: bool = True) -> CirculationCounts:
         """Combine the numbers by kind in the same way as the staff client (``patron.service.ts``)."""
         kind = CirculationKind
-        overdue = numbers[kind.OVERDUE] + numbers[kind.LONG_OVERDUE]
+        overdue, lost = numbers[kind.OVERDUE] + numbers[kind.LONG_OVERDUE], numbers[kind.LOST]
         out = numbers[kind.OUT] + overdue
         out += numbers[kind.CLAIMS_RETURNED] if self.claims_returned else 0
-        out += numbers[kind.LOST] if self.lost else 0
-        return CirculationCounts(out, overdue, numbers[kind.LOST])
+        out += lost if self.lost else 0
+        return CirculationCounts(out, overdue, lost, complete)
 
 
-Query = dict[str, Any]
-
-Patrons = Mapping[int, int]
-"""Patron ids with the ids of their home libraries."""
-
-Counted = dict[int, CirculationCounts | None]
-"""Counts by patron id. None: the account may not ask for this patron's counts."""
+Patrons = Mapping[int, int]  # the ids of home libraries by patron id
+Counted = dict[int, CirculationCounts | None]  # by patron id; None: the account may not ask for this patron's counts
 
 
 class CirculationReader:
@@ -383,8 +324,7 @@ class CirculationReader:
 
     pcrud returns rows for many patrons at once, but silently omits circulations at libraries where the account lacks
     VIEW_CIRCULATIONS. ``checked_out.count`` counts all circulations of one patron, if the account has it at the
-    patron's home library. So the reader counts pcrud's rows, finds out which patrons have hidden circulations, and
-    requests exact counts only for them, if the caller wants exact counts.
+    patron's home library. So exact counts are requested only for patrons with hidden circulations.
     """
 
     def __init__(
@@ -394,24 +334,30 @@ class CirculationReader:
         self._gateway = gateway
         self._tally = tally
         self._visible_at = visible_at
-        self._hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
+        self._hidden_at = sorted(org_units.ids.difference(visible_at))
         self._user = user
 
     def count(self, patrons: Patrons, *, none_hidden: bool = False, find_hidden: bool = True) -> Counted:
-        """Count each patron's circulations. Patrons with hidden ones get lower bounds.
+        """Count each patron's circulations. Patrons with hidden ones get lower bounds. Two parallel calls at most.
 
-        One call if the account has VIEW_CIRCULATIONS everywhere, or if the caller knows that pcrud hides none of these
-        patrons' circulations (``none_hidden``). Two parallel calls in other cases. Without ``find_hidden`` always one
-        call, but where pcrud may hide circulations, all counts are lower bounds.
+        ``none_hidden`` says that pcrud hides none of these patrons' circulations. Without ``find_hidden``, all counts
+        are lower bounds where it may hide any.
         """
-        countable = self._countable(patrons)
-        if not countable:
+        asked = self._countable(patrons)
+        if not asked:
             return dict.fromkeys(patrons)
-        may_hide = self._may_hide(none_hidden=none_hidden)
-        readers: tuple[Callable[..., Any], ...] = (self._count_rows, self._with_hidden)
-        by_rows, *found = self._gateway.map(lambda read: read(countable), readers[: 1 + (may_hide and find_hidden)])
-        hidden = found[0] if found else set(countable if may_hide else ())
-        return {id: _with_completeness(by_rows.get(id), complete=id not in hidden) for id in patrons}
+        # Without VIEW_CIRCULATIONS anywhere, pcrud shows no circulations, not even the user's own.
+        ids, read = asked if self._visible_at else [], self._gateway.pcrud.columns_by_values
+
+        def incomplete() -> Collection[int]:
+            if none_hidden or not self._hidden_at:
+                return ()
+            return self._with_hidden(asked) if find_hidden else asked
+
+        rows, hidden = self._gateway.in_parallel(
+            lambda: list(read("circ", _COUNTED_FIELDS, "usr", ids, where=_OUT)), incomplete
+        )
+        return self._counted(patrons, rows, hidden)
 
     def count_if(self, condition: Query, patrons: Patrons, *, none_hidden: bool = False) -> Counted | None:
         """Check a condition made of subqueries and count as without ``find_hidden``. One call. None unless it holds.
@@ -420,41 +366,34 @@ class CirculationReader:
         (``desk-004``; without the row the condition is false, ``desk-005``). So the result is also None if there is no
         other circulation that could be the signal, or if the query would be too large.
         """
-        countable = self._countable(patrons)
-        asked = frozenset(countable)
-        if not countable or len(countable) > _MOST_UNDER_CONDITION:
+        asked = self._countable(patrons)
+        if not asked or not self._visible_at:
             return None
-        if self._hidden_at and not 0 < len(self._visible_at) <= _MOST_LIBRARIES:
-            return None
-        query = self._conditional_query(condition, countable)
+        query = self._conditional_query(condition, asked)
         try:
-            rows = self._gateway.pcrud.search("circ", query, select=_COUNTED_FIELDS, limit=_MOST_ROWS_UNDER_CONDITION)
-        except RequestTooLargeError:  # the condition may contain hidden members, too, and ids may have ten digits
+            found = self._gateway.pcrud.search("circ", query, select=_COUNTED_FIELDS, limit=_MOST_ROWS_UNDER_CONDITION)
+        except RequestTooLargeError:
             return None
-        found = list(columns(rows, *_COUNTED_FIELDS))
-        theirs = [row for row in found if row[0] in asked]
-        others = [row for row in found if row[0] not in asked]
-        if len(others) > 1:
+        rows = list(columns(found, *_COUNTED_FIELDS))
+        theirs = [row for row in rows if row[0] in asked]
+        if len(rows) > len(theirs) + 1:
             raise unrequested_rows()
-        if not others:
+        if len(rows) == len(theirs):
             # The condition doesn't hold, or the signal's row came with a wrong id: don't trust the other rows either.
             return None
-        by_rows = self._counted(countable, theirs)
-        complete = not self._may_hide(none_hidden=none_hidden)
-        return {id: _with_completeness(by_rows.get(id), complete=complete) for id in patrons}
+        return self._counted(patrons, theirs, asked if self._hidden_at and not none_hidden else ())
 
     def with_exact_counts(self, counted: Counted) -> Counted:
-        """Replace lower bounds by exact counts.
+        """Replace lower bounds by exact counts, in one call and one for each patron with hidden circulations.
 
-        One call finds the patrons with hidden circulations, and one call each counts those of the first six. The counts
-        of further patrons become None.
+        After the first six such patrons, the counts become None.
         """
-        unsure = [id for id, counts in counted.items() if counts is not None and not counts.complete]
+        unsure = {id: counts for id, counts in counted.items() if counts is not None and not counts.complete}
         hidden = sorted(self._with_hidden(unsure)) if unsure else []
         requested = hidden[:_MOST_ONE_BY_ONE]
         exact = dict(zip(requested, self._gateway.map(self._count_exactly, requested), strict=True))
-        known = {id: _with_completeness(counts, complete=True) for id, counts in counted.items()}
-        return {**known, **dict.fromkeys(hidden), **exact}
+        sure = {id: replace(counts, complete=True) for id, counts in unsure.items()}
+        return {**counted, **sure, **dict.fromkeys(hidden), **exact}
 
     def count_one(self, patron: int, home: int) -> CirculationCounts | None:
         """Count all circulations of one patron, hidden ones included. ``home`` is the home library's id. One call."""
@@ -462,14 +401,11 @@ class CirculationReader:
 
     def _countable(self, patrons: Patrons) -> list[int]:
         # The ILS always lets users see their own counts (Actor.pm, checked_out).
-        return [id for id, home in patrons.items() if home in self._visible_at or id == self._user]
-
-    def _may_hide(self, *, none_hidden: bool) -> bool:
-        return bool(self._hidden_at) and not none_hidden
+        return sorted(id for id, home in patrons.items() if home in self._visible_at or id == self._user)
 
     def _conditional_query(self, condition: Query, patrons: Sequence[int]) -> Query:
         """Build the query for the patrons' circulations and, if the condition holds, one row of another patron."""
-        theirs = {"usr": list(patrons), "checkin_time": None}
+        theirs = {"usr": list(patrons), **_OUT}
         others: Query = {"usr": {"not in": list(patrons)}}
         if self._hidden_at:
             others["circ_lib"] = sorted(self._visible_at)
@@ -482,37 +418,29 @@ class CirculationReader:
         # A union lets the database use an index for each part. With "or" it would scan all circulations.
         return {"id": {"in": {"union": [_ids(theirs), _ids(signal)]}}}
 
-    def _count_rows(self, patrons: Collection[int]) -> dict[int, CirculationCounts]:
-        # Without VIEW_CIRCULATIONS anywhere, pcrud shows no circulations, not even the user's own.
-        ids = sorted(patrons) if self._visible_at else []
-        rows = self._gateway.pcrud.columns_by_values("circ", _COUNTED_FIELDS, "usr", ids, where={"checkin_time": None})
-        return self._counted(patrons, rows)
-
-    def _counted(self, patrons: Collection[int], rows: Iterable[tuple[Any, ...]]) -> dict[int, CirculationCounts]:
+    def _counted(self, patrons: Patrons, rows: Iterable[tuple[Any, ...]], incomplete: Collection[int]) -> Counted:
         now = datetime.now(UTC)
-        numbers: dict[int, Counter[CirculationKind]] = {id: Counter() for id in patrons}
+        numbers: dict[int, Counter[CirculationKind]] = {id: Counter() for id in self._countable(patrons)}
         for usr, stop_fines, due_date, fine_interval, xact_finish in rows:
             kind = kind_of(stop_fines, due_date, fine_interval, finished=xact_finish is not None, now=now)
             if kind is not None:
                 numbers[usr][kind] += 1
-        return {id: self._tally.counts(counted) for id, counted in numbers.items()}
+        counts = {id: self._tally.counts(theirs, complete=id not in incomplete) for id, theirs in numbers.items()}
+        return {id: counts.get(id) for id in patrons}
 
     def _with_hidden(self, patrons: Collection[int]) -> set[int]:
-        return patrons_with_circulations_at(self._gateway, patrons, self._hidden_at)
+        return _patrons_with_items_of(self._gateway, patrons, self._hidden_at)
 
     def _count_exactly(self, patron: int) -> CirculationCounts | None:
         # Without VIEW_CIRCULATIONS the answer is empty (patrons-083). The answer doesn't name the patron, so a mixed-up
         # answer would go unnoticed on a shared connection.
-        result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", own_connection=True)
+        method = "open-ils.actor.user.checked_out.count"
+        result = self._gateway.call("open-ils.actor", method, TOKEN, patron, expect="optional", own_connection=True)
         if result.value is None:
             return None
         answer = result.mapping()
         with result.understood("counts of circulations"):
             return self._tally.counts({kind: _count(answer[kind.value]) for kind in CirculationKind})
-
-
-def _with_completeness(counts: CirculationCounts | None, *, complete: bool) -> CirculationCounts | None:
-    return None if counts is None else replace(counts, complete=complete)
 
 
 def _ids(where: Query) -> Query:

@@ -1,4 +1,4 @@
-"""The limit of each patron, from the configuration or from Evergreen's own thresholds, and where the two differ.
+"""The limit of each patron, from the configuration or from Evergreen's own thresholds.
 
 Source for thresholds: the SQL function ``actor.calculate_system_penalties`` (Evergreen's ``100.circ_matrix.sql``).
 """
@@ -9,15 +9,15 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import Enum
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
 
-from evergreen_groups.errors import PermissionDeniedError, unreadable
+from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils.bills import read_fines_within
 from evergreen_groups.ils.org_units import Profiles
 from evergreen_groups.ils.penalties import PATRON_EXCEEDS_FINES, read_fines_penalties
-from evergreen_groups.ils.permissions import VIEW_THRESHOLDS
+from evergreen_groups.ils.permissions import VIEW_THRESHOLDS, highest_granted
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
 from evergreen_groups.settings import PolicySettings
@@ -25,140 +25,6 @@ from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
-    from evergreen_groups.ils.penalties import PenaltyKind, PenaltyKinds
-
-_WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
-_RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
-_MILLION = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A row of ``pgpt``: at ``org_unit``, patrons of ``profile`` and below who owe ``amount`` get ``penalty``."""
-
-    org_unit: int
-    profile: int
-    penalty: int
-    amount: Decimal
-
-    def __post_init__(self) -> None:
-        """Raise DataError for an amount that doesn't fit the database column, ``NUMERIC(8,2)``."""
-        if abs(self.amount) >= _MILLION:
-            raise unreadable("field-broken", "pgpt.threshold has a wrong value, expected an amount")
-
-
-@dataclass(frozen=True, slots=True)
-class ThresholdLookup:
-    """A step of the search for a threshold: an org unit and a profile (ids), and the threshold set there, if any."""
-
-    org_unit: int
-    profile: int
-    found: Threshold | None
-
-
-class Thresholds:
-    """Evergreen's thresholds, and the search for the one that applies to a patron.
-
-    With ``gateway``, ``rows`` aren't all thresholds: each home library's are read when it is searched.
-    """
-
-    def __init__(
-        self,
-        rows: Iterable[Threshold],
-        penalties: Mapping[int, int],
-        org_units: OrgUnits,
-        profiles: Profiles,
-        gateway: Gateway | None = None,
-    ) -> None:
-        self._gateway, self._penalties, self._org_units, self._profiles = gateway, penalties, org_units, profiles
-        self._rows: dict[tuple[int, int, int], Threshold] = {}
-        self._add(rows)
-        self._libraries, self._refused = set[int](), set[int]()
-
-    @classmethod
-    def read(
-        cls, gateway: Gateway, org_units: OrgUnits, profiles: Profiles, penalties: Mapping[int, int]
-    ) -> Thresholds:
-        """Read thresholds: all at once if the account may see them all, else later, once per home library.
-
-        pcrud silently omits the rows of higher org units for branch staff (``pcrud-080``), but
-        ``grp_penalty_threshold.ranged.retrieve`` includes them (``settings-023``).
-        """
-        # Check the permission first: hidden rows look like missing rows, and missing a threshold means a wrong limit.
-        result = gateway.call("open-ils.actor", _WORK_PERMISSIONS, TOKEN, [VIEW_THRESHOLDS])
-        permitted = result.mapping().get(VIEW_THRESHOLDS)
-        if not isinstance(permitted, list | None):
-            raise result.unexpected("a list of org units for each permission")
-        if org_units.root.id not in (permitted or ()):
-            return cls((), penalties, org_units, profiles, gateway)
-        rows = gateway.pcrud.all_columns("pgpt", ("org_unit", "grp", "penalty", "threshold"))
-        return cls((Threshold(*row) for row in rows), penalties, org_units, profiles)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all thresholds are loaded, so that :meth:`find` needs no call."""
-        return self._gateway is None
-
-    def with_gateway(self, gateway: Gateway) -> Thresholds:
-        """Return thresholds that share what was read so far, but read through ``gateway``, of the same session."""
-        if self.complete:
-            return self
-        reader = copy.copy(self)
-        reader._gateway = gateway
-        return reader
-
-    def are_visible(self, home_library: int) -> bool:
-        """Return whether the account may see the thresholds that apply to patrons of this home library."""
-        if home_library in self._refused:
-            return False  # ask once per library, not once per patron
-        try:
-            self._read_at(home_library)
-        except PermissionDeniedError:
-            self._refused.add(home_library)
-            return False
-        return True
-
-    def find(self, profile: int, home_library: int) -> Threshold | None:
-        """Return the nearest threshold, or None.
-
-        The nearest is searched from the profile upwards at the home library, then the same at each org unit above.
-        Raises PermissionDeniedError if the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
-        """
-        return next((step.found for step in self.lookups(profile, home_library) if step.found is not None), None)
-
-    def lookups(self, profile: int, home_library: int) -> Iterator[ThresholdLookup]:
-        """Yield the steps of the ILS's search in its order, up to the first with a threshold.
-
-        Raises PermissionDeniedError if the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
-        """
-        self._read_at(home_library)
-        penalty = self._penalties.get(home_library, PATRON_EXCEEDS_FINES)
-        profiles = self._profiles.upwards(profile)
-        # The SQL function searches all profiles at one org unit before the org unit above (penalties-update-019: a
-        # profile's own 25.00 comes before the 10.00 for all patrons).
-        for org_unit in self._org_units.upwards(home_library):
-            for ancestor in profiles:
-                found = self._rows.get((org_unit, ancestor, penalty))
-                yield ThresholdLookup(org_unit, ancestor, found)
-                if found is not None:
-                    return
-
-    def _read_at(self, home_library: int) -> None:
-        if self._gateway is None or home_library in self._libraries:
-            return
-        # The ILS checks the permission at the requested library, so branch staff get only their own (settings-024).
-        result = self._gateway.call("open-ils.actor", _RANGED, TOKEN, home_library)
-        above = self._org_units.upwards(home_library)
-        records = self._gateway.pcrud.checked("pgpt", result.listing(), {"org_unit": above})
-        self._add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
-        self._libraries.add(home_library)
-
-    def _add(self, rows: Iterable[Threshold]) -> None:
-        self._rows.update({(row.org_unit, row.profile, row.penalty): row for row in rows})
-
-
-_NO_THRESHOLD = Limit(None, origin=Message("Evergreen: no threshold"))
-_CONFIGURATION = Message("configuration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +43,123 @@ class ResolvedLimit:
         return decide(own_balance, self.limit)
 
 
+class Threshold(NamedTuple):
+    """A row of ``pgpt``: at ``org_unit``, patrons of ``profile`` and below who owe ``amount`` get ``penalty``."""
+
+    org_unit: int
+    profile: int
+    penalty: int
+    amount: Decimal
+
+
+class Thresholds:
+    """Evergreen's thresholds, and the search for the one that applies to a patron.
+
+    With ``gateway``, ``rows`` aren't all thresholds: each home library's are read when it is searched.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[Threshold],
+        penalties: Mapping[int, int],
+        org_units: OrgUnits,
+        profiles: Profiles,
+        gateway: Gateway | None = None,
+    ) -> None:
+        self._gateway, self._penalties, self._org_units, self._profiles = gateway, penalties, org_units, profiles
+        self._rows = {(row.org_unit, row.profile, row.penalty): row for row in rows}
+        # By home library that was read: the refusal, or None.
+        self._refusals: dict[int, PermissionDeniedError | None] = {}
+
+    @classmethod
+    def read(
+        cls, gateway: Gateway, org_units: OrgUnits, profiles: Profiles, penalties: Mapping[int, int]
+    ) -> Thresholds:
+        """Read thresholds: all at once if the account may see them all, else later, once per home library.
+
+        pcrud silently omits the rows of higher org units for branch staff (``pcrud-080``), but
+        ``grp_penalty_threshold.ranged.retrieve`` includes them (``settings-023``).
+        """
+        # Check the permission first: hidden rows look like missing rows, and missing a threshold means a wrong limit.
+        if org_units.root.id not in highest_granted(gateway, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS]:
+            return cls((), penalties, org_units, profiles, gateway)
+        rows = gateway.pcrud.all_columns("pgpt", ("org_unit", "grp", "penalty", "threshold"))
+        return cls((Threshold(*row) for row in rows), penalties, org_units, profiles)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all thresholds are loaded, so that :meth:`find` needs no call."""
+        return self._gateway is None
+
+    def with_gateway(self, gateway: Gateway) -> Thresholds:
+        """Return thresholds that share what was read so far, but read through ``gateway``, of the same session."""
+        thresholds = copy.copy(self)
+        thresholds._gateway = self._gateway and gateway
+        return thresholds
+
+    def find(self, profile: int, home_library: int) -> Threshold | None:
+        """Return the nearest threshold, or None. Raises the errors of :meth:`search`."""
+        return next((found for _place, found in self.search(profile, home_library) if found is not None), None)
+
+    def search(self, profile: int, home_library: int) -> Iterator[tuple[tuple[int, int], Threshold | None]]:
+        """Yield the places (org unit and profile) where the ILS looks for a threshold, up to the first that has one.
+
+        Raises PermissionDeniedError if the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
+        """
+        self._read_at(home_library)
+        penalty = self._penalties.get(home_library, PATRON_EXCEEDS_FINES)
+        # The SQL function searches all profiles at one org unit before the org unit above (penalties-update-019: a
+        # profile's own 25.00 comes before the 10.00 for all patrons).
+        for place in product(self._org_units.upwards(home_library), self._profiles.upwards(profile)):
+            found = self._rows.get((*place, penalty))
+            yield place, found
+            if found is not None:
+                return
+
+    def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
+        """Return the nearest threshold as a limit. Raises the errors of :meth:`search`."""
+        found = self.find(profile, home_library)
+        if found is None:
+            return ResolvedLimit(Limit(None, origin=Message("Evergreen: no threshold")))
+        # Only bills of the full path of the threshold's org unit count (fines-elsewhere-008): 20.00 owed in another
+        # system don't reach a threshold of 5.00 here.
+        scope = frozenset(self._org_units.full_path(found.org_unit))
+        values = {"profile": self._profiles.name(found.profile), "library": self._org_units.shortname(found.org_unit)}
+        origin = Message("Evergreen: threshold of {profile} at {library}", values=values)
+        # Whatever the configured comparison, Evergreen compares with >= (penalties-update-015: 10.00 at 10.00).
+        limit = Limit(found.amount, Comparison.REACHES, origin)
+        return ResolvedLimit(limit, None if len(scope) == len(self._org_units) else scope)
+
+    def _read_at(self, home_library: int) -> None:
+        if self._gateway is None:
+            return
+        # Ask once per library, not once per patron.
+        if home_library not in self._refusals:
+            refusal = None
+            try:
+                # The ILS checks the permission at the requested library: branch staff get only theirs (settings-024).
+                method = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
+                result = self._gateway.call("open-ils.actor", method, TOKEN, home_library)
+                above = {"org_unit": self._org_units.upwards(home_library)}
+                for row in self._gateway.pcrud.checked("pgpt", result.listing(), above):
+                    place = row.org_unit, row.grp, row.penalty
+                    self._rows[place] = Threshold(*place, row.threshold)
+            except PermissionDeniedError as error:
+                refusal = error
+            self._refusals[home_library] = refusal
+        if (refused := self._refusals[home_library]) is not None:
+            raise refused.with_traceback(None)
+
+
+_CONFIGURATION = Message("configuration")
+
+
 class Limits:
     """The limits of all patrons, by rules and by the default.
 
     A rule in ``[[policy.limits]]`` applies if its profile and library are the patron's or above them. If several apply,
-    the one with the nearest library wins, and among these the one with the nearest profile. Rules without a library
-    come last, and the same goes for rules without a profile. Without a rule, the setting ``limit`` applies: an amount,
-    or the ILS's threshold.
+    the one with the nearest library wins, and among these the one with the nearest profile. Rules without one come
+    last. Without a rule, the setting ``limit`` applies: an amount, or the ILS's threshold.
     """
 
     def __init__(
@@ -197,10 +173,7 @@ class Limits:
         """``org_units`` and ``profiles`` are needed unless the limit is uniform, ``thresholds`` for the ILS's."""
         self.uniform = settings.uniform
         """Whether the same limit applies to all patrons, and the fines of all libraries count."""
-        self._settings = settings
-        self._origin = origin
-        self._thresholds = thresholds
-        self._trees: tuple[OrgUnits, Profiles] | None = None
+        self._settings, self._thresholds, self._origin = settings, thresholds, origin
         self._rules: dict[tuple[int | None, int | None], LimitRule] = {}
         if org_units is not None and profiles is not None:
             self._trees = org_units, profiles
@@ -213,9 +186,12 @@ class Limits:
     def need_transactions(self) -> bool:
         """Whether a patron with 0.00 may be over a limit only because they have open transactions."""
         settings = self._settings
-        if settings.limit == "ils" or _is_reached_by_zero(settings.limit, settings.comparison):
+        if settings.limit == "ils":
             return True
-        return any(_is_reached_by_zero(rule.amount, rule.comparison or settings.comparison) for rule in settings.limits)
+        rules = (*settings.limits, LimitRule(None, None, settings.limit))
+        reached = [rule for rule in rules if (rule.comparison or settings.comparison) is Comparison.REACHES]
+        # A sum of 0.00 reaches such a limit, unlike the sum of no transactions.
+        return any(rule.amount is not None and rule.amount <= 0 for rule in reached)
 
     @classmethod
     def of(cls, limit: Limit) -> Limits:
@@ -225,22 +201,26 @@ class Limits:
 
     @classmethod
     def read(
-        cls, gateway: Gateway, settings: PolicySettings, org_units: OrgUnits, penalties: Mapping[int, int] | None = None
+        cls,
+        gateway: Gateway,
+        settings: PolicySettings,
+        org_units: OrgUnits,
+        penalties: Mapping[int, int] | None = None,
+        profiles: Profiles | None = None,
     ) -> Limits:
         """Read the data for the limits: no call for one amount, two calls with rules, six for the ILS's thresholds.
 
-        ``penalties`` come from :func:`evergreen_groups.ils.penalties.read_fines_penalties`. They are read if missing.
+        ``penalties`` come from :func:`read_fines_penalties`. They and the ``profiles`` are read if missing.
         Raises ConfigurationError if a rule names a profile or library that doesn't exist, and DataError if the ILS's
         setting for the penalty is invalid.
         """
         if settings.uniform:
             return cls(settings)
-        profiles = Profiles.read(gateway)
-        if settings.limit != "ils":
-            return cls(settings, org_units, profiles)
-        if penalties is None:
-            penalties = read_fines_penalties(gateway, org_units)
-        return cls(settings, org_units, profiles, Thresholds.read(gateway, org_units, profiles, penalties))
+        profiles, thresholds = profiles or Profiles.read(gateway), None
+        if settings.limit == "ils":
+            penalties = read_fines_penalties(gateway, org_units) if penalties is None else penalties
+            thresholds = Thresholds.read(gateway, org_units, profiles, penalties)
+        return cls(settings, org_units, profiles, thresholds)
 
     def with_gateway(self, gateway: Gateway) -> Limits:
         """Return the same limits, which read thresholds through ``gateway`` from now on."""
@@ -256,7 +236,7 @@ class Limits:
         key = profile, home_library
         # Worth caching: a report has thousands of patrons, but only dozens of pairs of profile and home library.
         if key not in self._known:
-            self._known[key] = self._by_rule(profile, home_library) or self._default(profile, home_library)
+            self._known[key] = self._find(profile, home_library)
         return self._known[key]
 
     def visible_limit_for(self, profile: int, home_library: int) -> ResolvedLimit | None:
@@ -264,51 +244,25 @@ class Limits:
 
         The stock profile Circulators sees patrons of the whole system, but only its own branch's thresholds.
         """
-        # Rules need no permission, and a cached threshold has been read with it.
-        known = (profile, home_library) in self._known or self._by_rule(profile, home_library) is not None
-        if not known and self._thresholds is not None and not self._thresholds.are_visible(home_library):
+        try:
+            return self.limit_for(profile, home_library)
+        except PermissionDeniedError:
             return None
-        return self.limit_for(profile, home_library)
 
-    def _by_rule(self, profile: int, home_library: int) -> ResolvedLimit | None:
-        if not self._rules or self._trees is None:
-            return None
-        org_units, all_profiles = self._trees
-        profiles = [*all_profiles.upwards(profile), None]
-        # Search like the ILS does for its thresholds, so that both can be explained in the same way.
-        for org_unit in (*org_units.upwards(home_library), None):
-            for ancestor in profiles:
-                if (org_unit, ancestor) in self._rules:
-                    rule = self._rules[org_unit, ancestor]
-                    comparison = rule.comparison or self._settings.comparison
-                    return ResolvedLimit(Limit(rule.amount, comparison, _rule_origin(rule)))
-        return None
-
-    def _default(self, profile: int, home_library: int) -> ResolvedLimit:
+    def _find(self, profile: int, home_library: int) -> ResolvedLimit:
+        if self._rules:
+            org_units, profiles = self._trees
+            # Search like the ILS does for its thresholds, so that both can be explained in the same way.
+            for place in product((*org_units.upwards(home_library), None), (*profiles.upwards(profile), None)):
+                if (rule := self._rules.get(place)) is not None:
+                    names = ", ".join(filter(None, (rule.profile, rule.library)))
+                    origin = Message("{label}: {value}", values={"label": _CONFIGURATION, "value": names})
+                    return ResolvedLimit(Limit(rule.amount, rule.comparison or self._settings.comparison, origin))
         if self._settings.limit != "ils":
             return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison, self._origin))
-        found = self._thresholds.find(profile, home_library) if self._thresholds else None
-        if found is None or self._trees is None:
-            return ResolvedLimit(_NO_THRESHOLD)
-        org_units, profiles = self._trees
-        # Only bills of the full path of the threshold's org unit count (fines-elsewhere-008): 20.00 owed in another
-        # system don't reach a threshold of 5.00 here.
-        scope = frozenset(org_units.full_path(found.org_unit))
-        everywhere = len(scope) == len(org_units)
-        values = {"profile": profiles.name(found.profile), "library": org_units.shortname(found.org_unit)}
-        origin = Message("Evergreen: threshold of {profile} at {library}", values=values)
-        # Whatever the configured comparison, Evergreen compares with >= (penalties-update-015: 10.00 at 10.00).
-        return ResolvedLimit(Limit(found.amount, Comparison.REACHES, origin), None if everywhere else scope)
-
-
-def _is_reached_by_zero(amount: Decimal | None, comparison: Comparison) -> bool:
-    """Return whether open transactions with a sum of 0.00 reach the limit. Without open transactions nothing does."""
-    return amount is not None and amount <= 0 and comparison is Comparison.REACHES
-
-
-def _rule_origin(rule: LimitRule) -> str:
-    place = ", ".join(filter(None, (rule.profile, rule.library)))
-    return Message("{label}: {value}", values={"label": _CONFIGURATION, "value": place})
+        if self._thresholds is None:
+            raise ValueError("limits by thresholds need the thresholds")
+        return self._thresholds.limit_for(profile, home_library)
 
 
 def decide_all(
@@ -320,122 +274,11 @@ def decide_all(
 ) -> dict[int, Decision]:
     """Decide about patrons, by id. No call if all their fines count, else one per 3,000 patrons.
 
-    ``limits`` has the limit of each patron. ``own_fines`` has what each owes at all libraries, and leaves out patrons
-    without open transactions. A decision's ``own_balance`` includes only the fines that the limit counts.
-    ``leave_out_hidden`` leaves out patrons whose transactions are needed and hidden. Raises DataError if not all fines
-    count, and the account can't see a patron's transactions.
+    ``own_fines`` has what patrons with open transactions owe at all libraries. A decision's ``own_balance`` includes
+    only the fines that the limit counts. Patrons whose transactions are needed and hidden raise DataError, or are left
+    out with ``leave_out_hidden``.
     """
     scopes = {id: limit.scope for id, limit in limits.items() if limit.scope is not None}
     within = read_fines_within(gateway, scopes, own_fines, leave_out_hidden=leave_out_hidden) if scopes else {}
     counted: dict[int, Decimal | None] = {id: own_fines.get(id) for id in limits.keys() - scopes.keys()} | within
     return {id: limit.decide(counted[id]) for id, limit in limits.items() if id in counted}
-
-
-class DifferenceKind(Enum):
-    """How the ILS's thresholds and the rule can differ. The order breaks ties between equally frequent differences."""
-
-    BLOCKS_NOTHING = "penalty-blocks-nothing"
-    """The penalty for fines is only a note."""
-    NO_THRESHOLD = "no-threshold"
-    """There is a limit but no threshold, so the ILS blocks no one."""
-    NO_LIMIT = "no-limit"
-    """There is a threshold but no limit."""
-    BLOCKS_LATER = "blocks-later"
-    """The threshold is above the limit, so some patrons over the limit aren't blocked."""
-    BLOCKS_EARLIER = "blocks-earlier"
-    """The threshold is below the limit, so patrons within the limit are blocked."""
-    BLOCKS_AT_LIMIT = "blocks-at-limit"
-    """A patron who owes exactly the limit is blocked but not over it, because the ILS compares with >=."""
-    COUNTS_FEWER = "counts-fewer-bills"
-    """The threshold counts only the bills of some libraries; the rule counts all bills."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuleDifference:
-    """A difference between the ILS's blocks and the rule, with all patrons that it affects."""
-
-    kind: DifferenceKind
-    limit: Limit
-    """The rule's limit."""
-    threshold: Decimal | None
-    """The ILS's threshold, or None. From this amount on, the ILS sets ``penalty``."""
-    penalty: PenaltyKind
-    rows: frozenset[tuple[int, int]]
-    """Where the threshold is set: pairs of org unit and profile ids."""
-    libraries: frozenset[int]
-    """The home libraries of affected patrons (ids)."""
-    profiles: frozenset[int]
-    """The profiles of affected patrons (ids)."""
-    pair_count: int
-    """The number of affected pairs of home library and profile."""
-
-    @property
-    def example(self) -> Decimal:
-        """The smallest balance on which the rule and the ILS disagree."""
-        amounts = (self.threshold, self.limit.least_over)
-        return min(amount for amount in amounts if amount is not None)
-
-    @staticmethod
-    def find(
-        limits: Limits,
-        thresholds: Thresholds,
-        kinds: PenaltyKinds,
-        org_units: OrgUnits,
-        *,
-        libraries: Iterable[int],
-        profiles: Iterable[int],
-    ) -> list[RuleDifference]:
-        """Find the differences for patrons of these home libraries and profiles (ids), the most frequent first.
-
-        The result holds for recalculations at the home library. A checkout at another library is subject to that
-        library's threshold. Raises PermissionDeniedError if the account may not see the thresholds of one of the
-        libraries, and DataError if the ILS refers to a profile or penalty that it doesn't list.
-        """
-        # The home library and profile, and those where the threshold is set.
-        Affected = list[tuple[int, int, tuple[int, int] | None]]  # noqa: N806  # a type
-        found: dict[tuple[DifferenceKind, Limit, Decimal | None, PenaltyKind], Affected] = {}
-        profile_ids = list(profiles)
-        for library in libraries:
-            penalty = kinds.set_for_fines_at(library)
-            for profile in profile_ids:
-                threshold = thresholds.find(profile, library)
-                rule = limits.limit_for(profile, library)
-                row = None if threshold is None else (threshold.org_unit, threshold.profile)
-                amount = None if threshold is None else threshold.amount
-                for kind in _differences(rule, threshold, penalty, org_units):
-                    found.setdefault((kind, rule.limit, amount, penalty), []).append((library, profile, row))
-        differences = [
-            RuleDifference(
-                *case,
-                rows=frozenset(row for _library, _profile, row in affected if row is not None),
-                libraries=frozenset(library for library, _profile, _row in affected),
-                profiles=frozenset(profile for _library, profile, _row in affected),
-                pair_count=len(affected),
-            )
-            for case, affected in found.items()
-        ]
-        order = list(DifferenceKind)
-        return sorted(differences, key=lambda one: (-one.pair_count, order.index(one.kind), one.example))
-
-
-def _differences(
-    rule: ResolvedLimit, threshold: Threshold | None, penalty: PenaltyKind, org_units: OrgUnits
-) -> Iterator[DifferenceKind]:
-    """Yield the differences for one profile and library: in the amount, in which bills count, in both, or none."""
-    over = rule.limit.least_over
-    if threshold is None:
-        if over is not None:
-            yield DifferenceKind.NO_THRESHOLD
-    elif not penalty.blocks:
-        if over is not None:
-            yield DifferenceKind.BLOCKS_NOTHING
-    elif over is None:
-        yield DifferenceKind.NO_LIMIT
-    else:
-        # Both are in whole cents, and the ILS compares with >=. So they agree at the smallest amount over the limit.
-        if threshold.amount == rule.limit.amount != over:
-            yield DifferenceKind.BLOCKS_AT_LIMIT
-        elif threshold.amount != over:
-            yield DifferenceKind.BLOCKS_EARLIER if threshold.amount < over else DifferenceKind.BLOCKS_LATER
-        if rule.scope is None and len(org_units.full_path(threshold.org_unit)) < len(org_units):
-            yield DifferenceKind.COUNTS_FEWER

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from evergreen_groups.gateway import Gateway
-
-_NEAREST = 3
-"""How many similar names the error for a mistyped name suggests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +33,13 @@ class OrgUnits:
 
     def __init__(self, units: Iterable[OrgUnit]) -> None:
         self._by_id = {unit.id: unit for unit in units}
+        self.ids = frozenset(self._by_id)
+        """The ids of all org units."""
         self._children: dict[int | None, list[int]] = {}
-        for unit in self._by_id.values():
+        for unit in self:
             self._children.setdefault(unit.parent, []).append(unit.id)
+            if unit.parent is not None:
+                self.unit(unit.parent)
         if not self._children.get(None):
             raise DataError(
                 "Evergreen shows no root org unit",
@@ -45,9 +47,6 @@ class OrgUnits:
                 setting="gateway.url",
                 code="no-root-org-unit",
             )
-        for unit in self._by_id.values():
-            if unit.parent is not None:
-                self.unit(unit.parent)
 
     @classmethod
     def read(cls, gateway: Gateway) -> OrgUnits:
@@ -68,15 +67,13 @@ class OrgUnits:
         return len(self._by_id)
 
     def __contains__(self, org_id: object) -> bool:
-        """Return whether there is an org unit with this id."""
         return org_id in self._by_id
 
     def unit(self, org_id: int) -> OrgUnit:
         """Return the org unit with this id, or raise DataError: its patrons and limits mustn't be left out silently."""
-        try:
-            return self._by_id[org_id]
-        except (KeyError, TypeError):
-            raise unreadable("org-unit-missing", f"unknown org unit {org_id}", advice="try again later") from None
+        if org_id not in self._by_id:
+            raise unreadable("org-unit-missing", f"unknown org unit {org_id}", advice="try again later")
+        return self._by_id[org_id]
 
     def shortname(self, org_id: int) -> str:
         return self.unit(org_id).shortname
@@ -93,13 +90,7 @@ class OrgUnits:
 
     def upwards(self, org_id: int) -> list[int]:
         """Return the ids of an org unit and its ancestors, nearest first. Raises what :meth:`unit` raises."""
-        path: list[int] = []
-        current: OrgUnit | None = self.unit(org_id)
-        while current is not None and current.id not in path:
-            path.append(current.id)
-            # The condition above ends the loop if a mistake in the database made the parents circular.
-            current = self.unit(current.parent) if current.parent is not None else None
-        return path
+        return _path(org_id, lambda id: self.unit(id).parent)
 
     def full_path(self, org_id: int) -> set[int]:
         """Return the ids of an org unit, its ancestors and its descendants (``actor.org_unit_full_path``)."""
@@ -110,34 +101,34 @@ class OrgUnits:
         for unit in self:
             if unit.shortname.casefold() == shortname.casefold():
                 return unit
-        nearest = ", ".join(f"{unit.shortname} ({unit.name})" for unit in self._most_similar(shortname))
+        wanted = shortname.casefold()
+
+        def similarity(unit: OrgUnit) -> float:
+            texts = unit.shortname.casefold(), unit.name.casefold()
+            return max(
+                1.0 if wanted and wanted in text else SequenceMatcher(None, text, wanted).ratio() for text in texts
+            )
+
+        nearest = sorted(self, key=lambda unit: (-similarity(unit), unit.shortname))[:3]
         raise ConfigurationError(
             'there is no org unit "{name}"',
             advice="similar short names: {nearest}",
             code="no-such-org-unit",
-            values={"name": shortname, "nearest": nearest},
+            values={"name": shortname, "nearest": ", ".join(f"{unit.shortname} ({unit.name})" for unit in nearest)},
         )
-
-    def _most_similar(self, name: str) -> list[OrgUnit]:
-        matcher = SequenceMatcher(b=name.casefold())
-
-        def similarity(unit: OrgUnit) -> float:
-            found = 0.0
-            for text in (unit.shortname.casefold(), unit.name.casefold()):
-                matcher.set_seq1(text)
-                found = max(found, matcher.ratio(), 1.0 if name and name.casefold() in text else 0.0)
-            return found
-
-        return sorted(self, key=lambda unit: (-similarity(unit), unit.shortname))[:_NEAREST]
 
     def named(self, shortnames: Iterable[str]) -> set[int]:
         """Return the ids of the org units with these short names and of everything below. Raises as :meth:`find`."""
         return {org_id for name in shortnames for org_id in self.with_descendants(self.find(name).id)}
 
-    def subtree_roots(self, org_ids: set[int]) -> list[OrgUnit]:
-        """Return the roots of the largest subtrees that ``org_ids`` contains as a whole, sorted by id."""
-        whole = {org for org in org_ids if org in self._by_id and self.with_descendants(org) <= org_ids}
-        return [self._by_id[org] for org in sorted(whole) if self._by_id[org].parent not in whole]
+    def subtree_roots(self, org_ids: Set[int]) -> list[OrgUnit]:
+        """Return the roots of the largest subtrees that ``org_ids`` contains as a whole, sorted by id.
+
+        If there are none, as with a system without its branches, return the org units themselves.
+        """
+        whole = {unit.id for unit in self if self.with_descendants(unit.id) <= org_ids}
+        tops = sorted(id for id in whole if self._by_id[id].parent not in whole)
+        return [self._by_id[id] for id in tops] or [unit for unit in self if unit.id in org_ids]
 
     @staticmethod
     def shortnames_upwards(org_units: Collection[OrgUnit]) -> dict[str, tuple[str, ...]]:
@@ -150,14 +141,13 @@ class OrgUnits:
     @staticmethod
     def read_setting(gateway: Gateway, name: str) -> dict[int, Any]:
         """Return the values of a library setting by org unit, None where it isn't set. One call. Raises DataError."""
-        try:
-            answer = gateway.call("open-ils.actor", _FOR_ALL, TOKEN, name).listing()
+        method = "open-ils.actor.settings.value_for_all_orgs.atomic"
+        with suppress(TypeError, KeyError, ValueError):
+            answer = gateway.call("open-ils.actor", method, TOKEN, name).listing()
             values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
-        except (TypeError, KeyError, ValueError):
-            raise unusable_setting(name) from None
-        if len(values) < len(answer):
-            raise unusable_setting(name)
-        return values
+            if len(values) == len(answer):
+                return values
+        raise unusable_setting(name)
 
     @staticmethod
     def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
@@ -165,26 +155,19 @@ class OrgUnits:
 
         It needs no permission (950.data.seed-values.sql), but pcrud can't read settings. Raises DataError.
         """
-        values = OrgUnits.read_setting(gateway, TIMEZONE).items()
+        # A name in the IANA database, such as "America/Toronto".
+        values = OrgUnits.read_setting(gateway, "lib.timezone").items()
         found = {org_unit: catalogue.timezone_of(value) for org_unit, value in values if isinstance(value, str)}
         return {org_unit: zone for org_unit, zone in found.items() if zone is not None}
 
     @staticmethod
     def shortname_for_message(gateway: Gateway, id: int | None) -> str:
         """Return an org unit's short name for a message, or an empty string if it is unknown or can't be read."""
-        if id is None:
-            return ""
-        try:
-            record = gateway.pcrud.retrieve("aou", id)
-        except GatewayError:
-            record = None
+        record = None
+        if id is not None:
+            with suppress(GatewayError):
+                record = gateway.pcrud.retrieve("aou", id)
         return str(record.shortname) if record else ""
-
-
-TIMEZONE = "lib.timezone"
-"""The library setting for the time zone: a name in the IANA database (``America/Toronto``). Inherited downwards."""
-
-_FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
 
 
 def unusable_setting(name: str) -> DataError:
@@ -192,8 +175,18 @@ def unusable_setting(name: str) -> DataError:
     return unreadable("ils-setting-unusable", f"not the values of {name}")
 
 
+def _path(start: int, parent_of: Callable[[int], int | None]) -> list[int]:
+    path: list[int] = []
+    current: int | None = start
+    # The second condition ends the loop if a mistake in the database made the parents circular.
+    while current is not None and current not in path:
+        path.append(current)
+        current = parent_of(current)
+    return path
+
+
 class Profiles:
-    """The tree of all profiles, built from triples: id, name, and the parent's id (None for the root).
+    """The tree of all profiles, a collection of ids, built from triples: id, name, and parent (an id; None: the root).
 
     ``permissions`` are the application permissions of those profiles that have one of their own, by profile.
     """
@@ -201,13 +194,11 @@ class Profiles:
     def __init__(
         self, profiles: Iterable[tuple[int, str, int | None]], permissions: Mapping[int, str] | None = None
     ) -> None:
-        found = list(profiles)
         self._permissions = permissions or {}
-        self._names = {id: name for id, name, _parent in found}
-        self._parents = {id: parent for id, _name, parent in found}
-        for parent in self._parents.values():
+        self._by_id = {id: (name, parent) for id, name, parent in profiles}
+        for _name, parent in self._by_id.values():
             if parent is not None:
-                self._known(parent)
+                self._get(parent)
 
     @classmethod
     def read(cls, gateway: Gateway) -> Profiles:
@@ -217,28 +208,21 @@ class Profiles:
         return cls((row[:3] for row in rows), {row[0]: row[3] for row in rows if row[3]})
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over the ids of all profiles."""
-        return iter(self._names)
+        return iter(self._by_id)
 
     def __contains__(self, profile: object) -> bool:
-        """Return whether there is a profile with this id."""
-        return profile in self._names
+        return profile in self._by_id
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._by_id)
 
     def name(self, profile: int) -> str:
         """Return the name of a profile, or raise DataError: the limit of its patrons is unknown."""
-        return self._names[self._known(profile)]
+        return self._get(profile)[0]
 
     def upwards(self, profile: int) -> list[int]:
         """Return the ids of a profile and its ancestors, nearest first. Raises what :meth:`name` raises."""
-        path: list[int] = []
-        current: int | None = self._known(profile)
-        while current is not None and current not in path:
-            path.append(current)
-            current = self._parents[current]
-        return path
+        return _path(profile, lambda id: self._get(id)[1])
 
     @property
     def permissions(self) -> frozenset[str]:
@@ -249,10 +233,10 @@ class Profiles:
         """Return the permission that changing patrons of a profile requires: its own, or the nearest ancestor's."""
         return next((self._permissions[id] for id in self.upwards(profile) if id in self._permissions), None)
 
-    def _known(self, profile: int) -> int:
-        if profile not in self._names:
+    def _get(self, profile: int) -> tuple[str, int | None]:
+        if profile not in self._by_id:
             raise unreadable("profile-missing", f"unknown profile {profile}", advice="try again later")
-        return profile
+        return self._by_id[profile]
 
     def named(self, names: Iterable[str]) -> frozenset[int]:
         """Return the ids of the profiles with these names and of all below. Raises what :meth:`find` raises."""
@@ -261,13 +245,12 @@ class Profiles:
 
     def find(self, name: str) -> int:
         """Return the id of the profile with this name, ignoring case, or raise ConfigurationError with all names."""
-        for id, known in self._names.items():
-            if known.casefold() == name.casefold():
+        for id in self:
+            if self.name(id).casefold() == name.casefold():
                 return id
-        names = ", ".join(sorted(self._names.values(), key=name_key)[:40])
         raise ConfigurationError(
             'there is no profile "{name}"',
             advice="known profiles: {known}",
             code="no-such-profile",
-            values={"name": name, "known": names},
+            values={"name": name, "known": ", ".join(sorted(map(self.name, self), key=name_key)[:40])},
         )

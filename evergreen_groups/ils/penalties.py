@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import DataError, unreadable
@@ -68,11 +67,10 @@ class PenaltyRow(NamedTuple):
     def select_in_force(rows: Iterable[tuple[Any, ...]]) -> Iterator[PenaltyRow]:
         """Yield the penalties in force among rows with the columns ``PENALTY_FIELDS``."""
         now = datetime.now(UTC)
-        for *row, stop_date in rows:
+        for id, patron, kind, org_unit, staff, set_date, stop_date in rows:
             # pcrud also returns archived penalties, fleshed or not (pcrud-072, pcrud-168).
             if PenaltyRow.is_in_force(stop_date, now):
-                row[-1] = plausible(row[-1])
-                yield PenaltyRow(*row)
+                yield PenaltyRow(id, patron, kind, org_unit, staff, plausible(set_date))
 
     @staticmethod
     def is_in_force(stop_date: datetime | None, now: datetime) -> bool:
@@ -94,18 +92,13 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
     values = OrgUnits.read_setting(gateway, PenaltyKinds.SETTING)
     # The answer lists every org unit, with null for no setting (explanation-008). If one is missing, its penalty is
     # unknown, which isn't the same as the stock one.
-    if not values.keys() >= {unit.id for unit in org_units}:
+    if not values.keys() >= org_units.ids:
         raise unusable_setting(PenaltyKinds.SETTING)
-    return {unit.id: _penalty_id(values[unit.id]) for unit in org_units}
-
-
-def _penalty_id(value: object) -> int:
-    """Return the penalty id in a setting's value, or the stock penalty for None."""
-    if value is None:
-        return PATRON_EXCEEDS_FINES
     try:
         # Settings are stored as JSON: a number (settings-001), or a number in quotation marks.
-        return int(str(value).strip('"'))
+        return {
+            id: PATRON_EXCEEDS_FINES if values[id] is None else int(str(values[id]).strip('"')) for id in org_units.ids
+        }
     except ValueError:
         raise DataError(
             "the Evergreen setting {name} isn't the id of a penalty",
@@ -116,7 +109,7 @@ def _penalty_id(value: object) -> int:
 
 
 class PenaltyKinds:
-    """All kinds of penalties, and which are for fines at which library: the stock one, unless a setting replaces it."""
+    """All kinds of penalties by id, and which are for fines where: the stock one, unless a setting replaces it."""
 
     SETTING = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
     """The library setting that replaces the stock penalty."""
@@ -124,6 +117,7 @@ class PenaltyKinds:
     def __init__(self, kinds: Collection[PenaltyKind], fines_penalties: Mapping[int, int]) -> None:
         """``fines_penalties`` comes from :func:`read_fines_penalties`: the id of the kind for fines by org unit."""
         self._by_id = {kind.id: kind for kind in kinds}
+        self._blocking = frozenset(kind.id for kind in kinds if kind.blocks)
         self.fines_penalties = fines_penalties
         # Always includes the stock kind: patrons of a library that replaced it may still have old ones
         # (penalties-update-013).
@@ -151,7 +145,6 @@ class PenaltyKinds:
         return len(self._by_id)
 
     def __contains__(self, kind: object) -> bool:
-        """Return whether there is a kind with this id."""
         return kind in self._by_id
 
     def ids_of(self, names: Collection[str]) -> dict[int, str]:
@@ -164,58 +157,41 @@ class PenaltyKinds:
         Another library's replacement may mean something else here. A recalculation for ``PATRON_EXCEEDS_FINES`` sets
         and removes only these kinds (``OpenILS/Utils/Penalty.pm`` accepts both ids; ``penalties-update-022``).
         """
-        return frozenset({PATRON_EXCEEDS_FINES, self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
+        return frozenset({PATRON_EXCEEDS_FINES, self._set_at(home_library)})
 
     def set_for_fines_at(self, home_library: int) -> PenaltyKind:
         """Return the kind that the ILS sets for fines of patrons of this home library; DataError if it is unknown."""
-        return self._kind(self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES))
-
-    def is_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
-        """Return whether a kind is for fines of patrons of this home library."""
-        return kind.id in self.for_fines_at(home_library)
-
-    def blocks_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
-        """Return whether a kind blocks patrons of this home library for fines. Notes don't block."""
-        return bool(kind.blocks) and self.is_for_fines(kind, home_library)
+        return self._kind(self._set_at(home_library))
 
     def blocking_for_fines_at(self, home_library: int) -> frozenset[int]:
-        """Return the ids of the kinds that block patrons of this home library for fines."""
-        kinds = (self._by_id.get(id) for id in self.for_fines_at(home_library))
-        return frozenset(kind.id for kind in kinds if kind is not None and kind.blocks)
+        """Return the ids of the kinds that block patrons of this home library for fines. Notes don't block."""
+        return self.for_fines_at(home_library) & self._blocking
 
     def sets_block_for_fines_at(self, home_library: int) -> bool:
         """Return whether the kind that the ILS sets for fines at this home library is a block, not a note."""
-        kind = self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)
-        return kind in self.blocking_for_fines_at(home_library)
+        return self._set_at(home_library) in self._blocking
 
     @property
     def blocking_for_fines_anywhere(self) -> frozenset[int]:
         """The ids of the kinds that block for fines at one home library or more. Unknown kinds count as blocking."""
-        return frozenset(id for id in self.for_fines if self._by_id.get(id) is None or self._by_id[id].blocks)
+        return frozenset(id for id in self.for_fines if id not in self._by_id or id in self._blocking)
 
     @property
     def blocking_for_fines_everywhere(self) -> frozenset[int]:
         """The ids of the kinds that block for fines at all home libraries."""
-        homes = self.fines_penalties
-        return frozenset(
-            id
-            for id in self.for_fines
-            if id in self._by_id and all(self.blocks_for_fines(self._by_id[id], home) for home in homes)
-        )
-
-    def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
-        """Return the penalties in force by patron id, sorted by id; DataError for an unknown kind or org unit."""
-        return self.by_patron(rows_in_force(gateway, patrons), org_units, patrons)
+        return self.for_fines.intersection(self._blocking, *map(self.for_fines_at, self.fines_penalties))
 
     def by_patron(
         self, rows: Iterable[PenaltyRow], org_units: OrgUnits, patrons: Collection[int]
     ) -> dict[int, list[Penalty]]:
-        """Build the result of :meth:`in_force` from rows. Raises the same errors."""
+        """Return penalties by patron id, sorted by id. Raises DataError for an unknown kind or org unit."""
         found: dict[int, list[Penalty]] = {patron: [] for patron in patrons}
-        for id, patron, kind, org_unit, staff, set_date in sorted(rows, key=itemgetter(0)):
-            penalty = Penalty(id, patron, self._kind(kind), org_units.unit(org_unit), staff, set_date)
-            found[patron].append(penalty)
+        for id, patron, kind, org_unit, staff, set_date in sorted(rows):
+            found[patron].append(Penalty(id, patron, self._kind(kind), org_units.unit(org_unit), staff, set_date))
         return found
+
+    def _set_at(self, home_library: int) -> int:
+        return self.fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)
 
     def _kind(self, kind: int) -> PenaltyKind:
         try:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.errors import PermissionDeniedError, unreadable
 from evergreen_groups.gateway import TOKEN, Gateway, Record, whole_number
@@ -37,15 +38,14 @@ def library_of(account: Record) -> int:
     The ILS puts either in ``ws_ou``: the home library without a workstation (``auth-015``), and the workstation's
     library, as a string, with one (``auth-004``). Raises DataError if the account names neither.
     """
-    try:
-        return int(account.ws_ou or account.home_ou)
-    except (TypeError, ValueError, AttributeError):
-        raise unreadable("no-workplace", "the session has no workplace") from None
+    library = whole_number(account.ws_ou or account.home_ou)
+    if library is None:
+        raise unreadable("no-workplace", "the session has no workplace")
+    return library
 
 
-@dataclass(frozen=True, slots=True)
-class SessionAccount:
-    """The account of a session: its ids, and the ``library`` where the session works. None: none, or unknown."""
+class SessionAccount(NamedTuple):
+    """The account of a session: its ids, and the ``library`` where the session works."""
 
     user: int
     library: int
@@ -59,18 +59,7 @@ class SessionAccount:
         # The panel refreshes by itself, which mustn't keep an abandoned session alive.
         account = account_of_session(gateway, prolong=False)
         library = library_of(account)
-        home, group = account.home_ou, account.usrgroup
-        try:
-            workstation = int(account.wsid) if account.wsid else None
-        except (TypeError, ValueError, AttributeError):
-            workstation = None
-        return cls(
-            account.id,
-            library,
-            home if isinstance(home, int) else library,
-            workstation,
-            group if isinstance(group, int) else None,
-        )
+        return cls(account.id, library, account.home_ou or library, whole_number(account.wsid), account.usrgroup)
 
 
 VIEW_USER = "VIEW_USER"
@@ -83,10 +72,9 @@ VIEW_THRESHOLDS = "VIEW_GROUP_PENALTY_THRESHOLD"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the account may see patrons: the ids of ``visible_orgs``.
+    """Where the account may see patrons: the ids of ``visible_orgs``. ``missing`` covers the remaining org units.
 
-    ``missing`` covers the remaining org units with as few entries as possible. All types of org units count, because a
-    patron's home library may also be a system or the consortium.
+    All types of org units count, because a patron's home library may also be a system or the consortium.
     """
 
     visible_orgs: frozenset[int]
@@ -106,70 +94,46 @@ class Access:
     def read(cls, gateway: Gateway, org_units: OrgUnits, granted: Collection[int] | None = None) -> Access:
         """Find out where the account sees patrons.
 
-        ``granted`` is what :func:`highest_granted` returns for VIEW_USER, read if not given. Raises
-        PermissionDeniedError if the account sees no patrons at all, and DataError if ``granted`` has an unknown org
-        unit.
+        ``granted`` is what :func:`highest_granted` returns for VIEW_USER, read if not given; DataError for an unknown
+        org unit in it. Raises PermissionDeniedError if the account sees no patrons at all.
         """
-        root = org_units.root.id
-        every = {unit.id for unit in org_units}
         if granted is None:
             granted = highest_granted(gateway, [VIEW_USER])[VIEW_USER]
         for org_id in granted:
             org_units.unit(org_id)
-        # has_work_perm_at returns work org units with the permission. The root is conclusive. Other org units
-        # mislead if the account works above the permission's depth, so ask the ILS the same question as pcrud does.
-        if root in granted:
-            return cls(frozenset(every), ())
-        session = account_of_session(gateway)
-        if not missing_permissions(gateway, session.id, root, [VIEW_USER]):
-            return cls(frozenset(every), ())
-        visible_orgs = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
+        visible_orgs = orgs_with_permission(gateway, org_units, VIEW_USER, granted)
         if not visible_orgs:
             raise PermissionDeniedError(
                 "the account can't see any patrons: it lacks {permission}",
                 advice="grant it at {root}, or at the libraries to report on",
                 code="no-patrons-visible",
                 values={"permission": VIEW_USER, "root": org_units.root.shortname},
-                textcode="PERM_FAILURE",
-                number=5000,
                 permission=VIEW_USER,
                 org_unit=org_units.root.id,
             )
-        missing = every - visible_orgs
-        # If a system is missing but its branches aren't, it isn't the root of a missing subtree. If there are no
-        # missing subtrees at all, name the org units themselves, because the account still doesn't see all patrons.
-        named = org_units.subtree_roots(missing) or [unit for unit in org_units if unit.id in missing]
-        return cls(frozenset(visible_orgs), tuple(named))
+        return cls(visible_orgs, tuple(org_units.subtree_roots(org_units.ids - visible_orgs)))
 
 
 def orgs_by_permission(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
     """Return, by permission, the ids of the org units at which the account has it. Two calls or more."""
-    highest = highest_granted(gateway, permissions)
-    user = account_of_session(gateway).id
-    return {
-        permission: orgs_with_permission(gateway, org_units, permission, highest[permission], user)
-        for permission in permissions
-    }
+    highest, user = highest_granted(gateway, permissions), account_of_session(gateway).id
+    return {name: orgs_with_permission(gateway, org_units, name, highest[name], user) for name in permissions}
 
 
 def orgs_with_permission(
-    gateway: Gateway, org_units: OrgUnits, permission: str, highest: Collection[int], user: int
+    gateway: Gateway, org_units: OrgUnits, permission: str, highest: Collection[int], user: int | None = None
 ) -> frozenset[int]:
-    """Return the org units at which the session's user has a permission. One call without the root in ``highest``."""
-    every = frozenset(unit.id for unit in org_units)
-    return every if org_units.root.id in highest else every - _denied_at(gateway, user, sorted(every), permission)
+    """Return the org units at which the session's ``user`` has a permission: no call, one, or two without ``user``.
 
-
-def missing_permissions(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
-    """Return the permissions that the session's user lacks at an org unit. One call. Raises UnexpectedAnswerError."""
-    method = "open-ils.actor.user.perm.check"
-    # The answer names neither user nor org unit, so a mixed-up answer would go unnoticed on a shared connection.
-    result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions), own_connection=True)
-    # The answer lists the missing permissions: an empty list means that all are held (auth-053, auth-057, auth-059).
-    missing = result.listing()
-    if not all(permission in permissions for permission in missing):
-        raise result.unexpected("a list of permissions that were asked about")
-    return frozenset(missing)
+    ``highest`` is what :func:`highest_granted` returns for the permission.
+    """
+    # has_work_perm_at returns work org units with the permission. The root is conclusive. Other org units
+    # mislead if the account works above the permission's depth, so ask the ILS the same question as pcrud does.
+    if org_units.root.id in highest:
+        return org_units.ids
+    user = account_of_session(gateway).id if user is None else user
+    denied = denied_pairs(gateway, user, sorted(org_units.ids), [permission])
+    return org_units.ids.difference(org_unit for org_unit, _permission in denied)
 
 
 def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
@@ -178,7 +142,7 @@ def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, l
     result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
     answer = result.mapping()
     with result.understood("a list of org units for each permission"):
-        return {permission: [_id(org_id) for org_id in _list(answer[permission])] for permission in permissions}
+        return {permission: _ids(answer[permission]) for permission in permissions}
 
 
 def denied_pairs(
@@ -189,30 +153,22 @@ def denied_pairs(
     result = gateway.call(
         "open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), own_connection=True
     )
-    # The answer lists pairs of org unit and missing permission (releases-054).
+    # The answer lists pairs of org unit and missing permission (releases-054), and doesn't name the user, so a mixed-up
+    # answer would go unnoticed on a shared connection.
     with result.understood("a list of org units and permissions"):
-        pairs = [(_id(org_id), missing) for org_id, missing in result.listing()]
-    if not all(org_id in org_units and missing in permissions for org_id, missing in pairs):
+        pairs = {(whole_number(org_id), missing) for org_id, missing in result.listing()}
+    asked = set(product(org_units, permissions))
+    if not pairs <= asked:
         raise result.unexpected("a list of the org units and permissions that were asked about")
-    return set(pairs)
+    return asked & pairs
 
 
-def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: str) -> set[int]:
-    return {org_id for org_id, _missing in denied_pairs(gateway, user, org_ids, [permission])}
-
-
-def _list(answer: object) -> list[Any]:
-    if not isinstance(answer, list):
-        raise TypeError("not a list")
-    return answer
-
-
-def _id(value: object) -> int:
-    """Return an id, which the ILS sends as a number or a string of digits."""
-    number = whole_number(value)
-    if number is None:
-        raise TypeError("not an id")
-    return number
+def _ids(answer: object) -> list[int]:
+    """Return a list of ids, which the ILS sends as numbers or strings of digits. Raises TypeError."""
+    ids = [whole_number(id) for id in answer] if isinstance(answer, list) else [None]
+    if None in ids:
+        raise TypeError("not a list of ids")
+    return [id for id in ids if id is not None]
 
 
 _ASKED = (STAFF_LOGIN, VIEW_USER, VIEW_CIRCULATIONS, VIEW_USER_TRANSACTIONS, VIEW_THRESHOLDS)
@@ -239,7 +195,7 @@ class SessionRights:
         home library is below the org unit's ancestor at the permission's depth (``permission.usr_has_work_perm``,
         ``permission.usr_has_home_perm``). So it's enough to ask about a few org units: the library and the home library
         with their ancestors, and the highest ones that the ILS names. The ILS's list is only a hint and may be wrong
-        (see the comment in ``Access.read``), so those org units are checked, too. Raises PermissionDeniedError if the
+        (see :func:`orgs_with_permission`), so those org units are checked, too. Raises PermissionDeniedError if the
         account may not ask for permissions, and UnexpectedAnswerError if an answer has the wrong shape.
         """
         highest = highest_granted(gateway, _ASKED)
@@ -247,20 +203,19 @@ class SessionRights:
         units = org_units(named)
         asked = sorted(named.union(units.upwards(account.library), units.upwards(account.home)))
         denied = denied_pairs(gateway, account.user, asked, _ASKED)
-        held: dict[str, frozenset[int]] = {}
+        held = {}
         for name in _ASKED:
             not_here = {unit for unit in asked if (unit, name) in denied}
-            below = (units.with_descendants(unit) for unit in asked if unit not in not_here)
-            held[name] = frozenset[int]().union(*below) - not_here
+            held[name] = frozenset[int]().union(*map(units.with_descendants, {*asked} - not_here)) - not_here
         return cls(held)
 
     def at(self, permission: str) -> frozenset[int]:
-        """Return the ids of all org units at which the account has one of these permissions."""
+        """Return the ids of all org units at which the account has a permission, one of those that were read."""
         return self._held[permission]
 
     def lacks(self, org_unit: int, permissions: Collection[str]) -> frozenset[str]:
         """Return which of these permissions the account lacks at an org unit (an id)."""
-        return frozenset(name for name in permissions if org_unit not in self._held[name])
+        return frozenset(name for name in permissions if org_unit not in self.at(name))
 
 
 def permission_names(gateway: Gateway) -> frozenset[str]:

@@ -9,27 +9,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.ils.circulations import CirculationTally
-from evergreen_groups.ils.limits import Limits, Thresholds
+from evergreen_groups.ils.limits import Limits
 from evergreen_groups.ils.org_units import OrgUnits, Profiles
 from evergreen_groups.ils.penalties import PenaltyKinds
-from evergreen_groups.ils.permissions import (
-    UPDATE_USER,
-    VIEW_THRESHOLDS,
-    SessionAccount,
-    SessionRights,
-    missing_permissions,
-)
+from evergreen_groups.ils.permissions import UPDATE_USER, VIEW_THRESHOLDS, SessionAccount, SessionRights, denied_pairs
 from evergreen_groups.message import Message
 from evergreen_groups.settings import PolicySettings
 from evergreen_groups.ttl_cache import TimeToLiveCache
-
-Value = TypeVar("Value")
-Tree = TypeVar("Tree", OrgUnits, Profiles, PenaltyKinds)
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
     from evergreen_groups.gateway import Gateway
+
+Value = TypeVar("Value")
+Tree = TypeVar("Tree", OrgUnits, Profiles, PenaltyKinds)
 
 # Reading profiles and thresholds takes up to ten calls, more than the panel's summary itself, and they change a few
 # times a year. Fines and penalties are never cached.
@@ -52,12 +46,15 @@ class ReferenceData:
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
-        self._uniform = Limits(policy) if policy.uniform else None
+        seconds = {**dict.fromkeys(_CACHES, SECONDS), **dict.fromkeys(_OF_SESSION, RIGHTS_SECONDS)}
         self.caches: Mapping[str, TimeToLiveCache[Any]] = {
-            **{name: TimeToLiveCache(clock, SECONDS) for name in _CACHES},
-            **{name: TimeToLiveCache(clock, RIGHTS_SECONDS) for name in _OF_SESSION},
+            name: TimeToLiveCache(clock, lifetime) for name, lifetime in seconds.items()
         }
         """All caches by name, for metrics."""
+
+    def _cached(self, name: str, key: str, read: Callable[[], Value]) -> Value:
+        cache: TimeToLiveCache[Value] = self.caches[name]
+        return cache.get(key, read)
 
     def account(self, gateway: Gateway) -> SessionAccount:
         """Return the session's account. One call, which doesn't prolong the session."""
@@ -69,18 +66,22 @@ class ReferenceData:
 
     def rights(self, gateway: Gateway) -> SessionRights:
         """Return where the session has the permissions that decide what it sees. Two calls."""
-        return self._cached("rights", _key(gateway), lambda: self._read_rights(gateway, self.account(gateway)))
+
+        def read() -> SessionRights:
+            return SessionRights.read(gateway, self.account(gateway), lambda named: self.org_units(gateway, named))
+
+        return self._cached("rights", _key(gateway), read)
 
     def renew_session(self, gateway: Gateway) -> tuple[SessionAccount, SessionRights]:
         """Read the session's account and rights again, and cache both. Three calls."""
-        key, account = _key(gateway), SessionAccount.read(gateway)
+        key = _key(gateway)
+        self.caches["accounts"].forget(key)
+        self.caches["rights"].forget(key)
+        account = self.account(gateway)
         try:
-            rights = self._read_rights(gateway, account)
+            return account, self.rights(gateway)
         except PermissionDeniedError:
-            rights = SessionRights.none()
-        self.caches["accounts"].put(key, account)
-        self.caches["rights"].put(key, rights)
-        return account, rights
+            return account, self._cached("rights", key, SessionRights.none)
 
     def may_change(self, gateway: Gateway, library: int, profile: int | None) -> bool:
         """Return whether the session may change patrons of a home library (an id) who have a profile.
@@ -89,13 +90,13 @@ class ReferenceData:
         that requires no more than the first. One call per session and library, plus those of :meth:`profiles`.
         """
 
-        def read() -> frozenset[str]:
+        def read() -> set[tuple[int, str]]:
             wanted = sorted({UPDATE_USER, *self.profiles(gateway).permissions})
-            return missing_permissions(gateway, self.user(gateway), library, wanted)
+            return denied_pairs(gateway, self.user(gateway), [library], wanted)
 
-        lacks = self._cached("changes", f"{_key(gateway)} {library}", read)
+        denied = self._cached("changes", f"{_key(gateway)} {library}", read)
         needed = {UPDATE_USER, None if profile is None else self.profiles(gateway, [profile]).permission(profile)}
-        return lacks.isdisjoint(needed)
+        return needed.isdisjoint(permission for _library, permission in denied)
 
     def org_units(self, gateway: Gateway, named: Iterable[int] = ()) -> OrgUnits:
         """Return all org units. Two calls, and again if one of the ids in ``named`` isn't cached: it may be new."""
@@ -103,12 +104,9 @@ class ReferenceData:
 
     def profiles(self, gateway: Gateway, named: Iterable[int] = ()) -> Profiles:
         """Return all permission profiles. Two calls. Raises PermissionDeniedError for a patron's session."""
-
-        def read() -> Profiles:
-            # Staff accounts see all profiles, patrons' sessions none (pcrud-083).
-            return _not_empty(Profiles.read(gateway), Message("permission profiles"))
-
-        return self._with_all("profiles", gateway, named, read)
+        # Staff accounts see all profiles, patrons' sessions none (pcrud-083).
+        what = Message("permission profiles")
+        return self._with_all("profiles", gateway, named, lambda: _not_empty(Profiles.read(gateway), what))
 
     def penalty_kinds(self, gateway: Gateway, named: Iterable[int] = ()) -> PenaltyKinds:
         """Return the kinds of penalties. Three calls. Raises DataError, and PermissionDeniedError for a patron."""
@@ -121,10 +119,6 @@ class ReferenceData:
     def has_penalty_kinds(self, gateway: Gateway) -> bool:
         """Return whether :meth:`penalty_kinds` needs no call."""
         return self.caches["penalty kinds"].is_fresh(gateway.url)
-
-    def _cached(self, name: str, key: str, read: Callable[[], Value]) -> Value:
-        cache: TimeToLiveCache[Value] = self.caches[name]
-        return cache.get(key, read)
 
     def _with_all(self, name: str, gateway: Gateway, named: Iterable[int], read: Callable[[], Tree]) -> Tree:
         """Return a cached value that has all ids in ``named``. Read it again if it lacks one."""
@@ -140,22 +134,22 @@ class ReferenceData:
         key = f"{gateway.url} {library}"
         return self._cached("circulation tallies", key, lambda: CirculationTally.read(gateway, library))
 
-    def timezone(self, gateway: Gateway) -> tzinfo | None:
-        """Return the time zone where the session works, or None if the ILS has none for it. One call."""
-        return self.timezones(gateway).get(self.account(gateway).library)
-
     def timezones(self, gateway: Gateway) -> Mapping[int, tzinfo]:
         """Return the time zones of org units (ids). One call."""
         return self._cached("time zones", gateway.url, lambda: OrgUnits.read_timezones(gateway))
 
     def limits(self, gateway: Gateway) -> Limits:
         """Return the configured limits. No call for one amount, four with rules, eight or more for ILS thresholds."""
-        if self._uniform is not None:
-            return self._uniform
-        # The visible thresholds depend on the session's rights; rules don't.
-        key = self._thresholds_key(gateway) if self._policy.limit == "ils" else gateway.url
-        limits = self._cached("limits", key, lambda: Limits.read(gateway, self._policy, self.org_units(gateway)))
-        return limits.with_gateway(gateway)
+        policy = self._policy
+        if policy.uniform:
+            return Limits(policy)
+
+        def read() -> Limits:
+            return Limits.read(gateway, policy, self.org_units(gateway))
+
+        if policy.limit == "ils":
+            return self._thresholds("limits", gateway, read)
+        return self._cached("limits", gateway.url, read)  # rules need no permission
 
     def ils_limits(self, gateway: Gateway) -> Limits:
         """Return the limits at which the ILS itself blocks, its thresholds, whatever the policy says.
@@ -163,22 +157,20 @@ class ReferenceData:
         Three calls if the session sees all thresholds. If not, one call, and another per home library. In either case
         plus the calls of :meth:`org_units`, :meth:`profiles` and :meth:`penalty_kinds`.
         """
+        by_ils = PolicySettings(limit="ils")
 
         def read() -> Limits:
-            org_units, profiles = self.org_units(gateway), self.profiles(gateway)
             penalties = self.penalty_kinds(gateway).fines_penalties
-            thresholds = Thresholds.read(gateway, org_units, profiles, penalties)
-            return Limits(PolicySettings(limit="ils"), org_units, profiles, thresholds)
+            return Limits.read(gateway, by_ils, self.org_units(gateway), penalties, self.profiles(gateway))
 
         if (self._policy.limit, self._policy.limits) == ("ils", ()):
             return self.limits(gateway)
-        return self._cached("ILS limits", self._thresholds_key(gateway), read).with_gateway(gateway)
+        return self._thresholds("ILS limits", gateway, read)
 
-    def _thresholds_key(self, gateway: Gateway) -> str:
-        return f"{_key(gateway)} {sorted(self.rights(gateway).at(VIEW_THRESHOLDS))}"
-
-    def _read_rights(self, gateway: Gateway, account: SessionAccount) -> SessionRights:
-        return SessionRights.read(gateway, account, lambda named: self.org_units(gateway, named))
+    def _thresholds(self, name: str, gateway: Gateway, read: Callable[[], Limits]) -> Limits:
+        """Return cached limits by thresholds. The visible thresholds depend on the session's rights."""
+        key = f"{_key(gateway)} {sorted(self.rights(gateway).at(VIEW_THRESHOLDS))}"
+        return self._cached(name, key, read).with_gateway(gateway)
 
 
 def _not_empty(found: Tree, what: str) -> Tree:
@@ -190,10 +182,7 @@ def _not_empty(found: Tree, what: str) -> Tree:
         advice="log in with a staff account, or grant {permission}",
         code="account-not-staff",
         values={"what": what, "permission": "STAFF_LOGIN"},
-        textcode="PERM_FAILURE",
-        number=5000,
         permission="STAFF_LOGIN",
-        org_unit=None,
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from evergreen_groups.configured import gateway_and_account
+from evergreen_groups.configured import gateway_account
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.installation.files import (
     FileCondition,
@@ -201,7 +201,7 @@ def _current_text(path: Path) -> str | None:
 def _refuse_unsuitable(part: InstalledPart, machine: Machine) -> None:
     if machine.settings is not None:
         if part.needs_account or machine.settings.gateway.url is None:
-            gateway_and_account(machine.settings)  # raises if either is missing
+            gateway_account(machine.settings)  # raises if either is missing
     elif machine.root == Path("/"):  # an image may get its configuration later
         raise ConfigurationError(
             "no configuration found", advice="run `evergreen-groups init`", code="install-without-configuration"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, NoReturn, Protocol, Self
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote
 
 from evergreen_groups import exit_status
 from evergreen_groups.errors import ConfigurationError, DeadlineError, EvergreenGroupsError, StateError
 from evergreen_groups.formats import PAGE, require
 from evergreen_groups.message import Message, own_pip
+from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.jobs import RunPurpose
 from evergreen_groups.nightly.output import (
     Readers,
@@ -36,7 +34,7 @@ from evergreen_groups.state import RunOutcome, RunStatus, prune, read_run_status
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from evergreen_groups.follow_up import FollowUpState
+    from evergreen_groups.follow_up import FollowUp, FollowUpState
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Delivery, Mailer
     from evergreen_groups.message import Progress
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class PreparedReport:
-    """A report that was read, with its job and readers. ``history`` is None if the database can't be used.
+    """A report that was read, with its job, readers and former runs.
 
     ``follow_ups`` are those of the groups that have entries, by group number. ``output`` is what was written, or what
     is to be written to standard output.
@@ -57,7 +55,7 @@ class PreparedReport:
 
     job: ReportJob
     report: Report
-    history: History | None
+    history: History
     readers: Readers
     follow_ups: Mapping[int, FollowUpState] = field(default_factory=dict)
     letters: list[EmailMessage] = field(default_factory=list)
@@ -99,64 +97,7 @@ def summary(made: Sequence[PreparedReport], delivery: Delivery | None) -> Messag
 
 
 log = logging.getLogger("evergreen_groups.report_run")
-
-
-_GRACE = 30.0
-CUT_OFF = Message("the run hung after its deadline and was killed")
-
-
-class _ExpiredError(BaseException):
-    """Raised by the signal handler. A BaseException, so that error handlers in the block don't catch it."""
-
-
-class Deadline:
-    """Ends a ``with`` block after ``seconds`` and raises DeadlineError. A signal interrupts any wait.
-
-    The block then has ``grace`` seconds to clean up: close the gateway and remove temporary files. If it still hangs,
-    for example on a dead network disk, the whole process ends after writing ``message`` to standard error. Main thread
-    only.
-    """
-
-    def __init__(self, seconds: float, *, grace: float = _GRACE, message: str = CUT_OFF) -> None:
-        self._seconds = seconds
-        self._message = message
-        # A second thread, because Python runs signal handlers only between bytecodes, and a call to a dead network disk
-        # never returns to them.
-        self._last_resort = threading.Timer(seconds + grace, self._exit_process)
-        self._last_resort.daemon = True
-
-    def __enter__(self) -> Self:
-        # Only a signal interrupts a system call in the main thread.
-        self._previous_handler = signal.signal(signal.SIGALRM, self._expired)
-        self._last_resort.start()
-        # Set last: an alarm that arrived before the block began would not be caught.
-        signal.setitimer(signal.ITIMER_REAL, self._seconds)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # First stop the alarm. With the default handler restored, a late alarm would kill the process.
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._previous_handler)
-        self._last_resort.cancel()
-        # If the timer has already fired, let it end the process before anything else happens.
-        self._last_resort.join()
-        if isinstance(error, _ExpiredError):
-            raise DeadlineError(
-                "the run took longer than {seconds:g} seconds",
-                advice="raise --deadline, or find out with -v what is slow",
-                setting="report.deadline",
-                values={"seconds": self._seconds},
-            ) from None
-
-    def _expired(self, _signal: int, _frame: FrameType | None) -> NoReturn:
-        raise _ExpiredError
-
-    def _exit_process(self) -> NoReturn:
-        os.write(2, f"{self._message}\n".encode())  # bypasses the lock of sys.stderr, which a hung thread may hold
-        # A normal exit would wait for the threads that hang.
-        os._exit(exit_status.DEADLINE)
+Value = TypeVar("Value")
 
 
 _HEALTHCHECK_SECONDS = 15.0
@@ -183,10 +124,6 @@ def call_url(url: str) -> None:
         return
     if status >= 400:
         _healthcheck_log.warning("the healthcheck was refused (HTTP status %d)", status)
-
-
-_STATE_ERRORS = (StateError, ConfigurationError)
-"""Errors from a database or lock that can't be used or is configured wrongly."""
 
 
 def note_sent(transactions: Transactions) -> RunStatus | None:
@@ -284,25 +221,16 @@ class ReportRun:
         report = self._environment.settings.report
         # If the other run fails while this one waits, this one makes the report instead.
         timeout = float(self._deadline or report.deadline) if report.hours_between_runs else 0.0
-        try:
-            lease = stack.enter_context(state.report_lease(timeout))
-        except _STATE_ERRORS as error:
-            self._continue_without_state(error)
+        lease = self._from_state(lambda: stack.enter_context(state.report_lease(timeout)), None)
+        if lease is None:
             return state.database
         self._started = lease.since
         return lease
 
     def _is_already_made(self, transactions: Transactions) -> bool:
         """Return whether any server has made the report so recently that a scheduled run can skip it."""
-        if not self._scheduled or self._state_fails:
-            return False
-        if not (hours := self._environment.settings.report.hours_between_runs):
-            return False
-        try:
-            last = read_run_status(transactions)
-        except _STATE_ERRORS as error:
-            self._continue_without_state(error)
-            return False
+        hours = self._environment.settings.report.hours_between_runs
+        last = self._from_state(partial(read_run_status, transactions), None) if hours and self._scheduled else None
         if last is None or not last.wrote_within(timedelta(hours=hours), transactions.now()):
             return False
         self._environment.emit(
@@ -340,7 +268,7 @@ class ReportRun:
             with self._environment.gateway() as gateway:
                 with self._environment.progress(Message("asking the gateway …")) as progress:
                     wanted = [job.criteria for job in options.jobs]
-                    now = self._now(transactions)
+                    now = self._from_state(transactions.now, datetime.now(UTC))
                     reports = read_reports(gateway, wanted, progress, policy=settings.policy, now=now)
                     timezones = timezones_for(gateway, options.jobs, settings.language)
                 read = []
@@ -357,22 +285,17 @@ class ReportRun:
                 raise self._problem
             incomplete = any(one.report.totals.incomplete_group_count for one in self._read)
             written = exit_status.INCOMPLETE if incomplete else exit_status.DONE
-            sent = self._store_and_send(transactions, mailer, written)
+            sent = self._from_state(lambda: self._store_and_send(transactions, mailer, written), False)
             if self._problem is not None:
                 raise self._problem
             return written if sent else exit_status.UNSENT
 
     def _compare(
         self, gateway: Gateway, report: Report, name: str, transactions: Transactions
-    ) -> tuple[Report, History | None]:
-        """Compare a report with its previous run. Return it with its name, and the history, None without a database."""
-        history, changes = None, None
-        if not self._state_fails:
-            try:
-                history = History(transactions, gateway.url, name)
-                changes = history.compare(report)
-            except _STATE_ERRORS as error:
-                self._continue_without_state(error)
+    ) -> tuple[Report, History]:
+        """Compare a report with its previous run. Return it with its name, and the history."""
+        history = History(transactions, gateway.url, name)
+        changes = self._from_state(lambda: history.compare(report), None)
         report = replace(report, name=name)
         if changes is None:
             return replace(report, notes=(*report.notes, NOT_COMPARED)), history
@@ -392,18 +315,15 @@ class ReportRun:
     def _read_follow_ups(self, one: PreparedReport, transactions: Transactions) -> Mapping[int, FollowUpState]:
         """Return what was agreed with groups of a report that is written as a page."""
         target = one.job.target
-        if self._state_fails or target.path is None or PAGE not in target.formats:
+        if target.path is None or PAGE not in target.formats:
             return {}
         from evergreen_groups.follow_up import FollowUps, today_at
 
         settings, report = self._environment.settings, one.report
         configured = settings.language.language().timezone
         today = today_at(report.generated_at, configured, one.readers.timezones, report.org_units)
-        try:
-            found = FollowUps(transactions, report.gateway).of_run(lambda: Run.of(report))
-        except _STATE_ERRORS as error:
-            self._continue_without_state(error)
-            return {}
+        entries = FollowUps(transactions, report.gateway)
+        found: Mapping[int, FollowUp] = self._from_state(lambda: entries.of_run(lambda: Run.of(report)), {})
         again_after = settings.follow_up.again_after
         if not target.split:
             return {number: follow_up.state(today, again_after) for number, follow_up in found.items()}
@@ -486,25 +406,19 @@ class ReportRun:
 
         ``written`` is the exit status if everything is sent.
         """
-        if self._state_fails:
-            return False
-        try:
-            self._store(transactions, mailer, written)
-            if self._recorded and self._made:
-                settings = self._environment.settings
-                days = {
-                    "history": settings.history.keep_days,
-                    "journal": settings.journal.keep_days,
-                    "events": settings.events.keep_days,
-                    "follow-ups": settings.follow_up.keep_days,
-                }
-                for name, rows in prune(transactions, days, transactions.now()).items():
-                    if rows:
-                        log.info("%d rows of the %s were too old and are removed", rows, name)
-            return mailer is None or self._send(mailer, transactions)
-        except _STATE_ERRORS as error:
-            self._continue_without_state(error)
-            return False
+        self._store(transactions, mailer, written)
+        if self._recorded and self._made:
+            settings = self._environment.settings
+            days = {
+                "history": settings.history.keep_days,
+                "journal": settings.journal.keep_days,
+                "events": settings.events.keep_days,
+                "follow-ups": settings.follow_up.keep_days,
+            }
+            for name, rows in prune(transactions, days, transactions.now()).items():
+                if rows:
+                    log.info("%d rows of the %s were too old and are removed", rows, name)
+        return mailer is None or self._send(mailer, transactions)
 
     def _send(self, mailer: Mailer, transactions: Transactions) -> bool:
         """Send the queued mails, also those of other runs. Return False if some couldn't be sent."""
@@ -533,7 +447,7 @@ class ReportRun:
             if mailer:
                 mailer.outbox.add(letters, connection)
             for one in self._made:
-                if self._recorded and one.history is not None:
+                if self._recorded:
                     one.history.record(one.report, connection)
             if self._recorded and self._made:
                 from evergreen_groups.follow_up import note_listed
@@ -548,18 +462,17 @@ class ReportRun:
             self._finished = [one.report for one in self._made]
             log.info("recorded in the history")
 
-    def _now(self, transactions: Transactions) -> datetime:
-        """Return the database's time, or this machine's if the database can't be used."""
+    def _from_state(self, read: Callable[[], Value], otherwise: Value) -> Value:
+        """Return what ``read`` returns, or ``otherwise`` if the database can't be used, now or earlier in this run.
+
+        The run then goes on without it, and ends with the first error.
+        """
         if not self._state_fails:
             try:
-                return transactions.now()
-            except _STATE_ERRORS as error:
-                self._continue_without_state(error)
-        return datetime.now(UTC)
-
-    def _continue_without_state(self, error: EvergreenGroupsError) -> None:
-        """Continue without the database, and end the run with its error."""
-        self._problem, self._state_fails = self._problem or error, True
+                return read()
+            except (StateError, ConfigurationError) as error:  # it or its lock fails, or is configured wrongly
+                self._problem, self._state_fails = self._problem or error, True
+        return otherwise
 
     def _mailer(self, options: ReportOptions, transactions: Transactions) -> Mailer | None:
         letters = [job.mail for job in options.jobs if job.mail is not None]

@@ -232,7 +232,7 @@ def _recorded(check: GroupCheck, member: Member, penalty: Penalty) -> dict[str, 
     return {
         "penalty": penalty.kind.name,
         "library": penalty.org_unit.shortname,
-        "for_fines": check.kinds.is_for_fines(penalty.kind, member.patron.home_library.id),
+        "for_fines": penalty.kind.id in check.kinds.for_fines_at(member.patron.home_library.id),
         "by_staff": penalty.by_staff,
         "blocks": list(penalty.kind.blocks),
     }

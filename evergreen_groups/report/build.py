@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -161,112 +162,131 @@ def read_reports(
     """Return a report for each of the criteria, in order, from one reading. Raises what :func:`build_report` raises."""
     criteria = wanted[0] if len(wanted) == 1 else combined_criteria(wanted)
     require_details(criteria)
-    # The gateway collects unreadable dates of all calls. Only those of this report get notes.
-    unreadable_before = len(gateway.statistics.unreadable_dates)
-    of_details = (permissions.VIEW_USER_TRANSACTIONS, permissions.VIEW_CIRCULATIONS) if criteria.details else ()
-    org_units, granted = gateway.in_parallel(
-        lambda: _read_org_units(gateway, criteria),
-        lambda: permissions.highest_granted(gateway, [VIEW_USER, *of_details]),
-    )
-    chosen = org_units.named(criteria.orgs)
+    reading = _Reading(gateway, criteria, policy or PolicySettings(), progress)
     _require_kinds(gateway, wanted)
-    access = Access.read(gateway, org_units, granted[VIEW_USER])
-    # Read these while the search looks for the first groups, which need them.
-    kinds_future = gateway.begin(lambda: PenaltyKinds.read(gateway, org_units))
-    limits_future = gateway.begin(
-        lambda: (
-            Limits.read(gateway, policy or PolicySettings(), org_units)
-            if criteria.limit is None
-            else Limits.of(criteria.limit)
-        )
-    )
-    details_future = gateway.begin(
-        lambda: DetailReader(gateway, org_units, granted, criteria.choice.profiles) if criteria.details else None
-    )
-    contacts = ContactReader(gateway, criteria.contact)
-    if criteria.choice.profiles:
-        details_future.result()  # reports a wrong name before reading everything
-    reader = GroupReader(gateway, org_units, access, progress=progress)
-    high_fines = search.HighFines(
-        min_total=criteria.min_total,
-        # The query can only tell one member from several. with_enough_fines applies the exact minimum.
-        more_than_one=criteria.min_members > 1,
-        homes=frozenset() if len(chosen) == len(org_units) else frozenset(chosen),
-        visible_orgs=() if access.everywhere else access.visible_orgs,
-    )
-    states: dict[int, PatronState] = {}
-    penalties: dict[int, list[Penalty]] = {}
-    started = datetime.now(UTC)
-
-    def build_batch(rows: Sequence[PatronRow]) -> list[Group]:
-        built, block_rows, found = gateway.in_parallel(
-            lambda: reader.with_limits(limits_future.result()).build_groups(rows),
-            lambda: _read_block_rows(gateway, kinds_future.result(), [row.id for row in rows], contacts),
-            lambda: details.read(rows) if (details := details_future.result()) else None,
-        )
-        candidates = with_enough_fines(built, criteria)
-        members = {member.id: member for group in candidates for member in group.members}
-        if (details := details_future.result()) is not None:
-            bills, items = found
-            details.add(members.values(), bills, items, states)
-        blocked = [row for row in block_rows if row.patron in members]
-        # Groups that are read again replace what was read of their members before.
-        for row in rows:
-            penalties.pop(row.id, None)
-        penalties.update(kinds_future.result().by_patron(blocked, org_units, {row.patron for row in blocked}))
-        return candidates
-
-    of_state = len(PatronState.FIELDS)
-
-    def take(patron: int, values: Sequence[Any]) -> None:
-        state = states[patron] = PatronState.of(values[:of_state], started)
-        if criteria.contact:
-            contacts.add_person(patron, state.juvenile, values[of_state:])
-
-    group_search = GroupSearch(
-        gateway,
-        high_fines,
-        progress,
-        extra_fields=(*PatronState.FIELDS, *contacts.fields) if criteria.details or criteria.contact else (),
-        take=take,
-    )
-    candidates = (
-        group_search.run(build_batch, lambda found, gone: [group for group in found if group.number not in gone])
-        if groups is None
-        else group_search.read(groups, build_batch)
-    )
-    blocks, details = FinesBlocks(penalties, kinds_future.result()), details_future.result()
-    limits_future.result()  # report invalid limits even if no group was found
-    report = Report(
-        generated_at=(now or datetime.now(UTC)).astimezone(),
-        gateway=gateway.url,
-        criteria=criteria,
-        groups=tuple(candidates),
-        totals=Totals.of(()),
-        org_units=tuple(org_units),
-        hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.visible_orgs),
-        blocks=blocks,
-        details=None if details is None else ReportDetails(details.members, details.profiles),
-    )
-    report = apply_criteria(report, criteria)
-    missing = {"permission": VIEW_USER, "libraries": access.missing_names}
-    notes = [*([] if access.everywhere else [HIDDEN_PATRONS.with_values(missing)]), *report.notes]
-    if details is not None:
-        notes += details.notes(report.groups)
-    notes += [
-        Message(
-            "{name} {id} has an unreadable date in {field}, which counts as unknown.",
-            values={"field": field, "name": class_id, "id": str(key)},
-        )
-        for class_id, key, field in gateway.statistics.unreadable_dates[unreadable_before:][:_MAX_DATES]
-    ]
-    report = _with_contacts(report, contacts, blocks.kinds, chosen)
-    report = replace(report, blocks=blocks.of_members(report.groups), notes=tuple(notes))
+    report = reading.report(reading.groups(groups), now or datetime.now(UTC))
     if len(wanted) == 1:
         return [report]
     for one in wanted:
-        org_units.named(one.orgs)  # an unknown library would silently select nothing
+        reading.org_units.named(one.orgs)  # an unknown library would silently select nothing
     return [_selected(report, one) for one in wanted]
+
+
+class _Reading:
+    """One reading of the groups that meet ``criteria``, in stages.
+
+    Creating it reads what applies to all groups, and begins to read what only their members need. :meth:`groups` reads
+    the groups in batches, several at once, and collects what is known about their members. :meth:`report` puts
+    everything together.
+    """
+
+    def __init__(self, gateway: Gateway, criteria: Criteria, policy: PolicySettings, progress: Progress) -> None:
+        self._gateway, self._criteria, self._progress = gateway, criteria, progress
+        self._started = datetime.now(UTC)
+        # The gateway collects unreadable dates of all calls. Only those of this report get notes.
+        self._unreadable_before = len(gateway.statistics.unreadable_dates)
+        of_details = (permissions.VIEW_USER_TRANSACTIONS, permissions.VIEW_CIRCULATIONS) if criteria.details else ()
+        self.org_units, granted = gateway.in_parallel(
+            lambda: _read_org_units(gateway, criteria),
+            lambda: permissions.highest_granted(gateway, [VIEW_USER, *of_details]),
+        )
+        self._libraries = self.org_units.named(criteria.orgs)
+        self._access = Access.read(gateway, self.org_units, granted[VIEW_USER])
+        self._reader = GroupReader(gateway, self.org_units, self._access, progress=progress)
+        # Only the first batch needs these, so read them while the search looks for it.
+        self._kinds = gateway.begin(partial(PenaltyKinds.read, gateway, self.org_units))
+        self._limits = gateway.begin(
+            partial(Limits.read, gateway, policy, self.org_units)
+            if criteria.limit is None
+            else partial(Limits.of, criteria.limit)
+        )
+        self._details = gateway.begin(
+            lambda: (
+                DetailReader(gateway, self.org_units, granted, criteria.choice.profiles) if criteria.details else None
+            )
+        )
+        if criteria.choice.profiles:
+            self._details.result()  # reports a wrong name before reading everything
+        self._contacts = ContactReader(gateway, criteria.contact)
+        # By patron id.
+        self._states: dict[int, PatronState] = {}
+        self._penalties: dict[int, list[Penalty]] = {}
+
+    def groups(self, numbers: Collection[int] | None) -> list[Group]:
+        """Read the groups with these numbers, or search for all that may meet the criteria."""
+        criteria, access = self._criteria, self._access
+        query = search.HighFines(
+            min_total=criteria.min_total,
+            # The query can only tell one member from several. with_enough_fines applies the exact minimum.
+            more_than_one=criteria.min_members > 1,
+            homes=frozenset() if len(self._libraries) == len(self.org_units) else frozenset(self._libraries),
+            visible_orgs=() if access.everywhere else access.visible_orgs,
+        )
+        extra = (*PatronState.FIELDS, *self._contacts.fields) if criteria.details or criteria.contact else ()
+        found = GroupSearch(self._gateway, query, self._progress, extra_fields=extra, take=self._note_person)
+        if numbers is not None:
+            return found.read(numbers, self._build_batch)
+        return found.run(
+            self._build_batch, lambda groups, gone: [group for group in groups if group.number not in gone]
+        )
+
+    def _note_person(self, patron: int, values: Sequence[Any]) -> None:
+        of_state = len(PatronState.FIELDS)
+        state = self._states[patron] = PatronState.of(values[:of_state], self._started)
+        if self._criteria.contact:
+            self._contacts.add_person(patron, state.juvenile, values[of_state:])
+
+    def _build_batch(self, rows: Sequence[PatronRow]) -> list[Group]:
+        """Make groups of the rows of all their members, and note the members' details and blocks for fines."""
+        built, block_rows, found = self._gateway.in_parallel(
+            lambda: self._reader.with_limits(self._limits.result()).build_groups(rows),
+            lambda: _read_block_rows(self._gateway, self._kinds.result(), [row.id for row in rows], self._contacts),
+            lambda: details.read(rows) if (details := self._details.result()) else None,
+        )
+        candidates = with_enough_fines(built, self._criteria)
+        members = {member.id: member for group in candidates for member in group.members}
+        if (details := self._details.result()) is not None:
+            bills, items = found
+            details.add(members.values(), bills, items, self._states)
+        blocked = [row for row in block_rows if row.patron in members]
+        # Groups that are read again replace what was read of their members before.
+        for row in rows:
+            self._penalties.pop(row.id, None)
+        kinds, patrons = self._kinds.result(), {row.patron for row in blocked}
+        self._penalties.update(kinds.by_patron(blocked, self.org_units, patrons))
+        return candidates
+
+    def report(self, groups: Sequence[Group], now: datetime) -> Report:
+        """Return the report of the groups that meet the criteria, with notes about what is missing."""
+        blocks, details = FinesBlocks(self._penalties, self._kinds.result()), self._details.result()
+        self._limits.result()  # report invalid limits even if no group was found
+        visible = self._access.visible_orgs
+        report = Report(
+            generated_at=now.astimezone(),
+            gateway=self._gateway.url,
+            criteria=self._criteria,
+            groups=tuple(groups),
+            totals=Totals.of(()),
+            org_units=tuple(self.org_units),
+            hidden_libraries=frozenset(unit.shortname for unit in self.org_units if unit.id not in visible),
+            blocks=blocks,
+            details=None if details is None else ReportDetails(details.members, details.profiles),
+        )
+        report = apply_criteria(report, self._criteria)
+        missing = {"permission": VIEW_USER, "libraries": self._access.missing_names}
+        notes = [*([] if self._access.everywhere else [HIDDEN_PATRONS.with_values(missing)]), *report.notes]
+        if details is not None:
+            notes += details.notes(report.groups)
+        unreadable = self._gateway.statistics.unreadable_dates[self._unreadable_before :]
+        notes += [
+            Message(
+                "{name} {id} has an unreadable date in {field}, which counts as unknown.",
+                values={"field": field, "name": class_id, "id": str(key)},
+            )
+            for class_id, key, field in unreadable[:_MAX_DATES]
+        ]
+        report = _with_contacts(report, self._contacts, blocks.kinds, self._libraries)
+        return replace(report, blocks=blocks.of_members(report.groups), notes=tuple(notes))
 
 
 def combined_criteria(wanted: Sequence[Criteria]) -> Criteria:

@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from evergreen_groups.ils import Bill, OrgUnits, Profiles, UnreturnedItems, UnreturnedResult, permissions
+from evergreen_groups.ils import Bill, OrgUnits, PatronItems, Profiles, UnreturnedItems, permissions
 from evergreen_groups.message import Message
 from evergreen_groups.values import ZERO, Total
 from evergreen_groups.values import plausible as known_date
@@ -219,6 +219,7 @@ def _merge_sums(sums: Iterable[KindSum]) -> tuple[KindSum, ...]:
 
 
 Bills = Mapping[int, tuple[Bill, ...]]
+Items = Mapping[int, PatronItems]
 
 
 class DetailReader:
@@ -232,8 +233,10 @@ class DetailReader:
     ) -> None:
         self._gateway = gateway
         self._org_units = org_units
-        self._bills_at = self._visible_at(permissions.VIEW_USER_TRANSACTIONS, granted)
-        self._items_at = self._visible_at(permissions.VIEW_CIRCULATIONS, granted)
+        self._bills_at, self._items_at = (
+            permissions.orgs_with_permission(gateway, org_units, permission, granted[permission])
+            for permission in (permissions.VIEW_USER_TRANSACTIONS, permissions.VIEW_CIRCULATIONS)
+        )
         self.profiles = Profiles.read(gateway)
         """All of the ILS's profiles."""
         self.profiles.named(named)
@@ -245,27 +248,18 @@ class DetailReader:
         self._kinds: dict[tuple[KindSum, ...], tuple[KindSum, ...]] = {}
         self._by_billing_type: set[int] = set()
 
-    def _visible_at(self, permission: str, granted: Mapping[str, Collection[int]]) -> frozenset[int]:
-        highest = granted[permission]
-        # A permission at the root applies everywhere, which saves asking for each org unit.
-        if self._org_units.root.id in highest:
-            return frozenset(unit.id for unit in self._org_units)
-        user = permissions.account_of_session(self._gateway).id
-        return permissions.orgs_with_permission(self._gateway, self._org_units, permission, highest, user)
-
-    def read(self, rows: Collection[PatronRow]) -> tuple[Bills, UnreturnedResult]:
+    def read(self, rows: Collection[PatronRow]) -> tuple[Bills, Items]:
         """Read the bills and unreturned items of patrons, in three calls for up to 3,000."""
         # Bills of other patrons would come back empty, which looks like owing nothing.
         visible = [row.id for row in rows if row.home_library in self._bills_at]
+        ids = [row.id for row in rows]
         bills, items = self._gateway.in_parallel(
             lambda: Bill.read(self._gateway, visible) if visible else {},
-            lambda: UnreturnedItems.read(self._gateway, self._org_units, self._items_at, [row.id for row in rows]),
+            lambda: PatronItems.read_unreturned(self._gateway, self._org_units, self._items_at, ids),
         )
         return bills, items
 
-    def add(
-        self, members: Collection[Member], bills: Bills, items: UnreturnedResult, states: dict[int, PatronState]
-    ) -> None:
+    def add(self, members: Collection[Member], bills: Bills, items: Items, states: dict[int, PatronState]) -> None:
         """Store the details of members and take theirs from ``states``. Reread bills that don't add up to own fines."""
         hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
         own_fines = {member.id: member.own_fines for member in members}
@@ -275,11 +269,11 @@ class DetailReader:
             found = verified[id]
             if found:
                 # A bill for an item counts as overdue, lost and so on by the circulation's state.
-                found = Bill.with_item_kinds(found, items.stop_fines, self._items_at)
+                found = Bill.with_item_kinds(found, items[id].stop_fines, self._items_at)
                 if any(bill.kind.transaction == "circulation" and bill.library not in self._items_at for bill in found):
                     self._by_billing_type.add(id)
             owed = None if found is None else SummedBills.of(found, self._kinds)
-            details = MemberDetails(owed, items.items.get(id), states.pop(id), profile)
+            details = MemberDetails(owed, items[id].unreturned, states.pop(id), profile)
             self.members[id] = details if found else self._shared.setdefault(details, details)
 
     def notes(self, groups: Collection[Group]) -> Iterator[Message]:
@@ -305,11 +299,10 @@ class DetailReader:
             yield _not_known(Message("Items overdue"), without_items, len(found), reason)
 
     def _reason(self, permission: str, held: Collection[int]) -> Message:
-        missing = {unit.id for unit in self._org_units} - set(held)
+        missing = self._org_units.ids.difference(held)
         if not missing:
             return Message("fines changed while the report was made")
-        named = self._org_units.subtree_roots(missing) or [unit for unit in self._org_units if unit.id in missing]
-        libraries = ", ".join(unit.shortname for unit in named)
+        libraries = ", ".join(unit.shortname for unit in self._org_units.subtree_roots(missing))
         return Message(
             "the account lacks {permission} at {libraries}", values={"permission": permission, "libraries": libraries}
         )

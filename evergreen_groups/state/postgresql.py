@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
 from evergreen_groups.state.engine import EXTRA_SECONDS, POOL, ServerClock
+from evergreen_groups.threads import begin
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
@@ -48,7 +49,7 @@ class _Deadlines:
             self._pending[ticket] = time.monotonic() + seconds, give_up
             if not self._is_running:
                 with suppress(RuntimeError):  # Python is exiting, and starts no more threads
-                    threading.Thread(target=self._run, name="state deadlines", daemon=True).start()
+                    begin(self._run)
                     self._is_running = True
         try:
             yield

@@ -15,14 +15,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
-from limits import RateLimitItemPerSecond
 from limits.errors import StorageError
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from evergreen_groups.errors import (
     GatewayError,
@@ -56,6 +52,48 @@ MAX_REFUSED_KEYS = 10_000
 Result = TypeVar("Result")
 
 
+class LocalCounters:
+    """The counters of this process, with the methods of a store of *limits* that are used here.
+
+    The library's own store in memory starts a thread for each count, which looks through all of them. Not safe to
+    share between threads.
+    """
+
+    _LOOK_SECONDS = 60.0  # anyone can send any number of keys, so those that have ended are dropped every minute
+
+    def __init__(self) -> None:
+        self._counts: dict[str, tuple[int, float]] = {}  # with the time when the count ends
+        self._look_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def incr(self, key: str, expiry: int) -> int:
+        """Add one to a count, which ends ``expiry`` seconds after its first. Return the count."""
+        now = time.time()
+        if now >= self._look_at:
+            self._counts = {key: (count, ends) for key, (count, ends) in self._counts.items() if ends > now}
+            self._look_at = now + self._LOOK_SECONDS
+        count, ends = self._counts.get(key, (0, 0.0))
+        if ends <= now:
+            count, ends = 0, now + expiry
+        self._counts[key] = count + 1, ends
+        return count + 1
+
+    def get(self, key: str) -> int:
+        """Return a count; 0 if it has ended."""
+        count, ends = self._counts.get(key, (0, 0.0))
+        return count if ends > time.time() else 0
+
+    def get_expiry(self, key: str) -> float:
+        """Return the time when a count ends."""
+        return self._counts.get(key, (0, time.time()))[1]
+
+    def clear(self, key: str) -> None:
+        """Forget a count."""
+        self._counts.pop(key, None)
+
+
 class Counters:
     """Counts requests. While the shared store is unreachable, this process counts on its own.
 
@@ -63,13 +101,12 @@ class Counters:
     """
 
     def __init__(self, shared: RedisStorage | None = None) -> None:
-        self._local = MemoryStorage()
+        self._local = LocalCounters()
         self._local_lock = threading.Lock()
-        self._reset_at = time.monotonic() + _DAY
         self._shared = shared
         self._retry_at = -math.inf  # at once
 
-    def use(self, action: Callable[[MemoryStorage | RedisStorage], Result]) -> Result:
+    def use(self, action: Callable[[LocalCounters | RedisStorage], Result]) -> Result:
         """Run ``action`` with the shared store, or with this process's own while the shared one is unreachable."""
         if self._shared is not None and time.monotonic() >= self._retry_at:
             try:
@@ -82,11 +119,6 @@ class Counters:
                     type(error.storage_error).__name__,
                 )
         with self._local_lock:
-            if time.monotonic() >= self._reset_at:
-                # The store keeps every key, even one that hasn't been used for long, and anyone can send any number of
-                # keys. Nothing has to be remembered for longer than a day.
-                self._local.reset()
-                self._reset_at = time.monotonic() + _DAY
             return action(self._local)
 
 
@@ -98,26 +130,26 @@ class RateLimit:
 
     def __init__(self, counters: Counters, name: str, *, per_minute: int, least: int = 1) -> None:
         self._counters = counters
-        self._name = name
+        self._name = f"{_PREFIX}/limit/{name}/"
         # Opening a patron sends several requests at once.
-        at_once = max(least, per_minute // 10)
-        self._limiter = cache(MovingWindowRateLimiter)  # by store; a new one would ask again what its store can do
-        self._item = RateLimitItemPerSecond(at_once, math.ceil(60 * at_once / per_minute), namespace=_PREFIX)
+        self._at_once = max(least, per_minute // 10)
+        self._seconds = math.ceil(60 * self._at_once / per_minute)
 
     def take(self, key: str) -> None:
         """Count a request. A ProblemError (429) says that the limit is exceeded, and when to try again."""
-        self._require(MovingWindowRateLimiter.hit, key)
+        name = self._name + key
+        if self._counters.use(lambda store: store.incr(name, self._seconds)) > self._at_once:
+            raise self._refusal(name)
 
     def check(self, key: str) -> None:
         """Raise the same error as :meth:`take`, without counting a request."""
-        self._require(MovingWindowRateLimiter.test, key)
+        name = self._name + key
+        if self._counters.use(lambda store: store.get(name)) >= self._at_once:
+            raise self._refusal(name)
 
-    def _require(self, ask: Callable[..., bool], key: str) -> None:
-        named = self._item, self._name, key
-        if not self._counters.use(lambda store: ask(self._limiter(store), *named)):
-            stats = self._counters.use(lambda store: self._limiter(store).get_window_stats(*named))
-            seconds = stats.reset_time - time.time()
-            raise ProblemError(429, _TOO_MANY, code="too-many-requests", retry_after=seconds)
+    def _refusal(self, name: str) -> ProblemError:
+        seconds = self._counters.use(lambda store: store.get_expiry(name)) - time.time()
+        return ProblemError(429, _TOO_MANY, code="too-many-requests", retry_after=seconds)
 
 
 class RetryTimes:
@@ -134,7 +166,7 @@ class RetryTimes:
         """Return whether the key may be tried now. A new key from ``address`` must first wait ``seconds``."""
         known, waiting, count = _KNOWN + key, _WAITING + key, f"{_PREFIX}/retry/of/{address}"
 
-        def look(store: MemoryStorage | RedisStorage) -> bool:
+        def look(store: LocalCounters | RedisStorage) -> bool:
             if store.get(known):
                 return not store.get(waiting)
             if store.get(count) >= MAX_REFUSED_KEYS:
@@ -151,7 +183,7 @@ class RetryTimes:
     def give_up(self, key: str) -> None:
         """Put the key off for a day, after a second attempt found no session either."""
 
-        def put_off(store: MemoryStorage | RedisStorage) -> None:
+        def put_off(store: LocalCounters | RedisStorage) -> None:
             if store.get(_KNOWN + key):
                 store.clear(_WAITING + key)
                 store.incr(_WAITING + key, _DAY)

@@ -7,10 +7,11 @@ import logging
 import resource
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from waitress import wasyncore
@@ -22,6 +23,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.metrics import METRICS_CONTENT_TYPE
 from evergreen_groups.settings import values
+from evergreen_groups.threads import begin
 from evergreen_groups.web.requests import LARGEST_PLAN_BODY
 
 if TYPE_CHECKING:
@@ -225,13 +227,12 @@ def metrics_served(counters: ServiceCounters, address: str) -> Iterator[str]:
             values={"address": address, "reason": _reason(refusal)},
         ) from refusal
     server = Server(answer, listener, threads=_METRICS_THREADS)
-    thread = threading.Thread(target=server.run, args=(_METRICS_GRACE,), name="metrics", daemon=True)
-    thread.start()
+    serving = begin(partial(server.run, _METRICS_GRACE))
     try:
         yield f"{server.url}/metrics"
     finally:
         server.stop()
-        thread.join(_METRICS_GRACE)
+        wait([serving], _METRICS_GRACE)
 
 
 _BIND_ERRORS = (OSError, TypeError, ValueError)

@@ -10,6 +10,7 @@ import hmac
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,6 +29,7 @@ from evergreen_groups.language import current_language, set_language
 from evergreen_groups.metrics import samples_of
 from evergreen_groups.settings import Settings, declared, passwords, value_of, values, with_values
 from evergreen_groups.state import counter_store
+from evergreen_groups.threads import begin
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
 from evergreen_groups.web.admission import Admission, Caller, Counters, Slots, has_permission, not_let_in, unanswered
@@ -131,10 +133,9 @@ class Health:
             return False
 
         if self._checking_database.acquire(blocking=False):
-            looking = threading.Thread(target=check, name="state", daemon=True)
-            looking.start()
-            looking.join(_DATABASE_SECONDS)
-            if looking.is_alive():
+            try:
+                begin(check).result(_DATABASE_SECONDS)
+            except TimeoutError:
                 self._database_answers = False
         return self._database_answers
 
@@ -336,7 +337,7 @@ class Service:
         """Show times in the time zone of the caller's library unless the settings name one."""
         if self.settings.language.timezone is None:
             try:
-                timezone = self.reference.timezone(gateway)
+                timezone = self.reference.timezones(gateway).get(self.reference.account(gateway).library)
             except EvergreenGroupsError as error:
                 raise problems.read_problem(error) from error
             set_language(self.settings.language.language(current_language().tag, timezone))
@@ -407,7 +408,7 @@ class ReloadableService:
         self._changed = threading.Condition()
         self._under_way = Counter[Service]()
         self._replacing = threading.Lock()
-        self._retiring: list[threading.Thread] = []
+        self._retiring: list[Future[None]] = []
         self.is_closed = False
         self._extensions = app.extensions
         self._extensions[EXTENSION] = Service(settings, environ, clock, counters)
@@ -453,9 +454,7 @@ class ReloadableService:
                 previous.change_runs.finish()
                 previous.close(successor=new)
 
-            thread = threading.Thread(target=retire, name="retiring", daemon=True)
-            thread.start()
-            self._retiring = [one for one in self._retiring if one.is_alive()] + [thread]
+            self._retiring = [one for one in self._retiring if not one.done()] + [begin(retire)]
         return [one.key for one in at_start if value_of(settings, one) != at_work[one.key]]
 
     def close(self) -> None:
@@ -465,8 +464,7 @@ class ReloadableService:
             self._under_way.clear()
             self._changed.notify_all()
         self.current.close()
-        for thread in self._retiring:
-            thread.join(1.0)
+        wait(self._retiring, 1.0)
 
 
 def reloadable_service(app: Flask) -> ReloadableService:

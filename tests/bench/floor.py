@@ -49,7 +49,7 @@ LIST = 3_000
 LIMIT = 20_000
 GROUPS_OF_A_SET = 700
 MOST_HIDDEN = 7
-CLASSES = ("au", "aou", "mous", "ausp", "ac", "mobts", "mb", "circ")
+CLASSES = ("au", "aou", "aua", "mous", "ausp", "ac", "mobts", "mb", "circ")
 """The classes in the queries."""
 PATRON = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", "family_name", "first_given_name")
 OTHER_NAMES = ("second_given_name", "suffix", "pref_family_name", "pref_first_given_name", "pref_second_given_name")

@@ -4,9 +4,9 @@
     python -m tests.bench --patrons 20000 200000 --only report limited
     EVERGREEN_GROUPS_PASSWORD=… python -m tests.bench --url https://evergreen.example.org --account groups_report
 
-Without ``--url`` it starts sandboxes. The minimal client is :mod:`floor`; the audit has none. ``--account NAME`` may be
-repeated; the password is in the variable EVERGREEN_GROUPS_PASSWORD, or in the variable of ``NAME=VARIABLE``. The bench
-changes nothing. It exits with 1 if the product and the minimal client differ by a cent.
+Without ``--url`` it starts sandboxes. The minimal client is :mod:`floor`; the audit has one in :mod:`outputs`.
+``--account NAME`` may be repeated; the password is in the variable EVERGREEN_GROUPS_PASSWORD, or in the variable of
+``NAME=VARIABLE``. The bench changes nothing. It exits with 1 if the product and the minimal client differ by a cent.
 """
 
 import argparse

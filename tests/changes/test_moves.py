@@ -35,7 +35,7 @@ from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Operator, StepState
 from evergreen_groups.changes.apply import TRIES, side_effects
-from evergreen_groups.changes.journal import Refusal, Sending, StoredStep
+from evergreen_groups.changes.journal import Sending, StoredStep
 from evergreen_groups.changes.penalties import PatronPenalties
 from evergreen_groups.changes.reasons import TAKEN_OVER
 from evergreen_groups.client import Client
@@ -123,7 +123,7 @@ class TestOutcome:
         assert (outcome.stopped, proxy.seen.count(UPDATE)) == (None, 1)
         assert step.error is not None
         assert (only_step(mover).state, only_step(mover).reason) == (step.state, step.reason)
-        assert only_step(mover).refusal == Refusal("UPDATE_USER", 11)
+        assert (only_step(mover).permission, only_step(mover).org_unit) == ("UPDATE_USER", 11)
 
     def test_records_that_others_change_all_the_while(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
         def decide(call: Call) -> Fault:

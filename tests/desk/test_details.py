@@ -429,15 +429,6 @@ def test_members_that_are_not_the_groups_are_told_by_it(
 
 
 @pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
-def test_a_large_group_is_asked_about_apart(clerk: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = figures(clerk.details.of_user(OKONKWO, exact=False))
-    monkeypatch.setattr("evergreen_groups.ils.circulations._MOST_UNDER_CONDITION", 5)
-    proxy.seen.clear()
-    assert figures(clerk.details.of_user(OKONKWO, exact=False)) == right
-    assert (proxy.seen.count(ITEMS), proxy.seen.count(CHECK)) == (1, 1)
-
-
-@pytest.mark.differs("no-count", reason="whether there are more rows than came is asked as well")
 def test_more_circulations_than_fit_are_asked_for_apart(
     clerk: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,8 +32,8 @@ from support.recorded import gateway_of
 from evergreen_groups import errors
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
-from evergreen_groups.gateway.threads import begin, ordered_map
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.threads import begin, ordered_map
 
 THING = "open-ils.actor.thing"
 CALLERS = "another-sessions-own-token"

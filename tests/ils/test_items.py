@@ -14,6 +14,7 @@ from support.recorded import idl_of, payload
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.ils import ItemOut, OrgUnits, PatronItems, UnreturnedItems
+from evergreen_groups.ils.bills import STOPPED
 from evergreen_groups.ils.circulations import CirculationKind, kind_of, seconds_of
 from evergreen_groups.sandbox import Sandbox
 
@@ -212,9 +213,11 @@ def test_unreturned_items_as_a_real_evergreen_tells_them(recorded_units: OrgUnit
     """A lost item counts even before its due date; paid, claimed and returning items don't count."""
     every = [unit.id for unit in recorded_units]
     with recorded_families("context_staff") as gateway:
-        read = UnreturnedItems.read(gateway, recorded_units, every, range(301, 317))
-    found = read.items
-    assert read.stop_fines == {703: "LOST", 705: "LONGOVERDUE", 706: "CLAIMSRETURNED", 711: "LOST", 712: "LOST"}
+        read = PatronItems.read_unreturned(gateway, recorded_units, every, range(301, 317))
+    found = {id: items.unreturned for id, items in read.items()}
+    stop_fines = {id: stopped for items in read.values() for id, stopped in items.stop_fines.items()}
+    stopped = {id: why for id, why in stop_fines.items() if why in STOPPED}
+    assert stopped == {703: "LOST", 705: "LONGOVERDUE", 706: "CLAIMSRETURNED", 711: "LOST", 712: "LOST"}
     overdue, lost = UnreturnedItems(1, 0), UnreturnedItems(0, 1)
     expected = dict.fromkeys((301, 303, 304, 306, 314, 315), overdue) | dict.fromkeys((302, 311), lost)
     assert found == dict.fromkeys(range(301, 317), UnreturnedItems()) | expected
@@ -223,8 +226,8 @@ def test_unreturned_items_as_a_real_evergreen_tells_them(recorded_units: OrgUnit
 def test_hidden_unreturned_items_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits) -> None:
     """303 has an item at a branch whose circulations are hidden; 306 has one too, but is hidden altogether."""
     with recorded_families("context_branch") as gateway:
-        found = UnreturnedItems.read(gateway, recorded_units, [4, 8], range(301, 317)).items
-        assert UnreturnedItems.read(gateway, recorded_units, (), [301]).items == {301: None}
-        assert UnreturnedItems.read(gateway, recorded_units, [4, 8], ()).items == {}
-    assert [id for id, items in found.items() if items is None] == [303]
-    assert found[301] == UnreturnedItems(1, 0)
+        found = PatronItems.read_unreturned(gateway, recorded_units, [4, 8], range(301, 317))
+        assert PatronItems.read_unreturned(gateway, recorded_units, (), [301])[301].unreturned is None
+        assert PatronItems.read_unreturned(gateway, recorded_units, [4, 8], ()) == {}
+    assert [id for id, items in found.items() if items.unreturned is None] == [303]
+    assert found[301].unreturned == UnreturnedItems(1, 0)

@@ -18,6 +18,7 @@ from evergreen_groups.ils import (
     Profiles,
     read_fines_of,
     read_fines_penalties,
+    rows_in_force,
 )
 from evergreen_groups.sandbox import Sandbox
 
@@ -55,7 +56,8 @@ def test_a_kind_of_penalty(sandbox: Sandbox) -> None:
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         kinds = PenaltyKinds([PenaltyKind(2, "PATRON_EXCEEDS_OVERDUE_COUNT", ("CIRC",))], {})
         org_units = OrgUnits.read(gateway)
-        assert code_of(lambda: kinds.in_force(gateway, org_units, [1026])) == "penalty-kind-missing"
+        rows = list(rows_in_force(gateway, [1026]))
+        assert code_of(lambda: kinds.by_patron(rows, org_units, [1026])) == "penalty-kind-missing"
 
 
 @pytest.mark.parametrize("class_id", ["aou", "pgt", "csp", "pgpt"])

@@ -9,7 +9,7 @@ from support.circulators import change_rows
 from support.gateways import gateway_of
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import OrgUnits, PenaltyKind, PenaltyKinds, PenaltyRow, penalties, rows_in_force
+from evergreen_groups.ils import OrgUnits, PenaltyKind, PenaltyKinds, PenaltyRow, rows_in_force
 from evergreen_groups.sandbox import Sandbox
 
 STOCK, OWN, NOTE, UNKNOWN = (
@@ -44,8 +44,8 @@ class TestKinds:
     )
     def test_what_stands_for_fines_where(self, kind: PenaltyKind, home: int, for_fines: bool, blocks: bool) -> None:
         kinds = kinds_of({NORTH: NOTE.id, HARBOR: OWN.id, MILL: STOCK.id})
-        assert kinds.is_for_fines(kind, home) is for_fines
-        assert kinds.blocks_for_fines(kind, home) is blocks
+        assert (kind.id in kinds.for_fines_at(home)) is for_fines
+        assert (kind.id in kinds.blocking_for_fines_at(home)) is blocks
 
     def test_those_with_these_names(self) -> None:
         assert kinds_of({}).ids_of(["OWN_FINES", "STAFF_C", "NOBODYS"]) == {101: "OWN_FINES", 25: "STAFF_C"}
@@ -106,8 +106,8 @@ class TestInForce:
         ends_soon = insert(cleared, 1, stop=timedelta(minutes=5))
         with gateway_of(cleared.url, "consortium_staff") as gateway:
             org_units = OrgUnits.read(gateway)
-            found = PenaltyKinds.read(gateway, org_units).in_force(gateway, org_units, [PATRON, 1013])
-            rows = list(rows_in_force(gateway, [PATRON]))
+            rows = list(rows_in_force(gateway, [PATRON, 1013]))
+            found = PenaltyKinds.read(gateway, org_units).by_patron(rows, org_units, [PATRON, 1013])
             assert [row.kind for row in rows_in_force(gateway, [PATRON], kinds=[25])] == [25]
         assert found[1013] == []
         assert [penalty.id for penalty in found[PATRON]] == [first, ends_soon]
@@ -119,8 +119,7 @@ class TestInForce:
         assert [PenaltyRow.count_set_by_ils([row]) for row in rows] == [0, 1]
         assert PenaltyRow.count_set_by_ils(rows) == 1
 
-    def test_they_are_in_the_order_of_their_ids(self, admin: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_they_are_in_the_order_of_their_ids(self, admin: Gateway) -> None:
         rows = [PenaltyRow(id, PATRON, 25, HARBOR, None, None) for id in (9, 7, 8)]
-        monkeypatch.setattr(penalties, "rows_in_force", lambda gateway, patrons: iter(rows))
-        found = kinds_of({}).in_force(admin, OrgUnits.read(admin), [PATRON])
+        found = kinds_of({}).by_patron(rows, OrgUnits.read(admin), [PATRON])
         assert [penalty.id for penalty in found[PATRON]] == [7, 8, 9]

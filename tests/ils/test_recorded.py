@@ -83,8 +83,8 @@ def test_pcrud_shows_the_patrons_of_where_the_permission_is_held_and_no_others(o
 
 def test_thresholds_above_a_branch_that_pcrud_hides(org_units, profiles):
     """To the same account: pcrud-080 is the search that finds none of them."""
-    with gateway_of("auth-058", "settings-023", alike=False) as gateway:
-        reader = Thresholds.read(gateway, org_units, profiles, {})
+    with gateway_of("settings-023", alike=False) as gateway:
+        reader = Thresholds((), {}, org_units, profiles, gateway)
         assert reader.find(2, 4).amount == Decimal("5.00")
         assert reader.find(24, 4).amount == Decimal("5.00")
 

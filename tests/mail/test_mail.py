@@ -26,8 +26,8 @@ from evergreen_groups.errors import ConfigurationError, DeadlineError
 from evergreen_groups.ils import OrgUnit, OrgUnits
 from evergreen_groups.mail import Attachment, Letter, Mailer, build_message
 from evergreen_groups.mail.mailer import Delivery, Outbox
+from evergreen_groups.nightly.deadline import Deadline
 from evergreen_groups.nightly.mailing import addresses_by_libraries
-from evergreen_groups.nightly.run import Deadline
 from evergreen_groups.settings import MailSettings
 from evergreen_groups.settings.values import HOST as host_name  # noqa: N811 - called like a function
 from evergreen_groups.settings.values import MAIL_ADDRESS as mail_address  # noqa: N811

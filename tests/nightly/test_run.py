@@ -32,7 +32,7 @@ from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
 from evergreen_groups.client import Client
 from evergreen_groups.errors import DeadlineError
-from evergreen_groups.nightly.run import Deadline
+from evergreen_groups.nightly.deadline import Deadline
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome, RunStatus
 from evergreen_groups.state.database import FILE_NAME
@@ -401,7 +401,7 @@ def test_a_deadline_passes_those_who_catch_errors_and_leaves_no_alarm() -> None:
 def test_a_run_that_cannot_end_is_cut_off(log_format: str) -> None:
     code = (
         "import threading\nfrom evergreen_groups.cli import logs\n"
-        "from evergreen_groups.nightly.run import CUT_OFF, Deadline\n"
+        "from evergreen_groups.nightly.deadline import CUT_OFF, Deadline\n"
         f"logs.configure(verbosity=0, quiet=False, log_format={log_format!r})\n"
         "with Deadline(0.3, grace=0.3, message=logs.format_line(CUT_OFF, error=True)):\n"
         "    try:\n        threading.Event().wait(20)\n    finally:\n        threading.Event().wait(20)\n"

@@ -197,8 +197,8 @@ def test_other_settings_take_the_place_of_those_before(
         assert not former.gateway._sender.is_closed
         held.let_go()
         assert asked.result().status_code == 200
-    for thread in reloadable_service(app)._retiring:
-        thread.join(60)
+    for retiring in reloadable_service(app)._retiring:
+        retiring.result(60)
     assert former.gateway._sender.is_closed
     assert app.extensions["evergreen-groups"].state is former.state, "what is the same is taken over"
     assert client_of(app).get(f"{API}/patrons/1001/summary", headers=staff).status_code == 200
@@ -218,7 +218,7 @@ def test_a_long_change_goes_on_with_the_settings_that_it_began_with(app: Flask, 
     former.change_runs.begin(lambda: nullcontext(SimpleNamespace(id="1", apply=held)))
     reloadable_service(app).replace(settings_of(proxy.url))
     let_go.set()
-    for thread in reloadable_service(app)._retiring:
-        thread.join(60)
+    for retiring in reloadable_service(app)._retiring:
+        retiring.result(60)
     assert states == [False]
     assert former.gateway._sender.is_closed

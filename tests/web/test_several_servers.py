@@ -21,6 +21,7 @@ from support.fault_proxy import Fault, FaultProxy
 from support.postgresql import Cluster, shared_cluster
 from support.web_caller import API, PASSWORD, SECRET, bearer, client_of, events_settings, session, settings_of
 
+from evergreen_groups import threads
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import StateSettings
 from evergreen_groups.state import database, postgresql
@@ -61,6 +62,7 @@ class TestASilentDatabase:
         """The database timeouts are so long that waiting for it would fail the test."""
         for limit in ("_SECONDS_TO_PING", "_SECONDS_TO_CONNECT", "_SECONDS_TO_ANSWER"):
             monkeypatch.setattr(postgresql, limit, 600.0)
+        monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.1)
         desk = caller_of(app, sandbox)
         assert desk.apply(desk.planned("move", WHITFIELD, target=NGUYEN)).status == 200
         before = desk.send("GET", f"patrons/{NGUYEN}/summary")
@@ -72,7 +74,7 @@ class TestASilentDatabase:
             ready = client_of(app).get(f"{PREFIX}/readyz")
             assert (ready.status_code, ready.get_json()["database"]) == (503, "does not answer")
         for thread in threading.enumerate():
-            if thread.name == "state":  # let threads that still wait for the database close their connections
+            if thread.name == "evergreen":  # let threads that still wait for the database close their connections
                 thread.join(60)
 
     @pytest.mark.parametrize("seconds", [FROZEN_SECONDS])

@@ -20,6 +20,7 @@ from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.language import gettext
 from evergreen_groups.message import own_pip
+from evergreen_groups.threads import begin
 
 if TYPE_CHECKING:
     from evergreen_groups.settings import Settings
@@ -56,7 +57,7 @@ def reload_on_sighup(
                 check_gateway(reloadable)
 
     former = signal.signal(signal.SIGHUP, lambda _signal, _frame: asked.set())
-    threading.Thread(target=reload_when_asked, name="reloading", daemon=True).start()
+    begin(reload_when_asked)
     try:
         yield
     finally:
@@ -95,7 +96,7 @@ def check_gateway(reloadable: ReloadableService) -> None:
         elif not reloadable.is_closed:  # a sandbox stops with the service, perhaps before it has answered
             log.warning("the gateway can't be used: %s", problem)
 
-    threading.Thread(target=check, name="check the gateway", daemon=True).start()
+    begin(check)
 
 
 GRACE = 5.0

@@ -48,13 +48,13 @@ def explain_step(step: JournalStep, libraries: Mapping[int, str], *, approved: b
     ended session is the supervisor's.
     """
     reason = step.reason
-    if (refusal := step.refusal) is not None:
+    if step.permission is not None:
         text = describe_reason(reason)
-        if library := libraries.get(refusal.org_unit or 0):
+        if library := libraries.get(step.org_unit or 0):
             lacks = Message("your login lacks the permission {permission} at {library}")
             if approved:
                 lacks = Message("the supervisor's login lacks the permission {permission} at {library}")
-            text = gettext(lacks, permission=refusal.permission, library=printable(library))
+            text = gettext(lacks, permission=step.permission, library=printable(library))
         return text, sentence(gettext("have someone with this permission approve it"))
     if reason.code == "session-ended" and approved:
         text = gettext("the supervisor's session ended before this change")
@@ -183,7 +183,7 @@ def approval_request(entry: JournalEntry, this_group: int | None) -> ApprovalReq
 def _wants_approval(entry: JournalEntry, step: JournalStep) -> bool:
     """Whether a permission was missing, or the approving supervisor's session had ended."""
     ended = step.reason.code == "session-ended" and step.state is not StepState.DONE
-    return step.refusal is not None or (ended and entry.operator.approved_by is not None)
+    return step.permission is not None or (ended and entry.operator.approved_by is not None)
 
 
 def _kind(states: list[StepState], under_way: bool) -> str:

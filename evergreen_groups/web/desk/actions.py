@@ -241,7 +241,7 @@ def outcome(desk: DeskRequest, made: JournalEntry, details: GroupDetails) -> dic
     if not client.changes.is_latest(made):
         return None
     joined = {step.after for step in change.entry.steps if step.field == GROUP and step.after is not None}
-    refused_at = {step.refusal.org_unit for step in change.entry.steps if step.refusal is not None}
+    refused_at = {step.org_unit for step in change.entry.steps if step.permission is not None}
     return pages.outcome_view(
         change,
         names.known,

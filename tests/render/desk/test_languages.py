@@ -41,7 +41,7 @@ def latin(text: str) -> set[str]:
 
 
 def step(state: StepState, field: str = GROUP, reason: StepReason | None = None, **values: Any) -> Any:
-    known = {"patron": 7, "before": 1001, "after": 1002, "value": 1002, "refusal": None, **values}
+    known = {"patron": 7, "before": 1001, "after": 1002, "value": 1002, "permission": None, **values}
     return SimpleNamespace(state=state, field=field, reason=reason or StepReason(), **known)
 
 
@@ -85,8 +85,8 @@ def test_why_a_step_is_not_done(reason: StepReason) -> None:
 @pytest.mark.parametrize("org_unit", [4, None])
 @pytest.mark.parametrize("approved", [True, False])
 def test_a_missing_permission(org_unit: int | None, approved: bool) -> None:
-    refusal = SimpleNamespace(permission="UPDATE_USER", org_unit=org_unit)
-    assert latin(described(step(StepState.FAILED, reason=LACKS, refusal=refusal), approved=approved)) == set()
+    refused = step(StepState.FAILED, reason=LACKS, permission="UPDATE_USER", org_unit=org_unit)
+    assert latin(described(refused, approved=approved)) == set()
 
 
 @pytest.mark.parametrize("reason", DONE, ids=lambda reason: reason.code)
@@ -158,7 +158,7 @@ def test_what_an_earlier_release_wrote_is_said_as_it_stands() -> None:
 
 
 def test_a_missing_permission_is_the_supervisors_if_one_approved() -> None:
-    missing = step(StepState.FAILED, reason=LACKS, refusal=SimpleNamespace(permission="UPDATE_USER", org_unit=4))
+    missing = step(StepState.FAILED, reason=LACKS, permission="UPDATE_USER", org_unit=4)
     with use_language(Language()):
         text, _advice = outcomes.explain_step(missing, {4: "BR1"}, approved=True)
     assert text == "the supervisor's login lacks the permission UPDATE_USER at BR1"

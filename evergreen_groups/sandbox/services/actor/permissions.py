@@ -75,7 +75,7 @@ def all_permissions(context: CallContext) -> list[dict[str, Any]]:
 def missing(
     context: CallContext, token: Any = None, user_id: Any = None, org_unit: Any = None, names: Any = None
 ) -> list[Any]:
-    """Return the permissions that a user does *not* have at an org unit (``auth-057``)."""
+    """Return the permissions that a user does *not* have at an org unit (``auth-053``, ``auth-057``, ``auth-059``)."""
     session = _session(context, token)
     if text(user_id) != str(session.user_id):
         _require_view(context, session, org_unit)
