@@ -118,7 +118,7 @@ def _remove_old_links(directory: Path, day: date, keep_days: int) -> None:
     Keep dates from before a gap of years, and log dates in the future: both mean that a clock was wrong. If the clock
     is decades ahead for one night, everything looks too old.
     """
-    days = sorted(date.fromisoformat(link) for link, _edition in _date_links(directory))
+    days = sorted(_dated_editions(directory))
     old = [one for one in days if one <= day]
     for earlier, later in pairwise(old.copy()):
         if later - earlier > _MAX_GAP:
@@ -139,7 +139,7 @@ def _remove_old_links(directory: Path, day: date, keep_days: int) -> None:
 
 def _remove_unused(directory: Path) -> None:
     """Remove editions without a date's link, and a new link that wasn't put in place."""
-    in_use = {edition for _link, edition in _date_links(directory)}
+    in_use = _dated_editions(directory).values()
     for path in (directory / _STORE).iterdir():
         if path.name == _NEW_LINK:
             path.unlink()
@@ -147,14 +147,12 @@ def _remove_unused(directory: Path) -> None:
             shutil.rmtree(path)
 
 
-def _date_links(directory: Path) -> Iterator[tuple[str, str]]:
-    """Yield the name of each date's link that points into the store, with the name of its edition."""
+def _dated_editions(directory: Path) -> dict[date, str]:
+    """Return the name of the edition that each date's link leads to."""
+    found = {}
     for link in directory.iterdir():
-        try:
-            if date.fromisoformat(link.name).isoformat() != link.name:
-                continue
-            target = link.readlink()
-        except (ValueError, OSError):  # not a date, or not a link
-            continue
-        if target.parent == Path(_STORE):
-            yield link.name, target.name
+        with suppress(ValueError, OSError):  # not a date, or not a link
+            day, target = date.fromisoformat(link.name), link.readlink()
+            if link.name == day.isoformat() and target.parent == Path(_STORE):
+                found[day] = target.name
+    return found

@@ -129,7 +129,8 @@ def _code_and_reason(error: BaseException) -> tuple[str, str]:
     return getattr(error, "sqlstate", None) or next(by_text, "08"), reason
 
 
-CONNECTIONS = 5
+# hide_parameters keeps patron data out of error messages.
+POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": -1, "hide_parameters": True}
 EXTRA_SECONDS = 5
 """A server itself cancels a slow statement. Give up a server that is still silent this many seconds later."""
 
@@ -160,10 +161,7 @@ def sqlite_engine(path: Path, wait: float, *, shared: bool = True) -> Engine:
             raise
         return connection
 
-    # hide_parameters keeps patron data out of error messages.
-    return create_engine(
-        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=CONNECTIONS, max_overflow=-1, hide_parameters=True
-    )
+    return create_engine("sqlite://", creator=connect, poolclass=QueuePool, **POOL)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import psycopg
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
-from evergreen_groups.state.engine import CONNECTIONS, EXTRA_SECONDS, ServerClock
+from evergreen_groups.state.engine import EXTRA_SECONDS, POOL, ServerClock
 from evergreen_groups.threads import begin
 
 if TYPE_CHECKING:
@@ -153,13 +153,8 @@ def postgresql_engine(url: URL, wait: float, clock: ServerClock) -> Engine:
         "tcp_keepalives_count": "3",
         "tcp_user_timeout": "60000",
     }
-    engine = create_engine(
-        url,
-        pool_size=CONNECTIONS,
-        max_overflow=-1,
-        hide_parameters=True,
-        connect_args={name: value for name, value in ours.items() if name not in url.query},
-    )
+    ours = {name: value for name, value in ours.items() if name not in url.query}
+    engine = create_engine(url, connect_args=ours, **POOL)
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> TimedConnection:

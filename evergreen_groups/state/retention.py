@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, ColumnElement, delete, exists, func, select, update
+from sqlalchemy import Column, ColumnElement, and_, delete, exists, func, select, update
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state.schema import (
@@ -122,12 +122,11 @@ def _advance_trusted_time(transactions: Transactions, now: datetime) -> datetime
         log.error(
             "the clock says %s, more than a week after the last run: deleting old records as of %s; "
             "if no runs were missed, set the clock",
-            f"{now:%Y-%m-%d}",
-            f"{trusted:%Y-%m-%d}",
+            now.date(),
+            trusted.date(),
         )
     elif former is not None and now < former - _TOLERANCE:
-        earlier = f"{now:%Y-%m-%d}", f"{former:%Y-%m-%d}"
-        log.error("the clock says %s, before the last run on %s: set the clock", *earlier)
+        log.error("the clock says %s, before the last run on %s: set the clock", now.date(), former.date())
     return trusted
 
 
@@ -166,13 +165,13 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         # A plan goes even if the patron is only a member of a group in it. A decision without the id couldn't match its
         # group any more.
         for column in (plans.c.content, groups_to_keep.c.members):
-            for where, _row in _naming(connection, column, patron):
-                connection.execute(delete(column.table).where(*where))
+            for is_row, _members in _naming(connection, column, patron):
+                connection.execute(delete(column.table).where(is_row))
         of_runs = _naming(connection, run_groups.c.members, patron)
         for column in (run_groups.c.members, follow_ups.c.members, follow_ups.c.persons):
-            for where, row in _naming(connection, column, patron):  # the next report is compared with these lists
-                left = json.dumps([member for member in json.loads(row[-1]) if member != patron])
-                connection.execute(update(column.table).where(*where).values({column: left}))
+            for is_row, members in _naming(connection, column, patron):  # the next report is compared with these lists
+                left = json.dumps([member for member in json.loads(members) if member != patron])
+                connection.execute(update(column.table).where(is_row).values({column: left}))
         for table in (run_groups, follow_ups):
             connection.execute(update(table).where(table.c.contact == patron).values(contact=0))
         # If the patron was the contact person of any version of an entry, all versions go: else a deleted or corrected
@@ -192,22 +191,22 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         return Forgotten(gone, of_events, len(of_runs), len(wanted))
 
 
-def _naming(connection: Connection, column: Column[str], patron: int) -> list[tuple[list[ColumnElement[bool]], Any]]:
-    """Return the rows whose JSON in ``column`` has a patron's id, each with the condition for its key."""
+def _naming(connection: Connection, column: Column[str], patron: int) -> list[tuple[ColumnElement[bool], str]]:
+    """Return the conditions for the rows whose JSON in ``column`` has a patron's id, each with the JSON.
+
+    A group with the patron's number matches too, which deletes too much.
+    """
     key = column.table.primary_key.columns
     # Select candidates by substring, and parse only those: SQLite and PostgreSQL share no JSON operators.
     found = connection.execute(select(*key, column).where(column.contains(str(patron)))).all()
     return [
-        ([part == value for part, value in zip(key, row, strict=False)], row)
+        (and_(*(part == value for part, value in zip(key, row, strict=False))), row[-1])
         for row in found
-        if patron in set(_integers(json.loads(row[-1])))
+        if str(patron) in _integers(row[-1])
     ]
 
 
-def _integers(value: object) -> Iterator[int]:
-    """Yield all integers in a JSON value. A group with the patron's number matches too, which deletes too much."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _integers(part)
+def _integers(document: str) -> set[str]:
+    found: set[str] = set()
+    json.loads(document, parse_int=found.add)
+    return found

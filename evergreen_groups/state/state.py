@@ -17,8 +17,6 @@ from evergreen_groups.state.files import REPORT_LOCK, gateway_key
 from evergreen_groups.state.lock import LeaseName
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.state.database import Database, Lease, Transactions
@@ -33,7 +31,7 @@ _REPORT = LeaseName("report", REPORT_LOCK, Message("another run is making the re
 _EVENT = LeaseName("event", "events.lock", Message("another run is still handling this event"))
 
 
-class State:
+class State(AbstractContextManager["State"]):
     """The state of one installation, opened or created at first use. Safe to share between threads.
 
     ``directory`` is the state directory on this machine. ``database`` is the address of a PostgreSQL database that
@@ -98,9 +96,6 @@ class State:
         if self._database is not None:
             self._database.close()
             self._database = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_error: object) -> None:
         self.close()

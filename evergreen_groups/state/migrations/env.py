@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from alembic import context
 
-from evergreen_groups.state import schema
+from evergreen_groups.state.schema import metadata
 
-connection = context.config.attributes.get("connection")
-if connection is None:
-    context.configure(
-        dialect_name=context.config.attributes["dialect"],
-        target_metadata=schema.metadata,
-        literal_binds=True,
-        as_sql=True,
-    )
+attributes = context.config.attributes
+if "connection" in attributes:
+    context.configure(connection=attributes["connection"], target_metadata=metadata, transactional_ddl=True)
 else:
-    context.configure(connection=connection, target_metadata=schema.metadata, transactional_ddl=True)
+    context.configure(dialect_name=attributes["dialect"], target_metadata=metadata, literal_binds=True, as_sql=True)
 with context.begin_transaction():
     context.run_migrations()
