@@ -63,7 +63,7 @@ class Changer(ChangeReader):
     @cached_property
     def planner(self) -> Planner:
         """The planner for this gateway."""
-        return Planner(self.gateway, lambda: self.reference.org_units(self.gateway), self.adults)
+        return Planner(self.gateway, self.reference, self.adults)
 
     @property
     def _store(self) -> PlanStore:
@@ -81,7 +81,7 @@ class Changer(ChangeReader):
         """
         checked = arguments.instance("request", request, PlanRequest).checked()
         if checked.change is None:
-            return self.planner.plan(checked, self.reference)
+            return self.planner.plan(checked)
         found = self._journal.entry(checked.change)
         if found.gateway != self.gateway.url:
             raise NotFoundError(
@@ -154,8 +154,8 @@ class Changer(ChangeReader):
     def apply(self, plan: str, key: str, *, timeout: float = WAIT) -> str:
         """Apply a plan under an idempotency key and return the id of the journal entry, the same for each repeat.
 
-        ``timeout`` is how many seconds to wait for another desk, or for an earlier request with the same key that is
-        still running. Raises the errors of :meth:`begin`.
+        ``timeout`` is how many seconds to wait for another desk, or for an earlier request with the same key. Raises
+        the errors of :meth:`begin`.
         """
         return self._finish(self.begin(plan, key, timeout=timeout), timeout)
 
@@ -171,9 +171,7 @@ class Changer(ChangeReader):
             return run.id
 
     def begin(self, plan: str, key: str, *, timeout: float = WAIT) -> AbstractContextManager[PlanRun[StoredStep]]:
-        """Begin to apply a plan under an idempotency key: for the block, hold its lease.
-
-        The block gets the change as soon as nothing can refuse the plan any more, before its first step.
+        """Hold a plan's lease for the block, which gets the run once nothing can refuse the plan any more.
 
         Raises:
             NotFoundError: the caller has no plan with this id.
