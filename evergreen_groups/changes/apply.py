@@ -330,8 +330,7 @@ class PatronRecalculation(AppliedStep[StepT]):
                 if not any(it.field == PENALTIES for it in self.open_steps):
                     return self._end(StepState.FAILED, reason, error=error)
                 # The earlier request may still run, so the step stays open even if this one was refused.
-                reason = reasons.may_come_in(sending.until).preceded_by(*reason.texts, **reason.values)
-                return self._end(StepState.SENDING, reason, error=error)
+                return self._end(StepState.SENDING, reasons.may_come_in(sending.until).preceded_by(reason), error=error)
         try:
             after = self.reader.read_at(patron, before.home_library)
         except (errors.GatewayError, errors.DataError) as error:
