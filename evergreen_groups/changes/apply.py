@@ -146,14 +146,12 @@ class PatronChange(AppliedStep[StepT]):
             answer = self._request(before)
         except (errors.GatewayError, outcome_check.UnclearAnswer) as error:
             return self._resolve(sent, former, error)
-        if isinstance(answer, int):
-            return self._verify_new_group(before, sent, answer)
-        return self._verify_update(before, answer.last_xact_id)
+        return self._verify(before, sent, answer)
 
     def _resolve(
         self, sent: JournalStep, former: JournalStep | None, error: errors.GatewayError | outcome_check.UnclearAnswer
     ) -> StepOutcome[StepT] | None:
-        """Determine the outcome of a request that wasn't confirmed. Return None if the step has to be tried again.
+        """Determine the outcome of an unconfirmed request, or return None to try again.
 
         ``former`` is an earlier request for the same change that may have reached Evergreen.
         """
@@ -220,35 +218,33 @@ class PatronChange(AppliedStep[StepT]):
             return reasons.changed_by_another(self.step.field, now)
         return None
 
-    def _verify_update(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
-        """Verify that an update changed only the one field.
+    def _verify(
+        self, before: Record, sent: JournalStep, answer: outcome_check.ConfirmedWrite | int
+    ) -> StepOutcome[StepT]:
+        """Read the record back after a confirmed request, and verify that only the one field has changed.
 
-        ``last_xact_id`` identifies our write. The change counts as done whatever value is read back.
+        The ``last_xact_id`` in the answer identifies our update, which counts as done whatever value is read back.
+        Nothing identifies a move to a new group, so the record decides.
         """
         after, wanted = read_patron(self.gateway, self.step.patron_id), self.step.after
         if after is None:
-            return self._conclude(outcome_check.ChangeVerdict(StepState.SENDING, reason=reasons.HIDDEN_WHILE_OPEN))
-        if after.last_xact_id == last_xact_id:
+            return self._end(StepState.SENDING, reasons.HIDDEN_WHILE_OPEN)
+        now = outcome_check.value_of(after, self.step.field)
+        if isinstance(answer, int):  # the number of the new group
+            if now == answer != self.step.before:
+                return self._end_as_done(before, after)
+            verdict = self._judge(sent, after)
+            if verdict.state is StepState.DONE:
+                text = Message("Evergreen answered with another group, {group}")
+                verdict = replace(verdict, reason=StepReason(text, "another-answer", group=answer))
+            return self._conclude(verdict)
+        if after.last_xact_id == answer.last_xact_id:
             return self._end_as_done(before, after)
         if after.last_xact_id == before.last_xact_id:
             # The answer has confirmed the write, so this read is outdated.
             return self._end(StepState.DONE, reasons.STALE_READ, value=wanted)
-        now = outcome_check.value_of(after, self.step.field)
         effects = () if now == wanted else (SideEffect(self.step.field, wanted, now),)
         return self._end(StepState.DONE, reasons.CHANGED_AGAIN, value=wanted, effects=effects)
-
-    def _verify_new_group(self, before: Record, sent: JournalStep, answer: int) -> StepOutcome[StepT]:
-        """Verify the move to a new group. No ``last_xact_id`` identifies this write, so the record decides."""
-        after = read_patron(self.gateway, self.step.patron_id)
-        if after is None:
-            return self._conclude(outcome_check.ChangeVerdict(StepState.SENDING, reason=reasons.HIDDEN_WHILE_OPEN))
-        if outcome_check.value_of(after, GROUP) == answer != self.step.before:
-            return self._end_as_done(before, after)
-        verdict = self._judge(sent, after)
-        if verdict.state is StepState.DONE:
-            text = Message("Evergreen answered with another group, {group}")
-            verdict = replace(verdict, reason=StepReason(text, "another-answer", group=answer))
-        return self._conclude(verdict)
 
     def _end_as_done(self, before: Record, after: Record) -> StepOutcome[StepT]:
         """End the step as done and report any other fields that changed."""
@@ -299,19 +295,14 @@ def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEf
 
 @dataclass
 class PatronRecalculation(AppliedStep[StepT]):
-    """A recalculation of a patron's penalties.
-
-    Never remove a block that staff set: skip a patron with a block that the recalculation might remove.
-    """
+    """A recalculation of a patron's penalties, unless it might remove a block that staff set."""
 
     reader: PenaltyReader
 
     def apply(self) -> StepOutcome[StepT]:
-        """Recalculate once.
-
-        Read the penalties right before, because staff may have set a block since the run began.
-        """
+        """Recalculate once."""
         try:
+            # Right before sending, because staff may have set a block since the run began.
             before = self.reader.read(self.step.patron_id)
         except (errors.GatewayError, errors.DataError) as error:
             return self._end(StepState.NOT_DONE, reasons.refusal(self.gateway, error), error=error)
@@ -321,10 +312,9 @@ class PatronRecalculation(AppliedStep[StepT]):
         touched = self.reader.kinds.for_fines_at(before.home_library)
         if any(row.staff is not None and row.kind in touched for row in before.in_force):
             return self._end(StepState.NOT_DONE, reasons.BLOCK_BY_STAFF)
-        return self._send_and_check(before)
+        return self._send(before)
 
-    def _send_and_check(self, before: PatronPenalties) -> StepOutcome[StepT]:
-        """Send the request and determine its outcome."""
+    def _send(self, before: PatronPenalties) -> StepOutcome[StepT]:
         patron, answer = self.step.patron_id, None
         sending = outcome_check.new_sending(self.gateway, self.journal.now(), other_fields=before.digest)
         self.journal.record_sending(self.journaled.id, sending)
@@ -340,8 +330,7 @@ class PatronRecalculation(AppliedStep[StepT]):
                 if not any(it.field == PENALTIES for it in self.open_steps):
                     return self._end(StepState.FAILED, reason, error=error)
                 # The earlier request may still run, so the step stays open even if this one was refused.
-                reason = reasons.may_come_in(sending.until).preceded_by(*reason.texts, **reason.values)
-                return self._end(StepState.SENDING, reason, error=error)
+                return self._end(StepState.SENDING, reasons.may_come_in(sending.until).preceded_by(reason), error=error)
         try:
             after = self.reader.read_at(patron, before.home_library)
         except (errors.GatewayError, errors.DataError) as error:
@@ -389,8 +378,7 @@ class PlanRun(Generic[StepT]):
     """One run of a plan, journaled under the ``id`` of a change. Nothing can refuse the plan any more.
 
     ``planned`` are the plan's steps in the journal, ``open_steps`` the patrons' earlier steps whose requests may still
-    arrive. ``outcome`` is None until the plan was applied. The run of a request that repeats an earlier one has no
-    steps: nothing is left to do.
+    arrive. The run of a request that repeats an earlier one has no steps: nothing is left to do.
     """
 
     journal: Journal
@@ -440,8 +428,7 @@ class PlanRun(Generic[StepT]):
 def refuse_outdated(gateway: Gateway, plan: StoredPlan) -> None:
     """Refuse a plan if its patrons' groups or lead flags, or the members of its groups, have changed.
 
-    Make one call for all patrons (one per patron where plain reads come from a replica) and one per group. Fines are
-    not read: they change all the time and don't affect membership.
+    Fines don't count: they change all the time and don't affect membership.
     """
     steps = [step for step in plan.steps if step.field != PENALTIES]
     if not steps:
@@ -485,9 +472,6 @@ def _patron_differences(gateway: Gateway, patrons: Collection[int], steps: Seque
 
 
 def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
-    """Refuse a plan if the approving supervisor's session can't see all of its patrons.
-
-    Make one call, plus one for the first hidden patron.
-    """
+    """Refuse a plan if the approving supervisor's session can't see all of its patrons."""
     for patron in sorted(plan.patrons - visible_patrons(gateway, plan.patrons)):
         families.require_visible(gateway, patron)

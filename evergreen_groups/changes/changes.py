@@ -63,7 +63,7 @@ class Changer(ChangeReader):
     @cached_property
     def planner(self) -> Planner:
         """The planner for this gateway."""
-        return Planner(self.gateway, lambda: self.reference.org_units(self.gateway), self.adults)
+        return Planner(self.gateway, self.reference, self.adults)
 
     @property
     def _store(self) -> PlanStore:
@@ -81,7 +81,7 @@ class Changer(ChangeReader):
         """
         checked = arguments.instance("request", request, PlanRequest).checked()
         if checked.change is None:
-            return self.planner.plan(checked, self.reference)
+            return self.planner.plan(checked)
         found = self._journal.entry(checked.change)
         if found.gateway != self.gateway.url:
             raise NotFoundError(
@@ -134,7 +134,7 @@ class Changer(ChangeReader):
             raise arguments.wrong("timeout", timeout, "a number of seconds", "a negative one")
         if not draft.steps:
             return PlanOutcome(())
-        with self._run(draft.action, draft.steps, draft.expected_groups, draft.undoes, timeout=timeout) as run:
+        with self._run(draft.action, draft.steps, draft.expected_groups, draft.undoes, timeout) as run:
             return run.apply(progress)
 
     def recalculate(
@@ -154,8 +154,8 @@ class Changer(ChangeReader):
     def apply(self, plan: str, key: str, *, timeout: float = WAIT) -> str:
         """Apply a plan under an idempotency key and return the id of the journal entry, the same for each repeat.
 
-        ``timeout`` is how many seconds to wait for another desk, or for an earlier request with the same key that is
-        still running. Raises the errors of :meth:`begin`.
+        ``timeout`` is how many seconds to wait for another desk, or for an earlier request with the same key. Raises
+        the errors of :meth:`begin`.
         """
         return self._finish(self.begin(plan, key, timeout=timeout), timeout)
 
@@ -171,9 +171,7 @@ class Changer(ChangeReader):
             return run.id
 
     def begin(self, plan: str, key: str, *, timeout: float = WAIT) -> AbstractContextManager[PlanRun[StoredStep]]:
-        """Begin to apply a plan under an idempotency key: for the block, hold its lease.
-
-        The block gets the change as soon as nothing can refuse the plan any more, before its first step.
+        """Hold a plan's lease for the block, which gets the run once nothing can refuse the plan any more.
 
         Raises:
             NotFoundError: the caller has no plan with this id.
@@ -214,7 +212,9 @@ class Changer(ChangeReader):
             run = self._earlier_run(key, plan, undoes)
             if run is None:
                 try:
-                    run = lease.enter_context(self._run_stored(make(), key, timeout))
+                    made = make()
+                    begun = self._run(made.action, made.steps, made.groups, made.undoes, timeout, stored=made, key=key)
+                    run = lease.enter_context(begun)
                 except (PlanError, BusyError):
                     # The first of two clicks may have applied the plan in the meantime, or be applying it.
                     run = self._earlier_run(key, plan, undoes)
@@ -235,13 +235,6 @@ class Changer(ChangeReader):
             return PlanRun(self._journal, PenaltyReader(self.gateway), applied.change)
         return None
 
-    def _run_stored(self, plan: StoredPlan, key: str, timeout: float) -> AbstractContextManager[PlanRun[StoredStep]]:
-        if self._journal.now() >= plan.expires:
-            raise PlanError("the plan has expired", advice="make the plan again", code="plan-expired")
-        if not plan.steps:
-            raise PlanError("there is nothing to do", code="plan-empty")
-        return self._run(plan.action, plan.steps, plan.groups, plan.undoes, timeout=timeout, stored=plan, key=key)
-
     @contextmanager
     def _run(
         self,
@@ -249,16 +242,19 @@ class Changer(ChangeReader):
         steps: Sequence[StepT],
         groups: Sequence[ExpectedGroup] = (),
         undoes: str | None = None,
+        timeout: float = 0.0,
         *,
-        timeout: float,
         stored: StoredPlan | None = None,
         key: str = "",
     ) -> Iterator[PlanRun[StepT]]:
         """Hold the lease on a plan's patrons and groups for the block, and journal the plan. Nothing is sent yet.
 
-        Before that, resolve whatever earlier runs left open for these patrons and for the members of ``groups``, and
-        refuse a ``stored`` plan that no longer fits.
+        Before that, resolve what earlier runs left open, and refuse a ``stored`` plan that no longer fits.
         """
+        if stored is not None and self._journal.now() >= stored.expires:
+            raise PlanError("the plan has expired", advice="make the plan again", code="plan-expired")
+        if not steps:
+            raise PlanError("there is nothing to do", code="plan-empty")
         url, operator = self.gateway.url, self.operator
         # Lease the groups' current members too. An open request for a new group is confirmed by finding its patron
         # alone in a group, so recover those requests before this plan adds anyone.
@@ -280,16 +276,14 @@ class Changer(ChangeReader):
                 entry = journal.begin(connection, url, operator, action.value, planned, undoes)
                 if stored is not None:
                     claim(connection, stored.id, key, entry.id)
-            run = PlanRun(journal, penalties, entry.id, steps, entry.steps, open_steps)
-            yield run
+            yield (run := PlanRun(journal, penalties, entry.id, steps, entry.steps, open_steps))
         if run.outcome is not None:  # after the lease, so that no other desk waits for a plug-in
             self.state.plugins.notify("change_applied", run.outcome)
 
 
 def recalculable(audit: Audit) -> list[PatronFinding]:
     """Return the findings that a recalculation may resolve, one per patron."""
-    found = {finding.member.id: finding for kind in RECALCULABLE for finding in audit.of_kind(kind)}
-    return list(found.values())
+    return list({finding.member.id: finding for kind in RECALCULABLE for finding in audit.of_kind(kind)}.values())
 
 
 def over_limit_of(findings: Sequence[PatronFinding]) -> dict[int, bool]:

@@ -297,7 +297,7 @@ class Journal:
         reason: StepReason = NO_REASON,
         error: EvergreenGroupsError | None = None,
     ) -> None:
-        """Record the outcome of a step, and the permission that its ``error`` says was missing. Durable on return."""
+        """Record the outcome of a step, with the missing permission that ``error`` names. Durable once this returns."""
         outcome = {"state": state.value, "value": value, "permission": None, "org_unit": None, **_reason(reason)}
         if isinstance(error, PermissionDeniedError) and error.permission:
             outcome |= {"permission": error.permission, "org_unit": error.org_unit}

@@ -118,34 +118,33 @@ def judge(gateway: Gateway, step: JournalStep, record: Record | None, at: dateti
     if record is None or now is None:
         return ChangeVerdict(StepState.SENDING, reason=reasons.HIDDEN_WHILE_OPEN)
     if now == step.before:
-        return _judge_unchanged(step, record, at)
+        if step.protected and record.last_xact_id != step.request.last_xact_id:
+            return ChangeVerdict(StepState.NOT_DONE, reason=reasons.CHANGED_BY_ANOTHER)
+        return _judge_unchanged(step, at)
     if now == step.after or (step.after is None and _is_alone(gateway, step.patron, now)):
         return _judge_as_planned(step, record, now, at)
     moved = reasons.changed_by_another(step.field, now)
     if not step.protected and step.may_still_arrive(at):
         may_arrive = reasons.may_come_in(step.request.until)
-        return ChangeVerdict(StepState.SENDING, now, may_arrive.preceded_by(*moved.texts, **moved.values))
+        return ChangeVerdict(StepState.SENDING, now, may_arrive.preceded_by(moved))
     return ChangeVerdict(StepState.FAILED, reason=moved)
 
 
-def _judge_unchanged(step: JournalStep, record: Record, at: datetime) -> ChangeVerdict:
-    if step.protected and record.last_xact_id != step.request.last_xact_id:
-        return ChangeVerdict(StepState.NOT_DONE, reason=reasons.CHANGED_BY_ANOTHER)
+def _judge_unchanged(step: JournalStep, at: datetime) -> ChangeVerdict:
     if step.may_still_arrive(at):
         return ChangeVerdict(StepState.SENDING, reason=reasons.may_come_in(step.request.until))
     return ChangeVerdict(StepState.NOT_DONE, reason=reasons.NEVER_ARRIVED)
 
 
 def _judge_as_planned(step: JournalStep, record: Record, now: int, at: datetime) -> ChangeVerdict:
-    """Judge a patron whose field has the planned value, or who was to get a new group and is alone in another one."""
+    """Judge a patron whose field is as planned, or who was to get a new group and is alone in another one."""
     if _written_by_another(step, record, at):
         text = Message("the record has the new value, but another user may have set it")
         return ChangeVerdict(StepState.FAILED, reason=reasons.StepReason(text, "so-by-somebody", value=now))
+    reason = reasons.NO_REASON
     if step.after is None and step.value is not None:
-        return ChangeVerdict(
-            StepState.DONE, now, reasons.StepReason(reasons.MOVED_BY_ANOTHER, "came-in-late", group=step.value)
-        )
-    return ChangeVerdict(StepState.DONE, now)
+        reason = reasons.StepReason(reasons.MOVED_BY_ANOTHER, "came-in-late", group=step.value)
+    return ChangeVerdict(StepState.DONE, now, reason)
 
 
 def _written_by_another(step: JournalStep, record: Record, at: datetime) -> bool:
@@ -213,9 +212,7 @@ def judge_penalties(step: JournalStep, penalties: PatronPenalties, at: datetime)
     """
     if penalties.digest != step.request.other_fields:
         return ChangeVerdict(StepState.DONE, PenaltyRow.count_set_by_ils(penalties.in_force))
-    if step.may_still_arrive(at):
-        return ChangeVerdict(StepState.SENDING, reason=reasons.may_come_in(step.request.until))
-    return ChangeVerdict(StepState.NOT_DONE, reason=reasons.NEVER_ARRIVED)
+    return _judge_unchanged(step, at)
 
 
 _REFUSALS = frozenset({"NO_SESSION", "PERM_FAILURE", "XACT_COLLISION", "DATABASE_UPDATE_FAILED"})
@@ -237,11 +234,9 @@ def is_refusal(error: errors.GatewayError) -> bool:
     """Return whether an error proves that nothing was written.
 
     The list of events is closed: ``OpenILS/Application/Actor.pm`` (``update_patron``, ``update_penalties``) and
-    ``Actor/UserGroups.pm`` (``reset_group``) return these before they commit. Any other event may come after the
-    commit: ``update_patron`` then reads the patron again, and returns that read's event, for example
-    ``DATABASE_QUERY_FAILED`` or ``ACTOR_USER_NOT_FOUND``.
-
-    A refused login also proves it: the session had ended before the write, and the login was to renew it.
+    ``Actor/UserGroups.pm`` (``reset_group``) return these before they commit. Any other event may come from a read
+    after the commit, for example ``DATABASE_QUERY_FAILED`` or ``ACTOR_USER_NOT_FOUND``. A refused login also proves it:
+    the session had ended before the write, and the login was to renew it.
     """
     if isinstance(error, errors.LoginRefusedError | errors.RequestTooLargeError):
         return True

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes.plans import PlannedGroup, PlanRequest
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Card, Families, Group, Member, PatronReference
-    from evergreen_groups.ils import OrgUnits, ReferenceData
+    from evergreen_groups.ils import ReferenceData
 
 _ALREADY_THERE = {
     Action.MOVE: Message("{name} is already in this group ({group})"),
@@ -239,24 +239,22 @@ def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[Plan
 class Planner:
     """Makes plans from Evergreen's current state. Only reads.
 
-    ``org_units`` returns Evergreen's org units. ``adults`` sets how many adults a group may have before a plan warns.
+    ``reference`` has the limits that a recalculation needs. ``adults`` sets how many adults a group may have before a
+    plan warns.
 
     A plan takes at most four calls for up to some hundred patrons and groups, or six with hidden members. See
     :meth:`~evergreen_groups.groups.FamilyReader.named` for the exceptions.
     """
 
     gateway: Gateway
-    org_units: Callable[[], OrgUnits]
+    reference: ReferenceData
     adults: AdultRule | None = None
 
-    def plan(self, request: PlanRequest, reference: ReferenceData) -> Draft:
+    def plan(self, request: PlanRequest) -> Draft:
         """Plan a valid request, except an undo, which takes the journal's entry.
 
-        ``reference`` has the limits that a recalculation needs.
-
-        Raises:
-            PlanError: a patron is unknown, hidden, deleted, or named twice, or a merge would leave hidden members
-                behind.
+        Raises PlanError if a patron is unknown, hidden, deleted, or named twice, or if a merge would leave hidden
+        members behind.
         """
         action = request.action
         # The target is a member, never a group number: Evergreen accepts any number as a group (patron-update-odd-002,
@@ -275,7 +273,9 @@ class Planner:
         unchanged: list[str] = []
         if action is Action.RECALCULATE:
             patrons = [card.member.patron for card in found]
-            members = Member.of_patrons(self.gateway, reference.limits(self.gateway), patrons, basis.families.own_fines)
+            members = Member.of_patrons(
+                self.gateway, self.reference.limits(self.gateway), patrons, basis.families.own_fines
+            )
             due = {member.id for member in members if member.over_limit_if_known}
             steps = [Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found]
         else:
@@ -300,7 +300,8 @@ class Planner:
         Set ``with_contacts`` for plans that move anyone out of a group. ``active_cards`` requires that each barcode is
         on an active card.
         """
-        families = family_reader(self.gateway, self.org_units).named(
+        reader = family_reader(self.gateway, lambda: self.reference.org_units(self.gateway))
+        families = reader.named(
             references, groups, with_fines=with_fines, with_contacts=with_contacts, active_cards=active_cards
         )
         return PlanBasis(families, self.adults or AdultRule())

@@ -420,15 +420,14 @@ def _stored_plan(row: Row[Any]) -> StoredPlan:
 def claim(connection: Connection, plan: str, key: str, change: str) -> None:
     """Mark a plan (id) as applied by a change under this key, in the transaction that journals the change.
 
-    Of two requests, only one updates the row, and the database accepts each key once. The other request gets a
-    PlanError.
+    Of two requests, only one updates the row, and the database accepts each key once. The other gets a PlanError.
     """
     unused = update(plans).where(plans.c.id == plan, plans.c.change.is_(None), plans.c.idempotency_key.is_(None))
     try:
-        claimed = connection.execute(unused.values(idempotency_key=key, change=record_ids.number_of(change)))
+        claimed = connection.execute(unused.values(idempotency_key=key, change=record_ids.number_of(change))).rowcount
     except IntegrityError:
-        raise already_applied() from None
-    if claimed.rowcount != 1:
+        claimed = 0
+    if claimed != 1:
         raise already_applied()
 
 

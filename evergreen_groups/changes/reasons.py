@@ -47,15 +47,13 @@ class StepReason(str):
         """Return the reason with another text after it."""
         return StepReason((*self.texts, text), self.code, **{**self.values, **values})
 
-    def preceded_by(self, *texts: str, **values: object) -> StepReason:
-        """Return the reason with more texts before it."""
-        return StepReason((*texts, *self.texts), self.code, **{**self.values, **values})
+    def preceded_by(self, other: StepReason) -> StepReason:
+        """Return the reason with another one's texts before it."""
+        return StepReason((*other.texts, *self.texts), self.code, **{**self.values, **other.values})
 
 
 def _messages(texts: Sequence[str], values: Mapping[str, object]) -> list[Message]:
-    shown = dict(values)
-    if isinstance(time := shown.get("until"), str):  # stored as text
-        shown["until"] = datetime.fromisoformat(time)
+    shown = {**values, "until": datetime.fromisoformat(str(values["until"]))} if "until" in values else values
     found = []
     for text in texts:
         try:
