@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 
@@ -32,11 +32,11 @@ class Address:
         """Parse ``https://host[:port][/prefix]``, with or without the gateway's path. Raises ConfigurationError."""
         try:
             parts = urlsplit(url.strip())
-            host, port = _normalized_host(parts.hostname or ""), parts.port
-            path = _normalized_path(parts.path) if host else ""
+            port = parts.port
+            host, path = _normalized(parts.hostname, parts.path) if parts.hostname else ("", "")
         except (ValueError, requests.RequestException):
             raise _invalid_address("address-unreadable", "can't be parsed") from None
-        if parts.scheme not in {"http", "https"} or not host:
+        if parts.scheme not in _USUAL_PORTS or not host:
             raise _invalid_address("address-without-host", "no https:// or http://, or no host")
         # Errors, logs and reports show the address, and would show the password with it.
         if "@" in parts.netloc:
@@ -48,7 +48,7 @@ class Address:
         place = f"[{host}]" if ":" in host else host
         if port not in (None, _USUAL_PORTS[parts.scheme]):
             place += f":{port}"
-        return cls(urlunsplit((parts.scheme, place, path, "", "")), host, parts.scheme == "https")
+        return cls(f"{parts.scheme}://{place}{path}", host, parts.scheme == "https")
 
     @property
     def gateway(self) -> str:
@@ -93,21 +93,15 @@ def _invalid_address(code: str, detail: str) -> ConfigurationError:
     )
 
 
-def _normalized_host(host: str) -> str:
-    """Return a host in lower case, ASCII, without a trailing dot. Raises what requests would when sending."""
-    if not host:
-        return host
-    if ":" in host:
-        return ipaddress.IPv6Address(host).compressed
+def _normalized(host: str, path: str) -> tuple[str, str]:
+    """Return a host in lower case, ASCII and without a trailing dot, and a path as requests sends it.
+
+    Raises what requests would when sending.
+    """
     if not unquote(host).isprintable():  # urllib3 before 2.8 would accept it
         raise ValueError(host)
+    place = f"[{ipaddress.IPv6Address(host).compressed}]" if ":" in host else host
     prepared = requests.PreparedRequest()
-    prepared.prepare_url(f"https://{host}", None)
-    return (urlsplit(prepared.url or "").hostname or "").removesuffix(".")
-
-
-def _normalized_path(path: str) -> str:
-    """Return a path as requests sends it, without dot segments and with minimal percent-encoding."""
-    prepared = requests.PreparedRequest()
-    prepared.prepare_url(f"https://host{path}", None)
-    return urlsplit(prepared.url or "").path
+    prepared.prepare_url(f"https://{place}{path}", None)
+    parts = urlsplit(prepared.url or "")
+    return (parts.hostname or "").removesuffix("."), parts.path

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from evergreen_groups.errors import (
     EventError,
@@ -28,40 +28,38 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway.call import PCRUD, GatewayKind, RetryPolicy
 from evergreen_groups.gateway.record import unrequested_rows
 from evergreen_groups.gateway.sender import TOKEN
+from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.gateway import Gateway
 
-_METHOD = "opensrf.open-ils.system.use_authoritative"
-# The answer comes from the site's opensrf.xml, and services have to be restarted after a change there.
-REPLICAS_SECONDS = 300.0
+SECONDS = 60.0
+"""How long capabilities stay cached. An upgrade or a downgrade takes longer."""
+# Replicas are configured in the site's opensrf.xml, and services have to be restarted after a change there.
+_REPLICAS_SECONDS = 300.0
+# A run can go on without the version, so it shouldn't wait long for one.
+_VERSION_SECONDS = 5.0
+_ONCE = RetryPolicy(tries=1)
+_NO_REASON_NO_RETRY = RetryPolicy(unexplained=False)
+
+NO_TOKEN: Final = "0" * 32
+"""A token that no session has. It probes for a method without running it (``errors-028``, ``pcrud-148``)."""
+
+_ACTOR = "open-ils.actor"
+_VERSION = "opensrf.open-ils.system.ils_version"
+_VERSION_SERVICES = (_ACTOR, "open-ils.circ", "open-ils.fielder")  # services written in C lack this method
+_AT_HOME = (_ACTOR, "open-ils.actor.user.penalties.update_at_home", NO_TOKEN, -1)
+_COUNT = (PCRUD, "open-ils.pcrud.count.aou", NO_TOKEN, {"id": 1})
+_OVERDUE_COUNT = (_ACTOR, "open-ils.actor.usergroup.members.overdue_count", NO_TOKEN, -1)
 # Perl's truth: None, an empty string (releases-056) and zero are false.
-_ANSWERS = {None: False, "": False, "0": False, 0: False, "1": True, 1: True}
-
-
-def uses_replicas(gateway: Gateway) -> bool:
-    """Return whether the site reads, or may read, from database replicas.
-
-    Elsewhere, the ``.authoritative`` form of a method is an alias of the plain one (``OpenILS/Application.pm``).
-    """
-    try:
-        result = gateway.call("open-ils.actor", _METHOD, expect="optional")
-    except (MethodNotFoundError, UnexplainedError):
-        # Servers before 3.12 lack the method (3.11/releases-056), and the Rust gateway gives no reason for a failure.
-        # Assuming replicas is safe: an .authoritative form always reads from the primary database.
-        return True
-    if isinstance(result.value, dict | list) or result.value not in _ANSWERS:
-        raise result.unexpected("a boolean")
-    return _ANSWERS[result.value]
-
-
+_USES_REPLICAS = {None: False, "": False, "0": False, 0: False, "1": True, 1: True}
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,24}", re.ASCII)  # anything longer might be a token, and isn't shown
 # Examples: "3-12-10", "3-12" from a branch, "3-11-0-rc1" and "3-9-0RC1" before a release (OpenILS/Application.pm,
 # ils_version).
-_RELEASE_NAME = re.compile(r"(\d{1,3})-(\d{1,3})(?:-(\d{1,3}))?(?:-?([A-Za-z][A-Za-z0-9]{0,9}))?", re.ASCII)
+_RELEASE_NAME = re.compile(r"(\d{1,3})-(\d{1,3})(?:-(\d{1,3}))?(?:-?[A-Za-z][A-Za-z0-9]{0,9})?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class IlsRelease:
+class IlsRelease(NamedTuple):
     """A release such as 3.12.10; ``patch`` is None for a whole series.
 
     All releases of a series, release candidates included, have the same capabilities.
@@ -78,13 +76,10 @@ class IlsRelease:
     def named(cls, name: str) -> IlsRelease | None:
         """Parse a release name such as ``3-12-10``; None for a build from git (``HEAD``) and for anything else."""
         found = _RELEASE_NAME.fullmatch(name)
-        if found is None:
-            return None
-        major, minor, patch, _suffix = found.groups()
-        return cls(int(major), int(minor), None if patch is None else int(patch))
+        return None if found is None else cls(*(int(number) for number in found.groups() if number))
 
     def __str__(self) -> str:
-        return f"{self.major}.{self.minor}" + ("" if self.patch is None else f".{self.patch}")
+        return ".".join(str(number) for number in self if number is not None)
 
     @property
     def series(self) -> tuple[int, int]:
@@ -94,27 +89,6 @@ class IlsRelease:
 
 OLDEST_RELEASE = IlsRelease(3, 11)
 """The first release that recalculates penalties at a patron's home library (Evergreen's commit 20a752e24f)."""
-
-
-SECONDS = 60.0
-"""How long capabilities stay cached. An upgrade or a downgrade takes longer."""
-
-NO_TOKEN: Final = "0" * 32
-"""A token that no session has. It probes for a method without running it (``errors-028``, ``pcrud-148``)."""
-
-_ACTOR = "open-ils.actor"
-_VERSION = "opensrf.open-ils.system.ils_version"
-_VERSION_SERVICES = (_ACTOR, "open-ils.circ", "open-ils.fielder")  # services written in C lack this method
-# A run can go on without the version, so it shouldn't wait long for one.
-_VERSION_SECONDS = 5.0
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,24}", re.ASCII)  # anything longer might be a token, and isn't shown
-_COUNT_SINCE = IlsRelease(3, 16)
-_NO_SERVICE = "open-ils.evergreen-groups"
-_ONCE = RetryPolicy(tries=1)
-_NO_REASON_NO_RETRY = RetryPolicy(unexplained=False)
-_AT_HOME = (_ACTOR, "open-ils.actor.user.penalties.update_at_home", NO_TOKEN, -1)
-_COUNT = (PCRUD, "open-ils.pcrud.count.aou", NO_TOKEN, {"id": 1})
-_OVERDUE_COUNT = (_ACTOR, "open-ils.actor.usergroup.members.overdue_count", NO_TOKEN, -1)
 
 
 class Bus(Enum):
@@ -174,33 +148,45 @@ class Capabilities:
         overdue_count, at_home = gateway.map(lambda method: _offers(once, *method), (_OVERDUE_COUNT, _AT_HOME))
         # Behind the Rust gateway, a token that pcrud refuses would leave a worker one answer behind.
         has_count = None if gateway.kind is GatewayKind.RUST else _offers(once, *_COUNT)
-        signs = ((overdue_count, IlsRelease(3, 17)), (has_count, _COUNT_SINCE), (at_home, OLDEST_RELEASE))
-        kind, bus = _kind_and_bus(once)
-        return cls(
-            versions,
-            next((release for is_there, release in signs if is_there), None),
-            kind,
-            bus,
-            None if has_count is None else RowChecks.IN_QUERY if has_count else RowChecks.ROW_BY_ROW,
-        )
+        signs = {IlsRelease(3, 17): overdue_count, IlsRelease(3, 16): has_count, OLDEST_RELEASE: at_home}
+        at_least = next((release for release, is_there in signs.items() if is_there), None)
+        row_checks = {None: None, True: RowChecks.IN_QUERY, False: RowChecks.ROW_BY_ROW}[has_count]
+        return cls(versions, at_least, *_kind_and_bus(once), row_checks)
 
 
 class KnownCapabilities:
     """Cached capabilities of a server, shared by a gateway and its views. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._replicas = TimeToLiveCache[bool](time.monotonic, _REPLICAS_SECONDS)
+        self._hidden_rows = TimeToLiveCache[bool](time.monotonic, SECONDS)
         self._counting = threading.Lock()
-        self._forgotten = 0
-        self._hidden_rows: tuple[float, bool] | None = None
-        self._version: Version | None = None
-        self._asking: Future[Version] | None = None
+        self._lock = threading.Lock()
+        self._former: Future[Version] | None = None
+        self._asked: Future[Version] | None = None
         self._expires = 0.0
+
+    def reads_replicas(self, gateway: Gateway) -> bool:
+        """Return whether the site reads, or may read, from database replicas.
+
+        Elsewhere, the ``.authoritative`` form of a method is an alias of the plain one (``OpenILS/Application.pm``).
+        """
+
+        def ask() -> bool:
+            try:
+                result = gateway.call(_ACTOR, "opensrf.open-ils.system.use_authoritative", expect="optional")
+            except (MethodNotFoundError, UnexplainedError):
+                # Servers before 3.12 lack the method (3.11/releases-056), and the Rust gateway gives no reason for a
+                # failure. Assuming replicas is safe: an .authoritative form always reads from the primary database.
+                return True
+            with result.understood("a boolean"):
+                return _USES_REPLICAS[result.value]
+
+        return self._replicas.get("", ask)
 
     def forget_rows(self) -> None:
         """Drop what is cached about pcrud's row checks: the server may have been replaced or upgraded."""
-        self._forgotten += 1
-        self._hidden_rows = None
+        self._hidden_rows.forget("")
 
     def counts_hidden_rows(self, gateway: Gateway) -> bool:
         """Return whether hidden rows may count against ``limit``.
@@ -208,53 +194,46 @@ class KnownCapabilities:
         They don't if pcrud has the method ``count``, which arrived together with permission checks in SQL. Releases
         without it differ (``3.14/releases-044``). Assuming that hidden rows count costs some calls and nothing else.
         """
-        with self._counting:
-            known = self._hidden_rows
-            if known is None or time.monotonic() > known[0]:
-                forgotten = self._forgotten
-                # The Rust gateway doesn't explain a failure.
-                asked = gateway.for_probes(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
-                service, method, _token, where = _COUNT
-                try:
-                    found = asked.call(service, method, TOKEN, where, own_connection=True).value
-                    if str(found) not in ("0", "1"):
-                        raise unrequested_rows()
-                    counts_hidden = False
-                except (MethodNotFoundError, UnexplainedError):  # 3.12/releases-059
-                    counts_hidden = True
-                known = (time.monotonic() + SECONDS, counts_hidden)
-                if forgotten == self._forgotten:
-                    self._hidden_rows = known
-            return known[1]
 
-    def release(self, gateway: Gateway) -> Version | Future[Version]:
+        def ask() -> bool:
+            # The Rust gateway doesn't explain a failure.
+            asked = gateway.for_probes(_NO_REASON_NO_RETRY if gateway.kind is GatewayKind.RUST else None)
+            service, method, _token, where = _COUNT
+            try:
+                found = asked.call(service, method, TOKEN, where, own_connection=True).value
+            except (MethodNotFoundError, UnexplainedError):  # 3.12/releases-059
+                return True
+            if str(found) not in ("0", "1"):
+                raise unrequested_rows()
+            return False
+
+        with self._counting:  # so that one thread asks for all
+            return self._hidden_rows.get("", ask)
+
+    def release(self, gateway: Gateway) -> Future[Version]:
         """Return the release, or the request for it if it isn't known yet. An empty one if the server doesn't answer.
 
         After the first answer, later ones are fetched in the background.
         """
+
+        def ask() -> Version:
+            try:
+                return _version(gateway.for_probes(_ONCE), _ACTOR) or Version()
+            except EvergreenGroupsError:  # leave it to other calls to report an answer that can't be trusted
+                return Version()
+
         with self._lock:
-            if self._asking is not None and self._asking.done():
-                self._version, self._asking = self._asking.result(), None
-            if self._asking is None and time.monotonic() >= self._expires:
+            if self._asked is None or (self._asked.done() and time.monotonic() >= self._expires):
                 self._expires = time.monotonic() + SECONDS
-                once = gateway.for_probes(_ONCE)
+                self._former, self._asked = self._asked, gateway.begin(ask)
+            return self._asked if self._former is None or self._asked.done() else self._former
 
-                def version() -> Version:
-                    try:
-                        return _version(once, _ACTOR) or Version()
-                    except EvergreenGroupsError:  # leave it to other calls to report an answer that can't be trusted
-                        return Version()
-
-                self._asking = gateway.begin(version)
-            return self._version or self._asking or Version()
-
-    def refuse_old(self, asked: Version | Future[Version]) -> None:
+    def refuse_old(self, release: Future[Version]) -> None:
         """Raise OldReleaseError if what :meth:`release` returned is, or becomes, older than :data:`OLDEST_RELEASE`."""
-        version = asked if isinstance(asked, Version) else asked.result()
+        version = release.result()
         if version.is_old:
             with self._lock:
-                # Ask again at the next call, after an upgrade perhaps.
-                self._version, self._asking, self._expires = None, None, 0.0
+                self._former = self._asked = None  # ask again at the next call, after an upgrade perhaps
             raise OldReleaseError(
                 "this is Evergreen {release}, which is too old",
                 advice="upgrade it to {oldest} or later",
@@ -295,7 +274,7 @@ def _offers(gateway: Gateway, service: str, method: str, *parameters: object) ->
 def _kind_and_bus(gateway: Gateway) -> tuple[GatewayKind | None, Bus | None]:
     """Tell the gateway's kind and its bus from the way it refuses a service that doesn't exist."""
     try:
-        gateway.call(_NO_SERVICE, "opensrf.system.echo")
+        gateway.call("open-ils.evergreen-groups", "opensrf.system.echo")
     except ServiceNotFoundError as error:
         return GatewayKind.OPENSRF, Bus.XMPP if error.undelivered else Bus.REDIS
     except GatewayError:

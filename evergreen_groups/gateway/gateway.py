@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from evergreen_groups import arguments
-from evergreen_groups.errors import GatewayError
+from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway.address import Address
-from evergreen_groups.gateway.call import Call, GatewayKind, RetryPolicy, view_of
-from evergreen_groups.gateway.capabilities import (
-    REPLICAS_SECONDS,
-    Capabilities,
-    KnownCapabilities,
-    uses_replicas,
-)
+from evergreen_groups.gateway.answer import Redactor
+from evergreen_groups.gateway.call import Call, GatewayKind, RetryPolicy
+from evergreen_groups.gateway.capabilities import Capabilities, KnownCapabilities
 from evergreen_groups.gateway.idl import IdlSource
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import decode, objects_by_class
 from evergreen_groups.gateway.sender import Credentials, Sender, Session
 from evergreen_groups.gateway.transport import Transport
 from evergreen_groups.threads import begin, ordered_map
-from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.answer import Expect, Result
     from evergreen_groups.gateway.call import CallObserver
     from evergreen_groups.gateway.idl import Idl
-    from evergreen_groups.gateway.sender import SendOptions
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -47,9 +44,8 @@ class Gateway:
     ``timeout`` is how long the gateway waits for the service, in seconds; the whole answer must arrive within ``grace``
     more seconds. ``connect_timeout`` limits connecting. ``concurrency`` is the maximum number of calls at once.
     ``ca_bundle`` is a PEM file of certificates to trust instead of the usual ones; TLS is always verified.
-    ``allow_plain_http`` permits sending secrets unencrypted to another machine.
-    ``on_call`` is called after each request. Proxies come from the
-    environment, except for this machine itself.
+    ``allow_plain_http`` permits sending secrets unencrypted to another machine. ``on_call`` is called after each
+    request. Proxies come from the environment, except for this machine itself.
 
     ``only_supported`` refuses releases before 3.11 with OldReleaseError. The release is read in parallel with the first
     call. The result of a read is held back, and a write isn't sent, until the release is known.
@@ -80,10 +76,18 @@ class Gateway:
         self._address = Address.parse(arguments.text("url", url))
         if not allow_plain_http:
             self._address.refuse_plain_http()
+        for name, seconds in (("timeout", timeout), ("grace", grace), ("connect_timeout", connect_timeout)):
+            arguments.seconds(name, seconds)
+        if min(timeout, grace, connect_timeout, arguments.integer("concurrency", concurrency)) <= 0:
+            raise ConfigurationError("timeouts and concurrency must be greater than 0", code="timeouts-not-positive")
         self.concurrency = concurrency
         self._known = KnownCapabilities()
-        bundle = Path(ca_bundle) if ca_bundle else None
-        transport = Transport(self._address, connect_timeout=connect_timeout, concurrency=concurrency, ca_bundle=bundle)
+        transport = Transport(
+            self._address,
+            connect_timeout=connect_timeout,
+            concurrency=concurrency,
+            ca_bundle=Path(ca_bundle) if ca_bundle else None,
+        )
         self._sender = Sender(
             transport,
             retries=retries or RetryPolicy(),
@@ -97,7 +101,6 @@ class Gateway:
         self._session = Session(self._sender, credentials=credentials, token=token)
         self._idl_source = IdlSource(self._address.idl, self._known.forget_rows)
         self._only_supported = only_supported
-        self._replicas = TimeToLiveCache[bool](time.monotonic, REPLICAS_SECONDS)  # shared by views
 
     def __repr__(self) -> str:
         return f"Gateway({self.url!r})"
@@ -121,7 +124,7 @@ class Gateway:
     @property
     def kind(self) -> GatewayKind | None:
         """The kind of gateway, None before its first answer."""
-        return self._sender.kind
+        return self._sender.transport.kind
 
     @property
     def token(self) -> str:
@@ -131,7 +134,8 @@ class Gateway:
     @property
     def seconds_left(self) -> float | None:
         """Seconds in which calls may still begin after :meth:`within`; None without a limit."""
-        return self._sender.seconds_left
+        left = self._sender.deadline - time.monotonic()
+        return None if left == math.inf else max(0.0, left)
 
     @property
     def reads_replicas(self) -> bool:
@@ -139,7 +143,7 @@ class Gateway:
 
         If so, the ``.authoritative`` forms of methods read from the primary database. Makes a call now and then.
         """
-        return self._replicas.get("", lambda: uses_replicas(self))
+        return self._known.reads_replicas(self)
 
     @property
     def pcrud(self) -> Pcrud:
@@ -161,7 +165,7 @@ class Gateway:
         try:
             yield view
         finally:
-            view._session.logout()
+            view.logout()
 
     def within(self, seconds: float) -> Self:
         """Return this gateway and its session, for calls that must all end ``seconds`` from now.
@@ -170,31 +174,29 @@ class Gateway:
         that run longer, or begin later, raise TimedOutError. Closing the returned gateway closes nothing.
         """
         arguments.seconds("seconds", seconds)
-        return self._view(self._sender.within(seconds))
+        return self._view(deadline=min(time.monotonic() + seconds, self._sender.deadline))
 
-    def _for_session(self, *, credentials: Credentials | None = None, token: str | None = None) -> Self:
-        view = self._view(self._sender.for_session())
-        view._session = Session(view._sender, credentials=credentials, token=token)
+    def _for_session(self, **login: Any) -> Self:
+        view = self._view(redactor=Redactor())
+        view._session = Session(view._sender, **login)
         return view
 
-    def _view(self, sender: Sender) -> Self:
-        view = view_of(self)
-        view._sender = sender
+    def _view(self, **changes: Any) -> Self:
+        """Return a gateway over the same connections that can be closed separately, with changes to its sender."""
+        view = copy(self)
+        view._sender = replace(self._sender, origin=self._sender, **changes)
         return view
 
     def refusing_old_releases(self) -> Self:
         """Return this gateway and its session with ``only_supported``. Closing the returned gateway closes nothing."""
-        if self._only_supported:
-            return self
-        view = self._view(self._sender.view())
+        view = self._view()
         view._only_supported = True
         return view
 
     def for_probes(self, retries: RetryPolicy | None = None) -> Self:
-        """Return this gateway and its session for probing the server: failures don't reset cached capabilities."""
-        known = KnownCapabilities()
-        view = self._view(self._sender.for_probes(retries, known.forget_rows))
-        view._known, view._only_supported = known, False
+        """Return this gateway and its session for probing any release, if given with other ``retries``."""
+        view = self._view(retries=retries or self._sender.retries)
+        view._only_supported = False
         return view
 
     def capabilities(self) -> Capabilities:
@@ -246,19 +248,16 @@ class Gateway:
         if timeout is not None:
             arguments.seconds("timeout", timeout)
         call = Call(arguments.text("service", service), arguments.text("method", method))
-        options: SendOptions = {"expect": expect, "write": write, "own_connection": own_connection, "timeout": timeout}
-        if not self._only_supported:
-            return self._session.send(self._sender, call, params, **options)
-        release = self._known.release(self)
-        if write:
+        release = self._known.release(self) if self._only_supported else None
+        if write and release is not None:
             self._known.refuse_old(release)
         try:
-            result = self._session.send(self._sender, call, params, **options)
-        except GatewayError:
-            self._known.refuse_old(release)
-            raise
-        self._known.refuse_old(release)
-        return result
+            return self._session.send(
+                self._sender, call, params, expect=expect, write=write, own_connection=own_connection, timeout=timeout
+            )
+        finally:
+            if release is not None:
+                self._known.refuse_old(release)
 
     def idl(self, *class_ids: str) -> Idl:
         """Return the classes known so far, fetching missing ones. Raises DataError for a class that doesn't exist."""
@@ -274,11 +273,7 @@ class Gateway:
 
     def in_parallel(self, *functions: Callable[[], Any]) -> list[Any]:
         """Call functions in parallel, and return their results in order. The first exception is raised."""
-        if len(functions) > self.concurrency:
-            return list(self.map(lambda function: function(), functions))
-        others = [begin(function) for function in functions[1:]]
-        # The calling thread takes the first function, since it would only wait.
-        return [functions[0](), *(other.result() for other in others)]
+        return list(ordered_map(lambda function: function(), functions, self.concurrency))
 
     def begin(self, function: Callable[[], Value]) -> Future[Value]:
         """Start reading in another thread. The read uses one of the ``concurrency`` connections."""

@@ -167,7 +167,7 @@ class IdlSource:
         self._expires = time.monotonic() + SECONDS
         self._lock = threading.Lock()
 
-    def require(self, class_ids: Collection[str], fetch: Fetch, deadline: float | None) -> Idl:
+    def require(self, class_ids: Collection[str], fetch: Fetch, deadline: float) -> Idl:
         """Return the classes known so far, fetching those of ``class_ids`` that are missing.
 
         ``fetch`` gets a URL. Wait for another thread's fetching until ``deadline``, on the monotonic

@@ -6,15 +6,16 @@ import http.client
 import io
 import logging
 import math
+import os
 import socket
 import ssl
 import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,19 +25,15 @@ import requests.utils
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from evergreen_groups import arguments
 from evergreen_groups.certificates import relax_verification
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway.answer import Redactor, http_error, root_of, transport_error
-from evergreen_groups.gateway.call import Statistics
+from evergreen_groups.gateway.call import Call, GatewayKind, Statistics
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.threads import begin
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
     from evergreen_groups.gateway.address import Address
-    from evergreen_groups.gateway.call import Call
 
 log = logging.getLogger("evergreen_groups.gateway")
 # It would log headers that it can't parse, and they may hold a token.
@@ -45,8 +42,8 @@ logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 # Apache uses one process per connection, has few spare ones, and starts one per second. It would hold the process of an
 # idle connection for 3 s: 1 s of keep-alive, then 2 s in which it waits for us to close.
 _IDLE_SECONDS = 0.3
+_TICK = 0.1  # seconds between two looks at the connections
 _SHORTEST_WAIT = 0.001  # seconds; urllib3 refuses a timeout of zero
-_LONGEST_WAIT = 0.5  # maximum seconds until a read notices that another thread has closed the gateway
 _CHUNK_BYTES = 256 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 _NEVER = urllib3.Retry(False)  # only the sender can tell reads from writes
@@ -60,100 +57,100 @@ class _StaleConnectionError(ConnectionError):
     """The server had closed a pooled connection, or its answer may belong to another request."""
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Request:
+    """A request: to post a ``form`` to the gateway or, without one, to get ``url``.
+
+    The answer must be complete ``seconds`` after the request was sent. ``deadline``, on the monotonic clock, limits
+    everything, including the wait for a connection. ``fresh`` uses a connection of its own. ``redactor`` hides secrets
+    in errors.
+    """
+
+    call: Call
+    url: str
+    form: bytes
+    seconds: float
+    redactor: Redactor
+    deadline: float
+    fresh: bool = False
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline."""
+        return max(self.deadline - time.monotonic(), _SHORTEST_WAIT)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Reply:
+    """A complete HTTP answer with a status below 300: its headers and decompressed body."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
 @dataclass(eq=False)
 class _Exchange:
-    """One request: the time it has left, and what happened to it.
-
-    The connection must be made before ``expires``. Then the answer must be complete ``seconds`` after the request was
-    sent, and before the ``deadline``. Setting ``stop`` ends the exchange early.
-    """
+    """What happens to one request, which must be answered ``seconds`` after it was sent and before the ``deadline``."""
 
     seconds: float
     deadline: float
-    stop: threading.Event
-    expires: float
-    sent: bool = False
-    """Whether the request may have reached the server."""
+    expires: float = math.inf
+    sock: socket.socket | None = None
+    """The socket over which the request was sent, None as long as it can't have reached the server."""
     reuses: bool = False
     """Whether the connection had been used before."""
     has_surplus: bool = False
     """Whether the server sent more than the answer."""
+    is_stopped: bool = False
 
-    def begin(self) -> None:
+    def begin(self, sock: socket.socket) -> None:
         """Start the clock of the answer, right before the first byte: half a request may be enough to act on."""
-        if self.stop.is_set():  # during the wait for a connection
-            raise ConnectionAbortedError("stopped")
-        self.sent = True
+        if self.is_stopped:  # while connecting
+            raise ConnectionAbortedError
         self.expires = min(time.monotonic() + self.seconds, self.deadline)
+        self.sock = sock
 
     @property
     def is_over(self) -> bool:
         """Whether no time is left, or another thread has closed the gateway."""
-        return self.stop.is_set() or time.monotonic() >= self.expires
+        return self.is_stopped or time.monotonic() >= self.expires
 
-    def next_wait(self) -> float:
-        """Return how long the next read may block. Raises TimeoutError or, if stopped, ConnectionAbortedError."""
-        if self.is_over:
-            raise ConnectionAbortedError("stopped") if self.stop.is_set() else TimeoutError("timed out")
-        return min(max(self.expires - time.monotonic(), _SHORTEST_WAIT), _LONGEST_WAIT)
+    def shut_if_over(self) -> None:
+        """Shut the connection in time, so that the thread that waits for the answer reads the connection's end."""
+        if self.sock is not None and self.is_over:
+            # On a copy of the descriptor, because the TLS object isn't for two threads.
+            with suppress(OSError), socket.socket(fileno=os.dup(self.sock.fileno())) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)
 
 
 _current_exchange: ContextVar[_Exchange] = ContextVar("current_exchange")
 
 
-class _TimedReader(io.RawIOBase):
-    """A socket's bytes, limited by the time of an exchange."""
-
-    def __init__(self, sock: socket.socket, exchange: _Exchange) -> None:
-        self.sock = sock
-        self.exchange = exchange
-        self.waits = True
-        self._timeout = sock.gettimeout()
-        self._file = sock.makefile("rb", buffering=0)  # as http.client may close the socket before the answer is read
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        while self.waits:
-            self.sock.settimeout(self.exchange.next_wait())
-            try:
-                return self.sock.recv_into(buffer)
-            except TimeoutError:
-                continue
-        if isinstance(self.sock, ssl.SSLSocket) and not self.sock.pending():
-            return 0  # bytes that wait for decryption may be TLS's own, such as session tickets
-        self.sock.settimeout(0)
-        try:
-            return self.sock.recv_into(buffer)
-        except OSError:  # nothing has arrived
-            return 0
-
-    def close(self) -> None:
-        if not self.closed:
-            self.sock.settimeout(self._timeout)
-            self._file.close()
-        super().close()
-
-
 class _AnswerBytes(io.BufferedReader):
     """The bytes of one answer, given to http.client in place of the socket. It closes this at the end of the answer."""
 
-    raw: _TimedReader
+    def __init__(self, sock: socket.socket, exchange: _Exchange) -> None:
+        super().__init__(sock.makefile("rb", buffering=0))  # as http.client may close the socket before reading on
+        self._sock = sock
+        self._exchange = exchange
 
     def makefile(self, _mode: str) -> _AnswerBytes:
         return self
 
     def close(self) -> None:
         if not self.closed:
-            self.raw.waits = False
-            self.raw.exchange.has_surplus = bool(self.peek(1))
-            _ResumingContext.learn_session(self.raw.sock)  # with TLS 1.3, it comes with the answer
+            timeout = self._sock.gettimeout()
+            with suppress(OSError):  # nothing has arrived
+                self._sock.settimeout(0)
+                self._exchange.has_surplus = bool(self.peek(1))
+            with suppress(OSError):
+                self._sock.settimeout(timeout)
+            _ResumingContext.learn_session(self._sock)  # with TLS 1.3, it comes with the answer
         super().close()
 
 
 class _Connection(HTTPConnection):
-    """A connection that keeps to the time of the exchange."""
+    """A connection that tells the current exchange when it begins, and whether more arrived than its answer."""
 
     _is_used = False
     _holds = False  # whether the next bytes are a head whose body follows
@@ -168,7 +165,7 @@ class _Connection(HTTPConnection):
             self.connect()
         exchange = _current_exchange.get()
         exchange.reuses, self._is_used = self._is_used, True
-        exchange.begin()
+        exchange.begin(self.sock)
         self._holds, self._head = bool(options.get("body")), b""
         super().request(*args, **options)
 
@@ -184,7 +181,7 @@ class _Connection(HTTPConnection):
         self, sock: socket.socket, *args: Any, **options: Any
     ) -> http.client.HTTPResponse:
         """Create the response; called by http.client."""
-        answer: Any = _AnswerBytes(_TimedReader(sock, _current_exchange.get()))
+        answer: Any = _AnswerBytes(sock, _current_exchange.get())
         return http.client.HTTPResponse(answer, *args, **options)
 
 
@@ -227,75 +224,71 @@ def _context(authorities: Path, _version: tuple[int, ...]) -> ssl.SSLContext:
 
 
 class _Connections:
-    """Pools of one connection each, for at most ``count`` requests at once. Idle ones are soon closed."""
+    """Pools of one connection each, for at most ``count`` requests at once.
+
+    A thread closes those that are idle, and ends exchanges that take too long.
+    """
 
     def __init__(self, count: int) -> None:
         self._free = threading.Semaphore(count)
         self._lock = threading.Lock()
         self._idle: list[tuple[float, urllib3.HTTPConnectionPool]] = []
+        self._running: set[_Exchange] = set()
         self._is_watched = False
 
     @contextmanager
-    def slot(self, seconds: float, call: Call) -> Iterator[None]:
+    def slot(self, request: Request) -> Iterator[None]:
         """Wait until fewer than ``count`` requests are under way. Raises TimedOutError."""
         # A service has a fixed number of processes for all its users, so threads wait instead of opening more.
-        if not self._free.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
+        if not self._free.acquire(timeout=min(request.seconds_left, threading.TIMEOUT_MAX)):
             raise TimedOutError(
-                "all connections are busy", advice="try again later", code="no-free-connection", **call.names
+                "all connections are busy", advice="try again later", code="no-free-connection", **request.call.names
             )
         try:
             yield
         finally:
             self._free.release()
 
-    def take(self) -> urllib3.HTTPConnectionPool | None:
-        """Return the idle pool that was used last, if there is one."""
+    def take(self, exchange: _Exchange, *, fresh: bool) -> urllib3.HTTPConnectionPool | None:
+        """Watch an exchange, and return the idle pool that was used last, if it may use one."""
         with self._lock:
-            return self._idle.pop()[1] if self._idle else None
+            self._running.add(exchange)
+            if not self._is_watched:
+                with suppress(RuntimeError):  # Python is exiting, and starts no more threads
+                    begin(self._watch)
+                    self._is_watched = True
+            return self._idle.pop()[1] if self._idle and not fresh else None
 
-    def give_back(self, pool: urllib3.HTTPConnectionPool) -> None:
-        """Keep a pool for the next request."""
+    def give_back(self, exchange: _Exchange, pool: urllib3.HTTPConnectionPool | None) -> None:
+        """Forget an exchange, and keep its pool for the next one."""
         with self._lock:
-            self._idle.append((time.monotonic(), pool))
-            begins, self._is_watched = not self._is_watched, True
-        if begins:
-            begin(self._watch)
+            self._running.discard(exchange)
+            if pool is not None:
+                self._idle.append((time.monotonic(), pool))
 
-    def close(self, idle_seconds: float = 0.0) -> bool:
-        """Close the connections that have been idle for so long. Return whether any are left."""
+    def interrupt(self) -> None:
+        """Have the running exchanges ended."""
+        with self._lock:
+            for exchange in self._running:
+                exchange.is_stopped = True
+
+    def close(self, idle_seconds: float = 0.0) -> None:
+        """Close the connections that have been idle for so long."""
         latest = time.monotonic() - idle_seconds
         with self._lock:
             old = [pool for since, pool in self._idle if since <= latest]
             self._idle = [(since, pool) for since, pool in self._idle if since > latest]
-            self._is_watched = bool(self._idle)
         for pool in old:
             pool.close()
-        return self._is_watched
 
     def _watch(self) -> None:
-        time.sleep(_IDLE_SECONDS / 3)
-        while self.close(_IDLE_SECONDS):
-            time.sleep(_IDLE_SECONDS / 3)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Request:
-    """A request as urllib3 takes it. ``target`` is the URL's path, or the whole URL if a proxy needs that."""
-
-    method: str
-    url: str
-    target: str
-    headers: dict[str, str]
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Reply:
-    """A complete HTTP answer: its status (below 300), headers and decompressed body."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+        while self._is_watched:
+            time.sleep(_TICK)
+            self.close(_IDLE_SECONDS)
+            with self._lock:
+                for exchange in self._running:
+                    exchange.shut_if_over()
+                self._is_watched = bool(self._idle or self._running)
 
 
 class Transport:
@@ -305,19 +298,16 @@ class Transport:
     certificates are always verified, against ``ca_bundle`` (a PEM file) if given.
     """
 
-    def __init__(
-        self, address: Address, *, connect_timeout: float = 10.0, concurrency: int = 3, ca_bundle: Path | None = None
-    ) -> None:
-        require_positive(
-            arguments.seconds("connect_timeout", connect_timeout), arguments.integer("concurrency", concurrency)
-        )
-        if ca_bundle is not None and not ca_bundle.is_file():
-            raise _bad_bundle(ca_bundle, Message("No such file or directory"), code="no-ca-bundle")
+    def __init__(self, address: Address, *, connect_timeout: float, concurrency: int, ca_bundle: Path | None) -> None:
+        self.url = address.gateway
+        """The URL that calls are posted to."""
         self._address = address
         self.statistics = Statistics()
+        self.kind: GatewayKind | None = None
+        """The kind of gateway, as its senders have seen in its answers."""
+        self.closing = threading.Event()
         self._connect_timeout = connect_timeout
-        self._concurrency = concurrency
-        self._stop = threading.Event()
+        self._connections = _Connections(concurrency)
         session = requests.Session()  # only knows the environment's proxies and certificates; sends nothing
         session.trust_env = not address.loopback  # no proxies for this machine
         bundle = str(ca_bundle) if ca_bundle else None
@@ -329,59 +319,37 @@ class Transport:
             if ca_bundle is not None:
                 self._load_context()  # even if the address is http://
             self._new_pool()
-        except OSError as error:  # includes ssl.SSLError
-            without = Message("it holds no certificate")
-            reason = without if isinstance(error, ssl.SSLError) else system_reason(error)
+        except FileNotFoundError as error:
+            raise _bad_bundle(self._authorities, system_reason(error), code="no-ca-bundle") from error
+        except OSError as error:
+            is_empty = isinstance(error, ssl.SSLError)
+            reason = Message("it holds no certificate") if is_empty else system_reason(error)
             raise _bad_bundle(self._authorities, reason, code="ca-bundle-unusable") from error
-        self._connections = _Connections(concurrency)
-        self._form = self._request("POST", address.gateway, {"Content-Type": "application/x-www-form-urlencoded"})
-
-    @property
-    def stop(self) -> threading.Event:
-        """Set to end the running exchanges."""
-        return self._stop
 
     def interrupt(self) -> None:
-        """End running exchanges in other threads within a second. Later exchanges aren't affected."""
-        stopped, self._stop = self._stop, threading.Event()
-        stopped.set()
+        """End running exchanges in other threads. Later exchanges aren't affected."""
+        self.closing.set()
+        self._connections.interrupt()
 
     def close(self) -> None:
         """Close the kept-alive connections."""
         self._connections.close()
 
-    def post(
-        self,
-        call: Call,
-        form: bytes,
-        seconds: float,
-        redactor: Redactor,
-        *,
-        fresh: bool = False,
-        deadline: float | None = None,
-    ) -> Reply:
-        """Post a form and return the answer, which must be complete ``seconds`` after the request was sent.
+    def send(self, request: Request) -> Reply:
+        """Send a request and return its answer.
 
-        ``fresh`` opens a new connection for this request only. ``deadline``, on the monotonic clock, limits everything,
-        including the wait for a connection. ``redactor`` hides secrets in errors. Raises a TransportError, or
-        UnexpectedAnswerError if the answer exceeds ``ANSWER_LIMIT``.
+        Raises a TransportError, UnexplainedError, or UnexpectedAnswerError if the answer exceeds ``ANSWER_LIMIT``.
         """
-        request = replace(self._form, body=form)
-        if not fresh:
-            return self._send(call, request, seconds, redactor, deadline)
         # Writes use a new connection: if the server closed a pooled one, we couldn't tell whether it had executed the
         # write.
-        request = replace(request, headers={**request.headers, "Connection": "close"})
-        return self._exchange(call, request, seconds, redactor, deadline, fresh=True)
-
-    def get(self, call: Call, url: str, seconds: float, redactor: Redactor, deadline: float | None = None) -> Reply:
-        """Get a URL, with the same limits and errors as :meth:`post`."""
-        return self._send(call, self._request("GET", url, {}), seconds, redactor, deadline)
-
-    def _request(self, method: str, url: str, headers: Mapping[str, str]) -> _Request:
-        is_forwarded = self._proxy is not None and not self._address.encrypted
-        target = url if is_forwarded else urlsplit(url)._replace(scheme="", netloc="").geturl()
-        return _Request(method, url, target, {"Accept-Encoding": "gzip", **headers})
+        if request.fresh:
+            return self._exchange(request, fresh=True)
+        with self._connections.slot(request):
+            try:
+                return self._exchange(request, fresh=False)
+            except _StaleConnectionError:
+                self.statistics.add(retries=1)
+                return self._exchange(request, fresh=True)
 
     def _new_pool(self) -> urllib3.HTTPConnectionPool:
         options: dict[str, Any] = {"maxsize": 1}
@@ -403,58 +371,29 @@ class Transport:
         found = self._authorities.stat()
         return _context(self._authorities, (found.st_mtime_ns, found.st_size, found.st_ino))
 
-    def _send(self, call: Call, request: _Request, seconds: float, redactor: Redactor, deadline: float | None) -> Reply:
-        with self._connections.slot(_left(deadline), call):
-            try:
-                return self._exchange(call, request, seconds, redactor, deadline)
-            except _StaleConnectionError:
-                self.statistics.retry()
-                return self._exchange(call, request, seconds, redactor, deadline, fresh=True)
-
-    def _exchange(
-        self,
-        call: Call,
-        request: _Request,
-        seconds: float,
-        redactor: Redactor,
-        deadline: float | None,
-        *,
-        fresh: bool = False,
-    ) -> Reply:
+    def _exchange(self, request: Request, *, fresh: bool) -> Reply:
         """Send a request, if ``fresh`` over a new connection, and return the answer.
 
         Raises _StaleConnectionError if the connection was used before, and the server either closed it without an
         answer or sent more than the answer, which may then belong to another request.
         """
-        began = time.monotonic()
-        left = _left(deadline)
-        connect_timeout = min(self._connect_timeout, left)
-        exchange = _Exchange(min(seconds, left), began + left, self._stop, expires=began + connect_timeout)
+        call, began = request.call, time.monotonic()
+        exchange = _Exchange(min(request.seconds, request.seconds_left), request.deadline)
         token = _current_exchange.set(exchange)
-        self.statistics.request(len(request.body))
+        self.statistics.add(calls=1, sent=len(request.form))
         pool = response = None
+        keeps = False
         try:
-            pool = (None if fresh else self._connections.take()) or self._new_pool()
-            response = pool.urlopen(
-                request.method,
-                request.target,
-                request.body or None,
-                request.headers,
-                retries=_NEVER,
-                redirect=False,
-                assert_same_host=False,
-                timeout=urllib3.Timeout(connect=connect_timeout, read=exchange.seconds),
-                preload_content=False,
-            )
+            pool = self._connections.take(exchange, fresh=fresh) or self._new_pool()
+            response = self._begin(pool, request, exchange.seconds)
             try:
-                content = self._read(response, call)
+                body = self._read(response, call)
             finally:
                 response.close()  # closes the connection as well, unless the answer was read to its end
                 response.release_conn()
-            if exchange.has_surplus or "Connection" in request.headers:
-                pool.close()
-            else:
-                self._connections.give_back(pool)
+            if exchange.is_over:  # and perhaps shut, so that the answer's end is missing
+                raise ConnectionAbortedError  # noqa: TRY301
+            keeps = not (exchange.has_surplus or request.fresh)
             # The first answer on a connection can only belong to the only request.
             if exchange.has_surplus and exchange.reuses:
                 raise http.client.HTTPException("more came than one answer to each request")  # noqa: TRY301
@@ -466,69 +405,85 @@ class Transport:
             log.debug("%s %s failed after %.3f s", call.service, call, time.monotonic() - began)
             # Evergreen's Apache keeps a connection for 1 s and 100 requests (Debian's for 5 s), so a pooled connection
             # has often just been closed. On a new connection the same error means that the server itself failed.
-            was_closed = response is None and not exchange.is_over
-            if exchange.reuses and (was_closed or exchange.has_surplus):
+            if exchange.reuses and not exchange.is_over and (response is None or exchange.has_surplus):
                 raise _StaleConnectionError from error
             raise transport_error(
-                error,
+                TimeoutError() if exchange.is_over and not exchange.is_stopped else error,
                 call,
-                sent=exchange.sent,
+                sent=exchange.sock is not None,
                 seconds=exchange.seconds,
                 base=self._address.base,
                 connect_timeout=self._connect_timeout,
             ) from root_of(error)
         finally:
+            if pool is not None and not keeps:
+                pool.close()
+            self._connections.give_back(exchange, pool if keeps else None)
             _current_exchange.reset(token)
         status, took = response.status, time.monotonic() - began
-        log.debug("%s %s: HTTP %d, %.3f s, %d bytes", call.service, call, status, took, len(content))
+        log.debug("%s %s: HTTP %d, %.3f s, %d bytes", call.service, call, status, took, len(body))
         if 200 <= status < 300:
-            return Reply(status, response.headers, content)
+            return Reply(response.headers, body)
         raise http_error(
-            status, response.headers, request.url, call, raw=redactor.raw(content), base=self._address.base
+            status, response.headers, request.url, call, raw=request.redactor.raw(body), base=self._address.base
+        )
+
+    def _begin(self, pool: urllib3.HTTPConnectionPool, request: Request, seconds: float) -> urllib3.BaseHTTPResponse:
+        """Send a request and read the head of the answer."""
+        headers = {"Accept-Encoding": "gzip"}
+        if request.form:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        if request.fresh:
+            headers["Connection"] = "close"
+        # A proxy takes the whole URL, unless it only passes on what is encrypted.
+        is_forwarded = self._proxy is not None and not self._address.encrypted
+        return pool.urlopen(
+            "POST" if request.form else "GET",
+            request.url if is_forwarded else urlsplit(request.url)._replace(scheme="", netloc="").geturl(),
+            request.form or None,
+            headers,
+            retries=_NEVER,
+            redirect=False,
+            assert_same_host=False,
+            timeout=urllib3.Timeout(connect=min(self._connect_timeout, request.seconds_left), read=seconds),
+            preload_content=False,
         )
 
     def _read(self, response: urllib3.BaseHTTPResponse, call: Call) -> bytes:
         """Read and decompress a whole body. Raises UnexpectedAnswerError if it is too large, and DecodeError."""
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        body, unpack, received = bytearray(), None, 0
-        try:
-            if encoding not in ("", "identity", "gzip", "x-gzip"):
-                raise urllib3.exceptions.DecodeError("packed in another way than asked for")
-            while chunk := response.read(_CHUNK_BYTES, decode_content=False):
-                received += len(chunk)
-                if not encoding.endswith("gzip"):
-                    body += chunk
-                    chunk = b""
-                while chunk and len(body) <= ANSWER_LIMIT:
-                    unpack = unpack or zlib.decompressobj(_GZIP)
-                    body += unpack.decompress(chunk, ANSWER_LIMIT + 1)
-                    chunk, unpack = unpack.unused_data, None if unpack.eof else unpack
-                if len(body) > ANSWER_LIMIT:
-                    raise UnexpectedAnswerError(
-                        "the answer is too large: {detail}",
-                        advice="ask for less at once",
-                        code="answer-too-large",
-                        values={"detail": f"over {ANSWER_LIMIT // 1024**2} MB"},
-                        **call.names,
-                    )
-        except zlib.error as error:
-            raise urllib3.exceptions.DecodeError("broken encoding") from error
-        finally:
-            self.statistics.answer(received)
-        if unpack is not None:
-            raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
+        if encoding not in ("", "identity", "gzip", "x-gzip"):
+            raise urllib3.exceptions.DecodeError("packed in another way than asked for")
+        body = bytearray()
+        while len(body) <= ANSWER_LIMIT and (chunk := response.read(_CHUNK_BYTES, decode_content=False)):
+            self.statistics.add(received=len(chunk))
+            body += chunk
+        if encoding.endswith("gzip") and len(body) <= ANSWER_LIMIT:
+            body = _unpacked(body)
+        if len(body) > ANSWER_LIMIT:
+            raise UnexpectedAnswerError(
+                "the answer is too large: {detail}",
+                advice="ask for less at once",
+                code="answer-too-large",
+                values={"detail": f"over {ANSWER_LIMIT // 1024**2} MB"},
+                **call.names,
+            )
         return bytes(body)
 
 
-def _left(deadline: float | None) -> float:
-    """Return the seconds until a time on the monotonic clock."""
-    return math.inf if deadline is None else max(deadline - time.monotonic(), _SHORTEST_WAIT)
-
-
-def require_positive(*settings: float) -> None:
-    """Raise ConfigurationError unless all values are greater than zero."""
-    if min(settings) <= 0:
-        raise ConfigurationError("timeouts and concurrency must be greater than 0", code="timeouts-not-positive")
+def _unpacked(packed: bytes | bytearray) -> bytearray:
+    """Decompress all parts of a body, as far as ``ANSWER_LIMIT`` and one byte. Raises DecodeError."""
+    body = bytearray()
+    try:
+        while packed and len(body) <= ANSWER_LIMIT:
+            part = zlib.decompressobj(_GZIP)
+            body += part.decompress(packed, ANSWER_LIMIT + 1 - len(body))
+            if not part.eof and len(body) <= ANSWER_LIMIT:
+                raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
+            packed = part.unused_data
+    except zlib.error as error:
+        raise urllib3.exceptions.DecodeError("broken encoding") from error
+    return body
 
 
 def _bad_bundle(path: Path, reason: str, *, code: str) -> ConfigurationError:

@@ -134,9 +134,7 @@ class TestTLS:
     def test_closing_closes_connections_that_an_error_still_holds(self, secure):
         gateway = secure(results(1))
         gateway.call("a", "a.b")
-        connections = gateway._sender.transport._connections
-        held = connections.take()  # as kept in a traceback
-        connections.give_back(held)
+        [(_since, held)] = gateway._sender.transport._connections._idle  # as kept in a traceback
         gateway.close()
         assert held.pool is None
 

@@ -23,6 +23,7 @@ MAKERS = {
     "advice='check any proxy in between: it may have mixed up answers')",
     "_invalid_address": f'ConfigurationError("the gateway\'s address is invalid: {{detail}}", {_DETAIL}, '
     "advice='write it as https://host')",
+    "_no_login": f'ConfigurationError("can\'t log in: {{detail}}", {_DETAIL})',
     "_bad_bundle": 'ConfigurationError("ca_bundle {path} can\'t be used: {reason}", '
     "values={'path': _0, 'reason': _1}, "
     "advice='set ca_bundle in [gateway] to a file with certificates (PEM), or remove it')",
