@@ -260,7 +260,7 @@ Value = TypeVar("Value")
 
 _ECHO = "opensrf.system.echo"
 _ECHOES = 2
-_ONE_REQUEST: Final = {"variable": "EG_HTTP_GATEWAY_MAX_REQUESTS", "program": "eg-http-gateway"}
+_SETTING, _PROGRAM = "EG_HTTP_GATEWAY_MAX_REQUESTS", "eg-http-gateway"
 
 
 @dataclass(eq=False, repr=False)
@@ -451,7 +451,7 @@ class Sender:
                     "the gateway's answer belongs to another request",
                     advice="set {variable}=1 for {program}, and restart it",
                     code="answers-mixed-up",
-                    values=_ONE_REQUEST,
+                    values={"variable": _SETTING, "program": _PROGRAM},
                 )
 
     def _refuse_to_write(self, call: Call) -> None:
@@ -466,7 +466,7 @@ class Sender:
                 "not sent, because the gateway mixes up answers",
                 advice="set {variable}=1 for {program}, and restart it",
                 code="write-withheld",
-                values=_ONE_REQUEST,
+                values={"variable": _SETTING, "program": _PROGRAM},
                 sent=False,
                 **call.names,
             ) from None
