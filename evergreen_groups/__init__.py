@@ -6,7 +6,7 @@ Group fines are for information only. They never block anyone: only a member's o
 
     with eg.connect("https://evergreen.example.org", username="groups_report", password="…") as client:
         group = client.group("20000000001015")
-        print(group.combined_fines, [member.name for member in group.members])
+        print(group.group_fines, [member.name for member in group.members])
         plan = client.move(["20000000001037"], to="20000000001015")
         print(plan)  # nothing has been changed yet
         outcome = plan.apply()

@@ -57,10 +57,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The result of the rule for one person whose own fines are ``own_balance``."""
+    """The result of the rule for one person whose own fines are ``counted_fines``."""
 
     over_limit: bool
-    own_balance: Decimal
+    counted_fines: Decimal
     limit: Limit
 
     @property
@@ -68,7 +68,7 @@ class Decision:
         """By how much the balance exceeds the limit. 0.00 if it doesn't, or just reaches the limit."""
         if self.limit.amount is None:
             return _ZERO
-        return max(self.own_balance - self.limit.amount, _ZERO)
+        return max(self.counted_fines - self.limit.amount, _ZERO)
 
     @property
     def explanation(self) -> Message:
@@ -76,7 +76,7 @@ class Decision:
         if self.limit.amount is None:
             return Message("Not over the limit: there is no limit.")
         text = _EXPLANATIONS[self.over_limit, self.limit.comparison]
-        return Message(text, values={"fines": self.own_balance, "limit": self.limit.amount})
+        return Message(text, values={"fines": self.counted_fines, "limit": self.limit.amount})
 
 
 _EXPLANATIONS = {  # the first part of the key: whether the person is over the limit
@@ -89,7 +89,7 @@ _EXPLANATIONS = {  # the first part of the key: whether the person is over the l
 }
 
 
-def decide(own_balance: Decimal, limit: Limit) -> Decision:
+def decide(counted_fines: Decimal, limit: Limit) -> Decision:
     """Decide whether a person with the given balance of own fines is over the limit.
 
     >>> decide(Decimal("5.00"), Limit()).over_limit
@@ -101,11 +101,11 @@ def decide(own_balance: Decimal, limit: Limit) -> Decision:
 
     Raises ArgumentError if the balance isn't a finite ``Decimal``.
     """
-    arguments.money("own_balance", own_balance)
+    arguments.money("counted_fines", counted_fines)
     if limit.amount is None:
-        return Decision(False, own_balance, limit)
+        return Decision(False, counted_fines, limit)
     exceeds = limit.comparison is Comparison.EXCEEDS
-    return Decision(own_balance > limit.amount if exceeds else own_balance >= limit.amount, own_balance, limit)
+    return Decision(counted_fines > limit.amount if exceeds else counted_fines >= limit.amount, counted_fines, limit)
 
 
 @dataclass(frozen=True, slots=True)

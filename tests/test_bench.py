@@ -34,7 +34,7 @@ def test_the_floor_says_what_ours_says(account: str) -> None:
             report = build_report(gateway, Criteria())
     assert len(found.members) == report.totals.group_count > 0
     assert sum(map(len, found.members.values())) + found.hidden_count == report.totals.member_count
-    assert sum(found.fines.values(), Decimal(0)) + hidden_fines == report.totals.combined_fines
+    assert sum(found.fines.values(), Decimal(0)) + hidden_fines == report.totals.group_fines
 
 
 def test_a_difference_of_a_cent_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,7 +182,7 @@ def test_the_page_has_an_example_that_works(command: Command, chat: Chat, tmp_pa
     assert done.returncode == 0, done.stderr
     totals = json.loads(output.read_text())["totals"]
     (post,) = chat.posts
-    assert post["text"] == f"Last night, {totals['group_count']} groups owed {totals['combined_fines']} together."
+    assert post["text"] == f"Last night, {totals['group_count']} groups owed {totals['group_fines']} together."
     assert post["recorded"]["runs"] == 1
     assert post["recorded"]["report"] is True
 

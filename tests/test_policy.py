@@ -73,6 +73,6 @@ def test_owing_more_never_unblocks(own: Decimal, more: Decimal, amount: Decimal)
 
 
 def test_a_group_total_cannot_be_handed_in() -> None:
-    assert list(inspect.signature(decide).parameters) == ["own_balance", "limit"]
+    assert list(inspect.signature(decide).parameters) == ["counted_fines", "limit"]
     imported = {name for name in vars(policy) if name[0].isupper()}
     assert imported == {"Comparison", "Decimal", "Decision", "Enum", "Limit", "LimitRule", "Message"}

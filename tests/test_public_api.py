@@ -150,7 +150,7 @@ def test_a_plan_without_patrons_says_what_is_missing(client: eg.Client) -> None:
 def test_groups_by_barcode_id_and_number(client: eg.Client) -> None:
     found = (client.group(GRACE), client.group(" 2 0000 00000 1036"), client.group(1036), client.group(number=1009))
     assert {group.number for group in found} == {1009}
-    assert {group.combined_fines for group in found} == {Decimal("24.99")}
+    assert {group.group_fines for group in found} == {Decimal("24.99")}
     assert client.check(GRACE) == client.check(1036)
 
 

@@ -150,7 +150,7 @@ class BlockSearch:
         for member in found:
             decision, own_blocks = decisions.get(member.id), blocks[member.id]
             # Exactly at the limit is where a comparison with > or >= makes the difference.
-            at_limit = member.limit.amount is not None and member.decided.own_balance == member.limit.amount
+            at_limit = member.limit.amount is not None and member.decided.counted_fines == member.limit.amount
             if decision is not None and decision.over_limit:
                 code = "threshold-at-limit" if at_limit else "threshold-lower"
                 self._count(FindingKind.THRESHOLD_LOWER, code, member)
@@ -212,7 +212,7 @@ class BlockSearch:
             of_fines = self._kinds.for_fines_at(member.patron.home_library.id)
             for_fines = tuple(block for block in blocks if block.kind.id in of_fines)
             group = groups.get(member.patron.group)
-            together = group.combined_fines if group and for_fines else None
+            together = group.group_fines if group and for_fines else None
             if not for_fines:
                 kind, reason = FindingKind.BY_STAFF, Reason("block-not-for-fines")
             elif together is None:

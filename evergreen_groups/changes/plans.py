@@ -115,7 +115,7 @@ class PlannedGroup:
     @property
     def total_before(self) -> Decimal | None:
         """The combined fines of all members before the plan is applied."""
-        return self.before.combined_fines if self.before else ZERO
+        return self.before.group_fines if self.before else ZERO
 
     @property
     def total_after(self) -> Decimal | None:

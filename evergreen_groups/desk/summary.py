@@ -100,8 +100,8 @@ class RecalculationForecast:
             return _HIDDEN
         if self.obstacle is None:
             return None
-        values = {"threshold": self.limit.amount, "owed": self.decision.own_balance}
-        if self.decision.own_balance == member.own_fines:
+        values = {"threshold": self.limit.amount, "owed": self.decision.counted_fines}
+        if self.decision.counted_fines == member.own_fines:
             return Message("Evergreen blocks at {threshold}.", values=values)
         return Message("Evergreen blocks at {threshold} and counts {owed} here.", values=values)
 
@@ -383,7 +383,7 @@ class SummaryReader(DeskReader):
         decision = decide_all(self._gateway, {patron.id: limit}, own_fines)[patron.id]
         standing = self._read_standing(patron, over_limit=decision.over_limit) if with_penalties else None
         return PatronDecision(
-            decision.over_limit, decision.own_balance, decision.limit, patron=patron.id, standing=standing
+            decision.over_limit, decision.counted_fines, decision.limit, patron=patron.id, standing=standing
         )
 
     def _read_standing(self, patron: Record, *, over_limit: bool) -> Standing | None:

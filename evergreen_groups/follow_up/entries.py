@@ -73,7 +73,7 @@ class Entry:
 
     ``at`` is when it was saved, ``saved_on`` the date at the contact person's library then, and ``day`` when it
     happened. ``pay_by`` is the day of a promise. ``cancels`` is what the entry ends. ``group`` (number), ``contact``
-    (patron id) and ``combined_fines`` are those of that time. It is about ``persons``: the ids of the group's visible
+    (patron id) and ``group_fines`` are those of that time. It is about ``persons``: the ids of the group's visible
     members when it was first saved. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation``
     (``aws.id``), working for ``org_unit`` (``aou.id``). ``reopened`` means, for a closing, that the group has owed more
     since, or left the reports.
@@ -93,7 +93,7 @@ class Entry:
     day: date
     remind_on: date | None
     note: str = field(repr=False)
-    combined_fines: Decimal
+    group_fines: Decimal
     reopened: bool = False
     pay_by: date | None = None
     cancels: Agreed | None = None
@@ -138,7 +138,7 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
             found[row.id] = row
         else:
             if before.what is What.CLOSED:  # a correction doesn't close it again
-                row = replace(row, combined_fines=before.combined_fines, reopened=before.reopened)  # noqa: PLW2901
+                row = replace(row, group_fines=before.group_fines, reopened=before.reopened)  # noqa: PLW2901
             found[before.original.id] = replace(row, earlier=(*before.earlier, replace(before, earlier=())))
     return tuple(found.values())
 
@@ -198,9 +198,9 @@ def saved_after(seen: str | None, rows: Iterable[Entry]) -> list[Entry]:
 
 
 def status_of(
-    entries: Sequence[Entry], combined_fines: Decimal, today: date, again_after: int, *, in_collections: bool = False
+    entries: Sequence[Entry], group_fines: Decimal, today: date, again_after: int, *, in_collections: bool = False
 ) -> FollowUpStatus:
-    """Return whether staff have to act for a listed group that owes ``combined_fines``.
+    """Return whether staff have to act for a listed group that owes ``group_fines``.
 
     *To do*: from a reminder's day, from the day after a promise's (:func:`pending_in`), and if neither stands and no
     entry is from the last ``again_after`` days. *Closed*: until the group owes more than at closing, or returns after
@@ -214,7 +214,7 @@ def status_of(
     entries = [entry for entry in entries if not entry.deleted]
     decisive = next((entry for entry in reversed(entries) if not entry.is_note_or_letter), None)
     is_closing = decisive is not None and decisive.what is What.CLOSED
-    if decisive is not None and is_closing and combined_fines <= decisive.combined_fines and not decisive.reopened:
+    if decisive is not None and is_closing and group_fines <= decisive.group_fines and not decisive.reopened:
         return FollowUpStatus.CLOSED
     is_recent = not is_closing and any((today - entry.day).days <= again_after for entry in entries)
     return FollowUpStatus.WAITING if pending or is_recent else open_status
@@ -279,7 +279,7 @@ class FollowUp:
     def status(self, today: date, again_after: int) -> FollowUpStatus:
         """Return whether staff have to act. See :func:`status_of`."""
         group = self.group
-        return status_of(self.entries, group.combined_fines, today, again_after, in_collections=group.in_collections)
+        return status_of(self.entries, group.group_fines, today, again_after, in_collections=group.in_collections)
 
     def state(self, today: Today, again_after: int) -> FollowUpState:
         """Return how far it is. ``today`` is asked for the library of the contact person."""

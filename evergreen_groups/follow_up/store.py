@@ -187,7 +187,7 @@ class FollowUps:
                     "pay_by": draft.pay_by,
                     "cancels": None if draft.cancels is None else draft.cancels.value,
                     "note": draft.note,
-                    "combined_fines": group.combined_fines,
+                    "combined_fines": group.group_fines,
                     "corrects": corrects,
                     "deleted": draft.deletes,
                 }
@@ -257,7 +257,7 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
         row.id
         for row in connection.execute(closings)
         if row.follow_up in gone
-        or (row.follow_up in current and listings[current[row.follow_up]].combined_fines > row.combined_fines)
+        or (row.follow_up in current and listings[current[row.follow_up]].group_fines > row.combined_fines)
     ]
     for some in batched(reopened, _BATCH):
         marked = update(schema.follow_up_entries).where(_ENTRIES.id.in_(some))
@@ -315,7 +315,8 @@ def _rows_of(connection: Connection, ids: Iterable[int]) -> Iterator[Entry]:
 
 def _rows(connection: Connection, *where: ColumnElement[bool]) -> Iterator[Entry]:
     """Yield stored versions of entries, in the order in which they were saved."""
-    rows = select(schema.follow_up_entries, _FOLLOW_UPS.persons, _original.c.suffix.label("original_suffix"))
+    named = _ENTRIES.combined_fines.label("group_fines"), _original.c.suffix.label("original_suffix")
+    rows = select(schema.follow_up_entries, _FOLLOW_UPS.persons, *named)
     rows = rows.join_from(schema.follow_up_entries, schema.follow_ups)
     rows = rows.outerjoin(_original, _ENTRIES.corrects == _original.c.id)
     for row in connection.execute(rows.where(*where).order_by(_ENTRIES.id)):

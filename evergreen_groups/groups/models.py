@@ -178,7 +178,7 @@ class Group:
     """A patron group (``usrgroup``) and its members' combined fines, which are for information only.
 
     ``members`` are the visible ones. ``hidden_fines`` is None if unknown. Totals either include hidden members or say
-    that they don't: ``combined_fines`` is None if ``hidden_fines`` is, and counts of visible members are a
+    that they don't: ``group_fines`` is None if ``hidden_fines`` is, and counts of visible members are a
     :class:`~evergreen_groups.values.Total`.
     """
 
@@ -241,7 +241,7 @@ class Group:
         return len(self.members) + self.hidden_member_count
 
     @property
-    def combined_fines(self) -> Decimal | None:
+    def group_fines(self) -> Decimal | None:
         """What all members owe together, minus credits. None if unknown for hidden members."""
         return None if self.hidden_fines is None else self.known_fines
 

@@ -4,7 +4,7 @@ Example::
 
     with eg.connect("https://evergreen.example.org", username="selfcheck", password="…") as client:
         summary = eg.hooks.patron_summary(client, 1001)
-        print(summary.member.own_fines, summary.group.combined_fines)
+        print(summary.member.own_fines, summary.group.group_fines)
         print(eg.hooks.block_decision(client, 1001).explanation)
         print(json.dumps(eg.hooks.as_json(summary)))
 
@@ -268,7 +268,7 @@ def _block(decision: PatronDecision) -> dict[str, Any]:
         "over_limit": decision.over_limit,
         "blocked_in_evergreen": None if standing is None else standing.blocked_for_fines,
         "other_blocks": None if standing is None else [penalty_document(block) for block in standing.other_blocks],
-        "own_fines": plain_amount(decision.own_balance),
+        "own_fines": plain_amount(decision.counted_fines),
         "limit": plain_amount_or_none(decision.limit.amount),
         "comparison": decision.limit.comparison.value,
         "explanation": decision.explanation,
@@ -288,7 +288,7 @@ def _group_totals(group: Group, **more: Any) -> dict[str, Any]:
     lead = group.lead if group.members else None
     return {
         **_group_head(group.number),
-        "group_fines": plain_amount_or_none(group.combined_fines),
+        "group_fines": plain_amount_or_none(group.group_fines),
         **more,
         "lead": lead.id if lead and lead.group_lead else None,
         "hidden_members": {"count": group.hidden_member_count, "fines": plain_amount_or_none(group.hidden_fines)},

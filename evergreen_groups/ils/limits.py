@@ -34,13 +34,13 @@ class ResolvedLimit:
     limit: Limit
     scope: frozenset[int] | None = None
 
-    def decide(self, own_balance: Decimal | None) -> Decision:
-        """Decide about a patron who owes ``own_balance`` within the scope. None: no open transactions there."""
-        if own_balance is None:
+    def decide(self, counted_fines: Decimal | None) -> Decision:
+        """Decide about a patron who owes ``counted_fines`` within the scope. None: no open transactions there."""
+        if counted_fines is None:
             # Evergreen's sum over no transactions is null, which reaches no threshold, not even 0.00. Open transactions
             # that add up to 0.00 do reach it. Configured limits follow the same logic.
             return Decision(False, ZERO, self.limit)
-        return decide(own_balance, self.limit)
+        return decide(counted_fines, self.limit)
 
 
 class Threshold(NamedTuple):
@@ -274,7 +274,7 @@ def decide_all(
 ) -> dict[int, Decision]:
     """Decide about patrons, by id. No call if all their fines count, else one per 3,000 patrons.
 
-    ``own_fines`` has what patrons with open transactions owe at all libraries. A decision's ``own_balance`` includes
+    ``own_fines`` has what patrons with open transactions owe at all libraries. A decision's ``counted_fines`` includes
     only the fines that the limit counts. Patrons whose transactions are needed and hidden raise DataError, or are left
     out with ``leave_out_hidden``.
     """

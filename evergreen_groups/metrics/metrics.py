@@ -145,7 +145,7 @@ FAMILIES = (
     ),
     _nightly("report_members", "Members of those groups.", "report library"),
     _nightly(
-        "report_combined_fines",
+        "report_group_fines",
         "What those groups owe together, in the library's currency. Missing if what hidden members owe is unknown. "
         'Groups with members at several libraries count at each, so don\'t add the libraries up: use "*".',
         "report library",
@@ -310,8 +310,8 @@ def _report_metrics(totals: Mapping[str, Mapping[str, RunTotals]]) -> Iterator[M
     ]
     yield samples_of("report_groups", [(labels, sums.group_count) for labels, sums in rows])
     yield samples_of("report_members", [(labels, sums.member_count) for labels, sums in rows])
-    fines = [(labels, sums.combined_fines) for labels, sums in rows if sums.combined_fines is not None]
-    yield samples_of("report_combined_fines", fines)
+    fines = [(labels, sums.group_fines) for labels, sums in rows if sums.group_fines is not None]
+    yield samples_of("report_group_fines", fines)
 
 
 _MODE = 0o644  # readable by the node exporter; the file has no patron data

@@ -85,7 +85,7 @@ def _group_document(one: FollowUp, status: FollowUpStatus, writable: Collection[
         "status": status.value,
         "contact": group.contact or None,
         "library": group.contact_library,
-        "combined_fines": plain_amount(group.combined_fines) if group.certain else None,
+        "group_fines": plain_amount(group.group_fines) if group.certain else None,
         **{agreed.value: pending[agreed].day.isoformat() if agreed in pending else None for agreed in Agreed},
         "seen": one.seen,
         "entries": [entry_document(entry) for entry in one.entries],
@@ -129,7 +129,7 @@ def write_follow_ups(
         print(gettext("{label}: {value}", label=STATUSES[status], value=number(len(groups))), file=stream)
         for one in groups if status in only else ():
             group = one.group
-            owed = price(group.combined_fines) if group.certain else gettext("not known")
+            owed = price(group.group_fines) if group.certain else gettext("not known")
             about = capitalized(gettext("group {group}", group=group.group))
             line = " · ".join((about, group.contact_library, owed))
             print(f"  {line}", file=stream)

@@ -45,7 +45,7 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     rows = [_row(details, member) for member in group.members]
     items = (describe_total(total, short=True) for total in details.all_circulations.totals)
     total = pgettext("last line of a table", "Total")
-    sums = [*map(Cell, (total, "", "", describe_total(group.combined_fines), *items, ""))]
+    sums = [*map(Cell, (total, "", "", describe_total(group.group_fines), *items, ""))]
     headings = (
         TextColumn(gettext("Name"), least=14),
         TextColumn(gettext("Barcode"), least=14),
@@ -173,7 +173,7 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
 
 
 def _group_fines(group: Group) -> str:
-    fines = describe_total(group.combined_fines)
+    fines = describe_total(group.group_fines)
     return gettext("Fines of group {group}, for information only: {fines}", group=group.number, fines=fines)
 
 
@@ -191,11 +191,11 @@ def _decision(member: Member) -> Iterator[str]:
     yield gettext("{label}: {value}", label=name, value=decision.explanation)
     origin = printable(gettext(decision.limit.origin))
     yield "  " + gettext("{label}: {value}", label=gettext("Source of the limit"), value=origin)
-    if decision.own_balance != member.own_fines:
+    if decision.counted_fines != member.own_fines:
         yield "  " + gettext(
             "Of {owed}, {counted} counts toward the limit: the rest was billed at other libraries.",
             owed=member.own_fines,
-            counted=decision.own_balance,
+            counted=decision.counted_fines,
         )
 
 
@@ -217,7 +217,7 @@ def _patron(check: GroupCheck, member: Member) -> dict[str, Any]:
     return {
         **patron_document(member.patron),
         "own_fines": plain_amount(member.own_fines),
-        "counted_fines": None if decision is None else plain_amount(decision.own_balance),
+        "counted_fines": None if decision is None else plain_amount(decision.counted_fines),
         "limit": None if decision is None else {**limit_document(decision.limit), "origin": decision.limit.origin},
         **standing_document(check.standing(member)),
         **forecast_document(check.forecasts.get(member.id)),

@@ -41,7 +41,7 @@ def group_document(group: Group) -> dict[str, Any]:
     """Return a group's number, fines and hidden members; amounts are strings with two decimal places."""
     return {
         "group": group.number,
-        "group_fines": plain_amount_or_none(group.combined_fines),
+        "group_fines": plain_amount_or_none(group.group_fines),
         "group_fines_are": "for information only",
         **fields(group, "hidden_member_count", "hidden_fines"),
     }

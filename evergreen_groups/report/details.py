@@ -174,7 +174,7 @@ class ReportDetails:
         for latest, summed in self._latest:
             if latest is group:
                 return summed
-        fines = group.combined_fines
+        fines = group.group_fines
         found = [self.members[member.id] for member in group.members]
         bills = SummedBills.combine(details.owed for details in found if details.owed is not None)
         summed = SummedDetails(

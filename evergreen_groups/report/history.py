@@ -97,7 +97,7 @@ class Run:
         totals = {}
         for shortname, listings in found.items():
             certain = all(listing.certain for listing in listings)
-            fines = sum((listing.combined_fines for listing in listings), ZERO) if certain else None
+            fines = sum((listing.group_fines for listing in listings), ZERO) if certain else None
             member_count = sum(listing.member_count for listing in listings)
             totals[shortname] = RunTotals(self.at, len(listings), member_count, fines)
         return totals
@@ -140,19 +140,19 @@ def compare(previous: Run | None, current: Run, matching: GroupMatching | None =
 
 def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
     first, *others = before
-    fines = sum((group.combined_fines for group in others), first.combined_fines)  # usually one amount, reused
+    fines = sum((group.group_fines for group in others), first.group_fines)  # usually one amount, reused
     members, members_before = set(listing.members), {member for group in before for member in group.members}
     numbers = [group.group for group in before]
     all_visible = listing.complete and all(group.complete for group in before)
-    if listing.combined_fines == fines:
+    if listing.group_fines == fines:
         kind = ChangeKind.UNCHANGED
     else:
-        kind = ChangeKind.WORSE if listing.combined_fines > fines else ChangeKind.BETTER
+        kind = ChangeKind.WORSE if listing.group_fines > fines else ChangeKind.BETTER
     return _change(
         listing,
         kind,
         fines,
-        listing.combined_fines,
+        listing.group_fines,
         formerly=() if numbers == [listing.group] else tuple(numbers),
         joined_count=len(members - members_before) if all_visible else None,
         left_count=len(members_before - members) if all_visible else None,
@@ -165,14 +165,14 @@ def _new(listing: Listing, groups_before: Mapping[int, int], hidden: frozenset[s
     formerly = () if origin in (None, listing.group) else (origin,)
     certain = listing.certain and not listing.libraries <= hidden
     unknown = {"joined_count": None, "left_count": None}
-    return _change(listing, ChangeKind.NEW, None, listing.combined_fines, formerly=formerly, certain=certain, **unknown)
+    return _change(listing, ChangeKind.NEW, None, listing.group_fines, formerly=formerly, certain=certain, **unknown)
 
 
 def _gone(listing: Listing, hidden: frozenset[str]) -> GroupChange:
     """Describe a group that isn't listed any more: cleared, or possibly just hidden."""
     kind = ChangeKind.HIDDEN if listing.libraries <= hidden else ChangeKind.CLEARED
     known = {"certain": listing.certain, "members": frozenset(listing.members), "member_count": listing.member_count}
-    return _change(listing, kind, listing.combined_fines, None, **known)
+    return _change(listing, kind, listing.group_fines, None, **known)
 
 
 def _change(
@@ -244,7 +244,7 @@ class History:
                         "org_unit": name,
                         "group_count": totals.group_count,
                         "member_count": totals.member_count,
-                        "combined_fines": ZERO if totals.combined_fines is None else totals.combined_fines,
+                        "combined_fines": ZERO if totals.group_fines is None else totals.group_fines,
                     }
                     for name, totals in current.totals(report.org_units).items()
                 ],
@@ -255,7 +255,7 @@ class History:
                     {
                         "run": new,
                         "number": listing.group,
-                        "combined_fines": listing.combined_fines,
+                        "combined_fines": listing.group_fines,
                         "certain": listing.certain,
                         "member_count": listing.member_count,
                         "members": str(list(listing.members)),  # valid JSON as well
@@ -485,7 +485,7 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
         if (number := numbers.get(change.group)) is not None and (group := groups.get(number)):
             homes, is_listed = frozenset(member.library for member in group.members), group.number in listed
             present = GroupNow(
-                group.number, group.lead.name, group.member_count, group.combined_fines, homes, is_listed=is_listed
+                group.number, group.lead.name, group.member_count, group.group_fines, homes, is_listed=is_listed
             )
             change = replace(change, present=present)  # noqa: PLW2901
         cleared.append(change.seen_from(readers) if report.criteria.orgs else change)

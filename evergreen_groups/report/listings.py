@@ -31,13 +31,13 @@ class Listing(NamedTuple):
     """What a run records of a group: amounts and ids, no names.
 
     ``members`` are the sorted ids of the visible members, ``libraries`` the short names of their home libraries.
-    ``certain`` means that ``combined_fines`` includes all members. ``contact`` is the id of the person to contact, 0
+    ``certain`` means that ``group_fines`` includes all members. ``contact`` is the id of the person to contact, 0
     once forgotten, and ``contact_library`` the short name of their home library. ``in_collections`` means that a member
     is; it is known only where contact data was read.
     """
 
     group: int
-    combined_fines: Decimal
+    group_fines: Decimal
     certain: bool
     member_count: int
     # A tuple takes a fifth of a set's memory, and two runs may have 40,000 groups each.
@@ -54,7 +54,7 @@ class Listing(NamedTuple):
         person = contact_person(group, contact, details)
         return cls(
             group=group.number,
-            combined_fines=group.known_fines,
+            group_fines=group.known_fines,
             certain=group.hidden_fines is not None,
             member_count=group.member_count,
             members=tuple(sorted([member.id for member in group.members])),
@@ -171,12 +171,12 @@ _MAX_VALUES = 500
 class GroupNight:
     """What a group owed ``at`` the time of a run (aware).
 
-    ``combined_fines`` is None if the report didn't list the group. Unless ``certain``, the amount leaves out hidden
+    ``group_fines`` is None if the report didn't list the group. Unless ``certain``, the amount leaves out hidden
     members and must not be shown.
     """
 
     at: datetime
-    combined_fines: Decimal | None
+    group_fines: Decimal | None
     certain: bool = True
 
 
@@ -217,7 +217,7 @@ def record_nights(
                 {
                     "run": run,
                     "number": listing.group,
-                    "combined_fines": listing.combined_fines,
+                    "combined_fines": listing.group_fines,
                     "certain": listing.certain,
                     "formerly": None if matching is None else _previous_numbers(matching, listing.group),
                 }
@@ -321,6 +321,6 @@ def _nights_of(
         if not current:
             break
     # Drop nights before the group was first listed.
-    while nights and nights[-1].combined_fines is None:
+    while nights and nights[-1].group_fines is None:
         nights.pop()
     return tuple(reversed(nights))

@@ -165,14 +165,14 @@ class Criteria:
 class Totals:
     """Totals of the listed groups, including hidden members.
 
-    ``combined_fines`` is None if what the hidden members of any group owe is unknown.
+    ``group_fines`` is None if what the hidden members of any group owe is unknown.
     """
 
     group_count: int
     member_count: int
     owing_count: Total[int]
     over_limit_count: Total[int]
-    combined_fines: Decimal | None
+    group_fines: Decimal | None
     groups_without_member_over_limit: Total[int]
     incomplete_group_count: int
 
@@ -183,7 +183,7 @@ class Totals:
             member_count=sum(group.member_count for group in groups),
             owing_count=sum_of_counts(group.owing_count for group in groups),
             over_limit_count=sum_of_counts(group.over_limit_count for group in groups),
-            combined_fines=_sum_of([group.combined_fines for group in groups]),
+            group_fines=_sum_of([group.group_fines for group in groups]),
             groups_without_member_over_limit=_count_of([group.no_member_over_limit for group in groups]),
             incomplete_group_count=sum(not group.complete for group in groups),
         )
@@ -291,11 +291,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class AgeSum:
-    """The groups that have owed something for as long as ``band`` says. ``combined_fines`` is None if not known."""
+    """The groups that have owed something for as long as ``band`` says. ``group_fines`` is None if not known."""
 
     band: AgeBand
     group_count: int
-    combined_fines: Decimal | None
+    group_fines: Decimal | None
 
     @classmethod
     def of(cls, report: Report) -> list[AgeSum]:
@@ -305,7 +305,7 @@ class AgeSum:
             return []
         for group in report.groups:
             if (band := report.details.age_band(group)) is not None:
-                found.setdefault(band, []).append(group.combined_fines)
+                found.setdefault(band, []).append(group.group_fines)
         return [cls(band, len(fines), _sum_of(fines)) for band, fines in sorted(found.items())]
 
 
@@ -325,7 +325,7 @@ class ChangeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GroupNow:
-    """The current state of a cleared group, by its current number. ``combined_fines`` is None if unknown.
+    """The current state of a cleared group, by its current number. ``group_fines`` is None if unknown.
 
     ``libraries`` are the short names of the visible members' home libraries. ``is_listed`` means that its members are
     in a group that the report lists, which was another one before.
@@ -334,7 +334,7 @@ class GroupNow:
     group: int
     lead_name: str
     member_count: int
-    combined_fines: Decimal | None
+    group_fines: Decimal | None
     libraries: frozenset[str]
     is_listed: bool = False
 
@@ -386,7 +386,7 @@ class GroupChange:
         """
         after = self.after
         if self.present is not None and not self.present.is_listed:
-            after = self.present.combined_fines
+            after = self.present.group_fines
         return after - self.before if self.certain and after is not None and self.before is not None else None
 
     def seen_from(self, libraries: Collection[str]) -> GroupChange:
@@ -398,12 +398,12 @@ class GroupChange:
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """Totals of one run, over all groups that met its criteria. ``combined_fines`` is None if not known for any."""
+    """Totals of one run, over all groups that met its criteria. ``group_fines`` is None if not known for any."""
 
     at: datetime
     group_count: int
     member_count: int
-    combined_fines: Decimal | None
+    group_fines: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,7 +448,7 @@ class Changes:
         if any(change.difference is None for change in self.cleared):
             return None
         # Several of them may have become one.
-        present = {change.present.group: change.present.combined_fines for change in self.cleared if change.present}
+        present = {change.present.group: change.present.group_fines for change in self.cleared if change.present}
         return sum(filter(None, present.values()), ZERO) - sum((change.before or ZERO for change in self.cleared), ZERO)
 
     @property
@@ -463,7 +463,7 @@ class Changes:
 
         In a library's part, this includes groups that another library's part listed before, or lists now.
         """
-        fines = [run.combined_fines for run in self.trend[-2:]]
+        fines = [run.group_fines for run in self.trend[-2:]]
         return None if len(fines) < 2 or None in fines else fines[1] - fines[0]  # type: ignore[operator]
 
     def count(self, kind: ChangeKind) -> int:

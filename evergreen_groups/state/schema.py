@@ -224,7 +224,7 @@ run_totals = _table(
     Column("org_unit", Text, primary_key=True),  # '' for the total
     Column("group_count", Integer, nullable=False),
     Column("member_count", Integer, nullable=False),
-    Column("combined_fines", Amount, nullable=False),
+    Column("combined_fines", Amount, nullable=False),  # group_fines everywhere else, here and below
 )
 """The totals of a run by org unit."""
 

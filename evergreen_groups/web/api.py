@@ -78,7 +78,7 @@ _serve("/api/v1/groups/<group>", requests.record_id, hooks.group_summary)
 
 
 _ORDERS: dict[str, Callable[[history.ListedGroup], Any]] = {
-    "combined_fines": lambda one: -one.listing.combined_fines,
+    "group_fines": lambda one: -one.listing.group_fines,
     "over_limit_count": lambda one: -one.over_limit_count.at_least,
     "member_count": lambda one: -one.listing.member_count,
     "group": lambda one: one.listing.group,
@@ -146,7 +146,7 @@ def _selected(
         over = one.over_limit_count
         if (
             not libraries.isdisjoint(one.listing.libraries)
-            and one.listing.combined_fines >= least
+            and one.listing.group_fines >= least
             # Hidden members may be over the limit, so "no" takes an exact count.
             and query.over_limit in (None, over.at_least > 0)
             and (query.over_limit is not False or over.exact)
@@ -159,7 +159,7 @@ def _document(one: history.ListedGroup) -> dict[str, Any]:
     listing = one.listing
     return {
         "group": listing.group,
-        "combined_fines": plain_amount(listing.combined_fines) if listing.certain else None,
+        "group_fines": plain_amount(listing.group_fines) if listing.certain else None,
         "member_count": listing.member_count,
         "members": list(listing.members),
         **total_document("over_limit_count", one.over_limit_count),
@@ -235,7 +235,9 @@ def description() -> dict[str, Any]:
         schemas.update(schema.pop("$defs", {}))
         del schema["$schema"]
         del schema["title"]  # generated clients would name their classes after it
-        schemas[file.name.partition(".")[0].title().replace("-", "")] = schema  # patron-summary: PatronSummary
+        name = file.name.partition(".")[0].title().replace("-", "")  # patron-summary: PatronSummary
+        # Generators of clients confuse a class Changes with its own list of changes.
+        schemas["ChangeList" if name == "Changes" else name] = schema
     return document
 
 

@@ -150,7 +150,7 @@ class GroupsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     library: str = ""
     over_limit: bool | None = None
     age_band: Annotated[str, Meta(pattern=r"^([0-9]{1,9} (to [0-9]{1,9}|or more))?$")] = ""
-    sort: Literal["combined_fines", "over_limit_count", "member_count", "group"] = "combined_fines"
+    sort: Literal["group_fines", "over_limit_count", "member_count", "group"] = "group_fines"
     limit: Annotated[int, Meta(ge=1, le=MOST_LISTED)] = 100
     cursor: Annotated[str, Meta(pattern=f"^({record_ids.PATTERN}-[0-9]{{1,9}})?$")] = ""
 
@@ -198,7 +198,7 @@ _QUERY_FORMS = {
     "min_total": "an amount, such as 25.00",
     "over_limit": "true or false",
     "age_band": "the `age_band` of an answer, such as 30 to 59",
-    "sort": "one of combined_fines, over_limit_count, member_count and group",
+    "sort": "one of group_fines, over_limit_count, member_count and group",
     "limit": f"a whole number from 1 to {MOST_LISTED:,}",
     "cursor": "`next` of an earlier answer",
 }

@@ -508,7 +508,7 @@ def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> R
             may_correct=lambda entry, row=row: row.may_write or entry.original.staff == user,  # type: ignore[misc]
             newer={row.id for row in saved_after(form.seen[number], one.entries)} if problem else (),
         )
-        owed = one.group.combined_fines if one.group.certain else None
+        owed = one.group.group_fines if one.group.certain else None
         name = names.get(one.group.contact, "")
         pending = shown_pending(one)
         shown.append(ShownGroup(number, name, library, row.state.status, owed, entries, pending, refusal))

@@ -63,9 +63,9 @@ def test_the_policy_never_sees_what_a_group_owes_together(
     own = {Decimal("0.00"), *read_own_fines(staff, range(1001, 1054)).values()}
     decided = set()
 
-    def watched(own_balance: Decimal, limit: Limit) -> Decision:
-        decided.add(own_balance)
-        return decide(own_balance, limit)
+    def watched(counted_fines: Decimal, limit: Limit) -> Decision:
+        decided.add(counted_fines)
+        return decide(counted_fines, limit)
 
     # Wherever it was imported to. A profiler would miss the gateway's threads, which outlive a test.
     for name, module in list(sys.modules.items()):

@@ -43,8 +43,8 @@ def report(gateway: Gateway, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "groups": report.totals.group_count,
         "members": report.totals.member_count,
-        "fines": f"{report.totals.combined_fines:.2f}",
-        "visible_fines": f"{report.totals.combined_fines - hidden_fines:.2f}",
+        "fines": f"{report.totals.group_fines:.2f}",
+        "visible_fines": f"{report.totals.group_fines - hidden_fines:.2f}",
         "hidden_fines": f"{hidden_fines:.2f}",
     }
 

@@ -54,7 +54,7 @@ def test_every_member_with_fines_and_items(client: Client) -> None:
         1017: (Decimal("3.10"), False, CirculationCounts(out=1, overdue=1, lost=0)),
         1018: (Decimal("-1.50"), False, CirculationCounts(out=0, overdue=0, lost=0)),
     }
-    assert details.group.combined_fines == Decimal("25.65")
+    assert details.group.group_fines == Decimal("25.65")
     assert details.all_circulations == CirculationCounts(out=5, overdue=2, lost=1)
 
 
@@ -258,7 +258,7 @@ def test_limits_that_the_account_may_not_see_are_unknown_and_the_rest_is_there(
         assert proxy.seen.count(RANGED) == 2
     known = {member.id: member.over_limit_if_known for member in details.group.members}
     assert known == {1001: False, 1002: None, 1003: None, 1004: False, 1005: False, 1006: False}
-    assert details.group.combined_fines == Decimal("28.10")
+    assert details.group.group_fines == Decimal("28.10")
     assert not details.complete
 
 
@@ -324,7 +324,7 @@ def test_the_accounts_row_under_another_id_is_no_proof_that_no_member_is_hidden(
     with desk(proxy.url, "north_manager") as client:
         found = client.details.of_user(1026)
     assert altered
-    assert (found.group.combined_fines, found.group.hidden_member_count) == (right.group.combined_fines, 1)
+    assert (found.group.group_fines, found.group.hidden_member_count) == (right.group.group_fines, 1)
 
 
 # --- With hidden members ---
@@ -363,7 +363,7 @@ def is_strangers(row: dict[str, Any]) -> bool:
 
 def figures(details: GroupDetails) -> tuple[int, Decimal | None, Decimal, CirculationCounts | None]:
     group = details.group
-    return group.hidden_member_count, group.hidden_fines, group.combined_fines, details.all_circulations
+    return group.hidden_member_count, group.hidden_fines, group.group_fines, details.all_circulations
 
 
 def test_an_outside_patrons_row_is_the_control(clerk: Client, proxy: FaultProxy) -> None:

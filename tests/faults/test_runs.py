@@ -63,15 +63,15 @@ def test_changes_are_distinguished_from_foreign_writes(sandbox: Sandbox) -> None
 
 
 def test_only_marked_documents_are_incomplete() -> None:
-    group = {"group": 1, "combined_fines": "30.00", "complete": True}
+    group = {"group": 1, "group_fines": "30.00", "complete": True}
     right = {"groups": [group]}
-    less = {**group, "combined_fines": "20.00"}
+    less = {**group, "group_fines": "20.00"}
     assert not is_shown_as_incomplete(right, {"groups": [less]}, 7)
     assert not is_shown_as_incomplete(right, {"groups": []}, 7)
     assert not is_shown_as_incomplete(right, {"groups": [{**less, "complete": False}]}, 0)
     assert is_shown_as_incomplete(right, {"groups": [{**less, "complete": False}]}, 7)
     assert not is_shown_as_incomplete({"complete": True}, {"complete": False}, 0)
-    assert [*differences(right, {"groups": [less]})] == ['.groups[0].combined_fines: "30.00" expected, "20.00" came']
+    assert [*differences(right, {"groups": [less]})] == ['.groups[0].group_fines: "30.00" expected, "20.00" came']
 
 
 def test_an_incomplete_document_is_true_about_its_members() -> None:

@@ -209,7 +209,7 @@ ENTRIES = st.lists(
         cancels=st.none() | st.sampled_from(Agreed),
         reopened=st.booleans(),
         deleted=st.booleans(),
-        combined_fines=st.decimals(0, 99, places=2),
+        group_fines=st.decimals(0, 99, places=2),
     ),
     max_size=5,
 )
@@ -233,7 +233,7 @@ def test_what_holds_for_any_entries(
     assert status(*entries, entry(9, what=What.PROMISED), owed=owed) is (
         TO_DO if any(one.day <= TODAY for one in pending_in([*entries, entry(9, What.PROMISED)]).values()) else WAITING
     )
-    assert status(*entries, entry(9, What.CLOSED, combined_fines=owed), owed=owed) is CLOSED
+    assert status(*entries, entry(9, What.CLOSED, group_fines=owed), owed=owed) is CLOSED
 
 
 # --- Versions ---

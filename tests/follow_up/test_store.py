@@ -79,7 +79,7 @@ def test_an_entry_is_stored_as_a_whole(state: State) -> None:
     [found] = follow_up(state, 7).entries
     assert found == saved
     assert (found.group, found.contact, found.note, found.staff, found.workstation) == (7, A, "by the 15th", *STAFF)
-    assert (str(found.combined_fines), found.reopened, found.deleted) == ("20.00", False, False)
+    assert (str(found.group_fines), found.reopened, found.deleted) == ("20.00", False, False)
 
 
 def test_without_a_run_there_is_nothing(state: State) -> None:

@@ -182,7 +182,7 @@ def test_the_ilss_thresholds_always_do() -> None:
 def test_without_an_open_transaction_no_patron_is_over(scope: Collection[int] | None) -> None:
     found = ResolvedLimit(Limit(Decimal("0.00"), REACHES), None if scope is None else frozenset(scope))
     decision = found.decide(None)
-    assert (decision.over_limit, decision.own_balance, decision.limit) == (False, Decimal("0.00"), found.limit)
+    assert (decision.over_limit, decision.counted_fines, decision.limit) == (False, Decimal("0.00"), found.limit)
     assert found.decide(Decimal("0.00")).over_limit
 
 

@@ -77,7 +77,7 @@ def test_only_what_is_owed_within_the_scope_is_decided_about(sandbox: Sandbox, a
     limit = Limit(Decimal("5.00"))
     limits = {1012: ResolvedLimit(limit, frozenset({ELM})), 1013: ResolvedLimit(limit)}
     found = decide_all(admin, limits, {1012: Decimal("8.00"), 1013: Decimal("8.00")})
-    assert {id: str(decision.own_balance) for id, decision in found.items()} == {1012: "2.00", 1013: "8.00"}
+    assert {id: str(decision.counted_fines) for id, decision in found.items()} == {1012: "2.00", 1013: "8.00"}
     assert {id: decision.over_limit for id, decision in found.items()} == {1012: False, 1013: True}
 
 

@@ -305,7 +305,7 @@ class TestTheLetter:
         assert "BR1" in text.splitlines()[0]
         assert text.splitlines()[2].startswith("For information only. Only a member's own fines count")
         worst = max(SAMPLE.groups, key=lambda group: group.known_fines)
-        assert f"{worst.combined_fines:,.2f}" in text
+        assert f"{worst.group_fines:,.2f}" in text
         assert all(len(line) <= 78 for line in text.splitlines())
 
     @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import evergreen_groups as eg
 with eg.connect("https://evergreen.example.org", username="me", password="…") as client:
     client.move("20000000001037", to="20000000001001")
     client.report(min_total=25.0)
-    reveal_type(client.group(1001).combined_fines)
+    reveal_type(client.group(1001).group_fines)
     reveal_type(client.undo("1-k7q4tz").apply().undo().entry)
 """
 

@@ -253,7 +253,7 @@ def _group(library: Library, kind: str, number: int, members: Sequence[Row], vis
         "group": number,
         "member_count": len(members),
         "hidden_member_count": len(members) - len(visible),
-        "combined_fines": money(library.combined(members)),
+        "group_fines": money(library.combined(members)),
         "members": [_shown(library, patron) for patron in visible],
     }
 

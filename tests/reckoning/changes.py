@@ -156,7 +156,7 @@ def _present(library: Library, was: Listed) -> Document | None:
         "group": number,
         "lead_name": name(lead_of(visible)),
         "member_count": len(members),
-        "combined_fines": money(library.combined(members)),
+        "group_fines": money(library.combined(members)),
     }
 
 
@@ -164,5 +164,5 @@ def _sums(listings: Mapping[int, Listed]) -> dict[str, Any]:
     return {
         "group_count": len(listings),
         "member_count": sum(one.size for one in listings.values()),
-        "combined_fines": money(sum((one.fines for one in listings.values()), NOTHING)),
+        "group_fines": money(sum((one.fines for one in listings.values()), NOTHING)),
     }

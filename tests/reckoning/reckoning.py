@@ -113,7 +113,7 @@ def report(library: Library) -> Document | None:
             **_summed("owing_count", documents),
             **_summed("over_limit_count", documents),
             **_block_totals(library, [found[number] for number in listed]),
-            "combined_fines": money(sum((Decimal(one["combined_fines"]) for one in documents), NOTHING)),
+            "group_fines": money(sum((Decimal(one["group_fines"]) for one in documents), NOTHING)),
             **total(
                 "groups_no_member_over_limit",
                 sum(one["no_member_over_limit"] is True for one in documents),
@@ -175,7 +175,7 @@ def group(library: Library, number: int, members: Sequence[Row]) -> Document:
         "library": library.shortname(lead["home_ou"]),
         "member_count": len(members),
         **total("owing_count", sum(library.owes(patron["id"]) > 0 for patron in visible), exact=not hidden),
-        "combined_fines": money(combined),
+        "group_fines": money(combined),
         **total("highest_own_fines", money(max(library.owes(patron["id"]) for patron in visible)), exact=not hidden),
         **total("over_limit_count", len(over), exact=not hidden),
         "no_member_over_limit": False

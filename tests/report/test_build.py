@@ -47,28 +47,28 @@ def balance_owed(gateway: Gateway, group: int) -> Decimal:
 
 def test_the_groups_over_the_threshold_highest_first(staff: Gateway) -> None:
     report = build_report(staff, Criteria())
-    totals = [group.combined_fines for group in report.groups]
+    totals = [group.group_fines for group in report.groups]
     assert totals == sorted(totals, reverse=True)
     assert all(total >= Decimal("25.00") for total in totals)
     assert report.notes == ()
-    assert report.totals.combined_fines == sum(totals)
+    assert report.totals.group_fines == sum(totals)
 
 
 def test_every_total_is_what_the_ils_itself_says(staff: Gateway) -> None:
     report = build_report(staff, Criteria(min_total=Decimal("0.01"), min_members=1))
     assert len(report.groups) > 10
     for group in report.groups:
-        assert group.combined_fines == balance_owed(staff, group.number), group.number
+        assert group.group_fines == balance_owed(staff, group.number), group.number
 
 
 def test_exactly_the_threshold_is_listed_and_a_cent_less_is_not(staff: Gateway) -> None:
-    assert one(build_report(staff, Criteria()), 1002).combined_fines == Criteria().min_total == Decimal("25.00")
+    assert one(build_report(staff, Criteria()), 1002).group_fines == Criteria().min_total == Decimal("25.00")
     assert 1002 not in numbers(build_report(staff, Criteria(min_total=Decimal("25.01"))))
 
 
 def test_a_credit_counts(staff: Gateway) -> None:
     group = one(build_report(staff, Criteria()), 1004)
-    assert group.combined_fines == Decimal("25.65")
+    assert group.group_fines == Decimal("25.65")
     assert group.owing_count == Total(3)
     assert group.members[-1].own_fines == Decimal("-1.50")
 
@@ -76,7 +76,7 @@ def test_a_credit_counts(staff: Gateway) -> None:
 def test_a_deleted_member_does_not_count(staff: Gateway) -> None:
     group = one(build_report(staff, Criteria()), 1007)
     assert [member.id for member in group.members] == [1029, 1030]
-    assert group.combined_fines == Decimal("25.60")
+    assert group.group_fines == Decimal("25.60")
 
 
 def test_a_group_of_one_is_listed_only_when_asked_for(staff: Gateway) -> None:
@@ -161,7 +161,7 @@ def test_org_units_choose_groups_and_totals_stay_whole(staff: Gateway, orgs: tup
     report = build_report(staff, Criteria(orgs=orgs))
     assert set(numbers(report)) == groups
     for group in report.groups:
-        assert group.combined_fines == balance_owed(staff, group.number)
+        assert group.group_fines == balance_owed(staff, group.number)
 
 
 def test_an_unknown_org_unit_is_an_error_that_names_those_there_are(staff: Gateway) -> None:
@@ -195,7 +195,7 @@ def test_hidden_members_make_a_group_incomplete_and_never_smaller(sandbox: Sandb
     group = one(report, 1006)
     assert not group.complete
     assert (group.hidden_member_count, group.hidden_fines) == (1, Decimal("22.00"))
-    assert group.combined_fines == Decimal("40.40") == balance_owed(admin, 1006)
+    assert group.group_fines == Decimal("40.40") == balance_owed(admin, 1006)
     assert group.member_count == 3
     assert report.totals.incomplete_group_count == 1
     assert "The report's account lacks VIEW_USER at VALLEY, so it can't see patrons there." in report.notes[0]

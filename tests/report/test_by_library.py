@@ -142,7 +142,7 @@ def test_groups_that_came_from_other_libraries_count_in_the_list_s_difference() 
     trend = tuple(RunTotals(GENERATED_AT, 1, 3, Decimal(fines)) for fines in ("125.75", "163.89"))
     assert replace(changes(), trend=trend).list_difference == Decimal("38.14")
     assert replace(changes(), trend=trend[:1]).list_difference is None
-    assert replace(changes(), trend=(*trend, replace(trend[0], combined_fines=None))).list_difference is None
+    assert replace(changes(), trend=(*trend, replace(trend[0], group_fines=None))).list_difference is None
 
 
 @st.composite

@@ -75,10 +75,10 @@ def test_what_is_left_to_pay(sandbox: Sandbox, looked_up: Cleared) -> None:
     assert change.present is not None
     assert change.present.group == 1002
     assert change.present.member_count == len(members(sandbox, 1002))
-    assert Decimal(0) < change.present.combined_fines < Decimal("25.00")
+    assert Decimal(0) < change.present.group_fines < Decimal("25.00")
     assert change.present.lead_name
     assert change.member_count == change.present.member_count
-    assert change.difference == change.present.combined_fines - 25
+    assert change.difference == change.present.group_fines - 25
 
 
 def test_what_paid_groups_owed_is_not_what_the_list_lost(
@@ -126,7 +126,7 @@ def test_a_group_with_another_number_by_now_is_found(sandbox: Sandbox, looked_up
     move(sandbox, patrons, 4711)
     change = looked_up()[1002]
     assert change.present is not None
-    assert (change.present.group, change.present.combined_fines) == (4711, Decimal("0.00"))
+    assert (change.present.group, change.present.group_fines) == (4711, Decimal("0.00"))
 
 
 def test_a_group_that_was_cut_in_half_is_the_half_with_its_number(sandbox: Sandbox, looked_up: Cleared) -> None:
@@ -205,4 +205,4 @@ def test_fines_of_hidden_members_that_are_not_told_leave_the_amount_open(
         proxy.answer = lambda call: denied if call.method.endswith("members.balance_owed") else None
         present = cleared(look_up_cleared(gateway, tonight(gateway, sandbox, tmp_path)))[1006].present
     assert present is not None
-    assert (present.member_count, present.combined_fines) == (3, None)
+    assert (present.member_count, present.group_fines) == (3, None)

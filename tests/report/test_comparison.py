@@ -62,11 +62,11 @@ def test_everything_is_accounted_for_once(
     earlier, later = report(families(before, owed_before)), report(families(now, owed_now))
     found = compare(Run.of(earlier), Run.of(later))
     assert set(found.by_group) == {group.number for group in later.groups}
-    assert found.listed_difference == later.totals.combined_fines - earlier.totals.combined_fines
+    assert found.listed_difference == later.totals.group_fines - earlier.totals.group_fines
     both = [change for change in found.by_group.values() if change.before is not None]
     assert found.difference == sum(change.after - change.before for change in both)
     every = [*found.by_group.values(), *found.cleared]
-    assert sum(change.before or 0 for change in every) == earlier.totals.combined_fines
+    assert sum(change.before or 0 for change in every) == earlier.totals.group_fines
     assert sum(map(found.count, ChangeKind)) == len(every)
     assert {change.group for change in found.cleared} <= set(before.values())
     for change in found.by_group.values():
@@ -181,7 +181,7 @@ def test_hidden_fines_that_are_not_known_make_it_uncertain() -> None:
         change = only(compare(Run.of(before), Run.of(now)))
         assert (change.kind, change.certain, change.difference, change.known_before) == (kind, False, None, None)
         assert (change.joined_count, change.left_count) == (None, None)  # only the account's view changed
-    assert Run.of(hidden).totals(())[""].combined_fines is None
+    assert Run.of(hidden).totals(())[""].group_fines is None
 
 
 def test_hidden_fines_that_are_known_are_compared() -> None:
@@ -221,7 +221,7 @@ def test_totals_of_an_org_unit_count_each_group_once() -> None:
     one = Group(2, (member(20, "C", "26.00", library="BR1"),))
     run = Run.of(report_of((both, one)))
     found = run.totals(ORG_UNITS)
-    amounts = {name: (totals.group_count, str(totals.combined_fines)) for name, totals in found.items()}
+    amounts = {name: (totals.group_count, str(totals.group_fines)) for name, totals in found.items()}
     assert amounts == {**dict.fromkeys(("", "CONS", "SYS", "BR1"), (2, "56.00")), "BR2": (1, "30.00")}
     assert set(run.totals(())) == {"", "BR1", "BR2"}
     assert found[""].member_count == 3

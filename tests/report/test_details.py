@@ -53,7 +53,7 @@ def test_what_the_account_may_not_see_is_not_known(sandbox: Sandbox, staff: Gate
     report = build_report(staff, Criteria())
     for group in report.groups:
         summed = details_of(report).of_group(group)
-        assert (summed.kinds, summed.not_known, summed.certain) == ((), group.combined_fines, False)
+        assert (summed.kinds, summed.not_known, summed.certain) == ((), group.group_fines, False)
         assert summed.owing_since is None
         assert {details_of(report).of(member).kinds for member in group.members} == {None}
     assert any("VIEW_USER_TRANSACTIONS" in note for note in report.notes)

@@ -65,7 +65,7 @@ def test_the_first_run_compares_with_nothing_and_makes_no_file(state: State) -> 
     found = compare(state, report("30.00"))
     assert not found.compared
     assert state.database.path is None or not state.directory.exists()
-    assert [(totals.group_count, totals.combined_fines) for totals in found.trend] == [(1, Decimal("30.00"))]
+    assert [(totals.group_count, totals.group_fines) for totals in found.trend] == [(1, Decimal("30.00"))]
 
 
 def test_what_was_recorded_is_compared_with(state: State) -> None:
@@ -141,7 +141,7 @@ def test_trend_is_of_the_last_thirty_runs_the_oldest_first(state: State) -> None
     record(state, *[report(f"{100 + night}.00", night=night) for night in range(35)])
     trend = compare(state, report("200.00", night=35)).trend
     assert len(trend) == TREND
-    assert [totals.combined_fines for totals in trend] == [*map(Decimal, range(106, 135)), Decimal("200.00")]
+    assert [totals.group_fines for totals in trend] == [*map(Decimal, range(106, 135)), Decimal("200.00")]
     assert trend[0].at == TONIGHT + timedelta(days=6)
     assert (trend[-1].group_count, trend[-1].member_count) == (1, 2)
 
@@ -150,7 +150,7 @@ def test_trend_of_an_org_unit_has_zeros_where_it_had_no_groups(state: State) -> 
     record(state, report("30.00"), report(night=1))
     found = compare(state, report("40.00", night=2))
     for name in ("CONS", "SYS", "BR1"):
-        assert [str(totals.combined_fines) for totals in found.library_trends[name]] == ["30.00", "0.00", "40.00"]
+        assert [str(totals.group_fines) for totals in found.library_trends[name]] == ["30.00", "0.00", "40.00"]
     assert "BR2" not in found.library_trends
     part = found.restricted([1], {"BR1"}, "SYS")
     assert part.trend == found.library_trends["SYS"]
@@ -162,7 +162,7 @@ def test_totals_count_the_groups_that_top_leaves_out(state: State) -> None:
     record(state, replace(whole, groups=whole.groups[:1], left_out=whole.groups[1:], left_out_count=1))
     found = compare(state, report("30.00", "40.00", night=1))
     assert kinds(found) == {1: ChangeKind.UNCHANGED, 2: ChangeKind.UNCHANGED}
-    assert found.trend[0].combined_fines == Decimal("70.00")
+    assert found.trend[0].group_fines == Decimal("70.00")
 
 
 def test_old_runs_are_forgotten_those_of_other_settings_too(state: State) -> None:
@@ -185,7 +185,7 @@ def test_a_clock_that_was_set_back_does_not_change_which_run_was_the_last(state:
     found = compare(state, report("31.00", night=2))
     assert found.since == TONIGHT + timedelta(days=1)
     assert kinds(found) == {1: ChangeKind.UNCHANGED}
-    assert [str(totals.combined_fines) for totals in found.trend] == ["30.00", "31.00", "31.00"]
+    assert [str(totals.group_fines) for totals in found.trend] == ["30.00", "31.00", "31.00"]
 
 
 def test_groups_are_kept_of_the_last_run_alone(state: State) -> None:
@@ -258,7 +258,7 @@ def run(state: State, night: int, *groups: Group, criteria: Criteria | None = No
 
 def nights(state: State, number: int, *members: int, url: str = URL) -> list[tuple[int, str | None]]:
     found = GroupNights(state.database, url).of_group(number, members or (number * 10, number * 10 + 1))
-    return [((night.at - TONIGHT).days, night.combined_fines and str(night.combined_fines)) for night in found]
+    return [((night.at - TONIGHT).days, night.group_fines and str(night.group_fines)) for night in found]
 
 
 def test_nothing_recorded_and_no_file_made(state: State) -> None:

@@ -166,7 +166,7 @@ def changed_report() -> Report:
 
     Changes of each kind, other numbers, members and unknown values.
     """
-    fines = {group.number: group.combined_fines for group in FAMILIES}
+    fines = {group.number: group.group_fines for group in FAMILIES}
 
     def change(group: int, kind: ChangeKind, before: str | None, **rest: Any) -> GroupChange:
         return GroupChange(group, kind, Decimal(before) if before else None, fines.get(group), "BR1", **rest)
@@ -210,7 +210,7 @@ def large_report(group_count: int = 4000) -> Report:
             library = _LIBRARIES[number % 5]
             members.append(member(patron, name, f"{fines:.2f}", library=library, group_lead=place == 0))
         groups.append(Group(number * 3 + 1, tuple(members)))
-    groups.sort(key=lambda group: group.combined_fines, reverse=True)
+    groups.sort(key=lambda group: group.group_fines, reverse=True)
     return report_of(groups)
 
 
@@ -269,7 +269,7 @@ def hostile_changed_reports(draw: st.DrawFn) -> Report:
         kind = draw(st.sampled_from([ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.UNCHANGED]))
         before = None if kind is ChangeKind.NEW else Decimal("26.10")
         by_group[group.number] = GroupChange(
-            group.number, kind, before, group.combined_fines, group.library, certain=draw(st.booleans())
+            group.number, kind, before, group.group_fines, group.library, certain=draw(st.booleans())
         )
     cleared = tuple(
         GroupChange(
@@ -378,13 +378,11 @@ def _changes(report: Report) -> Changes:
     def change(place: int, group: Group) -> GroupChange:
         kind = _KINDS[place % 5]
         worse = {ChangeKind.WORSE: Decimal("3.25"), ChangeKind.BETTER: Decimal("-4.50")}.get(kind, Decimal("0.00"))
-        before = None if kind is ChangeKind.NEW else group.combined_fines - worse
-        return GroupChange(
-            group.number, kind, before, group.combined_fines, group.library, joined_count=place % 20 == 1
-        )
+        before = None if kind is ChangeKind.NEW else group.group_fines - worse
+        return GroupChange(group.number, kind, before, group.group_fines, group.library, joined_count=place % 20 == 1)
 
     by_group = {group.number: change(place, group) for place, group in enumerate(report.groups)}
-    groups, members, fines = (report.totals.group_count, report.totals.member_count, report.totals.combined_fines)
+    groups, members, fines = (report.totals.group_count, report.totals.member_count, report.totals.group_fines)
     trend = (
         RunTotals(GENERATED_AT - timedelta(days=29 - night), groups - 29 + night, members, fines * (70 + night) / 99)
         for night in range(30)

@@ -61,7 +61,7 @@ def test_lists_what_the_report_lists(desk: DeskCaller, state: State, report: Rep
         band = report.details.age_band(group)
         assert one == {
             "group": group.number,
-            "combined_fines": None if group.combined_fines is None else f"{group.combined_fines:.2f}",
+            "group_fines": None if group.group_fines is None else f"{group.group_fines:.2f}",
             "member_count": group.member_count,
             "members": sorted(member.id for member in group.members),
             "over_limit_count": group.over_limit_count.value,
@@ -100,7 +100,7 @@ def test_filters(desk: DeskCaller, state: State, report: Report) -> None:
     assert set(numbers(desk, "library=NORTH")) == in_the_north
 
 
-@pytest.mark.parametrize("sort", ["combined_fines", "member_count", "over_limit_count", "group"])
+@pytest.mark.parametrize("sort", ["group_fines", "member_count", "over_limit_count", "group"])
 def test_the_parts_of_the_list_are_the_list(desk: DeskCaller, state: State, report: Report, sort: str) -> None:
     note_run(state, report)
     whole = numbers(desk, f"sort={sort}")
@@ -113,7 +113,7 @@ def test_the_parts_of_the_list_are_the_list(desk: DeskCaller, state: State, repo
         following = answer["next"]
     assert parts == whole
     keys = {
-        "combined_fines": lambda group: -group.known_fines,
+        "group_fines": lambda group: -group.known_fines,
         "member_count": lambda group: -group.member_count,
         "over_limit_count": lambda group: -group.over_limit_count.at_least,
         "group": lambda group: group.number,
@@ -141,7 +141,7 @@ def test_a_cursor_ends_with_its_run(desk: DeskCaller, state: State, report: Repo
         ("min_totl=25", "key-unknown", "#/min_totl", "min_total"),
         ("order=group", "key-unknown", "#/order", "sort"),
         ("min_total=25,00", "field-wrong", "#/min_total", "25.00"),
-        ("sort=fines", "field-wrong", "#/sort", "combined_fines"),
+        ("sort=fines", "field-wrong", "#/sort", "group_fines"),
         ("limit=0", "field-wrong", "#/limit", "1,000"),
         ("over_limit=perhaps", "field-wrong", "#/over_limit", "true or false"),
         ("age_band=30-59", "field-wrong", "#/age_band", "30 to 59"),

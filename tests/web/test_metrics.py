@@ -143,10 +143,10 @@ def test_the_last_report_by_library_to_the_cent(app: Flask, proxy: FaultProxy, k
     History(app.extensions["evergreen-groups"].state.database, proxy.url).record(report)
     text = client_of(app).get(f"{PREFIX}/metrics", headers=bearer(SECRET)).text
     shown_sums = dict(
-        re.findall(r'^evergreen_groups_report_combined_fines\{library="([^"]+)",report=""\} (\S+)$', text, re.MULTILINE)
+        re.findall(r'^evergreen_groups_report_group_fines\{library="([^"]+)",report=""\} (\S+)$', text, re.MULTILINE)
     )
     assert (set(shown_sums) > {"*"}) is ("*" in shown_sums) is known
-    assert not known or Decimal(shown_sums["*"]) == report.totals.combined_fines
+    assert not known or Decimal(shown_sums["*"]) == report.totals.group_fines
     assert samples(text)["evergreen_groups_report_groups", "*", ""] == len(report.groups)
     assert samples(text)["evergreen_groups_database_up",] == 1
     assert samples(text)["evergreen_groups_journal_open_steps",] == 0

@@ -234,7 +234,7 @@ def write_block_explanation_json(explanation: BlockExplanation, stream: TextIO) 
         if decision is None
         else {
             "over_limit": decision.over_limit,
-            "counted": plain_amount(decision.own_balance),
+            "counted": plain_amount(decision.counted_fines),
             "limit": {**limit_document(decision.limit), "origin": decision.limit.origin},
         },
     }

@@ -210,10 +210,10 @@ GROUP: tuple[Column[GroupFindingRow], ...] = (
         for_csv=False,
     ),
     Column("hidden_member_count", lambda row: row.finding.group.hidden_member_count, for_csv=False),
-    Column("combined_fines", lambda row: row.finding.group.combined_fines, kind="money", for_csv=False),
+    Column("group_fines", lambda row: row.finding.group.group_fines, kind="money", for_csv=False),
     Column(
         "group_fines",
-        lambda row: row.finding.group.combined_fines,
+        lambda row: row.finding.group.group_fines,
         Message("Group Fines"),
         "money",
         page="group_fines",

@@ -210,9 +210,9 @@ def applied_limit(member: Member) -> Message:
     values = {
         "limit": none if decision.limit.amount is None else decision.limit.amount,
         "origin": decision.limit.origin,
-        "counted": decision.own_balance,
+        "counted": decision.counted_fines,
     }
-    if decision.own_balance == member.own_fines:
+    if decision.counted_fines == member.own_fines:
         return Message("limit {limit} ({origin})", values=values)
     return Message("limit {limit} ({origin}), with {counted} counting toward it", values=values)
 

@@ -334,4 +334,4 @@ def _points(nights: Sequence[GroupNight]) -> list[tuple[float, float] | None]:
 
 def _fines(night: GroupNight) -> Decimal | None:
     """Return what the group owed, None if unknown or not listed that night."""
-    return night.combined_fines if night.certain else None
+    return night.group_fines if night.certain else None

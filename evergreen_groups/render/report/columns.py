@@ -132,7 +132,7 @@ GROUP: tuple[Column[Group], ...] = (
     _own("member_count", Message("Members"), "number", page="members"),
     _own("owing_count", Message("Members who owe"), "number", page="owing", total=True),
     _own(
-        "combined_fines",
+        "group_fines",
         Message("Group Fines"),
         "money",
         mark=lambda one: "notable" if one.hidden_fines is None else "",
@@ -158,7 +158,7 @@ CHANGE: tuple[Column[GroupChange], ...] = (
         page="change",
     ),
     Column(
-        "combined_fines_before",
+        "group_fines_before",
         lambda change: change.known_before,
         Message("Previous Group Fines"),
         "money",
@@ -277,7 +277,7 @@ CLEARED: tuple[Column[GroupChange], ...] = (
     _own("library", Message("Library")),
     Column("", _before, Message("Owed before"), "money", _before),
     Column("", lambda change: change.present and change.present.group, Message("Now in group"), "id"),
-    Column("", lambda change: change.present and change.present.combined_fines, Message("Owes now"), "money"),
+    Column("", lambda change: change.present and change.present.group_fines, Message("Owes now"), "money"),
 )
 """The columns of cleared groups. Those with a name are columns of groups as well, which cleared groups fill in CSV."""
 

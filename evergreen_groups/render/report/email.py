@@ -57,7 +57,7 @@ def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
         date=language.day(report.generated_at),
         groups=language.number(report.totals.group_count),
         members=language.number(report.totals.member_count),
-        total=language.describe_total(report.totals.combined_fines),
+        total=language.describe_total(report.totals.group_fines),
         libraries=_places(places),
     )
     # No-break spaces would make an ASCII header an encoded one, in which some mail programs show two blanks.
@@ -154,7 +154,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield gettext("Groups"), language.number(totals.group_count)
     yield gettext("Members"), language.number(totals.member_count)
     yield gettext("Members who owe"), language.describe_total(totals.owing_count)
-    yield pgettext("of all groups", "Group Fines"), language.describe_total(totals.combined_fines)
+    yield pgettext("of all groups", "Group Fines"), language.describe_total(totals.group_fines)
     yield gettext("Members over the limit"), language.describe_total(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), language.describe_total(blocks.blocked)
@@ -175,7 +175,7 @@ def _cells(report: Report, options: LetterOptions) -> Iterator[tuple[str, bool, 
     yield gettext("Group"), True, lambda group: str(group.number)
     yield gettext("Library"), False, lambda group: printable(group.library)
     yield gettext("Members"), True, lambda group: language.number(group.member_count)
-    yield gettext("Group Fines"), True, lambda group: language.describe_total(group.combined_fines)
+    yield gettext("Group Fines"), True, lambda group: language.describe_total(group.group_fines)
     if (changes := compared_changes(report)) is not None:
         yield gettext("Change"), False, lambda group: _change(changes.by_group.get(group.number))
     if options.names:

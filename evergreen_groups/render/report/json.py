@@ -76,14 +76,14 @@ def _head(report: Report) -> dict[str, Any]:
             **fields(totals, "group_count", "member_count"),
             **total_document("owing_count", totals.owing_count),
             **total_document("over_limit_count", totals.over_limit_count),
-            "combined_fines": plain_amount_or_none(totals.combined_fines),
+            "group_fines": plain_amount_or_none(totals.group_fines),
             **total_document("groups_no_member_over_limit", totals.groups_without_member_over_limit),
             "incomplete_group_count": totals.incomplete_group_count,
             **total_document("blocked_in_evergreen_count", blocks.blocked),
             **total_document("not_yet_blocked_count", blocks.not_yet_blocked),
             **total_document("now_within_limit_count", blocks.now_within_limit),
             "age_bands": [
-                {"age_band": one.band.text, **fields(one, "group_count", "combined_fines")} for one in AgeSum.of(report)
+                {"age_band": one.band.text, **fields(one, "group_count", "group_fines")} for one in AgeSum.of(report)
             ],
         },
         **fields(report, "notes", "left_out_count"),
@@ -94,7 +94,7 @@ def _head(report: Report) -> dict[str, Any]:
             "counts": {kind.value: changes.count(kind) for kind in ChangeKind},
             **fields(changes, "difference", "new_fines", "cleared_difference"),
             "cleared": list(map(_cleared, changes.cleared)),
-            "trend": [fields(run, "at", "group_count", "member_count", "combined_fines") for run in changes.trend],
+            "trend": [fields(run, "at", "group_count", "member_count", "group_fines") for run in changes.trend],
         },
     }
 
@@ -166,5 +166,5 @@ def _cleared(change: GroupChange) -> dict[str, Any]:
         **fields(change, "group", "library"),
         "before": plain_amount_or_none(change.known_before),
         **fields(change, "certain", "member_count"),
-        "present": present and fields(present, "group", "lead_name", "member_count", "combined_fines"),
+        "present": present and fields(present, "group", "lead_name", "member_count", "group_fines"),
     }

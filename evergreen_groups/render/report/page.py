@@ -187,7 +187,7 @@ def trend_chart(trend: Sequence[RunTotals]) -> dict[str, object] | None:
     """
     if len(trend) < 2:
         return None
-    values = [run.combined_fines for run in trend if run.combined_fines is not None]
+    values = [run.group_fines for run in trend if run.group_fines is not None]
     name, written = pgettext("of all groups", "Group Fines"), language.price
     if len(values) < len(trend):
         values = [Decimal(run.group_count) for run in trend]
@@ -347,7 +347,7 @@ class PageWriter:
         one_limit = report.criteria.limit is not None
         # The template has the cells of group, lead and member's name, which are links.
         special: dict[str, Callable[[Any], str]] = {
-            "combined_fines": lambda group: fines(group.combined_fines, _share_over_limit(group)),
+            "group_fines": lambda group: fines(group.group_fines, _share_over_limit(group)),
             "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
             "owing_since": macros.dated,
             "age_band": lambda details: band(details.age_band),
@@ -491,6 +491,6 @@ def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: Binar
         entries=entries,
         kinds=[(kind, wording.change_heading(kind)) for kind in _KINDS],
         bands=[(one.band, wording.describe_days(one.band)) for one in AgeSum.of(report)],
-        age_sums=lambda part: {one.band: one.combined_fines for one in AgeSum.of(part)},
+        age_sums=lambda part: {one.band: one.group_fines for one in AgeSum.of(part)},
     )
     stream.write(page.encode())

@@ -98,8 +98,8 @@ def table_columns(report: Report, width: int) -> list[TableColumn]:
     )
     fines = TableColumn(
         gettext("Group Fines"),
-        lambda group: Cell(language.describe_total(group.combined_fines), BOLD),
-        sums=lambda totals: Cell(language.describe_total(totals.combined_fines), BOLD),
+        lambda group: Cell(language.describe_total(group.group_fines), BOLD),
+        sums=lambda totals: Cell(language.describe_total(totals.group_fines), BOLD),
         right=True,
     )
     highest = TableColumn(

@@ -58,7 +58,7 @@ def describe_age_sum(one: AgeSum) -> str:
     """Describe the groups of a band, and all that they owe: ``Owing for 30–59 days: 3 groups ($120.00)``."""
     groups = ngettext("{count} group", "{count} groups", one.group_count)
     label = gettext("Owing for {days} days", days=describe_age_band(one.band))
-    return gettext("{label}: {value}", label=label, value=f"{groups} ({describe_total(one.combined_fines)})")
+    return gettext("{label}: {value}", label=label, value=f"{groups} ({describe_total(one.group_fines)})")
 
 
 def describe_days(band: AgeBand) -> str:
@@ -272,7 +272,7 @@ def cleared_lead(change: GroupChange) -> str:
 
 def cleared_now(change: GroupChange) -> str:
     """Return what a cleared group owes now."""
-    return describe_total(change.present.combined_fines) if change.present else gettext(NOT_KNOWN)
+    return describe_total(change.present.group_fines) if change.present else gettext(NOT_KNOWN)
 
 
 def cleared_remarks(change: GroupChange) -> str:

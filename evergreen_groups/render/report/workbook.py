@@ -119,7 +119,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield gettext("Groups"), "number", totals.group_count
     yield gettext("Members"), "number", totals.member_count
     yield gettext("Members who owe"), "number", known(totals.owing_count)
-    yield pgettext("of all groups", "Group Fines"), "money", known(totals.combined_fines)
+    yield pgettext("of all groups", "Group Fines"), "money", known(totals.group_fines)
     yield gettext("Members over the limit"), "number", known(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "number", known(blocks.blocked)
@@ -131,7 +131,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield gettext("Groups with no member over the limit"), "number", known(totals.groups_without_member_over_limit)
     yield gettext("Incomplete groups"), "number", totals.incomplete_group_count
     for one in AgeSum.of(report):
-        yield wording.describe_days(one.band), "money", known(one.combined_fines)
+        yield wording.describe_days(one.band), "money", known(one.group_fines)
     if (changes := wording.compared_changes(report)) and changes.since:
         yield "", "text", None
         yield gettext("Compared with the report of"), "text", minute(changes.since)

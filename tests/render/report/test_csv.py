@@ -21,14 +21,14 @@ from evergreen_groups.render.text import escape_formula
 from evergreen_groups.report import WAYS, Report
 
 OF_GROUPS = (
-    "group,lead_id,lead_name,lead_barcode,lead_group_lead,library,member_count,owing_count,combined_fines,"
+    "group,lead_id,lead_name,lead_barcode,lead_group_lead,library,member_count,owing_count,group_fines,"
     "highest_own_fines,over_limit_count,no_member_over_limit,complete,hidden_member_count,hidden_fines"
 )
 OF_MEMBERS = (
     "member_id,member_barcode,member_name,member_library,member_own_fines,member_over_limit,member_group_lead,"
     "member_limit"
 )
-OF_CHANGES = "change,combined_fines_before,difference,formerly"
+OF_CHANGES = "change,group_fines_before,difference,formerly"
 OF_BLOCKS = "member_blocked_in_evergreen,member_difference"
 GROUP_DETAILS = (
     "kinds,kinds_not_known,kinds_complete,owing_since,last_payment,items_overdue,items_lost,items_complete,returnable"
@@ -44,8 +44,8 @@ LAST = (
     "in_collections,collections_since"
 )
 AMOUNT_COLUMNS = {
-    "combined_fines", "highest_own_fines", "highest_own_fines_at_least", "hidden_fines", "member_own_fines",
-    "member_limit", "combined_fines_before", "difference", "kinds_not_known",
+    "group_fines", "highest_own_fines", "highest_own_fines_at_least", "hidden_fines", "member_own_fines",
+    "member_limit", "group_fines_before", "difference", "kinds_not_known",
 }  # fmt: skip
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 NUMBER = re.compile(r"-?\d+(\.\d\d)?")
@@ -72,7 +72,7 @@ def test_one_row_for_each_member() -> None:
     assert len(read) == len(members)
     for row, (group, one) in zip(read, members, strict=True):
         assert row["group"] == str(group.number)
-        assert row["combined_fines"] == ("" if group.combined_fines is None else str(group.combined_fines))
+        assert row["group_fines"] == ("" if group.group_fines is None else str(group.group_fines))
         assert row["no_member_over_limit"] == str(group.no_member_over_limit).lower()
         assert row["lead_name"] == group.lead.name
         assert row["member_id"] == str(one.id)
@@ -100,7 +100,7 @@ def test_incomplete_groups() -> None:
     shown = {group: [(row[name], row[f"{name}_at_least"]) for name in counts] for group, row in read.items()}
     assert shown["902"] == [("6", "6"), ("5.00", "5.00"), ("0", "0")]
     assert shown["2240"] == [("", "2"), ("", "12.00"), ("", "2")]
-    assert [read[group]["combined_fines"] for group in ("2240", "31007")] == ["28.39", ""]
+    assert [read[group]["group_fines"] for group in ("2240", "31007")] == ["28.39", ""]
     assert (read["2240"]["complete"], read["2240"]["hidden_member_count"]) == ("false", "2")
     assert (read["2240"]["hidden_fines"], read["31007"]["hidden_fines"]) == ("6.40", "")
 
@@ -110,8 +110,8 @@ def test_what_is_summed_by_group_adds_up_in_the_rows_that_have_it_once(details: 
     report = samples.changed_report()
     once = [row for row in rows(csv_text(report, details=details)) if row["first_of_group"] == "true"]
     assert [row["group"] for row in once] == [str(group.number) for group in report.groups]
-    known = [row["combined_fines"] for row in once if row["combined_fines"]]
-    assert sum(map(Decimal, known)) == sum(group.combined_fines or 0 for group in report.groups)
+    known = [row["group_fines"] for row in once if row["group_fines"]]
+    assert sum(map(Decimal, known)) == sum(group.group_fines or 0 for group in report.groups)
     assert sum(int(row["member_count"]) for row in once) == report.totals.member_count
     at_least = sum(int(row["over_limit_count_at_least"]) for row in once)
     assert at_least == report.totals.over_limit_count.at_least
@@ -146,7 +146,7 @@ def test_changes_are_in_columns_behind_those_of_members() -> None:
         "611": ["cleared", "1260.10", "-1257.10", ""],
         "17": ["cleared", "", "", ""],
     }
-    cleared = [read["611"][name] for name in ("library", "combined_fines", "lead_name")]
+    cleared = [read["611"][name] for name in ("library", "group_fines", "lead_name")]
     assert cleared == ["BR1", "", "Featherstonehaugh, Hildegard Maria"]
 
 
@@ -170,7 +170,7 @@ def test_for_spreadsheets() -> None:
     for one, other in zip(read, rows(plain), strict=True):
         for name, value in other.items():
             assert one[name] == (value.replace(".", ",") if name in AMOUNT_COLUMNS else value), name
-    assert read[0]["combined_fines"] == "1289,35"
+    assert read[0]["group_fines"] == "1289,35"
 
 
 def test_formulas_are_made_harmless_and_half_a_surrogate_pair_is_replaced() -> None:

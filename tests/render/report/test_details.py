@@ -57,10 +57,10 @@ def test_json(report: Report) -> None:
     document = json.loads(written(report, "json"))
     for group in document["groups"]:
         if group["hidden_fines"] is None:
-            assert (group["kinds_not_known"], group["combined_fines"]) == (None, None)
+            assert (group["kinds_not_known"], group["group_fines"]) == (None, None)
         else:
             kinds = sum((Decimal(one["balance"]) for one in group["kinds"]), Decimal(group["kinds_not_known"]))
-            assert kinds == Decimal(group["combined_fines"])
+            assert kinds == Decimal(group["group_fines"])
         for person in (one for one in group["members"] if one["kinds"] is not None):
             assert sum(Decimal(one["balance"]) for one in person["kinds"]) == Decimal(person["own_fines"])
     first, second = document["groups"][:2]
@@ -110,7 +110,7 @@ def test_groups_are_in_bands_by_how_long_they_have_owed_with_sums_in_every_forma
     bands = {group["group"]: group["age_band"] for group in document["groups"]}
     # Read on 14 August; the oldest debts began on 3 and 29 May. Of 31007 nothing is owed that is known of.
     assert bands == {1187: "30 to 103", 902: "104 or more", 2240: "30 to 103", 85: "30 to 103", 31007: "30 to 103"}
-    sums = {one["age_band"]: (one["group_count"], one["combined_fines"]) for one in document["totals"]["age_bands"]}
+    sums = {one["age_band"]: (one["group_count"], one["group_fines"]) for one in document["totals"]["age_bands"]}
     assert sums["104 or more"] == (1, "29.00")
     rows = csv.DictReader(io.StringIO(written(aged, "csv")))
     assert {int(row["group"]): row["age_band"] for row in rows} == bands
@@ -154,5 +154,5 @@ def test_the_sums_of_a_librarys_bands_are_its_total(drawn: list[list[tuple[str, 
         sums = AgeSum.of(part)
         aged = [group for group in part.groups if any(details[one.id].owing_since for one in group.members)]
         assert sum(one.group_count for one in sums) == len(aged)
-        assert sum(one.combined_fines or 0 for one in sums) == sum(group.known_fines for group in aged)
+        assert sum(one.group_fines or 0 for one in sums) == sum(group.known_fines for group in aged)
         assert sums == sorted(sums, key=lambda one: one.band)

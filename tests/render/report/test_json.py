@@ -98,11 +98,11 @@ def test_groups_and_totals() -> None:
     assert (group["owing_count"], group["owing_count_at_least"]) == (None, 2)
     assert (group["highest_own_fines"], group["highest_own_fines_at_least"]) == (None, "12.00")
     assert (group["over_limit_count"], group["over_limit_count_at_least"]) == (None, 2)
-    assert [group[key] for key in ("combined_fines", "hidden_member_count", "hidden_fines")] == ["28.39", 2, "6.40"]
-    assert (unknown["hidden_fines"], unknown["combined_fines"]) == (None, None)
+    assert [group[key] for key in ("group_fines", "hidden_member_count", "hidden_fines")] == ["28.39", 2, "6.40"]
+    assert (unknown["hidden_fines"], unknown["group_fines"]) == (None, None)
     totals = shown["totals"]
     assert (totals["group_count"], totals["member_count"], totals["incomplete_group_count"]) == (5, 19, 2)
-    assert (totals["combined_fines"], totals["owing_count"], totals["owing_count_at_least"]) == (None, None, 13)
+    assert (totals["group_fines"], totals["owing_count"], totals["owing_count_at_least"]) == (None, None, 13)
     # Each incomplete group has a visible member over the limit.
     assert (totals["groups_no_member_over_limit"], totals["groups_no_member_over_limit_at_least"]) == (1, 1)
     assert (totals["blocked_in_evergreen_count"], totals["blocked_in_evergreen_count_at_least"]) == (None, 0)
@@ -141,9 +141,9 @@ def test_changes() -> None:
     assert (changes["difference"], changes["new_fines"], changes["cleared_difference"]) == (None, "29.00", None)
     first, second = changes["cleared"]
     assert (first["group"], first["library"], first["before"], first["certain"]) == (611, "BR1", "1260.10", True)
-    assert (first["present"]["group"], first["present"]["combined_fines"], second["present"]) == (612, "3.00", None)
+    assert (first["present"]["group"], first["present"]["group_fines"], second["present"]) == (612, "3.00", None)
     assert len(changes["trend"]) == 30
-    assert (changes["trend"][-1]["group_count"], changes["trend"][-1]["combined_fines"]) == (7, "1290.00")
+    assert (changes["trend"][-1]["group_count"], changes["trend"][-1]["group_fines"]) == (7, "1290.00")
     worse, *others = (group["change"] for group in shown["groups"])
     assert (worse["kind"], worse["before"], worse["difference"]) == ("worse", "1204.00", "85.35")
     assert (worse["formerly"], worse["joined_count"], worse["left_count"], worse["certain"]) == ([], 1, 0, True)

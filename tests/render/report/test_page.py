@@ -268,7 +268,7 @@ def test_sums_say_how_the_list_changed_if_its_groups_were_others_before() -> Non
     [said] = page(replace(report, changes=changes)).xpath("//dl[@class='sums']//small[contains(., 'since')]/text()")
     assert said.endswith("; +$10.00 in the list's total, because groups moved here or away")
     nightly = changes.difference or Decimal(0)
-    same = tuple(replace(one, combined_fines=nightly * place) for place, one in enumerate(changes.trend))
+    same = tuple(replace(one, group_fines=nightly * place) for place, one in enumerate(changes.trend))
     [said] = page(replace(report, changes=replace(changes, trend=same))).xpath(
         "//dl[@class='sums']//small[contains(., 'since')]/text()"
     )
@@ -446,7 +446,7 @@ def test_what_was_agreed_is_below_the_group_without_the_note() -> None:
         day=date(2026, 8, 3),
         remind_on=date(2026, 8, 15),
         note="SECRET",
-        combined_fines=first.known_fines,
+        group_fines=first.known_fines,
     )
     states = {
         first.number: FollowUpState(FollowUpStatus.WAITING, entry),

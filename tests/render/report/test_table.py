@@ -73,7 +73,7 @@ def test_every_fact_is_there(width: int) -> None:
     report = samples.sample_report()
     shown = squeezed(table(report, width=width))
     for group in report.groups:
-        assert describe_total(group.combined_fines) in shown
+        assert describe_total(group.group_fines) in shown
         for one in group.members:
             assert squeezed(one.barcode or "no card") in shown
             assert price(one.own_fines) in shown
