@@ -92,16 +92,12 @@ def read_visible_balances(
         return None
 
 
-def read_members(
-    gateway: Gateway, groups: Collection[int], *, primary: bool = True, own_connection: bool = False
-) -> dict[int, frozenset[int]]:
-    """Like :func:`read_member_ids`, but by group number. Takes one call per group."""
+def read_members(gateway: Gateway, groups: Collection[int]) -> dict[int, frozenset[int]]:
+    """Like :func:`read_member_ids` on the primary database, but by group number. Takes one call per group."""
     # A single call for all groups wouldn't show moves between them.
     numbers = sorted(groups)
-    read = gateway.map(
-        lambda group: read_member_ids(gateway, [group], primary=primary, own_connection=own_connection), numbers
-    )
-    return dict(zip(numbers, read, strict=True))
+    found = gateway.map(lambda group: read_member_ids(gateway, [group], primary=True), numbers)
+    return dict(zip(numbers, found, strict=True))
 
 
 def _call(gateway: Gateway, method: str, groups: object, *, primary: bool, own_connection: bool) -> Any:
@@ -119,36 +115,31 @@ def _refuse_duplicates(ids: Sequence[int | None]) -> None:
         )
 
 
-def membership_conditions(
-    groups: Sequence[int], hidden: Mapping[int, Set[int]], total: int, *, owing_nothing: Set[int] = frozenset()
-) -> list[dict[str, Any]]:
-    """Return conditions that the ILS can check without showing any hidden row.
-
-    They say that the ``hidden`` members (ids by group) are in these groups, that the groups have no more than ``total``
-    members, and that no patron in ``owing_nothing`` (ids) has an open transaction. Each condition takes one call. There
-    is one condition, or more for thousands of hidden members.
-    """
-    pairs = sorted((group, id) for group, ids in hidden.items() for id in ids)
-    batches = batched(pairs, IDS_AT_ONCE) if pairs else [[]]
-    # If all hidden members are in the groups and the total is right, no other member can be missing from the list.
-    return [
-        {"-and": [_no_more_than(total, groups), *_each_in_its_group(batch), *_no_open_transaction(ids)]}
-        for batch, ids in zip_longest(batches, batched(sorted(owing_nothing), IDS_AT_ONCE), fillvalue=())
-    ]
-
-
 Confirm = Callable[[dict[str, Any]], bool]
 """Checks a condition in a call that is made anyway. Returns False if the condition fails or can't be checked."""
 
 
+def membership_conditions(
+    group: int, hidden: Set[int], total: int, *, owing_nothing: Set[int] = frozenset()
+) -> list[dict[str, Any]]:
+    """Return conditions that the ILS can check without showing any hidden row.
+
+    They say that the ``hidden`` members (ids) are in the group, that it has no more than ``total`` members, and that no
+    patron in ``owing_nothing`` (ids) has an open transaction. Each condition takes one call. There is one condition, or
+    more for thousands of hidden members.
+    """
+    batches = batched(sorted(hidden), IDS_AT_ONCE), batched(sorted(owing_nothing), IDS_AT_ONCE)
+    # If all hidden members are in the group and the total is right, no other member can be missing from the list.
+    return [
+        {"-and": [_no_more_than(total, [group]), *_in_group(group, members), *_no_open_transaction(ids)]}
+        for members, ids in zip_longest(*batches, fillvalue=())
+    ]
+
+
 def _confirmed(
-    gateway: Gateway,
-    hidden: Mapping[int, Set[int]],
-    total: int,
-    owing_nothing: Set[int],
-    confirm: Confirm | None = None,
+    gateway: Gateway, group: int, hidden: Set[int], total: int, owing_nothing: Set[int], confirm: Confirm | None = None
 ) -> bool:
-    conditions = membership_conditions(sorted(hidden), hidden, total, owing_nothing=owing_nothing)
+    conditions = membership_conditions(group, hidden, total, owing_nothing=owing_nothing)
     if confirm is not None and len(conditions) == 1 and confirm(conditions[0]):
         return True
     return all(holds(gateway, condition) for condition in conditions)
@@ -196,15 +187,10 @@ def _no_more_than(total: int, groups: Sequence[int]) -> dict[str, Any]:
     return {"-not-exists": rows_beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
 
 
-def _each_in_its_group(pairs: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-    if not pairs:
-        return []
-    by_group: dict[int, list[int]] = {}
-    for group, id in pairs:
-        by_group.setdefault(group, []).append(id)
+def _in_group(group: int, ids: Sequence[int]) -> list[dict[str, Any]]:
     # Inside -or, the fields of a hash are alternatives too, unless they are wrapped in -and.
-    alternatives = [{"-and": {"usrgroup": group, "id": ids}} for group, ids in by_group.items()]
-    return [{"-exists": rows_beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": alternatives}, "id")}]
+    members = {"deleted": "f", "-or": [{"-and": {"usrgroup": group, "id": list(ids)}}]}
+    return [{"-exists": rows_beyond(len(ids) - 1, "au", members, "id")}] if ids else []
 
 
 def _no_open_transaction(ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -331,7 +317,7 @@ def _read_hidden(
         found: Mapping[int, frozenset[int]] | None = {groups[0]: hidden}
         if rows is not None:
             found = assign_to_groups(gateway, groups, hidden, len(everybody), owing_nothing=owing_nothing, rows=rows)
-        elif not _confirmed(gateway, {groups[0]: hidden}, len(everybody), owing_nothing):
+        elif not _confirmed(gateway, groups[0], hidden, len(everybody), owing_nothing):
             found = None
         if found is not None:
             return {group: HiddenMembers.of(ids, owed) for group, ids in found.items()}
@@ -363,39 +349,35 @@ def _visible_rows(
 _MAX_READINGS = 2
 
 
-def _read_lists(
+def _read_group(
     gateway: Gateway,
-    visible: Mapping[int, Set[int]],
+    group: int,
+    visible: Set[int],
     read_owed: Callable[..., Mapping[int, Decimal] | None],
     *,
     primary: bool,
     confirm: Confirm | None = None,
-) -> tuple[Mapping[int, Decimal] | None, dict[int, HiddenMembers]]:
-    """Return the balances and the hidden members of some groups, of which ``visible`` are the visible ones.
-
-    Takes two concurrent calls for one group, plus one to verify hidden members unless ``confirm`` already did.
-    """
-    groups = sorted(visible)
+) -> tuple[Mapping[int, Decimal] | None, HiddenMembers | None]:
     former: object = None
     for _ in range(_MAX_READINGS):
         options = {"primary": primary, "own_connection": former is not None}
-        owed, members = gateway.in_parallel(
-            partial(read_owed, gateway, groups, **options), partial(read_members, gateway, groups, **options)
+        owed, everybody = gateway.in_parallel(
+            partial(read_owed, gateway, [group], **options), partial(read_member_ids, gateway, [group], **options)
         )
-        everybody = frozenset[int]().union(*members.values())
         # A patron was moved between the two reads, or the balances belong to other patrons. Read again.
-        if not everybody >= frozenset(owed or ()).union(*visible.values()):
+        if not everybody >= visible | set(owed or ()):
             continue
-        hidden = {group: members[group] - visible[group] for group in groups if not members[group] <= visible[group]}
-        found = {group: HiddenMembers.of(ids, owed) for group, ids in hidden.items()}
+        hidden = everybody - visible
+        if not hidden:
+            return owed, None
         owing_nothing = frozenset() if owed is None else everybody - owed.keys()
-        if not hidden or _confirmed(gateway, hidden, len(everybody), owing_nothing, confirm):
-            return owed, found
+        if _confirmed(gateway, group, hidden, len(everybody), owing_nothing, confirm):
+            return owed, HiddenMembers.of(hidden, owed)
         # The condition runs on the replica and fails while the replica lags behind. If a second read of the primary
         # gives the same lists, trust them.
-        if primary and (owed, members) == former:
-            return owed, found
-        former = owed, members
+        if primary and (owed, everybody) == former:
+            return owed, HiddenMembers.of(hidden, owed)
+        former = owed, everybody
     raise inconsistent_members()
 
 
@@ -404,19 +386,23 @@ def read_group_balances(
 ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
     """Return the balances of a group's members with open transactions, by id, and the members who aren't ``visible``.
 
-    Use this only for groups that may have hidden members: ``usergroup.members.balance_owed`` runs a query per member,
-    which takes ten times as long as reading visible members' balances. If plain reads go to a replica, both lists come
-    from the primary database. The account needs VIEW_USER at its own library, and permission to see the balances.
+    Takes two concurrent calls, plus one to verify hidden members unless ``confirm`` already did. Use this only for
+    groups that may have hidden members: ``usergroup.members.balance_owed`` runs a query per member, which takes ten
+    times as long as reading visible members' balances. If plain reads go to a replica, both lists come from the primary
+    database. The account needs VIEW_USER at its own library, and permission to see the balances.
     """
-    primary = gateway.reads_replicas
-    owed, hidden = _read_lists(gateway, {group: visible}, read_balances, primary=primary, confirm=confirm)
-    return owed or {}, hidden.get(group)
+    owed, hidden = _read_group(gateway, group, visible, read_balances, primary=gateway.reads_replicas, confirm=confirm)
+    return owed or {}, hidden
 
 
 def find_on_primary(
     gateway: Gateway, visible: Mapping[int, Set[int]], members: Mapping[int, Set[int]]
 ) -> dict[int, HiddenMembers]:
     """Like :func:`find_hidden`, given the ``members`` (ids by group) that the primary database lists."""
-    known = {group: visible.get(group, set()) for group in members}
-    with_hidden = {group: ids for group, ids in known.items() if not members[group] <= ids}
-    return _read_lists(gateway, with_hidden, read_visible_balances, primary=True)[1] if with_hidden else {}
+
+    def read(group: int) -> HiddenMembers | None:
+        return _read_group(gateway, group, visible.get(group, set()), read_visible_balances, primary=True)[1]
+
+    groups = [group for group, ids in members.items() if not ids <= visible.get(group, set())]
+    found = zip(groups, gateway.map(read, groups), strict=True)
+    return {group: hidden for group, hidden in found if hidden is not None}

@@ -78,7 +78,7 @@ def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, t
     """In group 17, member 14 and one of 17's own circulations are hidden."""
     org_units = SimpleNamespace(ids=frozenset(range(1, 12)))
     homes = {4: 5, 17: 4, 20: 4}
-    (condition,) = membership_conditions([17], {17: {14}}, total)
+    (condition,) = membership_conditions(17, {14}, total)
     with gateway_of(exchange_id) as gateway:
         reader = CirculationReader(gateway, org_units, CirculationTally(), {2, 4, 5, 8}, 122)
         counted = reader.count_if(condition, homes)
