@@ -75,7 +75,6 @@ METHODS = (
         _PCRUD, "open-ils.pcrud.retrieve.aws", (NO_TOKEN, -1), Message("a supervisor's approval"), has_substitute=True
     ),
     Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), _EVERYTHING),
-    Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), _EVERYTHING),
     Method(_ACTOR, "open-ils.actor.user.perm.check.multi_org", (NO_TOKEN, -1, [], []), _EVERYTHING),
     Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), _HIDDEN),
     Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), _HIDDEN),

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("call", "sender", "transport")
+MODULES = ("call", "gateway", "sender", "transport")
 """The modules that measure how long calls take."""
 
 
