@@ -22,7 +22,7 @@ class BreakerState(Enum):
     """Refuses it while one call tests whether the server is back."""
 
 
-class CallOutcome(NamedTuple):
+class RequestOutcome(NamedTuple):
     """How a call ended: whether the server ``answered``, and if not, the ``cause`` (an error code)."""
 
     seconds_ago: float
@@ -76,10 +76,10 @@ class CircuitBreaker:
                 return BreakerState.PROBING
             return BreakerState.CLOSED if self._open_until is None else BreakerState.OPEN
 
-    def last_outcome(self) -> CallOutcome | None:
+    def last_outcome(self) -> RequestOutcome | None:
         """Return the outcome of the call that ended last; None before the first one."""
         with self._lock:
-            return CallOutcome(self._clock() - self._last[0], *self._last[1:]) if self._last else None
+            return RequestOutcome(self._clock() - self._last[0], *self._last[1:]) if self._last else None
 
     @contextmanager
     def watching(self, *, wait: float = 0.0) -> Iterator[None]:

@@ -196,7 +196,7 @@ class Pcrud:
         are None. ``order_by`` is a field's name, several names, or one of pcrud's own forms. ``flesh`` is a depth.
         ``own_connection`` is as in :meth:`pages`.
         """
-        search = Search(
+        search = RowSearch(
             self._gateway,
             class_id,
             where,
@@ -215,7 +215,7 @@ class Pcrud:
     ) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of the rows that :meth:`search` would return, without making records."""
         arguments.texts("names", names)
-        return list(Search(self._gateway, class_id, where, names, order_by).page(limit).columns(names))
+        return list(RowSearch(self._gateway, class_id, where, names, order_by).page(limit).columns(names))
 
     def all_columns(self, class_id: str, names: Several[str]) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of all rows of a small class whose primary key is a whole number ``id``.
@@ -254,7 +254,7 @@ class Pcrud:
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
         """Return the primary keys of at most ``limit`` rows."""
-        options = Search(self._gateway, class_id, where, order_by=order_by).options(limit)
+        options = RowSearch(self._gateway, class_id, where, order_by=order_by).options(limit)
         found = self._call(f"id_list.{class_id}.atomic", where, options).value
         ids = list(map(whole_number, found)) if isinstance(found, list) else [None]
         if None in ids or len(set(ids)) < len(ids) or len(ids) > limit:
@@ -370,7 +370,7 @@ class Pcrud:
         return self._gateway.call(PCRUD, f"{PCRUD}.{name}", TOKEN, *parameters, expect=expect)
 
 
-class Search:
+class RowSearch:
     """A search for the rows of a class that meet ``where``; further ``options`` are those of :meth:`Pcrud.search`.
 
     ``all_visible`` promises that ``where`` excludes hidden rows.
@@ -514,7 +514,7 @@ class KeyRange(NamedTuple):
         return above + below or [{key: {"<>": None}}]
 
 
-class RowsByKey(Search):
+class RowsByKey(RowSearch):
     """The rows of a search by ascending ``key``, as described in :meth:`Pcrud.pages`."""
 
     def __init__(
@@ -637,7 +637,7 @@ _USUAL_ROWS = 2001
 _ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
 
 
-class RowsByValues(Search):
+class RowsByValues(RowSearch):
     """The rows whose ``field`` is among ``values``, as described in :meth:`Pcrud.by_values`."""
 
     def __init__(

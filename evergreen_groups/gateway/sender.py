@@ -49,7 +49,7 @@ from evergreen_groups.gateway.call import (
     is_rust_gateway,
     seconds_left,
 )
-from evergreen_groups.gateway.transport import Request
+from evergreen_groups.gateway.transport import HTTPRequest
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -349,7 +349,7 @@ class Sender:
         """Fetch an IDL file."""
         self._refuse_closed(IDL_CALL)
         seconds_left(self.deadline, IDL_CALL)
-        request = Request(IDL_CALL, url, b"", self.timeout + self.grace, self.redactor, self.deadline)
+        request = HTTPRequest(IDL_CALL, url, b"", self.timeout + self.grace, self.redactor, self.deadline)
         return self.with_retries(lambda: self._observed(IDL_CALL, lambda: self.transport.send(request)))
 
     def with_retries(self, attempt: Callable[[], Value]) -> Value:
@@ -393,7 +393,7 @@ class Sender:
             longest = seconds + self.grace
             if self.transport.kind is not GatewayKind.OPENSRF:
                 longest = min(longest, LONGEST_CALL)
-            request = Request(call, self.transport.url, body, longest, self.redactor, self.deadline, fresh)
+            request = HTTPRequest(call, self.transport.url, body, longest, self.redactor, self.deadline, fresh)
             reply = self.transport.send(request)
             # Where both kinds answer in turn, assume Rust: it needs more care.
             if self.transport.kind is None or is_rust_gateway(reply.headers):

@@ -58,7 +58,7 @@ class _StaleConnectionError(ConnectionError):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Request:
+class HTTPRequest:
     """A request: to post a ``form`` to the gateway or, without one, to get ``url``.
 
     The answer must be complete ``seconds`` after the request was sent. ``deadline``, on the monotonic clock, limits
@@ -237,7 +237,7 @@ class _Connections:
         self._is_watched = False
 
     @contextmanager
-    def slot(self, request: Request) -> Iterator[None]:
+    def slot(self, request: HTTPRequest) -> Iterator[None]:
         """Wait until fewer than ``count`` requests are under way. Raises TimedOutError."""
         # A service has a fixed number of processes for all its users, so threads wait instead of opening more.
         if not self._free.acquire(timeout=min(request.seconds_left, threading.TIMEOUT_MAX)):
@@ -335,7 +335,7 @@ class Transport:
         """Close the kept-alive connections."""
         self._connections.close()
 
-    def send(self, request: Request) -> Reply:
+    def send(self, request: HTTPRequest) -> Reply:
         """Send a request and return its answer.
 
         Raises a TransportError, UnexplainedError, or UnexpectedAnswerError if the answer exceeds ``ANSWER_LIMIT``.
@@ -371,7 +371,7 @@ class Transport:
         found = self._authorities.stat()
         return _context(self._authorities, (found.st_mtime_ns, found.st_size, found.st_ino))
 
-    def _exchange(self, request: Request, *, fresh: bool) -> Reply:
+    def _exchange(self, request: HTTPRequest, *, fresh: bool) -> Reply:
         """Send a request, if ``fresh`` over a new connection, and return the answer.
 
         Raises _StaleConnectionError if the connection was used before, and the server either closed it without an
@@ -428,7 +428,9 @@ class Transport:
             status, response.headers, request.url, call, raw=request.redactor.raw(body), base=self._address.base
         )
 
-    def _begin(self, pool: urllib3.HTTPConnectionPool, request: Request, seconds: float) -> urllib3.BaseHTTPResponse:
+    def _begin(
+        self, pool: urllib3.HTTPConnectionPool, request: HTTPRequest, seconds: float
+    ) -> urllib3.BaseHTTPResponse:
         """Send a request and read the head of the answer."""
         headers = {"Accept-Encoding": "gzip"}
         if request.form:

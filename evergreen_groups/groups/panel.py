@@ -3,7 +3,7 @@
 The ILS silently leaves out members whom the account may not see. To notice that without another call, the query also
 matches rows of other patrons that come back under a condition, which the database checks for hidden members as well:
 
-* the *sentinel*, some patron of another group, if every member is visible;
+* the *sentinel*, some patron of another group, if every member is visible (accounts that see all patrons don't ask);
 * the session's own user, if no circulation is hidden.
 
 The same call returns the patrons whose names the desk shows, such as staff who set penalties. No row says why it came
@@ -68,7 +68,8 @@ class FamilyQuery:
         # The session user's own row signals the answer about circulations, so don't ask if it comes back anyway.
         about_circulations = viewer.hidden_circulations_at and viewer.circulations_of
         self._signal = {viewer.user} - viewer.extra_patrons if about_circulations else frozenset[int]()
-        # A patron's row and what is fleshed with it take Evergreen some 4 ms, so don't ask where nobody can be hidden.
+        # A patron's row and what is fleshed with it take Evergreen some 4 ms. No member is hidden from an account that
+        # sees every patron, so don't ask then.
         self._has_sentinel = bool(viewer.patrons_at) and not viewer.everywhere
         self._with_staff = viewer.with_staff and bool(viewer.patrons_at)
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from werkzeug.datastructures import MultiDict
 
-    from evergreen_groups.breaker import CallOutcome
+    from evergreen_groups.breaker import RequestOutcome
     from evergreen_groups.metrics import ServiceCounters
     from evergreen_groups.state import State
 
@@ -90,7 +90,7 @@ class Health:
         self._database_seen: TimeToLiveCache[bool] = TimeToLiveCache(clock, FRESH_SECONDS)
         self._database_answers = True
 
-    def gateway_outcome(self) -> CallOutcome | None:
+    def gateway_outcome(self) -> RequestOutcome | None:
         """Return the latest outcome of a gateway call, after a new check if it is old. None if there is none yet."""
         last = self._breaker.last_outcome()
         if (last is None or last.seconds_ago > FRESH_SECONDS) and self._checking_gateway.acquire(blocking=False):

@@ -15,7 +15,7 @@ from support.fault_proxy import Fault, FaultProxy, HeldCalls
 from support.web_caller import API, Clock, MakeApp, client_of, served, settings_of
 
 from evergreen_groups import errors
-from evergreen_groups.breaker import BreakerState, CallOutcome, CircuitBreaker
+from evergreen_groups.breaker import BreakerState, CircuitBreaker, RequestOutcome
 from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings
@@ -156,11 +156,11 @@ def test_the_last_outcome_and_how_long_ago_it_was() -> None:
     with breaker.watching():
         clock.now += 2
     clock.now += 1
-    assert breaker.last_outcome() == CallOutcome(1.0, True)
+    assert breaker.last_outcome() == RequestOutcome(1.0, True)
     assert use(breaker, errors.UnreachableError("no connection"))
-    assert breaker.last_outcome() == CallOutcome(0.0, False, "unreachable")
+    assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
     assert use(breaker, ZeroDivisionError())
-    assert breaker.last_outcome() == CallOutcome(0.0, False, "unreachable")
+    assert breaker.last_outcome() == RequestOutcome(0.0, False, "unreachable")
 
 
 class TestSlots:
