@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import errors
 from evergreen_groups.changes import reasons
-from evergreen_groups.changes.journal import GROUP, PENALTIES, Journal, JournalStep, Sending, StepState
+from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, Journal, JournalStep, Sending, StepState
 from evergreen_groups.changes.penalties import PenaltyReader
 from evergreen_groups.gateway import TOKEN, holds, rows_beyond, whole_number
 from evergreen_groups.groups import inconsistent_members, read_patron
@@ -73,8 +73,15 @@ def _decoded(record: Record, name: str, value: object) -> object:
 
 
 def digest_of_untouched(record: Record, changed: str) -> str:
-    """Return a digest of :func:`untouched_fields`. It reveals no patron data."""
-    text = json.dumps(sorted((name, str(value)) for name, _sent, value in untouched_fields(record, changed)))
+    """Return a digest of :func:`untouched_fields`. It reveals no patron data.
+
+    The digest for the flag of a group lead leaves out the group: a late duplicate of the request for a new group may
+    move the patron after the flag was set.
+    """
+    fields = {name: str(value) for name, _sent, value in untouched_fields(record, changed)}
+    if changed == LEAD:
+        fields.pop(GROUP, None)
+    text = json.dumps(sorted(fields.items()))
     return sha256(text.encode()).hexdigest()
 
 

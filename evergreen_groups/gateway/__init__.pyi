@@ -24,6 +24,7 @@ from .pcrud import rows_beyond as rows_beyond
 from .record import Record as Record
 from .record import columns as columns
 from .record import finite_number as finite_number
+from .record import mixed_up as mixed_up
 from .record import unrequested_rows as unrequested_rows
 from .record import whole_number as whole_number
 from .sender import TOKEN as TOKEN

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from evergreen_groups.batches import batched, batched_by_size
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
-from evergreen_groups.gateway import Gateway, columns
+from evergreen_groups.gateway import Gateway, columns, mixed_up
 from evergreen_groups.groups.models import PATRON_FIELDS, PatronRow, Query
 from evergreen_groups.message import Message, Progress, silent
 
@@ -406,6 +406,10 @@ class GroupSearch:
             return self._read_by_id(self._query.candidates(within)), []
         if len(page) < self._page:
             return page, []
+        groups = [patron.group for patron in page]
+        if groups != sorted(groups):
+            # The next page begins after this one's last group: groups between them would be left out.
+            raise mixed_up("groups-in-another-order", "au rows not in the requested order")
         # The last group may continue on the next page. With half of its members its total would silently be too low.
         last = page[-1].group
         whole = [patron for patron in page if patron.group != last]

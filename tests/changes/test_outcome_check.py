@@ -181,6 +181,11 @@ class TestJudge:
         unknown = judged(found, field=field, after=value, other_fields=None)
         assert unknown.state is StepState.DONE, "an older release wrote nothing down of them"
 
+    def test_a_late_duplicate_of_a_new_group_leaves_the_lead_flag_ours(self, judged: Judged) -> None:
+        """The request for the new group may move the patron once more after the flag was set."""
+        found = {"usrgroup": OTHER, "master_account": 1}
+        assert judged(found, field="master_account", after=1) == ChangeVerdict(StepState.DONE, 1)
+
     @pytest.mark.parametrize(
         ("after", "mark", "late", "state", "value"),
         [

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.circulators import change_rows
-from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
+from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, alter_payloads
 from support.gateway_time import GatewayTime
 from support.gateways import gateway_of
 
@@ -87,6 +87,14 @@ def test_members_come_once_whatever_the_page(
     with caplog.at_level(logging.INFO, "evergreen_groups.groups"):
         assert sorted(GroupSearch(staff, query, page=page).run(list, without)) == expected
     assert "again" not in caplog.text
+
+
+def test_a_page_in_another_order_is_refused(staff: Gateway, proxy: FaultProxy) -> None:
+    """Groups between its first and its last row would be left out, because the next page begins after the last."""
+    alter_payloads(proxy, "open-ils.pcrud.search.au.atomic", lambda rows: rows[::-1] if len(rows) == 7 else rows)
+    with pytest.raises(DataError, match="not in the requested order") as raised:
+        GroupSearch(staff, QUERY, page=7).run(list, without)
+    assert raised.value.code == "groups-in-another-order"
 
 
 def test_what_follows_a_full_page_is_put_back(staff: Gateway) -> None:
