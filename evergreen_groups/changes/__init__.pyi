@@ -1,6 +1,7 @@
 from .apply import PlanRun as PlanRun
 from .batch import plan_batch as plan_batch
 from .changes import WAIT as WAIT
+from .changes import Change as Change
 from .changes import Changer as Changer
 from .changes import over_limit_of as over_limit_of
 from .changes import recalculable as recalculable
@@ -25,7 +26,6 @@ from .plans import PlanWarning as PlanWarning
 from .plans import ProposedPlan as ProposedPlan
 from .plans import Step as Step
 from .plans import StepOutcome as StepOutcome
-from .reader import Change as Change
 from .reasons import StepReason as StepReason
 from .replica import RecentlyChanged as RecentlyChanged
 from .replica import recently_changed as recently_changed

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
@@ -73,6 +73,11 @@ class StoredStep:
     last: bool = False
     lead: bool = False
     due: bool = False
+
+    @property
+    def stored(self) -> StoredStep:
+        """The step by ids alone."""
+        return StoredStep(self.patron_id, self.field, self.before, self.after, self.last, self.lead, self.due)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,15 +229,11 @@ class Journal:
     """The journal in a database. With a lease on its patrons, only one run at a time writes a patron's steps."""
 
     def __init__(self, transactions: Transactions) -> None:
-        self._transactions = transactions
+        self.transactions = transactions
 
     def now(self) -> datetime:
         """Return the current time by the database's clock. See :meth:`Transactions.now`."""
-        return self._transactions.now()
-
-    def writing(self) -> AbstractContextManager[Connection]:
-        """Begin a transaction that may also write other tables. See :meth:`Transactions.writing`."""
-        return self._transactions.writing()
+        return self.transactions.now()
 
     def begin(
         self,
@@ -249,19 +250,11 @@ class Journal:
         """
         now = self.now()
         columns = asdict(operator)
-        terminal_user = columns.pop("terminal_user") or {}
-        entry = {
-            "os_user": terminal_user.pop("user", None),
-            **columns,
-            **terminal_user,
-            "gateway": gateway,
-            "at": now,
-            "action": action,
-            "undoes": undoes and record_ids.number_of(undoes),
-            "step_count": len(planned),
-        }
+        person = columns.pop("terminal_user") or {}
+        columns |= {"os_user": person.pop("user", None), **person, "gateway": gateway, "at": now, "action": action}
+        columns |= {"undoes": undoes and record_ids.number_of(undoes), "step_count": len(planned)}
         new_entry = insert(changes).returning(changes.c.id, changes.c.suffix)
-        change, suffix = connection.execute(new_entry, entry).one()
+        change, suffix = connection.execute(new_entry, columns).one()
         common = {"change": change, "gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
         rows = [
             {"patron": step.patron_id, "field": step.field, "before": step.before, "after": step.after, **common}
@@ -279,13 +272,13 @@ class Journal:
         this one must not be sent.
         """
         known = {"last_xact_id": sending.last_xact_id, "other_fields": sending.other_fields, **_reason(NO_REASON)}
-        with self.writing() as connection:
+        with self.transactions.writing() as connection:
             _take_over(connection, step, sending.at)
             _update(connection, step, state=StepState.SENDING.value, value=None, **_times(sending), **known)
 
     def restart(self, step: int, sending: Sending) -> None:
         """Replace the times of an open step's request. Durable once this returns."""
-        with self.writing() as connection:
+        with self.transactions.writing() as connection:
             _update(connection, step, **_times(sending))
 
     def record(
@@ -301,7 +294,7 @@ class Journal:
         outcome = {"state": state.value, "value": value, "permission": None, "org_unit": None, **_reason(reason)}
         if isinstance(error, PermissionDeniedError) and error.permission:
             outcome |= {"permission": error.permission, "org_unit": error.org_unit}
-        with self.writing() as connection:
+        with self.transactions.writing() as connection:
             _update(connection, step, touched_at=self.now(), **outcome)
 
     def entries(self, gateway: str | None = None) -> list[JournalEntry]:
@@ -358,7 +351,7 @@ class Journal:
         )
         their_steps = select(steps).join(changes, steps.c.change == changes.c.id).where(condition).order_by(steps.c.id)
         by_entry: defaultdict[int, list[JournalStep]] = defaultdict(list)
-        with self._transactions.reading() as connection:
+        with self.transactions.reading() as connection:
             for row in connection.execute(their_steps):
                 by_entry[row.change].append(_step(row))
             return [_entry(row, by_entry[row.id]) for row in connection.execute(entries)]
@@ -372,13 +365,13 @@ class Journal:
             steps.c.state.in_((StepState.DONE.value, StepState.SENDING.value)),
             steps.c.id > max((step.id for step in entry.steps), default=0),
         )
-        with self._transactions.reading() as connection:
+        with self.transactions.reading() as connection:
             return frozenset((row.patron, row.field) for row in connection.execute(later))
 
     def open_steps(self, gateway: str, patrons: Collection[int] | None = None) -> list[JournalStep]:
         """Return the steps of these patrons (ids), or of all, that were sent and have no known outcome."""
         query = select(steps).where(_IS_OPEN, steps.c.gateway == gateway).order_by(steps.c.id)
-        with self._transactions.reading() as connection:
+        with self.transactions.reading() as connection:
             found = map(_step, connection.execute(query).all())
         # Filter here instead of in the query: few steps are ever open, and a long list of ids can exceed the limit on
         # bound parameters.
@@ -422,32 +415,18 @@ def _times(sending: Sending) -> dict[str, Any]:
 
 
 def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
-    terminal_user = None if row.os_user is None else TerminalUser(row.os_user, row.host, row.login_user, row.terminal)
-    return JournalEntry(
-        record_ids.of(row.id, row.suffix),
-        row.gateway,
-        Operator(row.account, row.staff, row.workstation, row.approved_by, terminal_user),
-        row.at,
-        row.action,
-        None if row.undoes is None else record_ids.of(row.undoes, row.undone_suffix),
-        tuple(its_steps),
-        row.step_count - len(its_steps),
-    )
+    person = None if row.os_user is None else TerminalUser(row.os_user, row.host, row.login_user, row.terminal)
+    operator = Operator(row.account, row.staff, row.workstation, row.approved_by, person)
+    undoes = None if row.undoes is None else record_ids.of(row.undoes, row.undone_suffix)
+    id, missing = record_ids.of(row.id, row.suffix), row.step_count - len(its_steps)
+    return JournalEntry(id, row.gateway, operator, row.at, row.action, undoes, tuple(its_steps), missing)
 
 
 def _step(row: Row[Any]) -> JournalStep:
     values = json.loads(row.reason_values or "{}")
     texts = values.pop("texts", row.reason)
-    return JournalStep(
-        id=row.id,
-        patron=int(row.patron),  # SQLite keeps a text in a column of integers
-        field=row.field,
-        before=row.before,
-        after=row.after,
-        state=StepState(row.state),
-        value=row.value,
-        reason=StepReason(texts, row.reason_code or "", **values),
-        sending=Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields) if row.sent_at else None,
-        permission=row.permission,
-        org_unit=row.org_unit,
-    )
+    reason = StepReason(texts, row.reason_code or "", **values)
+    sending = Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields) if row.sent_at else None
+    patron = int(row.patron)  # SQLite keeps a text in a column of integers
+    change = (row.id, patron, row.field, row.before, row.after)
+    return JournalStep(*change, StepState(row.state), row.value, reason, sending, row.permission, row.org_unit)

@@ -108,21 +108,20 @@ class PlanBasis:
     ) -> Draft:
         """Assemble a plan: the groups before and after, and the warnings."""
         moves = [step for step in steps if step.field == GROUP]
-        concerned = {step.before for step in moves} | {step.after for step in moves}
-        groups = {number: self.families.groups[number] for number in concerned if number is not None}
+        all_groups = self.families.groups
+        concerned = {step.before for step in moves} | {step.after for step in moves if step.after is not None}
+        groups = {number: all_groups[number] for number in concerned}
         changes = group_changes(moves, groups)
         warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
         warnings.extend(_warnings_about_accounts(steps))
-        warnings.extend(self._warnings(moves, groups, changes))
-        warnings.extend(_warnings_about_leads(steps, self.families.groups))
-        if action is Action.LEAD:
-            warnings.extend(_warnings_about_former_leads(steps, self.families.groups))
+        warnings.extend(self._warnings_about_groups(moves, groups, changes))
+        warnings.extend(_warnings_about_leads(steps, all_groups, has_former=action is Action.LEAD))
         # Report each warning once, even if several steps cause it.
         once = {(warning.code, *warning.values.items()): warning for warning in warnings}
         named = tuple(card.member.id for card in cards)
         return Draft(action, tuple(steps), changes, tuple(once.values()), tuple(unchanged), named)
 
-    def _warnings(
+    def _warnings_about_groups(
         self, moves: Sequence[Step], groups: Mapping[int, Group], changes: Sequence[PlannedGroup]
     ) -> Iterator[PlanWarning]:
         """Yield the warnings about ``moves``, which leave and join ``groups``."""
@@ -164,14 +163,13 @@ def _about(text: Message, card: Card, **values: object) -> Message:
 
 def _warnings_about_accounts(steps: Sequence[Step]) -> Iterator[PlanWarning]:
     for step in steps:
-        account = step.account
-        for holds, code in (
-            (account.barred, "account-barred"),
-            (not account.active, "account-not-active"),
-            (account.expired, "account-expired"),
-        ):
-            if holds:
-                yield PlanWarning(code, {"name": step.member.name})
+        account, name = step.account, {"name": step.member.name}
+        if account.barred:
+            yield PlanWarning("account-barred", name)
+        if not account.active:
+            yield PlanWarning("account-not-active", name)
+        if account.expired:
+            yield PlanWarning("account-expired", name)
 
 
 def _warnings_about_addresses(
@@ -195,10 +193,13 @@ def _warnings_about_addresses(
                 yield PlanWarning("lent-address", {"name": name, "borrower": member.name})
 
 
-def _warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
+def _warnings_about_leads(
+    steps: Sequence[Step], groups: Mapping[int, Group], *, has_former: bool
+) -> Iterator[PlanWarning]:
     """Yield a warning for each group that gains a lead and then has several. Evergreen allows any number.
 
-    ``groups`` must have every group that a patron of the plan is in or joins.
+    ``has_former`` adds one for each group whose last lead is no longer one. ``groups`` must have every group that a
+    patron of the plan is in or joins.
     """
     moves = {step.patron_id: step for step in steps if step.field == GROUP}
     flags = {step.patron_id: bool(step.after) for step in steps if step.field == LEAD}
@@ -209,14 +210,7 @@ def _warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) ->
         if len(leads) > 1 and any(flags.get(member.id) or member.id in moves for member in leads):
             names = tuple(member.name for member in leads)
             yield PlanWarning.counted("several-leads", group.counted(len(leads)), {"names": names, "group": number})
-
-
-def _warnings_about_former_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
-    """Yield a warning for each group whose last lead is no longer one."""
-    former = {step.patron_id for step in steps if step.field == LEAD and not step.after}
-    for number, group in sorted(groups.items()):
-        leads = {member.id for member in group.members if member.group_lead}
-        if group.complete and leads and leads <= former:
+        if has_former and group.complete and not leads and any(member.group_lead for member in group.members):
             yield PlanWarning("left-without-lead", {"group": number})
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.state import State
 
-_TIMEOUT = 0.5  # seconds; a query normally takes a millisecond or two
 MAX_REPLICA_LAG = timedelta(minutes=15)
 """The largest replica lag to allow for. A replica further behind has stopped, and its site has bigger problems."""
+_TIMEOUT = 0.5  # seconds; a query normally takes a millisecond or two
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +34,16 @@ class RecentlyChanged:
     recalculated: frozenset[int] | None = frozenset()
 
 
-UNKNOWN = RecentlyChanged(None, None)
-
-
 def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
     """Return the patrons with recent changes in the journal; none if plain reads never come from a replica."""
     if not gateway.reads_replicas or not state.database.is_there:
         return RecentlyChanged()
-    steps = schema.steps
-    query = select(steps.c.patron, steps.c.field).where(
-        steps.c.gateway == gateway.url, steps.c.touched_at >= state.database.now() - MAX_REPLICA_LAG
-    )
+    steps, since = schema.steps, state.database.now() - MAX_REPLICA_LAG
+    query = select(steps.c.patron, steps.c.field).where(steps.c.gateway == gateway.url, steps.c.touched_at >= since)
     with state.database.reading() as connection:
         found = connection.execute(query).all()
-    return RecentlyChanged(
-        frozenset(row.patron for row in found), frozenset(row.patron for row in found if row.field == PENALTIES)
-    )
+    recalculated = frozenset(row.patron for row in found if row.field == PENALTIES)
+    return RecentlyChanged(frozenset(row.patron for row in found), recalculated)
 
 
 def recently_changed_or_unknown(gateway: Gateway, state: State) -> RecentlyChanged:
@@ -64,4 +58,4 @@ def recently_changed_or_unknown(gateway: Gateway, state: State) -> RecentlyChang
             return recently_changed(gateway, state)
         return begin(partial(recently_changed, gateway, state)).result(_TIMEOUT)
     except (EvergreenGroupsError, TimeoutError):
-        return UNKNOWN
+        return RecentlyChanged(None, None)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from evergreen_groups.changes import plans
 from evergreen_groups.changes.journal import GROUP, PENALTIES, JournalEntry, JournalStep, StepState
-from evergreen_groups.changes.outcome_check import has_late_duplicate
-from evergreen_groups.changes.plans import (
-    DELETED,
-    IN_ANOTHER_GROUP,
-    LEAD_NOW,
-    MOST_NAMED,
-    NO_LEAD_NOW,
-    Action,
-    Draft,
-    Step,
-    about_patron,
-)
+from evergreen_groups.changes.outcome_check import has_late_duplicate, value_of
+from evergreen_groups.changes.plans import Action, Draft, Step, about_patron
 from evergreen_groups.errors import PlanError, not_visible
 from evergreen_groups.groups import read_patron
 from evergreen_groups.message import Message
@@ -47,27 +38,39 @@ def plan_undo(planner: Planner, journal: Journal, entry: JournalEntry, *, shown:
         PlanError: the entry is a recalculation of penalties, some of its steps have been deleted, or nothing is left to
             undo.
     """
-    _refuse_irreversible(entry)
-    now, changed_since = journal.now(), journal.changed_since(entry)
+    if entry.missing_step_count:
+        count = len(entry.steps) + entry.missing_step_count
+        raise PlanError(
+            "change {entry} can't be undone completely: {missing} of its {count} steps were deleted",
+            advice="revert the rest manually; `journal {entry}` shows it",
+            code="entry-partly-forgotten",
+            values={"entry": entry.id, "missing": entry.missing_step_count, "count": count},
+        )
+    if any(step.field == PENALTIES for step in entry.steps):
+        raise PlanError("a recalculation can't be undone", code="recalculation-final")
+    gateway, now, changed_since = planner.gateway, journal.now(), journal.changed_since(entry)
     # Read only the groups that the entry names. Patrons who have moved since are in groups that don't matter here.
     moves = [step for step in entry.steps if step.field == GROUP]
     groups = {step.before for step in moves} | {step.value for step in moves if step.value is not None}
     patrons = {step.patron for step in entry.steps}
     basis = planner.basis(patrons, groups, with_fines=shown, with_contacts=shown)
-    visible = {id: card.member for id, card in basis.families.cards.items() if isinstance(id, int)}
-    records = _records(planner.gateway, visible)
-    # The visible members come from pcrud, which may read from a replica. Use the primary's groups and flags.
-    members = {}
-    for id, record in records.items():
-        group, lead = int(record.usrgroup), bool(record.master_account)
-        members[id] = replace(visible[id], patron=replace(visible[id].patron, group=group, group_lead=lead))
+    visible = sorted(id for id in basis.families.cards if isinstance(id, int))
+    # Read the patrons' records from the primary: a replica may not have the change that is to be undone. The same goes
+    # for the groups and flags of the members, which come from pcrud.
+    records, members = {}, {}
+    for id, record in zip(visible, gateway.map(partial(read_patron, gateway), visible), strict=True):
+        if record is None:  # fail instead of skipping them
+            raise not_visible("patron {patron} is no longer visible", code="patron-not-read", values={"patron": id})
+        member, group, lead = basis.families.cards[id].member, int(record.usrgroup), bool(record.master_account)
+        records[id] = record
+        members[id] = replace(member, patron=replace(member.patron, group=group, group_lead=lead))
     reversible: list[JournalStep] = []
     others: list[tuple[int, Message]] = []
     for step in reversed(entry.steps):
         if step.patron not in records:
             continue
         is_moved = (step.patron, GROUP) in changed_since
-        obstacle = _obstacle(planner.gateway, step, records[step.patron], now, is_moved=is_moved)
+        obstacle = _obstacle(gateway, step, records[step.patron], now, is_moved=is_moved)
         if obstacle is None:
             reversible.append(step)
             # The earlier steps apply to the record after this undo.
@@ -80,41 +83,13 @@ def plan_undo(planner: Planner, journal: Journal, entry: JournalEntry, *, shown:
     hidden = [_HIDDEN.with_values({"count": count})] if count else []
     if not reversible:
         raise _nothing_to_undo(entry, [reason for _patron, reason in others], hidden)
-    late = {
-        members[step.patron].patron.group for step in reversible if step.field == GROUP
-    } - basis.families.groups.keys()
-    if late:  # groups that a late duplicate made, which a replica didn't have yet
+    late = {members[step.patron].patron.group for step in reversible if step.field == GROUP}
+    if not late <= basis.families.groups.keys():  # groups that a late duplicate made, which a replica didn't have yet
         basis = planner.basis(patrons, groups | late, with_fines=shown, with_contacts=shown)
     accounts = basis.families.accounts
     steps = [Step.of(members[it.patron], it.field, it.before, accounts[it.patron]) for it in reversible]
     unchanged = [it.with_values({**it.values, "name": members[patron].name}) for patron, it in others]
     return replace(basis.draft(Action.UNDO, steps, [*unchanged, *hidden]), undoes=entry.id)
-
-
-def _refuse_irreversible(entry: JournalEntry) -> None:
-    if entry.missing_step_count:
-        raise PlanError(
-            "change {entry} can't be undone completely: {missing} of its {count} steps were deleted",
-            advice="revert the rest manually; `journal {entry}` shows it",
-            code="entry-partly-forgotten",
-            values={
-                "entry": entry.id,
-                "missing": entry.missing_step_count,
-                "count": len(entry.steps) + entry.missing_step_count,
-            },
-        )
-    if any(step.field == PENALTIES for step in entry.steps):
-        raise PlanError("a recalculation can't be undone", code="recalculation-final")
-
-
-def _records(gateway: Gateway, visible: Collection[int]) -> dict[int, Record]:
-    """Read patrons' records from the primary: a replica may not have the change that is to be undone."""
-    patrons, records = sorted(visible), {}
-    for id, record in zip(patrons, gateway.map(partial(read_patron, gateway), patrons), strict=True):
-        if record is None:  # fail instead of skipping them
-            raise not_visible("patron {patron} is no longer visible", code="patron-not-read", values={"patron": id})
-        records[id] = record
-    return records
 
 
 def _obstacle(gateway: Gateway, step: JournalStep, record: Record, at: datetime, *, is_moved: bool) -> Message | None:
@@ -126,16 +101,14 @@ def _obstacle(gateway: Gateway, step: JournalStep, record: Record, at: datetime,
     if step.state is not StepState.DONE:
         return about_patron(_NOT_CONFIRMED if step.state is StepState.SENDING else _NOT_CHANGED, step.patron)
     if record.deleted:
-        return about_patron(DELETED, step.patron)
-    now = int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
+        return about_patron(plans.DELETED, step.patron)
+    now = value_of(record, step.field) or 0
     if now == step.before:
         return about_patron(_UNDONE, step.patron)
     may_be_late = step.field == GROUP and step.after is None and not is_moved
     if now == step.value or (may_be_late and has_late_duplicate(gateway, step, record, at)):
         return None
-    if step.field != GROUP:
-        return about_patron(LEAD_NOW if now else NO_LEAD_NOW, step.patron)
-    return about_patron(IN_ANOTHER_GROUP, step.patron, group=now)
+    return plans.has_now(step.patron, step.field, now)
 
 
 def _nothing_to_undo(entry: JournalEntry, found: Sequence[Message], hidden: Sequence[Message]) -> PlanError:
@@ -145,5 +118,5 @@ def _nothing_to_undo(entry: JournalEntry, found: Sequence[Message], hidden: Sequ
     return PlanError(
         "nothing to undo in change {entry}: {reasons}",
         code="nothing-to-undo",
-        values={"entry": entry.id, "reasons": (*found[:MOST_NAMED], *hidden)},
+        values={"entry": entry.id, "reasons": (*found[: plans.MOST_NAMED], *hidden)},
     )
