@@ -11,9 +11,12 @@ from .journal import Journal as Journal
 from .journal import JournalEntry as JournalEntry
 from .journal import JournalStep as JournalStep
 from .journal import Operator as Operator
+from .journal import RecentlyChanged as RecentlyChanged
 from .journal import StepState as StepState
 from .journal import StoredStep as StoredStep
 from .journal import TerminalUser as TerminalUser
+from .journal import recently_changed as recently_changed
+from .journal import recently_changed_or_unknown as recently_changed_or_unknown
 from .outcome_check import recover_left_open as recover_left_open
 from .penalties import PenaltyReader as PenaltyReader
 from .plans import MOST_PATRONS as MOST_PATRONS
@@ -27,6 +30,3 @@ from .plans import ProposedPlan as ProposedPlan
 from .plans import Step as Step
 from .plans import StepOutcome as StepOutcome
 from .reasons import StepReason as StepReason
-from .replica import RecentlyChanged as RecentlyChanged
-from .replica import recently_changed as recently_changed
-from .replica import recently_changed_or_unknown as recently_changed_or_unknown

@@ -326,16 +326,16 @@ class PatronRecalculation(AppliedStep[StepT]):
         value = PenaltyRow.count_set_by_ils(after.in_force)
         if after.in_force == before.in_force and not after.current:
             return self.end(StepState.DONE, reasons.STALE_READ, value=value)
-        had_block, has_block = self._is_blocked(before), self._is_blocked(after)
+        # Blocks by staff don't count.
+        blocking = self.reader.kinds.blocking_for_fines_at(before.home_library)
+        had_block, has_block = (
+            any(row.staff is None and row.kind in blocking for row in penalties.in_force)
+            for penalties in (before, after)
+        )
         reason, resolved = reasons.BLOCKED[had_block, has_block], has_block is self.step.due
         if not resolved:
             reason = reason.followed_by(reasons.DISAGREEMENTS[has_block])
         return self.end(StepState.DONE, reason, value=value, resolved=resolved)
-
-    def _is_blocked(self, penalties: PatronPenalties) -> bool:
-        """Return whether Evergreen has blocked the patron for fines. Blocks by staff don't count."""
-        blocking = self.reader.kinds.blocking_for_fines_at(penalties.home_library)
-        return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
 
 
 def with_penalty_counts(penalties: PenaltyReader, steps: Sequence[StepT]) -> Sequence[StepT]:

@@ -14,25 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind
-from evergreen_groups.changes import apply
+from evergreen_groups.changes import apply, outcome_check, plans
 from evergreen_groups.changes.apply import PlanRun
 from evergreen_groups.changes.journal import GROUP, PENALTIES, Journal, StepState, StoredStep
-from evergreen_groups.changes.outcome_check import recover, recover_left_open
 from evergreen_groups.changes.penalties import PenaltyReader
-from evergreen_groups.changes.planner import Planner
-from evergreen_groups.changes.plans import (
-    Action,
-    PlanByIds,
-    PlanOutcome,
-    PlanRequest,
-    PlanStore,
-    ProposedPlan,
-    StepT,
-    already_applied,
-    claim,
-    refuse_too_many,
-)
-from evergreen_groups.changes.undo import plan_undo
+from evergreen_groups.changes.planner import Planner, plan_undo
+from evergreen_groups.changes.plans import Action, PlanByIds, PlanOutcome, PlanRequest, PlanStore, ProposedPlan, StepT
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.message import Progress, silent
 
@@ -149,7 +136,7 @@ class Changer:
 
         Raises the errors of :meth:`plan`, and PlanError if the change to undo is another user's.
         """
-        refuse_too_many(arguments.instance("request", request, PlanRequest).checked())
+        plans.refuse_too_many(arguments.instance("request", request, PlanRequest).checked())
         draft = self.plan(request) if request.change is None else self._plan_undo(request.change)
         with self.state.database.writing() as connection:
             return ProposedPlan(self._store.add(connection, draft.by_ids), draft)
@@ -274,7 +261,7 @@ class Changer:
         plan, undoes = ("", meant) if isinstance(meant, str) else (meant.id, None)
         for applied in self._store.applied(key, plan):
             if applied.key != key or applied.change is None:  # without an id: retention has deleted the entry since
-                raise already_applied()
+                raise plans.already_applied()
             if applied.id != plan and (undoes is None or applied.undoes != undoes):
                 raise PlanError(
                     "this idempotency key belongs to another change",
@@ -302,7 +289,7 @@ class Changer:
         numbers = {step.before for step in moves} | {step.after for step in moves if step.after is not None}
         with self.state.change_lease(url, patrons, numbers, timeout) as lease:
             journal = Journal(lease)
-            recover(self.gateway, journal, patrons)
+            outcome_check.recover(self.gateway, journal, patrons)
             if plan.id and operator.approved_by is not None:
                 apply.refuse_hidden_patrons(self.gateway, plan)
             if plan.id:
@@ -313,7 +300,7 @@ class Changer:
             with journal.transactions.writing() as connection:
                 entry = journal.begin(connection, url, operator, plan.action.value, planned, plan.undoes)
                 if key:
-                    claim(connection, plan.id or self._store.add(connection, plan).id, key, entry.id)
+                    plans.claim(connection, plan.id or self._store.add(connection, plan).id, key, entry.id)
             yield (run := PlanRun(journal, penalties, entry.id, plan.steps, entry.steps, open_steps))
         if run.outcome is not None:  # after the lease, so that no other desk waits for a plug-in
             self.state.plugins.notify("change_applied", run.outcome)
@@ -323,7 +310,7 @@ class Changer:
 
         Steps that may still reach Evergreen, or whose patrons are hidden, stay open. See :meth:`open_steps`.
         """
-        return recover_left_open(self.gateway, self.state)
+        return outcome_check.recover_left_open(self.gateway, self.state)
 
     def open_steps(self) -> list[JournalStep]:
         """Return steps with an unknown outcome: they may still reach Evergreen, or the patron was hidden so far."""
@@ -352,7 +339,7 @@ class Changer:
         entry = self.entry(arguments.text("id", id))
         open_ones = {step.patron for step in entry.steps if step.state is StepState.SENDING}
         if open_ones:
-            recover_left_open(self.gateway, self.state, open_ones)
+            outcome_check.recover_left_open(self.gateway, self.state, open_ones)
             entry = self.entry(id)
         for seen in self._visible_changes([entry], visible):
             return seen

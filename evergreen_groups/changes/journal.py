@@ -14,23 +14,23 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, insert, literal_column, select, true, union, update
 
-from evergreen_groups import arguments
+from evergreen_groups import arguments, errors, threads
 from evergreen_groups.changes.reasons import NO_REASON, TAKEN_OVER, StepReason
-from evergreen_groups.errors import NotFoundError, PermissionDeniedError, StateError, StateUnavailableError
 from evergreen_groups.state import record_ids, schema
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
     from sqlalchemy.engine import Connection
 
-    from evergreen_groups.errors import EvergreenGroupsError
-    from evergreen_groups.state import Transactions
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.state import State, Transactions
 
 GROUP = "usrgroup"
 LEAD = "master_account"
@@ -288,11 +288,11 @@ class Journal:
         *,
         value: int | None = None,
         reason: StepReason = NO_REASON,
-        error: EvergreenGroupsError | None = None,
+        error: errors.EvergreenGroupsError | None = None,
     ) -> None:
         """Record the outcome of a step, with the missing permission that ``error`` names. Durable once this returns."""
         outcome = {"state": state.value, "value": value, "permission": None, "org_unit": None, **_reason(reason)}
-        if isinstance(error, PermissionDeniedError) and error.permission:
+        if isinstance(error, errors.PermissionDeniedError) and error.permission:
             outcome |= {"permission": error.permission, "org_unit": error.org_unit}
         with self.transactions.writing() as connection:
             _update(connection, step, touched_at=self.now(), **outcome)
@@ -336,7 +336,7 @@ class Journal:
             number, suffix = record_ids.number_of(id), id.partition("-")[2]
             for entry in self._found(and_(changes.c.id == number, changes.c.suffix == suffix)):
                 return entry
-        raise NotFoundError(
+        raise errors.NotFoundError(
             "there is no change {entry}", advice="`journal` lists them", code="no-such-entry", values={"entry": id}
         )
 
@@ -390,7 +390,7 @@ def _take_over(connection: Connection, step: int, at: datetime) -> None:
     # A repeat is safe if Evergreen accepts only one of the two requests, or if a second one has no further effect.
     is_same = (earlier.before, earlier.after) == (row.my_before, row.my_after)
     if earlier.field != PENALTIES and not (earlier.protected and is_same):
-        raise StateUnavailableError(
+        raise errors.StateUnavailableError(
             "patron {patron}: an earlier change isn't confirmed yet",
             advice="try again later",
             code="step-still-open",
@@ -401,7 +401,7 @@ def _take_over(connection: Connection, step: int, at: datetime) -> None:
 
 def _update(connection: Connection, step: int, **values: Any) -> None:
     if connection.execute(update(steps).where(steps.c.id == step).values(values)).rowcount != 1:
-        raise StateError("step {step} is no longer in the journal", code="step-gone", values={"step": step})
+        raise errors.StateError("step {step} is no longer in the journal", code="step-gone", values={"step": step})
 
 
 def _reason(reason: StepReason) -> dict[str, Any]:
@@ -430,3 +430,46 @@ def _step(row: Row[Any]) -> JournalStep:
     patron = int(row.patron)  # SQLite keeps a text in a column of integers
     change = (row.id, patron, row.field, row.before, row.after)
     return JournalStep(*change, StepState(row.state), row.value, reason, sending, row.permission, row.org_unit)
+
+
+MAX_REPLICA_LAG = timedelta(minutes=15)
+"""The largest replica lag to allow for. A replica further behind has stopped, and its site has bigger problems."""
+_TIMEOUT = 0.5  # seconds; a query normally takes a millisecond or two
+
+
+@dataclass(frozen=True, slots=True)
+class RecentlyChanged:
+    """Patrons (ids) with recent changes. Of those in ``recalculated``, the penalties may have changed.
+
+    None means unknown: it may be any patron.
+    """
+
+    patrons: frozenset[int] | None = frozenset()
+    recalculated: frozenset[int] | None = frozenset()
+
+
+def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
+    """Return the patrons with recent changes in the journal; none if plain reads never come from a replica."""
+    if not gateway.reads_replicas or not state.database.is_there:
+        return RecentlyChanged()
+    since = state.database.now() - MAX_REPLICA_LAG
+    query = select(steps.c.patron, steps.c.field).where(steps.c.gateway == gateway.url, steps.c.touched_at >= since)
+    with state.database.reading() as connection:
+        found = connection.execute(query).all()
+    recalculated = frozenset(row.patron for row in found if row.field == PENALTIES)
+    return RecentlyChanged(frozenset(row.patron for row in found), recalculated)
+
+
+def recently_changed_or_unknown(gateway: Gateway, state: State) -> RecentlyChanged:
+    """Return the patrons with recent changes, or any patron if the journal doesn't answer at once.
+
+    A database server that hangs must not hold up the reader.
+    """
+    if not gateway.reads_replicas:
+        return RecentlyChanged()
+    try:
+        if state.database.path is not None:  # SQLite: readers never wait
+            return recently_changed(gateway, state)
+        return threads.begin(partial(recently_changed, gateway, state)).result(_TIMEOUT)
+    except (errors.EvergreenGroupsError, TimeoutError):
+        return RecentlyChanged(None, None)
