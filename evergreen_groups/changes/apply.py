@@ -163,9 +163,8 @@ class PatronChange(AppliedStep[StepT]):
     def _request(self, before: Record) -> outcome_check.ConfirmedWrite | int:
         """Send the change. Return the record as written, or the number of the new group."""
         if self.step.after is None:
-            return outcome_check.new_group_number(
-                self.gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
-            )
+            answer = self.gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
+            return outcome_check.new_group_number(answer)
         value = self.step.after if self.step.field == GROUP else bool(self.step.after)
         # Clear passwd: Evergreen would set any other value as the new password.
         changed = before.replace(**{self.step.field: value, "passwd": None}).to_wire(changed=True)

@@ -232,37 +232,36 @@ class Changer:
         self, change: str, key: str, *, timeout: float = WAIT
     ) -> AbstractContextManager[PlanRun[StoredStep]]:
         """Begin to undo a change without showing the plan first. Works like :meth:`begin`, under a separate key."""
-        return self._begin(arguments.text("change", change), arguments.text("key", key), timeout)
+        undo: PlanByIds[StoredStep] = PlanByIds(Action.UNDO, (), undoes=arguments.text("change", change))
+        return self._begin(undo, arguments.text("key", key), timeout)
 
     @contextmanager
-    def _begin(self, meant: PlanByIds[StoredStep] | str, key: str, timeout: float) -> Iterator[PlanRun[Any]]:
-        """Return to the earlier run of this plan, or undo of a change, under the key. If there is none, begin one.
+    def _begin(self, plan: PlanByIds[Any], key: str, timeout: float) -> Iterator[PlanRun[Any]]:
+        """Return to the earlier run of a plan under the key. If there is none, begin one.
 
-        The database applies each plan once, and has each key once.
+        An undo without an id hasn't been planned yet. The database applies each plan once, and has each key once.
         """
         with ExitStack() as lease:
-            run = self._earlier_run(key, meant)
+            run = self._earlier_run(plan, key)
             if run is None:
                 try:
-                    if isinstance(meant, str):
-                        self.wait(meant, timeout)  # an identical request may hold the lease to resolve open steps
-                        undo = self._plan_undo(meant, shown=False)
-                        run = lease.enter_context(self._run(undo.by_ids, timeout, key))
-                    else:
-                        run = lease.enter_context(self._run(meant, timeout, key))
+                    made = plan
+                    if not plan.id and plan.undoes is not None:
+                        self.wait(plan.undoes, timeout)  # an identical request may hold the lease to resolve open steps
+                        made = self._plan_undo(plan.undoes, shown=False).by_ids
+                    run = lease.enter_context(self._run(made, timeout, key))
                 except (PlanError, BusyError):
                     # The first of two clicks may have applied the plan in the meantime, or be applying it.
-                    run = self._earlier_run(key, meant)
+                    run = self._earlier_run(plan, key)
                     if run is None:
                         raise
             yield run
 
-    def _earlier_run(self, key: str, meant: PlanByIds[StoredStep] | str) -> PlanRun[Any] | None:
-        plan, undoes = ("", meant) if isinstance(meant, str) else (meant.id, None)
-        for applied in self._store.applied(key, plan):
+    def _earlier_run(self, plan: PlanByIds[Any], key: str) -> PlanRun[Any] | None:
+        for applied in self._store.applied(key, plan.id):
             if applied.key != key or applied.change is None:  # without an id: retention has deleted the entry since
                 raise plans.already_applied()
-            if applied.id != plan and (undoes is None or applied.undoes != undoes):
+            if applied.id != plan.id and (plan.id or applied.undoes != plan.undoes):
                 raise PlanError(
                     "this idempotency key belongs to another change",
                     advice="use a new key for each change",

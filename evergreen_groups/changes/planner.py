@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import plans
@@ -121,24 +122,20 @@ class PlanBasis:
     ) -> Draft:
         """Assemble a plan: the groups before and after, and the warnings."""
         moves = [step for step in steps if step.field == GROUP]
-        all_groups = self.families.groups
-        concerned = {step.before for step in moves} | {step.after for step in moves if step.after is not None}
-        groups = {number: all_groups[number] for number in concerned}
+        groups = self.families.groups
         changes = plans.group_changes(moves, groups)
         warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
         warnings.extend(_warnings_about_accounts(steps))
-        warnings.extend(self._warnings_about_groups(moves, groups, changes))
-        warnings.extend(_warnings_about_leads(steps, all_groups, has_former=action is Action.LEAD))
+        warnings.extend(self._warnings_about_groups(moves, changes))
+        warnings.extend(_warnings_about_leads(steps, groups, has_former=action is Action.LEAD))
         # Report each warning once, even if several steps cause it.
         once = {(warning.code, *warning.values.items()): warning for warning in warnings}
         named = tuple(card.member.id for card in cards)
         return Draft(action, tuple(steps), changes, tuple(once.values()), tuple(unchanged), named)
 
-    def _warnings_about_groups(
-        self, moves: Sequence[Step], groups: Mapping[int, Group], changes: Sequence[PlannedGroup]
-    ) -> Iterator[PlanWarning]:
-        """Yield the warnings about ``moves``, which leave and join ``groups``."""
-        members, leaving = self.families.members, {step.patron_id for step in moves}
+    def _warnings_about_groups(self, moves: Sequence[Step], changes: Sequence[PlannedGroup]) -> Iterator[PlanWarning]:
+        """Yield the warnings about ``moves``, which cause these ``changes`` of groups."""
+        groups, members, leaving = self.families.groups, self.families.members, {step.patron_id for step in moves}
         relations = contacts.Relations((member.patron for member in members.values()), self.families.contacts)
         for number in sorted({step.after for step in moves if step.after is not None}):
             arriving = [step for step in moves if step.after == number]
@@ -149,21 +146,21 @@ class PlanBasis:
             if names := tuple(step.member.name for step in arriving if step.patron_id in strangers):
                 yield PlanWarning("stranger-to-group", {"names": names, "group": number, "count": len(names)})
         yield from _warnings_about_addresses(moves, groups, members, relations)
-        for change in changes if self.adults.applies else ():
-            if (group := change.before) is not None:
-                before, after = (
-                    self.adults.count((member.id for member in there), self.families.accounts)
-                    for there in (group.members, change.after)
-                )
-                # Warn only if the plan adds adults, not about a group that already had too many.
-                if before < after > self.adults.most:
-                    values = {"group": group.number, "most": self.adults.most}
-                    yield PlanWarning.counted("several-adults", group.counted(after), values)
+        changed = [(group.before, group.after) for group in changes if group.before is not None]
+        for group, members_after in changed if self.adults.applies else ():
+            before, after = (
+                self.adults.count((member.id for member in there), self.families.accounts)
+                for there in (group.members, members_after)
+            )
+            # Warn only if the plan adds adults, not about a group that already had too many.
+            if before < after > self.adults.most:
+                values = {"group": group.number, "most": self.adults.most}
+                yield PlanWarning.counted("several-adults", group.counted(after), values)
         for number in sorted({step.before for step in moves}):
             yield from _warnings_about_those_left(groups[number], leaving)
-        for number, group in sorted(groups.items()):
+        for group in sorted((group for group, _after in changed), key=attrgetter("number")):
             if not group.complete:
-                yield PlanWarning("hidden-members", {"group": number, "count": group.hidden_member_count})
+                yield PlanWarning("hidden-members", {"group": group.number, "count": group.hidden_member_count})
 
 
 def _positions(given: Sequence[PatronReference], is_meant: Callable[[PatronReference], bool]) -> str:
