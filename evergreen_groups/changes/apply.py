@@ -5,6 +5,7 @@ Each step is read, checked, journaled, sent, read back, and compared.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +18,7 @@ from evergreen_groups.changes.outcome_check import ChangeVerdict
 from evergreen_groups.changes.plans import PlanOutcome, SideEffect, StepOutcome, StepT
 from evergreen_groups.changes.reasons import StepReason
 from evergreen_groups.gateway import TOKEN
-from evergreen_groups.groups import families, read_members, read_patron
+from evergreen_groups.groups import read_members, read_patron
 from evergreen_groups.ils import PenaltyRow, rows_in_force
 from evergreen_groups.message import Message, Progress, silent
 
@@ -37,16 +38,13 @@ _EXCEEDS_FINES = "PATRON_EXCEEDS_FINES"
 
 @dataclass
 class AppliedStep(Generic[StepT]):
-    """One step of a plan while it is being applied.
-
-    ``journaled`` is the step in the journal, ``open_steps`` the patron's earlier steps that may still take effect.
-    """
+    """One step of a plan while it is being applied."""
 
     gateway: Gateway
     journal: Journal
     step: StepT
     journaled: JournalStep
-    open_steps: Sequence[JournalStep]
+    open_steps: Sequence[JournalStep]  # the patron's earlier steps that may still take effect
     sent: JournalStep | None = field(default=None, init=False)  # with the latest request that may have arrived
 
     def end(self, state: StepState, reason: StepReason = reasons.NO_REASON, **more: Any) -> StepOutcome[StepT]:
@@ -70,7 +68,7 @@ class PatronChange(AppliedStep[StepT]):
     last_reason: StepReason = field(default=reasons.NO_REASON, init=False)
 
     def apply(self) -> StepOutcome[StepT]:
-        """Apply the step. Try up to ``TRIES`` times if a repeat is safe."""
+        """Try up to ``TRIES`` times if a repeat is safe."""
         open_changes = [it for it in self.open_steps if it.field != PENALTIES]
         self.earlier = next((it for it in open_changes if it.is_safe_repeat(self.step)), None)
         if waits := _reason_to_wait(open_changes, self.step, self.journal.now()):
@@ -275,7 +273,6 @@ class PatronRecalculation(AppliedStep[StepT]):
     reader: PenaltyReader
 
     def apply(self) -> StepOutcome[StepT]:
-        """Recalculate once."""
         try:
             # Right before sending, because staff may have set a block since the run began.
             before = self.reader.read(self.step.patron_id)
@@ -305,7 +302,7 @@ class PatronRecalculation(AppliedStep[StepT]):
                 if not any(it.field == PENALTIES for it in self.open_steps):
                     return self.end(StepState.FAILED, reason, error=error)
                 # The earlier request may still run, so the step stays open even if this one was refused.
-                return self.end(StepState.SENDING, reasons.may_come_in(sending.until).preceded_by(reason), error=error)
+                return self.end(StepState.SENDING, reasons.may_come_in(sending.until, reason), error=error)
         try:
             after = self.reader.read_at(patron, before.home_library)
         except (errors.GatewayError, errors.DataError) as error:
@@ -339,21 +336,20 @@ class PatronRecalculation(AppliedStep[StepT]):
 
 def with_penalty_counts(penalties: PenaltyReader, steps: Sequence[StepT]) -> Sequence[StepT]:
     """Set how many penalties Evergreen had set as the value before a recalculation, for the journal."""
-    counted = dict.fromkeys((step.patron_id for step in steps if step.field == PENALTIES), 0)
-    if not counted:
+    patrons = {step.patron_id for step in steps if step.field == PENALTIES}
+    if not patrons:
         return steps
     _ = penalties.kinds  # read them before the plan is journaled, so that an error leaves no entry
-    for row in rows_in_force(penalties.gateway, counted):
-        counted[row.patron] += row.staff is None
-    return [replace(step, before=counted[step.patron_id]) if step.field == PENALTIES else step for step in steps]
+    counts = Counter(row.patron for row in rows_in_force(penalties.gateway, patrons) if row.staff is None)
+    return [replace(step, before=counts[step.patron_id]) if step.field == PENALTIES else step for step in steps]
 
 
 @dataclass
 class PlanRun(Generic[StepT]):
     """One run of a plan, journaled under the ``id`` of a change. Nothing can refuse the plan any more.
 
-    ``planned`` are the plan's steps in the journal, ``open_steps`` the patrons' earlier steps whose requests may still
-    arrive. The run of a request that repeats an earlier one has no steps: nothing is left to do.
+    ``open_steps`` are the patrons' earlier steps whose requests may still arrive. The run of a request that repeats an
+    earlier one has no steps: nothing is left to do.
     """
 
     journal: Journal
@@ -440,12 +436,6 @@ def refuse_outdated(gateway: Gateway, plan: plans.PlanByIds[StepT]) -> None:
             # A patron with several steps causes the same difference more than once.
             values={"differences": tuple(dict.fromkeys(found))[: plans.MOST_NAMED]},
         )
-
-
-def refuse_hidden_patrons(gateway: Gateway, plan: plans.PlanByIds[StepT]) -> None:
-    """Refuse a plan if the approving supervisor's session can't see all of its patrons."""
-    for patron in sorted(plan.patrons - visible_patrons(gateway, plan.patrons)):
-        families.require_visible(gateway, patron)
 
 
 def visible_patrons(gateway: Gateway, patrons: Collection[int]) -> set[int]:

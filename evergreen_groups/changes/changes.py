@@ -21,6 +21,7 @@ from evergreen_groups.changes.penalties import PenaltyReader
 from evergreen_groups.changes.planner import Planner, plan_undo
 from evergreen_groups.changes.plans import Action, PlanByIds, PlanOutcome, PlanRequest, PlanStore, ProposedPlan, StepT
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
+from evergreen_groups.groups import families
 from evergreen_groups.message import Progress, silent
 
 if TYPE_CHECKING:
@@ -48,16 +49,15 @@ class Change:
     """A change, reduced to what the caller may see.
 
     ``is_under_way`` means that the change is being applied now. In a change that isn't, a planned step never started,
-    and a step in state ``SENDING`` has an unknown outcome. ``hidden_step_count`` counts the steps for patrons whom the
-    caller can't see. ``is_own`` says whether the caller made the change.
+    and a step in state ``SENDING`` has an unknown outcome.
     """
 
     __repr__ = arguments.brief
 
     entry: JournalEntry
     is_under_way: bool
-    is_own: bool
-    hidden_step_count: int = 0
+    is_own: bool  # whether the caller made it
+    hidden_step_count: int = 0  # of patrons whom the caller can't see
 
     @property
     def is_done(self) -> bool:
@@ -91,7 +91,6 @@ class Changer:
 
     @property
     def planner(self) -> Planner:
-        """The planner for this gateway."""
         return Planner(self.gateway, self.reference, self.adults)
 
     @property
@@ -136,7 +135,7 @@ class Changer:
 
         Raises the errors of :meth:`plan`, and PlanError if the change to undo is another user's.
         """
-        plans.refuse_too_many(arguments.instance("request", request, PlanRequest).checked())
+        arguments.instance("request", request, PlanRequest).checked(plans.MOST_PATRONS)
         draft = self.plan(request) if request.change is None else self._plan_undo(request.change)
         with self.state.database.writing() as connection:
             return ProposedPlan(self._store.add(connection, draft.by_ids), draft)
@@ -289,8 +288,9 @@ class Changer:
         with self.state.change_lease(url, patrons, numbers, timeout) as lease:
             journal = Journal(lease)
             outcome_check.recover(self.gateway, journal, patrons)
-            if plan.id and operator.approved_by is not None:
-                apply.refuse_hidden_patrons(self.gateway, plan)
+            if plan.id and operator.approved_by is not None:  # the supervisor's session must see all patrons
+                for patron in sorted(plan.patrons - apply.visible_patrons(self.gateway, plan.patrons)):
+                    families.require_visible(self.gateway, patron)
             if plan.id:
                 apply.refuse_outdated(self.gateway, plan)
             open_steps = journal.open_steps(url, plan.patrons)

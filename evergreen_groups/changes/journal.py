@@ -82,15 +82,12 @@ class StoredStep:
 
 @dataclass(frozen=True, slots=True)
 class TerminalUser:
-    """A person at a command line. ``user`` is the account the program runs as, ``host`` the machine's name.
-
-    ``login_user`` is the user who logged in, if different and known. ``terminal`` is its name, such as ``pts/3``.
-    """
+    """A person at a command line. ``user`` is the account the program runs as, ``host`` the machine's name."""
 
     user: str
     host: str
-    login_user: str | None = None
-    terminal: str | None = None
+    login_user: str | None = None  # the user who logged in, if different and known
+    terminal: str | None = None  # such as "pts/3"
 
     @classmethod
     def current(cls) -> TerminalUser:
@@ -187,19 +184,13 @@ class JournalStep:
         return self.protected and change == (self.patron, self.field, self.before, self.after)
 
     def may_still_arrive(self, now: datetime) -> bool:
-        """Return whether the request may still reach Evergreen.
-
-        After the clock was set back by more than a day, recovery restarts the wait.
-        """
+        """Return whether the request may still reach Evergreen."""
         return now < self.request.until
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """An applied plan, complete or not. ``undoes`` is the id of the entry that the plan undid, if any.
-
-    ``missing_step_count`` counts the steps deleted since, because their patrons were forgotten.
-    """
+    """An applied plan, complete or not. ``undoes`` is the id of the entry that the plan undid, if any."""
 
     __repr__ = arguments.brief
 
@@ -210,7 +201,7 @@ class JournalEntry:
     action: str
     undoes: str | None
     steps: tuple[JournalStep, ...]
-    missing_step_count: int = 0
+    missing_step_count: int = 0  # deleted since, because their patrons were forgotten
 
     @property
     def undecided(self) -> set[int]:
@@ -225,14 +216,14 @@ changes, steps = schema.changes, schema.steps
 _IS_OPEN = steps.c.state == literal_column("'sending'")
 
 
+@dataclass(frozen=True)
 class Journal:
     """The journal in a database. With a lease on its patrons, only one run at a time writes a patron's steps."""
 
-    def __init__(self, transactions: Transactions) -> None:
-        self.transactions = transactions
+    transactions: Transactions
 
     def now(self) -> datetime:
-        """Return the current time by the database's clock. See :meth:`Transactions.now`."""
+        """Return the current time by the database's clock."""
         return self.transactions.now()
 
     def begin(
@@ -311,11 +302,8 @@ class Journal:
         These are the changes in which a patron joined or left the group, and the other changes of its current
         ``members`` (ids) since they were last moved.
         """
-        moved = [
-            select(steps.c.change).where(steps.c.gateway == gateway, steps.c.field == GROUP, number == group)
-            for number in (steps.c.before, steps.c.value)
-        ]
-        later = steps.alias()
+        here, later = select(steps.c.change).where(steps.c.gateway == gateway), steps.alias()
+        moved = [here.where(steps.c.field == GROUP, number == group) for number in (steps.c.before, steps.c.value)]
         moved_since = select(later.c.id).where(
             later.c.gateway == gateway,
             later.c.patron == steps.c.patron,
@@ -323,9 +311,7 @@ class Journal:
             later.c.state == StepState.DONE.value,
             later.c.id > steps.c.id,
         )
-        others = select(steps.c.change).where(
-            steps.c.gateway == gateway, steps.c.patron.in_(members), steps.c.field != GROUP, ~moved_since.exists()
-        )
+        others = here.where(steps.c.patron.in_(members), steps.c.field != GROUP, ~moved_since.exists())
         found = union(*moved, others).subquery()
         latest = select(changes.c.id).where(changes.c.id.in_(select(found.c.change)))
         return self._found(changes.c.id.in_(latest.order_by(changes.c.id.desc()).limit(most)))
@@ -439,10 +425,7 @@ _TIMEOUT = 0.5  # seconds; a query normally takes a millisecond or two
 
 @dataclass(frozen=True, slots=True)
 class RecentlyChanged:
-    """Patrons (ids) with recent changes. Of those in ``recalculated``, the penalties may have changed.
-
-    None means unknown: it may be any patron.
-    """
+    """Patrons (ids) with recent changes, and those with changed penalties. None is unknown: it may be any patron."""
 
     patrons: frozenset[int] | None = frozenset()
     recalculated: frozenset[int] | None = frozenset()

@@ -119,8 +119,7 @@ def judge(gateway: Gateway, step: JournalStep, record: Record | None, at: dateti
         return _judge_as_planned(step, record, now, at)
     moved = reasons.changed_by_another(step.field, now)
     if not step.protected and step.may_still_arrive(at):
-        may_arrive = reasons.may_come_in(step.request.until)
-        return ChangeVerdict(StepState.SENDING, now, may_arrive.preceded_by(moved))
+        return ChangeVerdict(StepState.SENDING, now, reasons.may_come_in(step.request.until, moved))
     return ChangeVerdict(StepState.FAILED, reason=moved)
 
 
@@ -317,8 +316,7 @@ def recover_left_open(gateway: Gateway, state: State, patrons: Collection[int] |
 def _restart_if_misdated(gateway: Gateway, journal: Journal, step: JournalStep) -> JournalStep:
     """Restart a request's wait for arrival if a wrong clock dated it more than a day ahead.
 
-    The request went out before now, so a wait that starts now is long enough, provided that the clock is right by now.
-    Evergreen's clock has to agree.
+    The request went out before now, so a wait that starts now is long enough, provided that Evergreen's clock agrees.
     """
     sending, now = step.request, journal.now()
     if sending.at - now <= _MAX_AHEAD:

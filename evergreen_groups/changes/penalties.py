@@ -36,6 +36,7 @@ class PatronPenalties:
         return sha256(repr([row.id for row in self.in_force]).encode()).hexdigest()
 
 
+@dataclass
 class PenaltyReader:
     """Reads the penalties of one patron at a time.
 
@@ -44,14 +45,12 @@ class PenaltyReader:
     replica that is some seconds behind.
     """
 
-    def __init__(self, gateway: Gateway, org_units: OrgUnits | None = None) -> None:
-        """``org_units`` are Evergreen's, if the caller has already read them."""
-        self.gateway = gateway
-        self._known_org_units = org_units
+    gateway: Gateway
+    known_org_units: OrgUnits | None = None  # if the caller has already read them
 
     @cached_property
     def org_units(self) -> OrgUnits:
-        return self._known_org_units or OrgUnits.read(self.gateway)
+        return self.known_org_units or OrgUnits.read(self.gateway)
 
     @cached_property
     def kinds(self) -> PenaltyKinds:

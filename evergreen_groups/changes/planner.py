@@ -43,8 +43,7 @@ class PlanBasis:
     """The data for planning, read once. Planning itself makes no further calls.
 
     ``families`` has the groups of the named patrons, and ``families.cards`` those of the named patrons who are visible,
-    by the reference (barcode or id) that names them. ``adults`` sets how many adults a group may have before a plan
-    warns.
+    by the reference (barcode or id) that names them.
     """
 
     families: Families
@@ -241,10 +240,7 @@ def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[Plan
 
 @dataclass
 class Planner:
-    """Makes plans from Evergreen's current state. Only reads.
-
-    ``reference`` has the limits that a recalculation needs. ``adults`` sets how many adults a group may have before a
-    plan warns.
+    """Makes plans from Evergreen's current state. Only reads. ``reference`` has the limits for recalculations.
 
     A plan takes at most four calls for up to some hundred patrons and groups, or six with hidden members. See
     :meth:`~evergreen_groups.groups.FamilyReader.named` for the exceptions.
@@ -252,7 +248,7 @@ class Planner:
 
     gateway: Gateway
     reference: ReferenceData
-    adults: AdultRule | None = None
+    adults: AdultRule | None = None  # how many adults a group may have before a plan warns
 
     def plan(self, request: PlanRequest) -> Draft:
         """Plan a valid request, except an undo, which takes the journal's entry.
@@ -277,9 +273,8 @@ class Planner:
         unchanged: list[str] = []
         if action is Action.RECALCULATE:
             patrons = [card.member.patron for card in found]
-            members = Member.of_patrons(
-                self.gateway, self.reference.limits(self.gateway), patrons, basis.families.own_fines
-            )
+            limits = self.reference.limits(self.gateway)
+            members = Member.of_patrons(self.gateway, limits, patrons, basis.families.own_fines)
             due = {member.id for member in members if member.over_limit_if_known}
             steps = [Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found]
         else:

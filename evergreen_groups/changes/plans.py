@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
 MOST_NAMED = 10
 """How many patrons an error names at most."""
 DELETED = Message("{name} was deleted")
-_IN_ANOTHER_GROUP = Message("{name} is now in group {group}")
-_LEAD_NOW = Message("{name} is now group lead")
-_NO_LEAD_NOW = Message("{name} is no longer group lead")
 
 
 def about_patron(text: Message, patron: int, **values: object) -> Message:
@@ -54,8 +52,9 @@ def about_patron(text: Message, patron: int, **values: object) -> Message:
 def has_now(patron: int, field: str, value: int) -> Message:
     """Say which group a patron is in now, or whether they are group lead now."""
     if field == GROUP:
-        return about_patron(_IN_ANOTHER_GROUP, patron, group=value)
-    return about_patron(_LEAD_NOW if value else _NO_LEAD_NOW, patron)
+        return about_patron(Message("{name} is now in group {group}"), patron, group=value)
+    text = Message("{name} is now group lead") if value else Message("{name} is no longer group lead")
+    return about_patron(text, patron)
 
 
 class Action(Enum):
@@ -252,8 +251,8 @@ class PlanRequest:
     change: str | None = None
     active_cards: bool = False
 
-    def checked(self) -> PlanRequest:
-        """Return the request after checking that its fields fit the action."""
+    def checked(self, most: int = sys.maxsize) -> PlanRequest:
+        """Return the request after checking that its fields fit the action. ``most`` limits its patrons."""
         action = arguments.instance("action", self.action, Action)
         arguments.references("patrons", self.patrons)
         if self.target is not None:
@@ -274,21 +273,12 @@ class PlanRequest:
             (merge and len(self.patrons) > 1, "patrons", "`merge` takes one patron of the group that moves"),
             (misplaced, "lead", "`lead` goes with `remove`, `off` with `lead`"),
             (self.active_cards and not joins, "active_cards", "`active_cards` goes with `move` and `merge`"),
+            (len(self.patrons) > most, "patrons", f"more than {most:,} patrons at once"),
         ):
             if is_wrong:
-                raise _unclear(problem, field)
+                values = {"problem": problem, "field": field}
+                raise PlanError("invalid {field}: {problem}", code="plan-unclear", values=values)
         return self
-
-
-def refuse_too_many(request: PlanRequest) -> None:
-    """Refuse a request that names too many patrons for a plan that is stored."""
-    if len(request.patrons) > MOST_PATRONS:
-        raise _unclear(f"more than {MOST_PATRONS:,} patrons at once", "patrons")
-
-
-def _unclear(problem: str, field: str) -> PlanError:
-    values = {"problem": problem, "field": field}
-    return PlanError("invalid {field}: {problem}", code="plan-unclear", values=values)
 
 
 LIFE = timedelta(hours=1)
@@ -374,15 +364,8 @@ class PlanStore:
         steps = tuple(step.stored for step in plan.steps)  # of planned steps, the ids alone
         made = PlanByIds(plan.action, steps, plan.groups, plan.undoes, secrets.token_urlsafe(18), now + LIFE)
         content = {"steps": steps, "groups": plan.groups, "undoes": plan.undoes}
-        row = {
-            "id": made.id,
-            "gateway": self.gateway,
-            "staff": self.staff,
-            "at": now,
-            "expires": made.expires,
-            "action": plan.action.value,
-            "content": msgspec.json.encode(content).decode(),
-        }
+        row = {"id": made.id, "gateway": self.gateway, "staff": self.staff, "at": now, "expires": made.expires}
+        row |= {"action": plan.action.value, "content": msgspec.json.encode(content).decode()}
         connection.execute(delete(plans).where(plans.c.at < now - _KEEP_UNUSED, plans.c.idempotency_key.is_(None)))
         connection.execute(insert(plans), row)
         return made
