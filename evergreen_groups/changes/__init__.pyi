@@ -1,6 +1,7 @@
 from .apply import PlanRun as PlanRun
 from .batch import plan_batch as plan_batch
 from .changes import WAIT as WAIT
+from .changes import Change as Change
 from .changes import Changer as Changer
 from .changes import over_limit_of as over_limit_of
 from .changes import recalculable as recalculable
@@ -10,9 +11,12 @@ from .journal import Journal as Journal
 from .journal import JournalEntry as JournalEntry
 from .journal import JournalStep as JournalStep
 from .journal import Operator as Operator
+from .journal import RecentlyChanged as RecentlyChanged
 from .journal import StepState as StepState
 from .journal import StoredStep as StoredStep
 from .journal import TerminalUser as TerminalUser
+from .journal import recently_changed as recently_changed
+from .journal import recently_changed_or_unknown as recently_changed_or_unknown
 from .outcome_check import recover_left_open as recover_left_open
 from .penalties import PenaltyReader as PenaltyReader
 from .plans import MOST_PATRONS as MOST_PATRONS
@@ -25,8 +29,4 @@ from .plans import PlanWarning as PlanWarning
 from .plans import ProposedPlan as ProposedPlan
 from .plans import Step as Step
 from .plans import StepOutcome as StepOutcome
-from .reader import Change as Change
 from .reasons import StepReason as StepReason
-from .replica import RecentlyChanged as RecentlyChanged
-from .replica import recently_changed as recently_changed
-from .replica import recently_changed_or_unknown as recently_changed_or_unknown

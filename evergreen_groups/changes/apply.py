@@ -5,30 +5,20 @@ Each step is read, checked, journaled, sent, read back, and compared.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from evergreen_groups import errors
-from evergreen_groups.changes import outcome_check, reasons
+from evergreen_groups.changes import outcome_check, plans, reasons
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, StepState
-from evergreen_groups.changes.plans import (
-    DELETED,
-    IN_ANOTHER_GROUP,
-    LEAD_NOW,
-    MOST_NAMED,
-    NO_LEAD_NOW,
-    PlanOutcome,
-    SideEffect,
-    StepOutcome,
-    StepT,
-    about_patron,
-)
-from evergreen_groups.changes.reader import visible_patrons
+from evergreen_groups.changes.outcome_check import ChangeVerdict
+from evergreen_groups.changes.plans import PlanOutcome, SideEffect, StepOutcome, StepT
 from evergreen_groups.changes.reasons import StepReason
 from evergreen_groups.gateway import TOKEN
-from evergreen_groups.groups import families, read_members, read_patron
+from evergreen_groups.groups import read_members, read_patron
 from evergreen_groups.ils import PenaltyRow, rows_in_force
 from evergreen_groups.message import Message, Progress, silent
 
@@ -37,7 +27,6 @@ if TYPE_CHECKING:
 
     from evergreen_groups.changes.journal import Journal, JournalStep, StoredStep
     from evergreen_groups.changes.penalties import PatronPenalties, PenaltyReader
-    from evergreen_groups.changes.plans import StoredPlan
     from evergreen_groups.gateway import Gateway, Record
 
 TRIES = 3
@@ -49,36 +38,25 @@ _EXCEEDS_FINES = "PATRON_EXCEEDS_FINES"
 
 @dataclass
 class AppliedStep(Generic[StepT]):
-    """One step of a plan while it is being applied.
-
-    ``journaled`` is the step in the journal, ``open_steps`` the patron's earlier steps that may still take effect.
-    """
+    """One step of a plan while it is being applied."""
 
     gateway: Gateway
     journal: Journal
     step: StepT
     journaled: JournalStep
-    open_steps: Sequence[JournalStep]
+    open_steps: Sequence[JournalStep]  # the patron's earlier steps that may still take effect
     sent: JournalStep | None = field(default=None, init=False)  # with the latest request that may have arrived
 
-    def _end(
-        self,
-        state: StepState,
-        reason: StepReason = reasons.NO_REASON,
-        *,
-        value: int | None = None,
-        effects: tuple[SideEffect, ...] = (),
-        error: errors.EvergreenGroupsError | None = None,
-        resolved: bool = False,
-    ) -> StepOutcome[StepT]:
+    def end(self, state: StepState, reason: StepReason = reasons.NO_REASON, **more: Any) -> StepOutcome[StepT]:
         """Journal the outcome and return it. A step in state ``SENDING`` stays open for the next run."""
-        self.journal.record(self.journaled.id, state, value=value, reason=reason, error=error)
         sent = self.sent if state is StepState.SENDING else None
-        return StepOutcome(self.step, state, value, reason, effects, error, sent, resolved)
+        outcome = StepOutcome(self.step, state, reason=reason, sent=sent, **more)
+        self.journal.record(self.journaled.id, state, value=outcome.value, reason=reason, error=outcome.error)
+        return outcome
 
     def _end_unreadable(self, error: errors.EvergreenGroupsError) -> StepOutcome[StepT]:
         """Leave the step open for the next run to recover: it was sent, and its outcome can't be read now."""
-        return replace(self._end(StepState.SENDING, reasons.UNREADABLE), error=error)
+        return replace(self.end(StepState.SENDING, reasons.UNREADABLE), error=error)
 
 
 @dataclass
@@ -90,11 +68,11 @@ class PatronChange(AppliedStep[StepT]):
     last_reason: StepReason = field(default=reasons.NO_REASON, init=False)
 
     def apply(self) -> StepOutcome[StepT]:
-        """Apply the step. Try up to ``TRIES`` times if a repeat is safe."""
+        """Try up to ``TRIES`` times if a repeat is safe."""
         open_changes = [it for it in self.open_steps if it.field != PENALTIES]
         self.earlier = next((it for it in open_changes if it.is_safe_repeat(self.step)), None)
         if waits := _reason_to_wait(open_changes, self.step, self.journal.now()):
-            return self._end(StepState.NOT_DONE, waits)
+            return self.end(StepState.NOT_DONE, waits)
         try:
             for _ in range(TRIES):
                 outcome = self._try_once()
@@ -104,17 +82,15 @@ class PatronChange(AppliedStep[StepT]):
                 return self._conclude(self._look_up(self.sent))
         except (errors.GatewayError, errors.DataError) as error:
             if self.sent is None:
-                return self._end(StepState.NOT_DONE, reasons.refusal(self.gateway, error), error=error)
+                return self.end(StepState.NOT_DONE, reasons.refusal(self.gateway, error), error=error)
             return self._end_unreadable(error)
-        return self._end(StepState.FAILED, self.last_reason.followed_by(Message("tries: {count}"), count=TRIES))
+        return self.end(StepState.FAILED, self.last_reason.followed_by(Message("tries: {count}"), count=TRIES))
 
     def _try_once(self) -> StepOutcome[StepT] | None:
         """Try once. Return None if the step has to be tried again."""
         before = read_patron(self.gateway, self.step.patron_id)
         # An earlier try may have taken effect by now.
-        verdict = (
-            outcome_check.ChangeVerdict(StepState.NOT_DONE) if self.sent is None else self._judge(self.sent, before)
-        )
+        verdict = ChangeVerdict(StepState.NOT_DONE) if self.sent is None else self._judge(self.sent, before)
         if verdict.state in (StepState.DONE, StepState.FAILED):
             return self._conclude(verdict)
         obstacle = self._obstacle(before)
@@ -122,13 +98,13 @@ class PatronChange(AppliedStep[StepT]):
             # Nothing more can be sent, but the earlier try may still arrive.
             if verdict.state is StepState.SENDING:
                 return self._conclude(verdict)
-            return self._end(StepState.NOT_DONE, obstacle or reasons.NO_REASON)
+            return self.end(StepState.NOT_DONE, obstacle or reasons.NO_REASON)
         if outcome_check.value_of(before, self.step.field) == self.step.after:
             # Perhaps our own earlier try, but this read doesn't prove it.
             if verdict.state is not StepState.NOT_DONE:
                 return self._conclude(verdict)
             # Another user made the change, so the step must not count as ours: an undo must not revert it.
-            return self._end(StepState.UNCHANGED, reasons.ALREADY_SET, value=self.step.after)
+            return self.end(StepState.UNCHANGED, reasons.ALREADY_SET, value=self.step.after)
         return self._send(before)
 
     def _send(self, before: Record) -> StepOutcome[StepT] | None:
@@ -159,7 +135,7 @@ class PatronChange(AppliedStep[StepT]):
             if outcome_check.is_refusal(error):
                 self.sent = former
                 if former is None:
-                    return self._end(StepState.FAILED, reasons.refusal(self.gateway, error), error=error)
+                    return self.end(StepState.FAILED, reasons.refusal(self.gateway, error), error=error)
                 return self._conclude(self._look_up(former))
             if outcome_check.was_never_sent(error):
                 self.sent, self.last_reason = former, reasons.NO_CONNECTION
@@ -185,9 +161,8 @@ class PatronChange(AppliedStep[StepT]):
     def _request(self, before: Record) -> outcome_check.ConfirmedWrite | int:
         """Send the change. Return the record as written, or the number of the new group."""
         if self.step.after is None:
-            return outcome_check.new_group_number(
-                self.gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
-            )
+            answer = self.gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
+            return outcome_check.new_group_number(answer)
         value = self.step.after if self.step.field == GROUP else bool(self.step.after)
         # Clear passwd: Evergreen would set any other value as the new password.
         changed = before.replace(**{self.step.field: value, "passwd": None}).to_wire(changed=True)
@@ -197,14 +172,13 @@ class PatronChange(AppliedStep[StepT]):
             raise outcome_check.UnclearAnswer
         return yes
 
-    def _look_up(self, sent: JournalStep) -> outcome_check.ChangeVerdict:
-        """Read the patron's record and infer the outcome of a request."""
+    def _look_up(self, sent: JournalStep) -> ChangeVerdict:
         return self._judge(sent, read_patron(self.gateway, sent.patron))
 
-    def _judge(self, sent: JournalStep, record: Record | None) -> outcome_check.ChangeVerdict:
+    def _judge(self, sent: JournalStep, record: Record | None) -> ChangeVerdict:
         """Infer the outcome of a request from a record. A record from before the request proves nothing."""
         if record is not None and self.base is not None and outcome_check.is_older(record, self.base):
-            return outcome_check.ChangeVerdict(StepState.SENDING, reason=reasons.STALE_READ)
+            return ChangeVerdict(StepState.SENDING, reason=reasons.STALE_READ)
         return outcome_check.judge(self.gateway, sent, record, self.journal.now())
 
     def _obstacle(self, record: Record | None) -> StepReason | None:
@@ -228,7 +202,7 @@ class PatronChange(AppliedStep[StepT]):
         """
         after, wanted = read_patron(self.gateway, self.step.patron_id), self.step.after
         if after is None:
-            return self._end(StepState.SENDING, reasons.HIDDEN_WHILE_OPEN)
+            return self.end(StepState.SENDING, reasons.HIDDEN_WHILE_OPEN)
         now = outcome_check.value_of(after, self.step.field)
         if isinstance(answer, int):  # the number of the new group
             if now == answer != self.step.before:
@@ -242,21 +216,21 @@ class PatronChange(AppliedStep[StepT]):
             return self._end_as_done(before, after)
         if after.last_xact_id == before.last_xact_id:
             # The answer has confirmed the write, so this read is outdated.
-            return self._end(StepState.DONE, reasons.STALE_READ, value=wanted)
+            return self.end(StepState.DONE, reasons.STALE_READ, value=wanted)
         effects = () if now == wanted else (SideEffect(self.step.field, wanted, now),)
-        return self._end(StepState.DONE, reasons.CHANGED_AGAIN, value=wanted, effects=effects)
+        return self.end(StepState.DONE, reasons.CHANGED_AGAIN, value=wanted, side_effects=effects)
 
     def _end_as_done(self, before: Record, after: Record) -> StepOutcome[StepT]:
         """End the step as done and report any other fields that changed."""
-        effects = tuple(side_effects(before, after, self.step.field))
-        fields = ", ".join(effect.field for effect in effects)
-        text = Message("Evergreen also changed {fields}")
-        reason = StepReason(text, "also-changed", fields=fields) if effects else reasons.NO_REASON
+        effects, reason = tuple(side_effects(before, after, self.step.field)), reasons.NO_REASON
+        if effects:
+            fields = ", ".join(effect.field for effect in effects)
+            reason = StepReason(Message("Evergreen also changed {fields}"), "also-changed", fields=fields)
         value = outcome_check.value_of(after, self.step.field)
-        return self._end(StepState.DONE, reason, value=value, effects=effects)
+        return self.end(StepState.DONE, reason, value=value, side_effects=effects)
 
-    def _conclude(self, verdict: outcome_check.ChangeVerdict) -> StepOutcome[StepT]:
-        return self._end(verdict.state, verdict.reason, value=verdict.value)
+    def _conclude(self, verdict: ChangeVerdict) -> StepOutcome[StepT]:
+        return self.end(verdict.state, verdict.reason, value=verdict.value)
 
 
 def _reason_to_wait(open_changes: Sequence[JournalStep], step: StoredStep, now: datetime) -> StepReason:
@@ -283,12 +257,11 @@ def _reason_to_wait(open_changes: Sequence[JournalStep], step: StoredStep, now: 
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:
     """Yield the fields that differ between two states of a record, except ``changed`` and the timestamps."""
     old, new = (
-        {name: (sent, value) for name, sent, value in outcome_check.untouched_fields(record, changed)}
+        {name: (value, sent) for name, sent, value in outcome_check.untouched_fields(record, changed)}
         for record in (before, after)
     )
-    absent = (None, None)
     for name in {**old, **new}:
-        (was, old_value), (became, new_value) = old.get(name, absent), new.get(name, absent)
+        (old_value, was), (new_value, became) = old.get(name, (None, None)), new.get(name, (None, None))
         if old_value != new_value:
             yield SideEffect(name, was, became)
 
@@ -300,18 +273,17 @@ class PatronRecalculation(AppliedStep[StepT]):
     reader: PenaltyReader
 
     def apply(self) -> StepOutcome[StepT]:
-        """Recalculate once."""
         try:
             # Right before sending, because staff may have set a block since the run began.
             before = self.reader.read(self.step.patron_id)
         except (errors.GatewayError, errors.DataError) as error:
-            return self._end(StepState.NOT_DONE, reasons.refusal(self.gateway, error), error=error)
+            return self.end(StepState.NOT_DONE, reasons.refusal(self.gateway, error), error=error)
         if before is None:
             hidden = errors.not_visible("this patron is no longer visible", code="patron-hidden-meanwhile")
-            return self._end(StepState.NOT_DONE, reasons.NO_LONGER_VISIBLE, error=hidden)
+            return self.end(StepState.NOT_DONE, reasons.NO_LONGER_VISIBLE, error=hidden)
         touched = self.reader.kinds.for_fines_at(before.home_library)
         if any(row.staff is not None and row.kind in touched for row in before.in_force):
-            return self._end(StepState.NOT_DONE, reasons.BLOCK_BY_STAFF)
+            return self.end(StepState.NOT_DONE, reasons.BLOCK_BY_STAFF)
         return self._send(before)
 
     def _send(self, before: PatronPenalties) -> StepOutcome[StepT]:
@@ -328,9 +300,9 @@ class PatronRecalculation(AppliedStep[StepT]):
             if outcome_check.is_refusal(error) or outcome_check.was_never_sent(error):
                 reason = reasons.refusal(self.gateway, error)
                 if not any(it.field == PENALTIES for it in self.open_steps):
-                    return self._end(StepState.FAILED, reason, error=error)
+                    return self.end(StepState.FAILED, reason, error=error)
                 # The earlier request may still run, so the step stays open even if this one was refused.
-                return self._end(StepState.SENDING, reasons.may_come_in(sending.until).preceded_by(reason), error=error)
+                return self.end(StepState.SENDING, reasons.may_come_in(sending.until, reason), error=error)
         try:
             after = self.reader.read_at(patron, before.home_library)
         except (errors.GatewayError, errors.DataError) as error:
@@ -338,7 +310,7 @@ class PatronRecalculation(AppliedStep[StepT]):
         if str(answer) != "1" and after.in_force == before.in_force:
             # The request may still be on its way. Leave the step open for the next run, which may safely send the
             # request again: two recalculations have the effect of one.
-            return self._end(StepState.SENDING, reasons.may_come_in(sending.until))
+            return self.end(StepState.SENDING, reasons.may_come_in(sending.until))
         return self._conclude(before, after)
 
     def _conclude(self, before: PatronPenalties, after: PatronPenalties) -> StepOutcome[StepT]:
@@ -346,39 +318,38 @@ class PatronRecalculation(AppliedStep[StepT]):
         still_there = {row.id for row in after.in_force}
         # Naming the penalty should prevent this. Report it loudly, because someone has to restore the block.
         if any(row.staff is not None and row.id not in still_there for row in before.in_force):
-            return self._end(StepState.FAILED, reasons.BLOCK_BY_STAFF_GONE)
+            return self.end(StepState.FAILED, reasons.BLOCK_BY_STAFF_GONE)
         value = PenaltyRow.count_set_by_ils(after.in_force)
         if after.in_force == before.in_force and not after.current:
-            return self._end(StepState.DONE, reasons.STALE_READ, value=value)
-        had_block, has_block = self._is_blocked(before), self._is_blocked(after)
+            return self.end(StepState.DONE, reasons.STALE_READ, value=value)
+        # Blocks by staff don't count.
+        blocking = self.reader.kinds.blocking_for_fines_at(before.home_library)
+        had_block, has_block = (
+            any(row.staff is None and row.kind in blocking for row in penalties.in_force)
+            for penalties in (before, after)
+        )
         reason, resolved = reasons.BLOCKED[had_block, has_block], has_block is self.step.due
         if not resolved:
             reason = reason.followed_by(reasons.DISAGREEMENTS[has_block])
-        return self._end(StepState.DONE, reason, value=value, resolved=resolved)
-
-    def _is_blocked(self, penalties: PatronPenalties) -> bool:
-        """Return whether Evergreen has blocked the patron for fines. Blocks by staff don't count."""
-        blocking = self.reader.kinds.blocking_for_fines_at(penalties.home_library)
-        return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
+        return self.end(StepState.DONE, reason, value=value, resolved=resolved)
 
 
 def with_penalty_counts(penalties: PenaltyReader, steps: Sequence[StepT]) -> Sequence[StepT]:
     """Set how many penalties Evergreen had set as the value before a recalculation, for the journal."""
-    counted = dict.fromkeys((step.patron_id for step in steps if step.field == PENALTIES), 0)
-    if not counted:
+    patrons = {step.patron_id for step in steps if step.field == PENALTIES}
+    if not patrons:
         return steps
     _ = penalties.kinds  # read them before the plan is journaled, so that an error leaves no entry
-    for row in rows_in_force(penalties.gateway, counted):
-        counted[row.patron] += row.staff is None
-    return [replace(step, before=counted[step.patron_id]) if step.field == PENALTIES else step for step in steps]
+    counts = Counter(row.patron for row in rows_in_force(penalties.gateway, patrons) if row.staff is None)
+    return [replace(step, before=counts[step.patron_id]) if step.field == PENALTIES else step for step in steps]
 
 
 @dataclass
 class PlanRun(Generic[StepT]):
     """One run of a plan, journaled under the ``id`` of a change. Nothing can refuse the plan any more.
 
-    ``planned`` are the plan's steps in the journal, ``open_steps`` the patrons' earlier steps whose requests may still
-    arrive. The run of a request that repeats an earlier one has no steps: nothing is left to do.
+    ``open_steps`` are the patrons' earlier steps whose requests may still arrive. The run of a request that repeats an
+    earlier one has no steps: nothing is left to do.
     """
 
     journal: Journal
@@ -395,29 +366,27 @@ class PlanRun(Generic[StepT]):
         outcomes: list[StepOutcome[StepT]] = []
         stopped: errors.GatewayError | None = None
         for step, journaled in zip(self.steps, self.planned, strict=True):
+            if stopped is not None:
+                outcomes.append(StepOutcome(step, StepState.PLANNED, reason=reasons.NOT_STARTED))
+                continue
             outcome = self._apply(step, journaled)
             outcomes.append(outcome)
             doing = Message("recalculating") if step.field == PENALTIES else Message("changing")
             progress(doing, len(outcomes), len(self.steps))
             if isinstance(outcome.error, outcome_check.FATAL_ERRORS):
                 stopped = outcome.error
-                break
-        left = [
-            StepOutcome(step, StepState.PLANNED, reason=reasons.NOT_STARTED) for step in self.steps[len(outcomes) :]
-        ]
-        self.outcome = PlanOutcome((*outcomes, *left), stopped, self.id)
+        self.outcome = PlanOutcome(tuple(outcomes), stopped, self.id)
         return self.outcome
 
     def _apply(self, step: StepT, journaled: JournalStep) -> StepOutcome[StepT]:
         gateway, open_steps = self.penalties.gateway, [it for it in self.open_steps if it.patron == step.patron_id]
         if step.field == PENALTIES:
             return PatronRecalculation(gateway, self.journal, step, journaled, open_steps, self.penalties).apply()
-        way = (step.before, step.after)
+        change, way = PatronChange(gateway, self.journal, step, journaled, open_steps), (step.before, step.after)
         if step.last and way in self._not_moved:
             # Another patron's move failed. Keep this one behind, so that the same command still finds the group.
-            self.journal.record(journaled.id, StepState.NOT_DONE, reason=reasons.WAITS_FOR_OTHERS)
-            return StepOutcome(step, StepState.NOT_DONE, reason=reasons.WAITS_FOR_OTHERS)
-        outcome = PatronChange(gateway, self.journal, step, journaled, open_steps).apply()
+            return change.end(StepState.NOT_DONE, reasons.WAITS_FOR_OTHERS)
+        outcome = change.apply()
         if outcome.sent is not None:
             self.open_steps.append(outcome.sent)
         if step.field == GROUP and not outcome.state.is_as_planned:
@@ -425,7 +394,7 @@ class PlanRun(Generic[StepT]):
         return outcome
 
 
-def refuse_outdated(gateway: Gateway, plan: StoredPlan) -> None:
+def refuse_outdated(gateway: Gateway, plan: plans.PlanByIds[StepT]) -> None:
     """Refuse a plan if its patrons' groups or lead flags, or the members of its groups, have changed.
 
     Fines don't count: they change all the time and don't affect membership.
@@ -433,45 +402,42 @@ def refuse_outdated(gateway: Gateway, plan: StoredPlan) -> None:
     steps = [step for step in plan.steps if step.field != PENALTIES]
     if not steps:
         return
-    # A patron with several steps causes the same difference more than once.
-    found = dict.fromkeys(_patron_differences(gateway, plan.patrons, steps))
-    now = read_members(gateway, [group.number for group in plan.groups])
-    found |= dict.fromkeys(
+    patrons = sorted(plan.patrons)
+    if gateway.reads_replicas:
+        records = [found for found in gateway.map(partial(read_patron, gateway), patrons) if found is not None]
+        rows: Iterable[Any] = [(it.id, int(it.usrgroup), it.master_account, it.deleted) for it in records]
+    else:
+        rows = gateway.pcrud.columns_by_values("au", ("id", GROUP, LEAD, "deleted"), "id", patrons)
+    now = {id: (group, bool(lead), deleted) for id, group, lead, deleted in rows}
+    found = []
+    for step in steps:
+        patron = step.patron_id
+        if patron not in now:
+            found.append(Message("patron {patron} is no longer visible", values={"patron": patron}))
+            continue
+        group, lead, deleted = now[patron]
+        if step.field == GROUP and group != step.before:
+            found.append(plans.has_now(patron, GROUP, group))
+        if lead != step.lead:
+            found.append(plans.has_now(patron, LEAD, lead))
+        if deleted:
+            found.append(plans.about_patron(plans.DELETED, patron))
+    members = read_members(gateway, [group.number for group in plan.groups])
+    found += [
         Message("the members of group {group} have changed", values={"group": group.number})
         for group in plan.groups
-        if now[group.number] != frozenset(group.members)
-    )
+        if members[group.number] != frozenset(group.members)
+    ]
     if found:
         raise errors.PlanError(
             "the plan is outdated: {differences}",
             advice="make the plan again",
             code="plan-outdated",
-            values={"differences": tuple(found)[:MOST_NAMED]},
+            # A patron with several steps causes the same difference more than once.
+            values={"differences": tuple(dict.fromkeys(found))[: plans.MOST_NAMED]},
         )
 
 
-def _patron_differences(gateway: Gateway, patrons: Collection[int], steps: Sequence[StoredStep]) -> Iterator[Message]:
-    if gateway.reads_replicas:
-        records = [found for found in gateway.map(partial(read_patron, gateway), sorted(patrons)) if found is not None]
-        now = {it.id: (int(it.usrgroup), bool(it.master_account), bool(it.deleted)) for it in records}
-    else:
-        rows = gateway.pcrud.columns_by_values("au", ("id", GROUP, LEAD, "deleted"), "id", sorted(patrons))
-        now = {id: (group, bool(lead), bool(deleted)) for id, group, lead, deleted in rows}
-    for step in steps:
-        patron = step.patron_id
-        if patron not in now:
-            yield Message("patron {patron} is no longer visible", values={"patron": patron})
-            continue
-        group, lead, deleted = now[patron]
-        if step.field == GROUP and group != step.before:
-            yield about_patron(IN_ANOTHER_GROUP, patron, group=group)
-        if lead != step.lead:
-            yield about_patron(LEAD_NOW if lead else NO_LEAD_NOW, patron)
-        if deleted:
-            yield about_patron(DELETED, patron)
-
-
-def refuse_hidden_patrons(gateway: Gateway, plan: StoredPlan) -> None:
-    """Refuse a plan if the approving supervisor's session can't see all of its patrons."""
-    for patron in sorted(plan.patrons - visible_patrons(gateway, plan.patrons)):
-        families.require_visible(gateway, patron)
+def visible_patrons(gateway: Gateway, patrons: Collection[int]) -> set[int]:
+    """Return the patrons (ids) whom the session may see."""
+    return {id for (id,) in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,9 @@ COLUMNS = ("action", "barcode", "target")
 _MOST_LINES = 100_000
 _TARGET = Message("the target must be empty or one of: {allowed}")
 _ABOUT_TARGET = Message("target: {problem}")
-_UNKNOWN = Message("no visible patron has this barcode")
-_DELETED = Message("the patron is deleted")
-_ALREADY_CHANGED = Message("line {line} already changes this patron")
-_MOVES_TARGET = Message("line {line} moves the target; put that line in a separate file")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class BatchLine:
     """One line of a batch file. ``number`` counts from 1 and includes the header."""
 
@@ -34,6 +30,7 @@ class BatchLine:
     action: str
     barcode: str
     target: str
+    problems: list[object] = field(default_factory=list)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -45,7 +42,7 @@ class BatchLine:
 
 
 def _read(path: Path) -> list[BatchLine]:
-    """Read the lines of a CSV file in UTF-8."""
+    """Read the lines of a CSV file in UTF-8, and check their form."""
     try:
         # "utf-8-sig": spreadsheets add a byte order mark, which would become part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -77,7 +74,8 @@ def _read(path: Path) -> list[BatchLine]:
     for number, row in enumerate(rows[1:], 2):
         if any(row):
             action, barcode, target = (*(cell.strip() for cell in row), "", "", "")[:3]
-            lines.append(BatchLine(number, action.casefold(), barcode, target))
+            lines.append(line := BatchLine(number, action.casefold(), barcode, target))
+            line.problems += _format_problems(line)
     return lines
 
 
@@ -96,23 +94,31 @@ def _format_problems(line: BatchLine) -> Iterator[Message]:
         yield Message(_TARGET, values={"allowed": "on, off"})
 
 
+def _patron_problems(line: BatchLine, basis: PlanBasis) -> Iterator[Message]:
+    """Yield the problems with the patrons that a line names."""
+    for barcode, words in ((line.barcode, None), *((target, _ABOUT_TARGET) for target in line.targets)):
+        known = barcode in basis.families.cards
+        if not known or basis.is_deleted(barcode):
+            problem = Message("the patron is deleted") if known else Message("no visible patron has this barcode")
+            yield problem if words is None else words.with_values({"problem": problem})
+
+
 def plan_batch(planner: Planner, path: Path) -> Draft:
     """Make one plan from all lines of a CSV file with the columns ``action,barcode,target``.
 
     Each patron may be changed only once, and a target must not move in the same file. So the order of the lines
     doesn't matter, and applying the same file again changes nothing.
     """
-    lines = _read(path)
-    problems = [line.about(text) for line in lines for text in _format_problems(line)]
-    lines = _without(lines, problems)
+    all_lines = _read(path)
+    lines = [line for line in all_lines if not line.problems]
     try:
         basis = planner.basis(sorted({barcode for line in lines for barcode in (line.barcode, *line.targets)}))
     except GatewayError:
-        _raise_problems(problems)  # report the problems already found
+        _raise_problems(all_lines)  # report the problems already found
         raise
-    cards = basis.families.cards
-    problems += [line.about(text) for line in lines for text in _patron_problems(line, basis)]
-    lines = _without(lines, problems)
+    for line in lines:
+        line.problems += _patron_problems(line, basis)
+    lines, cards = [line for line in lines if not line.problems], basis.families.cards
     steps: list[Step] = []
     origin: dict[tuple[int, str], int] = {}
     unchanged: list[str] = []
@@ -122,38 +128,23 @@ def plan_batch(planner: Planner, path: Path) -> Draft:
         try:
             line_steps, line_unchanged = basis.steps(Action(line.action), cards[line.barcode], *targets, lead=lead)
         except PlanError as error:  # for example, a merge of a group with hidden members
-            problems.append(line.about(error))
+            line.problems.append(error)
             continue
         unchanged += map(line.about, line_unchanged)
         for step in line_steps:
             earlier = origin.setdefault((step.patron_id, step.field), line.number)
             if earlier != line.number:
-                problems.append(line.about(_ALREADY_CHANGED.with_values({"line": earlier})))
+                line.problems.append(Message("line {line} already changes this patron", values={"line": earlier}))
         steps += line_steps
     for line in lines:
         for target in line.targets:
             if other := origin.get((cards[target].member.id, GROUP)):
-                problems.append(line.about(_MOVES_TARGET.with_values({"line": other})))
-    _raise_problems(problems)
+                text = Message("line {line} moves the target; put that line in a separate file")
+                line.problems.append(text.with_values({"line": other}))
+    _raise_problems(all_lines)
     return basis.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
 
 
-def _without(lines: Iterable[BatchLine], problems: Iterable[Message]) -> list[BatchLine]:
-    """Return the lines that have none of the problems."""
-    broken = {problem.values["line"] for problem in problems}
-    return [line for line in lines if line.number not in broken]
-
-
-def _patron_problems(line: BatchLine, basis: PlanBasis) -> Iterator[Message]:
-    """Yield the problems with the patrons that a line names."""
-    for barcode, words in ((line.barcode, None), *((target, _ABOUT_TARGET) for target in line.targets)):
-        known = barcode in basis.families.cards
-        if not known or basis.is_deleted(barcode):
-            problem = _DELETED if known else _UNKNOWN
-            yield problem if words is None else words.with_values({"problem": problem})
-
-
-def _raise_problems(problems: Iterable[Message]) -> None:
-    found = sorted(problems, key=lambda problem: int(str(problem.values["line"])))
-    if found:
-        raise PlanError("nothing was changed; {problems}", code="batch-broken", values={"problems": tuple(found)})
+def _raise_problems(lines: Iterable[BatchLine]) -> None:
+    if found := tuple(line.about(problem) for line in lines for problem in line.problems):
+        raise PlanError("nothing was changed; {problems}", code="batch-broken", values={"problems": found})

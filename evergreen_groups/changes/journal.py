@@ -12,25 +12,25 @@ import socket
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, insert, literal_column, select, true, union, update
 
-from evergreen_groups import arguments
+from evergreen_groups import arguments, errors, threads
 from evergreen_groups.changes.reasons import NO_REASON, TAKEN_OVER, StepReason
-from evergreen_groups.errors import NotFoundError, PermissionDeniedError, StateError, StateUnavailableError
 from evergreen_groups.state import record_ids, schema
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
     from sqlalchemy.engine import Connection
 
-    from evergreen_groups.errors import EvergreenGroupsError
-    from evergreen_groups.state import Transactions
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.state import State, Transactions
 
 GROUP = "usrgroup"
 LEAD = "master_account"
@@ -74,18 +74,20 @@ class StoredStep:
     lead: bool = False
     due: bool = False
 
+    @property
+    def stored(self) -> StoredStep:
+        """The step by ids alone."""
+        return StoredStep(self.patron_id, self.field, self.before, self.after, self.last, self.lead, self.due)
+
 
 @dataclass(frozen=True, slots=True)
 class TerminalUser:
-    """A person at a command line. ``user`` is the account the program runs as, ``host`` the machine's name.
-
-    ``login_user`` is the user who logged in, if different and known. ``terminal`` is its name, such as ``pts/3``.
-    """
+    """A person at a command line. ``user`` is the account the program runs as, ``host`` the machine's name."""
 
     user: str
     host: str
-    login_user: str | None = None
-    terminal: str | None = None
+    login_user: str | None = None  # the user who logged in, if different and known
+    terminal: str | None = None  # such as "pts/3"
 
     @classmethod
     def current(cls) -> TerminalUser:
@@ -182,19 +184,13 @@ class JournalStep:
         return self.protected and change == (self.patron, self.field, self.before, self.after)
 
     def may_still_arrive(self, now: datetime) -> bool:
-        """Return whether the request may still reach Evergreen.
-
-        After the clock was set back by more than a day, recovery restarts the wait.
-        """
+        """Return whether the request may still reach Evergreen."""
         return now < self.request.until
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """An applied plan, complete or not. ``undoes`` is the id of the entry that the plan undid, if any.
-
-    ``missing_step_count`` counts the steps deleted since, because their patrons were forgotten.
-    """
+    """An applied plan, complete or not. ``undoes`` is the id of the entry that the plan undid, if any."""
 
     __repr__ = arguments.brief
 
@@ -205,7 +201,7 @@ class JournalEntry:
     action: str
     undoes: str | None
     steps: tuple[JournalStep, ...]
-    missing_step_count: int = 0
+    missing_step_count: int = 0  # deleted since, because their patrons were forgotten
 
     @property
     def undecided(self) -> set[int]:
@@ -220,19 +216,15 @@ changes, steps = schema.changes, schema.steps
 _IS_OPEN = steps.c.state == literal_column("'sending'")
 
 
+@dataclass(frozen=True)
 class Journal:
     """The journal in a database. With a lease on its patrons, only one run at a time writes a patron's steps."""
 
-    def __init__(self, transactions: Transactions) -> None:
-        self._transactions = transactions
+    transactions: Transactions
 
     def now(self) -> datetime:
-        """Return the current time by the database's clock. See :meth:`Transactions.now`."""
-        return self._transactions.now()
-
-    def writing(self) -> AbstractContextManager[Connection]:
-        """Begin a transaction that may also write other tables. See :meth:`Transactions.writing`."""
-        return self._transactions.writing()
+        """Return the current time by the database's clock."""
+        return self.transactions.now()
 
     def begin(
         self,
@@ -249,19 +241,11 @@ class Journal:
         """
         now = self.now()
         columns = asdict(operator)
-        terminal_user = columns.pop("terminal_user") or {}
-        entry = {
-            "os_user": terminal_user.pop("user", None),
-            **columns,
-            **terminal_user,
-            "gateway": gateway,
-            "at": now,
-            "action": action,
-            "undoes": undoes and record_ids.number_of(undoes),
-            "step_count": len(planned),
-        }
+        person = columns.pop("terminal_user") or {}
+        columns |= {"os_user": person.pop("user", None), **person, "gateway": gateway, "at": now, "action": action}
+        columns |= {"undoes": undoes and record_ids.number_of(undoes), "step_count": len(planned)}
         new_entry = insert(changes).returning(changes.c.id, changes.c.suffix)
-        change, suffix = connection.execute(new_entry, entry).one()
+        change, suffix = connection.execute(new_entry, columns).one()
         common = {"change": change, "gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
         rows = [
             {"patron": step.patron_id, "field": step.field, "before": step.before, "after": step.after, **common}
@@ -279,13 +263,13 @@ class Journal:
         this one must not be sent.
         """
         known = {"last_xact_id": sending.last_xact_id, "other_fields": sending.other_fields, **_reason(NO_REASON)}
-        with self.writing() as connection:
+        with self.transactions.writing() as connection:
             _take_over(connection, step, sending.at)
             _update(connection, step, state=StepState.SENDING.value, value=None, **_times(sending), **known)
 
     def restart(self, step: int, sending: Sending) -> None:
         """Replace the times of an open step's request. Durable once this returns."""
-        with self.writing() as connection:
+        with self.transactions.writing() as connection:
             _update(connection, step, **_times(sending))
 
     def record(
@@ -295,13 +279,13 @@ class Journal:
         *,
         value: int | None = None,
         reason: StepReason = NO_REASON,
-        error: EvergreenGroupsError | None = None,
+        error: errors.EvergreenGroupsError | None = None,
     ) -> None:
         """Record the outcome of a step, with the missing permission that ``error`` names. Durable once this returns."""
         outcome = {"state": state.value, "value": value, "permission": None, "org_unit": None, **_reason(reason)}
-        if isinstance(error, PermissionDeniedError) and error.permission:
+        if isinstance(error, errors.PermissionDeniedError) and error.permission:
             outcome |= {"permission": error.permission, "org_unit": error.org_unit}
-        with self.writing() as connection:
+        with self.transactions.writing() as connection:
             _update(connection, step, touched_at=self.now(), **outcome)
 
     def entries(self, gateway: str | None = None) -> list[JournalEntry]:
@@ -318,11 +302,8 @@ class Journal:
         These are the changes in which a patron joined or left the group, and the other changes of its current
         ``members`` (ids) since they were last moved.
         """
-        moved = [
-            select(steps.c.change).where(steps.c.gateway == gateway, steps.c.field == GROUP, number == group)
-            for number in (steps.c.before, steps.c.value)
-        ]
-        later = steps.alias()
+        here, later = select(steps.c.change).where(steps.c.gateway == gateway), steps.alias()
+        moved = [here.where(steps.c.field == GROUP, number == group) for number in (steps.c.before, steps.c.value)]
         moved_since = select(later.c.id).where(
             later.c.gateway == gateway,
             later.c.patron == steps.c.patron,
@@ -330,9 +311,7 @@ class Journal:
             later.c.state == StepState.DONE.value,
             later.c.id > steps.c.id,
         )
-        others = select(steps.c.change).where(
-            steps.c.gateway == gateway, steps.c.patron.in_(members), steps.c.field != GROUP, ~moved_since.exists()
-        )
+        others = here.where(steps.c.patron.in_(members), steps.c.field != GROUP, ~moved_since.exists())
         found = union(*moved, others).subquery()
         latest = select(changes.c.id).where(changes.c.id.in_(select(found.c.change)))
         return self._found(changes.c.id.in_(latest.order_by(changes.c.id.desc()).limit(most)))
@@ -343,7 +322,7 @@ class Journal:
             number, suffix = record_ids.number_of(id), id.partition("-")[2]
             for entry in self._found(and_(changes.c.id == number, changes.c.suffix == suffix)):
                 return entry
-        raise NotFoundError(
+        raise errors.NotFoundError(
             "there is no change {entry}", advice="`journal` lists them", code="no-such-entry", values={"entry": id}
         )
 
@@ -358,7 +337,7 @@ class Journal:
         )
         their_steps = select(steps).join(changes, steps.c.change == changes.c.id).where(condition).order_by(steps.c.id)
         by_entry: defaultdict[int, list[JournalStep]] = defaultdict(list)
-        with self._transactions.reading() as connection:
+        with self.transactions.reading() as connection:
             for row in connection.execute(their_steps):
                 by_entry[row.change].append(_step(row))
             return [_entry(row, by_entry[row.id]) for row in connection.execute(entries)]
@@ -372,13 +351,13 @@ class Journal:
             steps.c.state.in_((StepState.DONE.value, StepState.SENDING.value)),
             steps.c.id > max((step.id for step in entry.steps), default=0),
         )
-        with self._transactions.reading() as connection:
+        with self.transactions.reading() as connection:
             return frozenset((row.patron, row.field) for row in connection.execute(later))
 
     def open_steps(self, gateway: str, patrons: Collection[int] | None = None) -> list[JournalStep]:
         """Return the steps of these patrons (ids), or of all, that were sent and have no known outcome."""
         query = select(steps).where(_IS_OPEN, steps.c.gateway == gateway).order_by(steps.c.id)
-        with self._transactions.reading() as connection:
+        with self.transactions.reading() as connection:
             found = map(_step, connection.execute(query).all())
         # Filter here instead of in the query: few steps are ever open, and a long list of ids can exceed the limit on
         # bound parameters.
@@ -397,7 +376,7 @@ def _take_over(connection: Connection, step: int, at: datetime) -> None:
     # A repeat is safe if Evergreen accepts only one of the two requests, or if a second one has no further effect.
     is_same = (earlier.before, earlier.after) == (row.my_before, row.my_after)
     if earlier.field != PENALTIES and not (earlier.protected and is_same):
-        raise StateUnavailableError(
+        raise errors.StateUnavailableError(
             "patron {patron}: an earlier change isn't confirmed yet",
             advice="try again later",
             code="step-still-open",
@@ -408,7 +387,7 @@ def _take_over(connection: Connection, step: int, at: datetime) -> None:
 
 def _update(connection: Connection, step: int, **values: Any) -> None:
     if connection.execute(update(steps).where(steps.c.id == step).values(values)).rowcount != 1:
-        raise StateError("step {step} is no longer in the journal", code="step-gone", values={"step": step})
+        raise errors.StateError("step {step} is no longer in the journal", code="step-gone", values={"step": step})
 
 
 def _reason(reason: StepReason) -> dict[str, Any]:
@@ -422,32 +401,58 @@ def _times(sending: Sending) -> dict[str, Any]:
 
 
 def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
-    terminal_user = None if row.os_user is None else TerminalUser(row.os_user, row.host, row.login_user, row.terminal)
-    return JournalEntry(
-        record_ids.of(row.id, row.suffix),
-        row.gateway,
-        Operator(row.account, row.staff, row.workstation, row.approved_by, terminal_user),
-        row.at,
-        row.action,
-        None if row.undoes is None else record_ids.of(row.undoes, row.undone_suffix),
-        tuple(its_steps),
-        row.step_count - len(its_steps),
-    )
+    person = None if row.os_user is None else TerminalUser(row.os_user, row.host, row.login_user, row.terminal)
+    operator = Operator(row.account, row.staff, row.workstation, row.approved_by, person)
+    undoes = None if row.undoes is None else record_ids.of(row.undoes, row.undone_suffix)
+    id, missing = record_ids.of(row.id, row.suffix), row.step_count - len(its_steps)
+    return JournalEntry(id, row.gateway, operator, row.at, row.action, undoes, tuple(its_steps), missing)
 
 
 def _step(row: Row[Any]) -> JournalStep:
     values = json.loads(row.reason_values or "{}")
     texts = values.pop("texts", row.reason)
-    return JournalStep(
-        id=row.id,
-        patron=int(row.patron),  # SQLite keeps a text in a column of integers
-        field=row.field,
-        before=row.before,
-        after=row.after,
-        state=StepState(row.state),
-        value=row.value,
-        reason=StepReason(texts, row.reason_code or "", **values),
-        sending=Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields) if row.sent_at else None,
-        permission=row.permission,
-        org_unit=row.org_unit,
-    )
+    reason = StepReason(texts, row.reason_code or "", **values)
+    sending = Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields) if row.sent_at else None
+    patron = int(row.patron)  # SQLite keeps a text in a column of integers
+    change = (row.id, patron, row.field, row.before, row.after)
+    return JournalStep(*change, StepState(row.state), row.value, reason, sending, row.permission, row.org_unit)
+
+
+MAX_REPLICA_LAG = timedelta(minutes=15)
+"""The largest replica lag to allow for. A replica further behind has stopped, and its site has bigger problems."""
+_TIMEOUT = 0.5  # seconds; a query normally takes a millisecond or two
+
+
+@dataclass(frozen=True, slots=True)
+class RecentlyChanged:
+    """Patrons (ids) with recent changes, and those with changed penalties. None is unknown: it may be any patron."""
+
+    patrons: frozenset[int] | None = frozenset()
+    recalculated: frozenset[int] | None = frozenset()
+
+
+def recently_changed(gateway: Gateway, state: State) -> RecentlyChanged:
+    """Return the patrons with recent changes in the journal; none if plain reads never come from a replica."""
+    if not gateway.reads_replicas or not state.database.is_there:
+        return RecentlyChanged()
+    since = state.database.now() - MAX_REPLICA_LAG
+    query = select(steps.c.patron, steps.c.field).where(steps.c.gateway == gateway.url, steps.c.touched_at >= since)
+    with state.database.reading() as connection:
+        found = connection.execute(query).all()
+    recalculated = frozenset(row.patron for row in found if row.field == PENALTIES)
+    return RecentlyChanged(frozenset(row.patron for row in found), recalculated)
+
+
+def recently_changed_or_unknown(gateway: Gateway, state: State) -> RecentlyChanged:
+    """Return the patrons with recent changes, or any patron if the journal doesn't answer at once.
+
+    A database server that hangs must not hold up the reader.
+    """
+    if not gateway.reads_replicas:
+        return RecentlyChanged()
+    try:
+        if state.database.path is not None:  # SQLite: readers never wait
+            return recently_changed(gateway, state)
+        return threads.begin(partial(recently_changed, gateway, state)).result(_TIMEOUT)
+    except (errors.EvergreenGroupsError, TimeoutError):
+        return RecentlyChanged(None, None)

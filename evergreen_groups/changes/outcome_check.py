@@ -12,7 +12,7 @@ the request takes effect at most once, and never after another write to the reco
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Collection, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -33,6 +33,16 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway, Record
     from evergreen_groups.state import State
 
+ARRIVES_WITHIN = timedelta(minutes=15)
+"""How long after the gateway's timeout a request may still arrive: three times Apache's 300 seconds."""
+MAX_CLOCK_SKEW = timedelta(minutes=2)
+"""The largest accepted difference between this machine's clock and Evergreen's."""
+FATAL_ERRORS = (errors.TransportError, errors.NoSessionError, errors.LoginRefusedError)
+"""Errors that would also hit every later step."""
+_MAX_AHEAD = timedelta(days=1)
+_MOST_SUSPECTS = 20
+_MEMBERS = "open-ils.actor.usergroup.members.retrieve.authoritative"
+_REFUSALS = frozenset({"NO_SESSION", "PERM_FAILURE", "XACT_COLLISION", "DATABASE_UPDATE_FAILED"})
 # The database sets the first three on each write. It also rebuilds the search words of names by its current version's
 # rules, so the first write after an upgrade may change them (3.16/move-fleshed-004).
 _ALWAYS_CHANGE = {"last_xact_id", "last_update_time", "name_kw_tsvector", "passwd"}
@@ -47,9 +57,7 @@ def is_older(record: Record, other: Record) -> bool:
 
 def value_of(record: Record | None, field_name: str) -> int | None:
     """Return the number in a field that a step changes, or None for a hidden patron."""
-    if record is None:
-        return None
-    value = record[field_name]
+    value = None if record is None else record[field_name]
     return None if value is None else int(value)
 
 
@@ -62,14 +70,11 @@ def untouched_fields(record: Record, changed: str) -> Iterator[tuple[str, object
     for position, value in enumerate(record.to_wire()["__p"]):
         name = names[position] if position < len(names) else f"field {position}"
         if name != changed and name not in _ALWAYS_CHANGE and value is not None:
-            yield name, value, _decoded(record, name, value)
-
-
-def _decoded(record: Record, name: str, value: object) -> object:
-    try:
-        return record[name]
-    except (KeyError, errors.DataError):  # a field the IDL doesn't know, or a value its datatype doesn't allow
-        return str(value)
+            try:
+                decoded = record[name]
+            except (KeyError, errors.DataError):  # a field the IDL doesn't know, or a value its datatype doesn't allow
+                decoded = str(value)
+            yield name, value, decoded
 
 
 def digest_of_untouched(record: Record, changed: str) -> str:
@@ -83,17 +88,6 @@ def digest_of_untouched(record: Record, changed: str) -> str:
         fields.pop(GROUP, None)
     text = json.dumps(sorted(fields.items()))
     return sha256(text.encode()).hexdigest()
-
-
-ARRIVES_WITHIN = timedelta(minutes=15)
-"""How long after the gateway's timeout a request may still arrive: three times Apache's 300 seconds."""
-
-MAX_CLOCK_SKEW = timedelta(minutes=2)
-"""The largest accepted difference between this machine's clock and Evergreen's."""
-
-_MOST_SUSPECTS = 20
-
-_MEMBERS = "open-ils.actor.usergroup.members.retrieve.authoritative"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +126,7 @@ def judge(gateway: Gateway, step: JournalStep, record: Record | None, at: dateti
         return _judge_as_planned(step, record, now, at)
     moved = reasons.changed_by_another(step.field, now)
     if not step.protected and step.may_still_arrive(at):
-        may_arrive = reasons.may_come_in(step.request.until)
-        return ChangeVerdict(StepState.SENDING, now, may_arrive.preceded_by(moved))
+        return ChangeVerdict(StepState.SENDING, now, reasons.may_come_in(step.request.until, moved))
     return ChangeVerdict(StepState.FAILED, reason=moved)
 
 
@@ -222,9 +215,6 @@ def judge_penalties(step: JournalStep, penalties: PatronPenalties, at: datetime)
     return _judge_unchanged(step, at)
 
 
-_REFUSALS = frozenset({"NO_SESSION", "PERM_FAILURE", "XACT_COLLISION", "DATABASE_UPDATE_FAILED"})
-
-
 class UnclearAnswer(Exception):  # noqa: N818 - control flow, never shown: the record is read back instead
     """The answer to a write says neither yes nor no."""
 
@@ -276,21 +266,11 @@ def confirmed_write(answer: Any, record: Record, field: str) -> ConfirmedWrite:
         mark, value = values[positions["last_xact_id"]], values[positions[field]]
         is_theirs = answer["__c"] == record.class_id and str(values[positions["id"]]) == str(record.id)
         if is_theirs and isinstance(mark, str) and mark not in ("", record.last_xact_id):
-            return ConfirmedWrite(mark, _number(value))
+            # The number of a group as sent, or a truth value.
+            return ConfirmedWrite(mark, int({"t": 1, "f": 0}.get(value, value) if isinstance(value, str) else value))
     except (TypeError, KeyError, IndexError, ValueError):
         pass
     raise UnclearAnswer
-
-
-def _number(value: Any) -> int:
-    """Convert a wire value to the number of a group, or a truth value to 1 or 0."""
-    return int({"t": 1, "f": 0}.get(value, value) if isinstance(value, str) else value)
-
-
-FATAL_ERRORS = (errors.TransportError, errors.NoSessionError, errors.LoginRefusedError)
-"""Errors that would also hit every later step."""
-
-_MAX_AHEAD = timedelta(days=1)
 
 
 def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> list[JournalStep]:
@@ -303,8 +283,17 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
     penalties = PenaltyReader(gateway)
     for found in journal.open_steps(gateway.url, patrons):
         step = _restart_if_misdated(gateway, journal, found)
-        verdict = _verdict(penalties, step, journal.now)
-        if verdict is None:
+        try:
+            if step.field != PENALTIES:
+                verdict = judge(gateway, step, read_patron(gateway, step.patron), journal.now())
+            elif (in_force := penalties.read(step.patron)) is not None:
+                verdict = judge_penalties(step, in_force, journal.now())
+            else:  # a hidden patron
+                continue
+        except FATAL_ERRORS:
+            raise
+        # An error about one patron must not stop the recovery of the others.
+        except (errors.GatewayError, errors.DataError):
             continue
         if verdict.state is not StepState.SENDING:
             reason = verdict.reason or reasons.FOUND_DONE
@@ -331,40 +320,22 @@ def recover_left_open(gateway: Gateway, state: State, patrons: Collection[int] |
     return ended
 
 
-def _verdict(penalties: PenaltyReader, step: JournalStep, now: Callable[[], datetime]) -> ChangeVerdict | None:
-    """Return the outcome of one step, or None if it can't be read now."""
-    gateway = penalties.gateway
-    try:
-        if step.field == PENALTIES:
-            found = penalties.read(step.patron)
-            return None if found is None else judge_penalties(step, found, now())
-        return judge(gateway, step, read_patron(gateway, step.patron), now())
-    # An error about one patron must not stop the recovery of the others.
-    except FATAL_ERRORS:
-        raise
-    except (errors.GatewayError, errors.DataError):
-        return None
-
-
 def _restart_if_misdated(gateway: Gateway, journal: Journal, step: JournalStep) -> JournalStep:
     """Restart a request's wait for arrival if a wrong clock dated it more than a day ahead.
 
-    The request went out before now, so a wait that starts now is long enough, provided that the clock is right by now.
-    Evergreen's clock has to agree.
+    The request went out before now, so a wait that starts now is long enough, provided that Evergreen's clock agrees.
     """
     sending, now = step.request, journal.now()
-    if sending.at - now <= _MAX_AHEAD or not _agrees_with_ils(gateway, now):
+    if sending.at - now <= _MAX_AHEAD:
         return step
-    restarted = replace(sending, at=now, until=now + (sending.until - sending.at))
-    journal.restart(step.id, restarted)
-    return replace(step, sending=restarted)
-
-
-def _agrees_with_ils(gateway: Gateway, now: datetime) -> bool:
     try:
         seconds = float(gateway.call("open-ils.actor", "opensrf.system.time").value)
     except FATAL_ERRORS:
         raise
     except (errors.GatewayError, errors.DataError, TypeError, ValueError, OverflowError):
-        return False
-    return abs(seconds - now.timestamp()) <= MAX_CLOCK_SKEW.total_seconds()
+        return step
+    if abs(seconds - now.timestamp()) > MAX_CLOCK_SKEW.total_seconds():
+        return step
+    restarted = replace(sending, at=now, until=now + (sending.until - sending.at))
+    journal.restart(step.id, restarted)
+    return replace(step, sending=restarted)

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from evergreen_groups.errors import PermissionDeniedError, unreadable
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.groups import families, read_patron
-from evergreen_groups.ils import OrgUnits, PenaltyKinds, PenaltyRow, rows_in_force
+from evergreen_groups.ils import OrgUnits, PenaltyKinds, PenaltyRow, permissions, rows_in_force
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
 
 _RETRIEVE = "open-ils.actor.user.fleshed.retrieve.authoritative"
-_SESSION = "open-ils.auth.session.retrieve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,7 @@ class PatronPenalties:
         return sha256(repr([row.id for row in self.in_force]).encode()).hexdigest()
 
 
+@dataclass
 class PenaltyReader:
     """Reads the penalties of one patron at a time.
 
@@ -45,29 +45,21 @@ class PenaltyReader:
     replica that is some seconds behind.
     """
 
-    def __init__(self, gateway: Gateway, org_units: OrgUnits | None = None) -> None:
-        """``org_units`` are Evergreen's, if the caller has already read them."""
-        self.gateway = gateway
-        self._known_org_units = org_units
+    gateway: Gateway
+    known_org_units: OrgUnits | None = None  # if the caller has already read them
 
     @cached_property
     def org_units(self) -> OrgUnits:
-        """All org units of Evergreen."""
-        return self._known_org_units or OrgUnits.read(self.gateway)
+        return self.known_org_units or OrgUnits.read(self.gateway)
 
     @cached_property
     def kinds(self) -> PenaltyKinds:
-        """All kinds of penalties."""
         return PenaltyKinds.read(self.gateway, self.org_units)
 
     @cached_property
-    def _near(self) -> frozenset[int]:
+    def _near(self) -> set[int]:
         """The ids of the org units whose penalties the account can read from the primary."""
-        session = self.gateway.decode(self.gateway.call("open-ils.auth", _SESSION, TOKEN).value)
-        try:
-            return frozenset(self.org_units.full_path(int(session.ws_ou)))
-        except (AttributeError, TypeError, ValueError):
-            raise unreadable("no-workplace", "the session has no workplace") from None
+        return self.org_units.full_path(permissions.library_of(permissions.account_of_session(self.gateway)))
 
     def read(self, patron: int) -> PatronPenalties | None:
         """Return a patron's penalties in force, or None for a hidden patron."""
@@ -76,16 +68,15 @@ class PenaltyReader:
 
     def read_at(self, patron: int, home_library: int) -> PatronPenalties:
         """Return the penalties of a visible patron whose home library (org unit id) is known."""
-        near = self._read_near(patron)
-        if near is None:
-            rows = sorted(rows_in_force(self.gateway, [patron]))
-            return PatronPenalties(home_library, tuple(rows), current=not self.gateway.reads_replicas)
-        if not all(unit.id in self._near for unit in self.org_units):
-            near += (row for row in rows_in_force(self.gateway, [patron]) if row.org_unit not in self._near)
-        home_is_near = self._near.issuperset(self.org_units.full_path(home_library))
-        return PatronPenalties(
-            home_library, tuple(sorted(near)), current=home_is_near or not self.gateway.reads_replicas
-        )
+        is_current = not self.gateway.reads_replicas
+        rows = self._read_near(patron)
+        if rows is None:
+            rows = list(rows_in_force(self.gateway, [patron]))
+        else:
+            is_current = is_current or self._near >= self.org_units.full_path(home_library)
+            if not self._near >= self.org_units.ids:
+                rows += (row for row in rows_in_force(self.gateway, [patron]) if row.org_unit not in self._near)
+        return PatronPenalties(home_library, tuple(sorted(rows)), is_current)
 
     def _read_near(self, patron: int) -> list[PenaltyRow] | None:
         """Read penalties at org units around the workplace. Return None if the account isn't permitted to."""

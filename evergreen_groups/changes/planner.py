@@ -1,21 +1,28 @@
-"""Make plans: turn patrons and groups into steps, with warnings, that a user can review and approve."""
+"""Make plans: turn patrons and groups, or a change to undo, into steps with warnings that a user can review."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES
-from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, group_changes
-from evergreen_groups.errors import PlanError
-from evergreen_groups.groups import AdultRule, Member, contacts, family_reader
+from evergreen_groups.changes import plans
+from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntry, JournalStep, StepState
+from evergreen_groups.changes.outcome_check import has_late_duplicate, value_of
+from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, about_patron
+from evergreen_groups.errors import PlanError, not_visible
+from evergreen_groups.groups import AdultRule, Member, contacts, family_reader, read_patron
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.plans import PlannedGroup, PlanRequest
-    from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import Card, Families, Group, Member, PatronReference
+    from evergreen_groups.gateway import Gateway, Record
+    from evergreen_groups.groups import Card, Families, Group, PatronReference
     from evergreen_groups.ils import ReferenceData
 
 _ALREADY_THERE = {
@@ -23,14 +30,20 @@ _ALREADY_THERE = {
     Action.MERGE: Message("the other patron is in this same group ({group}): use a card from another group"),
 }
 
+_NOT_CONFIRMED = Message("{name}: not confirmed yet")
+_NOT_CHANGED = Message("{name}: nothing was changed")
+_UNDONE = Message("{name}: already undone")
+_HIDDEN = Message(
+    "{count} change to patrons your login can't see", plural="{count} changes to patrons your login can't see"
+)
+
 
 @dataclass(frozen=True)
 class PlanBasis:
     """The data for planning, read once. Planning itself makes no further calls.
 
     ``families`` has the groups of the named patrons, and ``families.cards`` those of the named patrons who are visible,
-    by the reference (barcode or id) that names them. ``adults`` sets how many adults a group may have before a plan
-    warns.
+    by the reference (barcode or id) that names them.
     """
 
     families: Families
@@ -108,25 +121,20 @@ class PlanBasis:
     ) -> Draft:
         """Assemble a plan: the groups before and after, and the warnings."""
         moves = [step for step in steps if step.field == GROUP]
-        concerned = {step.before for step in moves} | {step.after for step in moves}
-        groups = {number: self.families.groups[number] for number in concerned if number is not None}
-        changes = group_changes(moves, groups)
+        groups = self.families.groups
+        changes = plans.group_changes(moves, groups)
         warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
         warnings.extend(_warnings_about_accounts(steps))
-        warnings.extend(self._warnings(moves, groups, changes))
-        warnings.extend(_warnings_about_leads(steps, self.families.groups))
-        if action is Action.LEAD:
-            warnings.extend(_warnings_about_former_leads(steps, self.families.groups))
+        warnings.extend(self._warnings_about_groups(moves, changes))
+        warnings.extend(_warnings_about_leads(steps, groups, has_former=action is Action.LEAD))
         # Report each warning once, even if several steps cause it.
         once = {(warning.code, *warning.values.items()): warning for warning in warnings}
         named = tuple(card.member.id for card in cards)
         return Draft(action, tuple(steps), changes, tuple(once.values()), tuple(unchanged), named)
 
-    def _warnings(
-        self, moves: Sequence[Step], groups: Mapping[int, Group], changes: Sequence[PlannedGroup]
-    ) -> Iterator[PlanWarning]:
-        """Yield the warnings about ``moves``, which leave and join ``groups``."""
-        members, leaving = self.families.members, {step.patron_id for step in moves}
+    def _warnings_about_groups(self, moves: Sequence[Step], changes: Sequence[PlannedGroup]) -> Iterator[PlanWarning]:
+        """Yield the warnings about ``moves``, which cause these ``changes`` of groups."""
+        groups, members, leaving = self.families.groups, self.families.members, {step.patron_id for step in moves}
         relations = contacts.Relations((member.patron for member in members.values()), self.families.contacts)
         for number in sorted({step.after for step in moves if step.after is not None}):
             arriving = [step for step in moves if step.after == number]
@@ -137,21 +145,21 @@ class PlanBasis:
             if names := tuple(step.member.name for step in arriving if step.patron_id in strangers):
                 yield PlanWarning("stranger-to-group", {"names": names, "group": number, "count": len(names)})
         yield from _warnings_about_addresses(moves, groups, members, relations)
-        for change in changes if self.adults.applies else ():
-            if (group := change.before) is not None:
-                before, after = (
-                    self.adults.count((member.id for member in there), self.families.accounts)
-                    for there in (group.members, change.after)
-                )
-                # Warn only if the plan adds adults, not about a group that already had too many.
-                if before < after > self.adults.most:
-                    values = {"group": group.number, "most": self.adults.most}
-                    yield PlanWarning.counted("several-adults", group.counted(after), values)
+        changed = [(group.before, group.after) for group in changes if group.before is not None]
+        for group, members_after in changed if self.adults.applies else ():
+            before, after = (
+                self.adults.count((member.id for member in there), self.families.accounts)
+                for there in (group.members, members_after)
+            )
+            # Warn only if the plan adds adults, not about a group that already had too many.
+            if before < after > self.adults.most:
+                values = {"group": group.number, "most": self.adults.most}
+                yield PlanWarning.counted("several-adults", group.counted(after), values)
         for number in sorted({step.before for step in moves}):
             yield from _warnings_about_those_left(groups[number], leaving)
-        for number, group in sorted(groups.items()):
+        for group in sorted((group for group, _after in changed), key=attrgetter("number")):
             if not group.complete:
-                yield PlanWarning("hidden-members", {"group": number, "count": group.hidden_member_count})
+                yield PlanWarning("hidden-members", {"group": group.number, "count": group.hidden_member_count})
 
 
 def _positions(given: Sequence[PatronReference], is_meant: Callable[[PatronReference], bool]) -> str:
@@ -164,14 +172,13 @@ def _about(text: Message, card: Card, **values: object) -> Message:
 
 def _warnings_about_accounts(steps: Sequence[Step]) -> Iterator[PlanWarning]:
     for step in steps:
-        account = step.account
-        for holds, code in (
-            (account.barred, "account-barred"),
-            (not account.active, "account-not-active"),
-            (account.expired, "account-expired"),
-        ):
-            if holds:
-                yield PlanWarning(code, {"name": step.member.name})
+        account, name = step.account, {"name": step.member.name}
+        if account.barred:
+            yield PlanWarning("account-barred", name)
+        if not account.active:
+            yield PlanWarning("account-not-active", name)
+        if account.expired:
+            yield PlanWarning("account-expired", name)
 
 
 def _warnings_about_addresses(
@@ -195,10 +202,13 @@ def _warnings_about_addresses(
                 yield PlanWarning("lent-address", {"name": name, "borrower": member.name})
 
 
-def _warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
+def _warnings_about_leads(
+    steps: Sequence[Step], groups: Mapping[int, Group], *, has_former: bool
+) -> Iterator[PlanWarning]:
     """Yield a warning for each group that gains a lead and then has several. Evergreen allows any number.
 
-    ``groups`` must have every group that a patron of the plan is in or joins.
+    ``has_former`` adds one for each group whose last lead is no longer one. ``groups`` must have every group that a
+    patron of the plan is in or joins.
     """
     moves = {step.patron_id: step for step in steps if step.field == GROUP}
     flags = {step.patron_id: bool(step.after) for step in steps if step.field == LEAD}
@@ -209,14 +219,7 @@ def _warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) ->
         if len(leads) > 1 and any(flags.get(member.id) or member.id in moves for member in leads):
             names = tuple(member.name for member in leads)
             yield PlanWarning.counted("several-leads", group.counted(len(leads)), {"names": names, "group": number})
-
-
-def _warnings_about_former_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
-    """Yield a warning for each group whose last lead is no longer one."""
-    former = {step.patron_id for step in steps if step.field == LEAD and not step.after}
-    for number, group in sorted(groups.items()):
-        leads = {member.id for member in group.members if member.group_lead}
-        if group.complete and leads and leads <= former:
+        if has_former and group.complete and not leads and any(member.group_lead for member in group.members):
             yield PlanWarning("left-without-lead", {"group": number})
 
 
@@ -237,10 +240,7 @@ def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[Plan
 
 @dataclass
 class Planner:
-    """Makes plans from Evergreen's current state. Only reads.
-
-    ``reference`` has the limits that a recalculation needs. ``adults`` sets how many adults a group may have before a
-    plan warns.
+    """Makes plans from Evergreen's current state. Only reads. ``reference`` has the limits for recalculations.
 
     A plan takes at most four calls for up to some hundred patrons and groups, or six with hidden members. See
     :meth:`~evergreen_groups.groups.FamilyReader.named` for the exceptions.
@@ -248,7 +248,7 @@ class Planner:
 
     gateway: Gateway
     reference: ReferenceData
-    adults: AdultRule | None = None
+    adults: AdultRule | None = None  # how many adults a group may have before a plan warns
 
     def plan(self, request: PlanRequest) -> Draft:
         """Plan a valid request, except an undo, which takes the journal's entry.
@@ -273,9 +273,8 @@ class Planner:
         unchanged: list[str] = []
         if action is Action.RECALCULATE:
             patrons = [card.member.patron for card in found]
-            members = Member.of_patrons(
-                self.gateway, self.reference.limits(self.gateway), patrons, basis.families.own_fines
-            )
+            limits = self.reference.limits(self.gateway)
+            members = Member.of_patrons(self.gateway, limits, patrons, basis.families.own_fines)
             due = {member.id for member in members if member.over_limit_if_known}
             steps = [Step.of(card.member, PENALTIES, None, card.account, due=card.member.id in due) for card in found]
         else:
@@ -305,3 +304,95 @@ class Planner:
             references, groups, with_fines=with_fines, with_contacts=with_contacts, active_cards=active_cards
         )
         return PlanBasis(families, self.adults or AdultRule())
+
+
+def plan_undo(planner: Planner, journal: Journal, entry: JournalEntry, *, shown: bool = True) -> Draft:
+    """Plan to undo a journal entry. A plan that isn't ``shown`` lacks fines and some warnings, which saves two calls.
+
+    Raises:
+        NotFoundError: a patron has just become hidden.
+        PlanError: the entry is a recalculation of penalties, some of its steps have been deleted, or nothing is left to
+            undo.
+    """
+    if entry.missing_step_count:
+        count = len(entry.steps) + entry.missing_step_count
+        raise PlanError(
+            "change {entry} can't be undone completely: {missing} of its {count} steps were deleted",
+            advice="revert the rest manually; `journal {entry}` shows it",
+            code="entry-partly-forgotten",
+            values={"entry": entry.id, "missing": entry.missing_step_count, "count": count},
+        )
+    if any(step.field == PENALTIES for step in entry.steps):
+        raise PlanError("a recalculation can't be undone", code="recalculation-final")
+    gateway, now, changed_since = planner.gateway, journal.now(), journal.changed_since(entry)
+    # Read only the groups that the entry names. Patrons who have moved since are in groups that don't matter here.
+    moves = [step for step in entry.steps if step.field == GROUP]
+    groups = {step.before for step in moves} | {step.value for step in moves if step.value is not None}
+    patrons = {step.patron for step in entry.steps}
+    basis = planner.basis(patrons, groups, with_fines=shown, with_contacts=shown)
+    visible = sorted(id for id in basis.families.cards if isinstance(id, int))
+    # Read the patrons' records from the primary: a replica may not have the change that is to be undone. The same goes
+    # for the groups and flags of the members, which come from pcrud.
+    records, members = {}, {}
+    for id, record in zip(visible, gateway.map(partial(read_patron, gateway), visible), strict=True):
+        if record is None:  # fail instead of skipping them
+            raise not_visible("patron {patron} is no longer visible", code="patron-not-read", values={"patron": id})
+        member, group, lead = basis.families.cards[id].member, int(record.usrgroup), bool(record.master_account)
+        records[id] = record
+        members[id] = replace(member, patron=replace(member.patron, group=group, group_lead=lead))
+    reversible: list[JournalStep] = []
+    others: list[tuple[int, Message]] = []
+    for step in reversed(entry.steps):
+        if step.patron not in records:
+            continue
+        is_moved = (step.patron, GROUP) in changed_since
+        obstacle = _obstacle(gateway, step, records[step.patron], now, is_moved=is_moved)
+        if obstacle is None:
+            reversible.append(step)
+            # The earlier steps apply to the record after this undo.
+            value = step.before if step.field == GROUP else bool(step.before)
+            records[step.patron] = records[step.patron].replace(**{step.field: value})
+        else:
+            others.append((step.patron, obstacle))
+    # Don't name hidden patrons, because the change may be another user's.
+    count = sum(step.patron not in records for step in entry.steps)
+    hidden = [_HIDDEN.with_values({"count": count})] if count else []
+    if not reversible:
+        raise _nothing_to_undo(entry, [reason for _patron, reason in others], hidden)
+    late = {members[step.patron].patron.group for step in reversible if step.field == GROUP}
+    if not late <= basis.families.groups.keys():  # groups that a late duplicate made, which a replica didn't have yet
+        basis = planner.basis(patrons, groups | late, with_fines=shown, with_contacts=shown)
+    accounts = basis.families.accounts
+    steps = [Step.of(members[it.patron], it.field, it.before, accounts[it.patron]) for it in reversible]
+    unchanged = [it.with_values({**it.values, "name": members[patron].name}) for patron, it in others]
+    return replace(basis.draft(Action.UNDO, steps, [*unchanged, *hidden]), undoes=entry.id)
+
+
+def _obstacle(gateway: Gateway, step: JournalStep, record: Record, at: datetime, *, is_moved: bool) -> Message | None:
+    """Return why a step can't be undone, or None if Evergreen still has the step's value.
+
+    ``is_moved`` says that a later entry moves the patron. If none does, a late duplicate of the step's request may have
+    moved them from the group that the step made to a second new one.
+    """
+    if step.state is not StepState.DONE:
+        return about_patron(_NOT_CONFIRMED if step.state is StepState.SENDING else _NOT_CHANGED, step.patron)
+    if record.deleted:
+        return about_patron(plans.DELETED, step.patron)
+    now = value_of(record, step.field) or 0
+    if now == step.before:
+        return about_patron(_UNDONE, step.patron)
+    may_be_late = step.field == GROUP and step.after is None and not is_moved
+    if now == step.value or (may_be_late and has_late_duplicate(gateway, step, record, at)):
+        return None
+    return plans.has_now(step.patron, step.field, now)
+
+
+def _nothing_to_undo(entry: JournalEntry, found: Sequence[Message], hidden: Sequence[Message]) -> PlanError:
+    texts = {reason.text for reason in found}
+    if _UNDONE.text in texts and not hidden and texts <= {one.text for one in (_UNDONE, _NOT_CHANGED, _NOT_CONFIRMED)}:
+        return PlanError("change {entry} is already undone", code="already-undone", values={"entry": entry.id})
+    return PlanError(
+        "nothing to undo in change {entry}: {reasons}",
+        code="nothing-to-undo",
+        values={"entry": entry.id, "reasons": (*found[: plans.MOST_NAMED], *hidden)},
+    )

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -40,15 +41,20 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 10
 """How many patrons an error names at most."""
-IN_ANOTHER_GROUP = Message("{name} is now in group {group}")
-LEAD_NOW = Message("{name} is now group lead")
-NO_LEAD_NOW = Message("{name} is no longer group lead")
 DELETED = Message("{name} was deleted")
 
 
 def about_patron(text: Message, patron: int, **values: object) -> Message:
     """Fill in a text with the patron's id as their ``name``."""
     return text.with_values({**values, "name": Message("patron {patron}", values={"patron": patron})})
+
+
+def has_now(patron: int, field: str, value: int) -> Message:
+    """Say which group a patron is in now, or whether they are group lead now."""
+    if field == GROUP:
+        return about_patron(Message("{name} is now in group {group}"), patron, group=value)
+    text = Message("{name} is now group lead") if value else Message("{name} is no longer group lead")
+    return about_patron(text, patron)
 
 
 class Action(Enum):
@@ -78,10 +84,43 @@ class Step(StoredStep):
         before = {GROUP: member.patron.group, LEAD: int(member.group_lead)}.get(field, 0)
         return cls(member.id, field, before, after, lead=member.group_lead, member=member, account=account, **marks)
 
+
+StepT = TypeVar("StepT", bound=StoredStep)
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedGroup:
+    """The ids of a group's members when the plan was made, including hidden members."""
+
+    number: int
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanByIds(Generic[StepT]):
+    """What a run applies: the steps, and the groups whose members must not change before.
+
+    ``undoes`` is the id of the journal entry that the plan undoes, if any. Only a plan that staff review is stored. It
+    has an ``id`` and ``expires``, and once it is applied, the ``change`` (the journal entry's id) that did so under the
+    caller's ``key``.
+    """
+
+    __repr__ = arguments.brief
+
+    action: Action
+    steps: tuple[StepT, ...]
+    groups: tuple[ExpectedGroup, ...] = ()
+    undoes: str | None = None
+    id: str = ""
+    expires: datetime = _NEVER
+    key: str | None = None
+    change: str | None = None
+
     @property
-    def stored(self) -> StoredStep:
-        """The step by ids."""
-        return StoredStep(self.patron_id, self.field, self.before, self.after, self.last, self.lead, self.due)
+    def patrons(self) -> frozenset[int]:
+        """The ids of the patrons whom the plan changes."""
+        return frozenset(step.patron_id for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,32 +143,25 @@ class PlannedGroup:
 
     @property
     def members_before(self) -> tuple[Member, ...]:
-        """The visible members before the plan is applied."""
         return self.before.members if self.before else ()
 
     @property
     def hidden_member_count(self) -> int:
-        """How many members the account can't see."""
         return self.before.hidden_member_count if self.before else 0
 
     @property
     def total_before(self) -> Decimal | None:
-        """The combined fines of all members before the plan is applied."""
         return self.before.group_fines if self.before else ZERO
 
     @property
     def total_after(self) -> Decimal | None:
-        """The combined fines of all members after the plan is applied."""
         hidden = self.before.hidden_fines if self.before else ZERO
         return None if hidden is None else sum((member.own_fines for member in self.after), hidden)
 
 
 @dataclass(frozen=True, slots=True)
 class PlanWarning:
-    """A point to review before applying a plan. ``code`` identifies the warning, ``values`` fill in its text.
-
-    Printing the plan shows it as a sentence.
-    """
+    """A point to review before applying a plan. ``code`` identifies the warning, ``values`` fill in its text."""
 
     __repr__ = arguments.brief
 
@@ -161,18 +193,20 @@ class Draft:
     undoes: str | None = None
 
     @property
-    def expected_groups(self) -> tuple[ExpectedGroup, ...]:
-        """The groups whose members must not change before the plan is applied.
+    def by_ids(self) -> PlanByIds[Step]:
+        """The plan to apply.
 
-        These are the groups that patrons join, and the group that a merge empties, where a new member would be left
-        behind. A group that patrons only leave may change, because that doesn't affect the patrons who leave.
+        The members of groups that patrons join must not change before, nor those of a group that a merge empties, where
+        a new member would be left behind. A group that patrons only leave may change, because that doesn't affect the
+        patrons who leave.
         """
         joined = {step.after for step in self.steps if step.field == GROUP}
-        return tuple(
+        groups = tuple(
             ExpectedGroup(before.number, tuple(sorted(before.ids)))
             for before in (group.before for group in self.groups)
             if before is not None and (self.action is Action.MERGE or before.number in joined)
         )
+        return PlanByIds(self.action, self.steps, groups, self.undoes)
 
 
 def group_changes(moves: Sequence[Step], groups: Mapping[int, Group]) -> tuple[PlannedGroup, ...]:
@@ -217,8 +251,8 @@ class PlanRequest:
     change: str | None = None
     active_cards: bool = False
 
-    def checked(self) -> PlanRequest:
-        """Return the request after checking that its fields fit the action."""
+    def checked(self, most: int = sys.maxsize) -> PlanRequest:
+        """Return the request after checking that its fields fit the action. ``most`` limits its patrons."""
         action = arguments.instance("action", self.action, Action)
         arguments.references("patrons", self.patrons)
         if self.target is not None:
@@ -239,58 +273,18 @@ class PlanRequest:
             (merge and len(self.patrons) > 1, "patrons", "`merge` takes one patron of the group that moves"),
             (misplaced, "lead", "`lead` goes with `remove`, `off` with `lead`"),
             (self.active_cards and not joins, "active_cards", "`active_cards` goes with `move` and `merge`"),
+            (len(self.patrons) > most, "patrons", f"more than {most:,} patrons at once"),
         ):
             if is_wrong:
-                raise _unclear(problem, field)
+                values = {"problem": problem, "field": field}
+                raise PlanError("invalid {field}: {problem}", code="plan-unclear", values=values)
         return self
-
-
-def refuse_too_many(request: PlanRequest) -> None:
-    """Refuse a request that names too many patrons for a plan that is stored."""
-    if len(request.patrons) > MOST_PATRONS:
-        raise _unclear(f"more than {MOST_PATRONS:,} patrons at once", "patrons")
-
-
-def _unclear(problem: str, field: str) -> PlanError:
-    values = {"problem": problem, "field": field}
-    return PlanError("invalid {field}: {problem}", code="plan-unclear", values=values)
 
 
 LIFE = timedelta(hours=1)
 """How long a plan can be applied after it was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectedGroup:
-    """The ids of a group's members when the plan was made, including hidden members."""
-
-    number: int
-    members: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPlan:
-    """A plan that belongs to one staff user.
-
-    ``groups`` must have the same members when the plan is applied. ``change`` is the id of the journal entry that
-    applied the plan, under the caller's ``key``. Both are None until then.
-    """
-
-    __repr__ = arguments.brief
-
-    id: str
-    action: Action
-    expires: datetime
-    steps: tuple[StoredStep, ...]
-    groups: tuple[ExpectedGroup, ...] = ()
-    undoes: str | None = None
-    key: str | None = None
-    change: str | None = None
-
-    @property
-    def patrons(self) -> frozenset[int]:
-        """The ids of the patrons whom the plan changes."""
-        return frozenset(step.patron_id for step in self.steps)
+_KEEP_UNUSED = timedelta(days=1)
+"""How long to keep an unused plan after it expires, in order to report it as too old rather than unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +293,7 @@ class ProposedPlan:
 
     __repr__ = arguments.brief
 
-    stored: StoredPlan
+    stored: PlanByIds[StoredStep]
     draft: Draft
 
 
@@ -310,9 +304,6 @@ class SideEffect:
     field: str
     before: object
     after: object
-
-
-StepT = TypeVar("StepT", bound=StoredStep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,9 +349,6 @@ class PlanOutcome(Generic[StepT]):
 
 plans = schema.plans
 
-_KEEP_UNUSED = timedelta(days=1)
-"""How long to keep an unused plan after it expires, in order to report it as too old rather than unknown."""
-
 
 @dataclass
 class PlanStore:
@@ -370,38 +358,30 @@ class PlanStore:
     gateway: str
     staff: int
 
-    def add(self, draft: Draft) -> StoredPlan:
+    def add(self, connection: Connection, plan: PlanByIds[StepT]) -> PlanByIds[StoredStep]:
         """Store a new plan and return it. Delete unused plans that expired long ago."""
-        id, now = secrets.token_urlsafe(18), self.transactions.now()
-        steps = tuple(step.stored for step in draft.steps)
-        plan = StoredPlan(id, draft.action, now + LIFE, steps, draft.expected_groups, draft.undoes)
+        now = self.transactions.now()
+        steps = tuple(step.stored for step in plan.steps)  # of planned steps, the ids alone
+        made = PlanByIds(plan.action, steps, plan.groups, plan.undoes, secrets.token_urlsafe(18), now + LIFE)
         content = {"steps": steps, "groups": plan.groups, "undoes": plan.undoes}
-        row = {
-            "id": id,
-            "gateway": self.gateway,
-            "staff": self.staff,
-            "at": now,
-            "expires": plan.expires,
-            "action": plan.action.value,
-            "content": msgspec.json.encode(content).decode(),
-        }
-        with self.transactions.writing() as connection:
-            connection.execute(delete(plans).where(plans.c.at < now - _KEEP_UNUSED, plans.c.idempotency_key.is_(None)))
-            connection.execute(insert(plans), row)
-        return plan
+        row = {"id": made.id, "gateway": self.gateway, "staff": self.staff, "at": now, "expires": made.expires}
+        row |= {"action": plan.action.value, "content": msgspec.json.encode(content).decode()}
+        connection.execute(delete(plans).where(plans.c.at < now - _KEEP_UNUSED, plans.c.idempotency_key.is_(None)))
+        connection.execute(insert(plans), row)
+        return made
 
-    def find(self, id: str) -> StoredPlan:
+    def find(self, id: str) -> PlanByIds[StoredStep]:
         """Return the user's plan. Raises NotFoundError if there is none or it belongs to another user."""
         for plan in self._found(plans.c.id == id):
             return plan
         raise NotFoundError("there is no such plan", advice="make the plan again", code="no-such-plan")
 
-    def applied(self, key: str, plan: str = "") -> list[StoredPlan]:
+    def applied(self, key: str, plan: str = "") -> list[PlanByIds[StoredStep]]:
         """Return the plans that the user has applied: under an idempotency key, and the one with this id."""
         meant = or_(plans.c.idempotency_key == key, plans.c.id == plan)
         return self._found(and_(plans.c.idempotency_key.is_not(None), meant))
 
-    def _found(self, condition: ColumnElement[bool]) -> list[StoredPlan]:
+    def _found(self, condition: ColumnElement[bool]) -> list[PlanByIds[StoredStep]]:
         query = (
             select(plans, schema.changes.c.suffix)
             .outerjoin(schema.changes, plans.c.change == schema.changes.c.id)
@@ -411,10 +391,10 @@ class PlanStore:
             return [_stored_plan(row) for row in connection.execute(query)]
 
 
-def _stored_plan(row: Row[Any]) -> StoredPlan:
+def _stored_plan(row: Row[Any]) -> PlanByIds[StoredStep]:
     change = None if row.change is None else record_ids.of(row.change, row.suffix)
     columns = {"id": row.id, "action": row.action, "expires": row.expires, "key": row.idempotency_key, "change": change}
-    return msgspec.convert({**json.loads(row.content), **columns}, StoredPlan)
+    return msgspec.convert({**json.loads(row.content), **columns}, PlanByIds[StoredStep])
 
 
 def claim(connection: Connection, plan: str, key: str, change: str) -> None:

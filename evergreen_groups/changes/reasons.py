@@ -25,42 +25,31 @@ class StepReason(str):
     'moved to group 7; tries: 3'
     """
 
-    __slots__ = ("code", "texts", "values")
+    __slots__ = ("code", "messages", "texts", "values")
 
     code: str
     texts: tuple[str, ...]
     values: Mapping[str, object]
+    messages: list[Message]
+    """The texts with their values, for translation where they are shown."""
 
     def __new__(cls, texts: str | Sequence[str] = (), code: str = "", **values: object) -> Self:
         """Make a reason from one text or several."""
         given = tuple(filter(None, (texts,) if isinstance(texts, str) else texts))
-        made = super().__new__(cls, "; ".join(_messages(given, values)))
-        made.texts, made.code, made.values = given, code, values
+        shown = {**values, "until": datetime.fromisoformat(str(values["until"]))} if "until" in values else values
+        messages = []
+        for text in given:
+            try:
+                messages.append(Message(text, values=shown))
+            except (LookupError, ValueError):  # braces in a text from Evergreen or from an older release
+                messages.append(Message(text))
+        made = super().__new__(cls, "; ".join(messages))
+        made.texts, made.code, made.values, made.messages = given, code, values, messages
         return made
-
-    @property
-    def messages(self) -> list[Message]:
-        """The texts with their values, for translation where they are shown."""
-        return _messages(self.texts, self.values)
 
     def followed_by(self, text: str, **values: object) -> StepReason:
         """Return the reason with another text after it."""
         return StepReason((*self.texts, text), self.code, **{**self.values, **values})
-
-    def preceded_by(self, other: StepReason) -> StepReason:
-        """Return the reason with another one's texts before it."""
-        return StepReason((*other.texts, *self.texts), self.code, **{**self.values, **other.values})
-
-
-def _messages(texts: Sequence[str], values: Mapping[str, object]) -> list[Message]:
-    shown = {**values, "until": datetime.fromisoformat(str(values["until"]))} if "until" in values else values
-    found = []
-    for text in texts:
-        try:
-            found.append(Message(text, values=shown))
-        except (LookupError, ValueError):  # braces in a text from Evergreen or from an older release
-            found.append(Message(text))
-    return found
 
 
 NO_REASON = StepReason()
@@ -98,10 +87,10 @@ DISAGREEMENTS = {  # why Evergreen may disagree with the rule, by whether it blo
 }
 
 
-def may_come_in(until: datetime) -> StepReason:
-    """Return the reason for an open step: the request may still arrive until then."""
-    text = Message("the result will be known by {until:time}")
-    return StepReason(text, "not-certain", until=until.isoformat(timespec="seconds"))
+def may_come_in(until: datetime, before: StepReason = NO_REASON) -> StepReason:
+    """Return the reason for an open step: the request may still arrive until then. The texts of ``before`` go first."""
+    texts = (*before.texts, Message("the result will be known by {until:time}"))
+    return StepReason(texts, "not-certain", **before.values, until=until.isoformat(timespec="seconds"))
 
 
 def changed_by_another(field: str, now: int | None) -> StepReason:

@@ -146,5 +146,5 @@ def test_an_undo_that_nobody_looks_at_reads_no_fines_and_no_addresses(desk: Chan
     change = desk.apply(desk.propose(move(1052, to=1007)).stored.id, "k")
     proxy.seen.clear()
     desk.undo(change, "u")
-    assert len(proxy.seen) == 8, proxy.seen
+    assert len(proxy.seen) == 6, proxy.seen
     assert not [call for call in proxy.seen if "mous" in call or "aua" in call]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from evergreen_groups.changes import Action, PlanRequest
-from evergreen_groups.changes.plans import MOST_PATRONS, refuse_too_many
+from evergreen_groups.changes.plans import MOST_PATRONS
 from evergreen_groups.errors import PlanError
 
 
 def test_how_many_at_once() -> None:
     most = tuple(range(1, MOST_PATRONS + 1))
-    refuse_too_many(PlanRequest(Action.REMOVE, most))
+    PlanRequest(Action.REMOVE, most).checked(MOST_PATRONS)
     with pytest.raises(PlanError, match="more than 1,000 patrons at once"):
-        refuse_too_many(PlanRequest(Action.REMOVE, (*most, 0)))
+        PlanRequest(Action.REMOVE, (*most, 0)).checked(MOST_PATRONS)
 
 
 @pytest.mark.parametrize(

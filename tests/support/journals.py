@@ -13,6 +13,6 @@ def begun(
     steps: Sequence[StoredStep],
     undoes: str | None = None,
 ) -> list[int]:
-    with journal.writing() as connection:
+    with journal.transactions.writing() as connection:
         entry = journal.begin(connection, gateway, operator, action, steps, undoes)
     return [step.id for step in entry.steps]
