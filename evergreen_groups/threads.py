@@ -1,12 +1,14 @@
-"""Functions that run in other threads, as many as the caller wants at once."""
+"""Functions that run in other threads: as many as the caller wants at once, or every tenth of a second."""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
@@ -83,3 +85,48 @@ def _work(tasks: SimpleQueue[Callable[[], None]]) -> None:
             return
         task()
         del task  # don't keep the result in memory while idle
+
+
+_TICK = 0.1  # seconds between two looks
+
+
+class Watcher:
+    """Calls functions every 0.1 s, each until it returns False, in one thread that runs while there are any."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._looks: dict[Callable[[], bool], None] = {}
+        self._is_running = False
+
+    def add(self, look: Callable[[], bool]) -> None:
+        """Call a function from now on, unless it is being called already."""
+        with self._lock:
+            self._looks[look] = None
+            if not self._is_running:
+                with suppress(RuntimeError):  # Python is exiting, and starts no more threads
+                    begin(self._run)
+                    self._is_running = True
+
+    @contextmanager
+    def watching(self, look: Callable[[], bool]) -> Iterator[None]:
+        """Call a function while the block runs, and never once it has ended."""
+        self.add(look)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._looks.pop(look, None)
+
+    def _run(self) -> None:
+        while self._is_running:
+            time.sleep(_TICK)
+            with self._lock:
+                for look in list(self._looks):
+                    if not look():
+                        del self._looks[look]
+                self._is_running = bool(self._looks)
+
+
+watcher = Watcher()
+"""The watcher of this process."""
+os.register_at_fork(after_in_child=watcher.__init__)  # type: ignore[misc]  # a forked process doesn't have the thread

@@ -30,7 +30,7 @@ from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, Ti
 from evergreen_groups.gateway.answer import Redactor, http_error, root_of, transport_error
 from evergreen_groups.gateway.call import Call, GatewayKind, Statistics
 from evergreen_groups.message import Message, system_reason
-from evergreen_groups.threads import begin
+from evergreen_groups.threads import watcher
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.address import Address
@@ -42,7 +42,6 @@ logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 # Apache uses one process per connection, has few spare ones, and starts one per second. It would hold the process of an
 # idle connection for 3 s: 1 s of keep-alive, then 2 s in which it waits for us to close.
 _IDLE_SECONDS = 0.3
-_TICK = 0.1  # seconds between two looks at the connections
 _SHORTEST_WAIT = 0.001  # seconds; urllib3 refuses a timeout of zero
 _CHUNK_BYTES = 256 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
@@ -226,7 +225,7 @@ def _context(authorities: Path, _version: tuple[int, ...]) -> ssl.SSLContext:
 class _Connections:
     """Pools of one connection each, for at most ``count`` requests at once.
 
-    A thread closes those that are idle, and ends exchanges that take too long.
+    The watcher closes those that are idle, and ends exchanges that take too long.
     """
 
     def __init__(self, count: int) -> None:
@@ -234,7 +233,6 @@ class _Connections:
         self._lock = threading.Lock()
         self._idle: list[tuple[float, urllib3.HTTPConnectionPool]] = []
         self._running: set[_Exchange] = set()
-        self._is_watched = False
 
     @contextmanager
     def slot(self, request: HTTPRequest) -> Iterator[None]:
@@ -253,11 +251,9 @@ class _Connections:
         """Watch an exchange, and return the idle pool that was used last, if it may use one."""
         with self._lock:
             self._running.add(exchange)
-            if not self._is_watched:
-                with suppress(RuntimeError):  # Python is exiting, and starts no more threads
-                    begin(self._watch)
-                    self._is_watched = True
-            return self._idle.pop()[1] if self._idle and not fresh else None
+            pool = self._idle.pop()[1] if self._idle and not fresh else None
+        watcher.add(self._watch)
+        return pool
 
     def give_back(self, exchange: _Exchange, pool: urllib3.HTTPConnectionPool | None) -> None:
         """Forget an exchange, and keep its pool for the next one."""
@@ -281,14 +277,12 @@ class _Connections:
         for pool in old:
             pool.close()
 
-    def _watch(self) -> None:
-        while self._is_watched:
-            time.sleep(_TICK)
-            self.close(_IDLE_SECONDS)
-            with self._lock:
-                for exchange in self._running:
-                    exchange.shut_if_over()
-                self._is_watched = bool(self._idle or self._running)
+    def _watch(self) -> bool:
+        self.close(_IDLE_SECONDS)
+        with self._lock:
+            for exchange in self._running:
+                exchange.shut_if_over()
+            return bool(self._idle or self._running)
 
 
 class Transport:

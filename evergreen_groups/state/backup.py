@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _BATCH_SIZE = 100  # rows per batch: few, because mails may be large
 _WAIT = 10.0
 _MAGIC = b"SQLite format 3\0"  # how each database file begins
+_EARLIER = Message("restore an earlier one")
 _NAME_A_BACKUP = Message("name a file that `evergreen-groups state backup` wrote")
 
 
@@ -71,11 +72,9 @@ def restore(database: Database, source: Path) -> int:
         StateError: the file isn't a backup, or is damaged, or the database isn't empty.
     """
     if not source.is_file():
+        values = {"path": source}
         raise ConfigurationError(
-            "{path} doesn't exist, or isn't a file",
-            advice=_NAME_A_BACKUP,
-            code="backup-not-read",
-            values={"path": source},
+            "{path} doesn't exist, or isn't a file", advice=_NAME_A_BACKUP, code="backup-not-read", values=values
         )
     with TemporaryDirectory(prefix="evergreen-groups-") as directory, database_errors(str(source)):
         copy = Path(directory) / "copy"
@@ -91,11 +90,9 @@ def restore(database: Database, source: Path) -> int:
             upgrade_schema(engine, str(source))
             with engine.connect() as backup, transaction(backup, reads=True), database.writing() as connection:
                 if _count(connection):
+                    to = {"where": database.where}
                     raise StateError(
-                        "the database {where} isn't empty",
-                        advice=NEW_DATABASE,
-                        code="restore-not-empty",
-                        values={"where": database.where},
+                        "the database {where} isn't empty", advice=NEW_DATABASE, code="restore-not-empty", values=to
                     )
                 rows = _copy_rows(backup, connection)
                 _set_counters(connection)
@@ -106,9 +103,7 @@ def restore(database: Database, source: Path) -> int:
 
 def _set_counters(connection: Connection) -> None:
     """Continue numbering after the highest number, for PostgreSQL. SQLite does this automatically."""
-    if connection.dialect.name != "postgresql":
-        return
-    for table in _tables():
+    for table in _tables() if connection.dialect.name == "postgresql" else ():
         column = table.autoincrement_column  # None if the application sets the key
         if column is not None:
             highest = select(func.max(column)).scalar_subquery()
@@ -137,12 +132,10 @@ def _batches(connection: Connection) -> Iterator[tuple[Table, list[dict[str, Any
     """
     for table in _tables():
         key = table.primary_key.columns
-        query = select(table).order_by(*key).limit(_BATCH_SIZE)
-        batch = [dict(row) for row in connection.execute(query).mappings()]
-        while batch:
+        first = query = select(table).order_by(*key).limit(_BATCH_SIZE)
+        while batch := [dict(row) for row in connection.execute(query).mappings()]:
             yield table, batch
-            last = tuple(batch[-1][column.name] for column in key)
-            batch = [dict(row) for row in connection.execute(query.where(tuple_(*key) > last)).mappings()]
+            query = first.where(tuple_(*key) > tuple(batch[-1][column.name] for column in key))
 
 
 def _copy_rows(source: Connection, target: Connection) -> int:
@@ -161,12 +154,8 @@ def _copy_file(source: Path, target: Path, *, verify: bool = False) -> None:
     uri = f"{source.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, timeout=_WAIT, isolation_level=None)) as database:
         if verify and database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
-            raise StateError(
-                "the backup {path} is damaged",
-                advice="restore an earlier one",
-                code="backup-damaged",
-                values={"path": source},
-            )
+            values = {"path": source}
+            raise StateError("the backup {path} is damaged", advice=_EARLIER, code="backup-damaged", values=values)
         # Unlike SQLite's backup API, this leaves a single file, without a write-ahead log.
         database.execute("VACUUM INTO ?", (unlocked_uri(target),))
 
@@ -176,10 +165,7 @@ _USED_WITHIN = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The result of examining an intact database.
-
-    ``size`` is in bytes. ``addresses`` are the gateways that it was used for in the last 30 days.
-    """
+    """An intact database. ``size`` is in bytes, ``addresses`` are the gateways it was used for in the last 30 days."""
 
     where: str
     amounts: tuple[StoredAmount, ...]

@@ -33,7 +33,7 @@ from evergreen_groups.state.engine import (
     unshared_engine,
 )
 from evergreen_groups.state.files import atomic_write, give_to_directory_owner, make_state_directory, remove_abandoned
-from evergreen_groups.state.lock import Holder, LeaseName, hold, hold_parts, holder_of, is_held
+from evergreen_groups.state.lock import Holder, LeaseName, hold, holder_of, is_held
 from evergreen_groups.state.schema import VERSION
 from evergreen_groups.state.server_locks import hold_on_server, is_held_on_server, noted_holder
 from evergreen_groups.state.upgrade import VERSIONS, upgrade_schema, written_by_a_later_release
@@ -172,11 +172,8 @@ class Database(Transactions):
         with ExitStack() as stack:
             if self._url is None:
                 file = make_state_directory(self._directory) / name.file
-                if name.parts:
-                    stack.enter_context(hold_parts(file, name, timeout))
-                    yield Lease(self, self.now())
-                else:
-                    yield Lease(self, stack.enter_context(hold(file, name.doing, timeout)).since)
+                parts = name.locks if name.parts else ()
+                yield Lease(self, stack.enter_context(hold(file, name.doing, timeout, parts=parts)).since)
                 return
             with database_errors(self.where):
                 connection = stack.enter_context(self._connection())
@@ -280,10 +277,8 @@ class Lease(Transactions):
             return self._database._connection()
         # SQLAlchemy would silently replace a broken connection with a new one, which doesn't hold the lock.
         if self._held.invalidated or self._held.closed:
+            values = {"where": self.where}
             raise StateUnavailableError(
-                "lost the connection to the database {where}",
-                advice=SERVER_DOWN,
-                code="lease-lost",
-                values={"where": self.where},
+                "lost the connection to the database {where}", advice=SERVER_DOWN, code="lease-lost", values=values
             )
         return nullcontext(self._held)

@@ -119,21 +119,16 @@ def _remove_old_links(directory: Path, day: date, keep_days: int) -> None:
     is decades ahead for one night, everything looks too old.
     """
     days = sorted(_dated_editions(directory))
-    old = [one for one in days if one <= day]
-    for earlier, later in pairwise(old.copy()):
+    first = date.min
+    for earlier, later in pairwise(one for one in days if one <= day):
         if later - earlier > _MAX_GAP:
-            log.error(
-                "not deleting anything in %s before %s: there is a gap of years until %s; check the clock",
-                directory,
-                later,
-                earlier,
-            )
-            old = [one for one in old if one >= later]
-    for one in old:
-        if one <= day - timedelta(days=keep_days):
-            (directory / one.isoformat()).unlink()
+            gap = "not deleting anything in %s before %s: there is a gap of years until %s; check the clock"
+            log.error(gap, directory, later, earlier)
+            first = later
     for one in days:
-        if one > day + timedelta(days=1):
+        if first <= one <= day - timedelta(days=keep_days):
+            (directory / one.isoformat()).unlink()
+        elif one > day + timedelta(days=1):
             log.error("%s is dated in the future because a clock was wrong; delete it", directory / one.isoformat())
 
 

@@ -83,11 +83,12 @@ def database_errors(where: str) -> Iterator[None]:
         raise
     except IntegrityError as error:
         diagnosis = getattr(error.orig, "diag", None)  # PostgreSQL's; SQLite's text names columns, not values
+        values = {"where": where, "constraint": str(diagnosis.constraint_name if diagnosis else error.orig)}
         raise StateError(
             "the database {where} rejected a write ({constraint})",
             advice="run `evergreen-groups state check`",
             code="database-contradiction",
-            values={"where": where, "constraint": str(diagnosis.constraint_name if diagnosis else error.orig)},
+            values=values,
         ) from error
     # The first three are about a value of a row that can't be decoded.
     except (ValueError, TypeError, ArithmeticError, NoResultFound, MultipleResultsFound) as error:
@@ -97,11 +98,9 @@ def database_errors(where: str) -> Iterator[None]:
         advice, is_temporary = _TROUBLES[max((begin for begin in _TROUBLES if code.startswith(begin)), key=len)]
         if is_temporary:
             raise unavailable(where, reason, advice) from error
+        values = {"where": where, "reason": reason}
         raise StateError(
-            "the database {where} can't be used ({reason})",
-            advice=advice,
-            code="database-unusable",
-            values={"where": where, "reason": reason},
+            "the database {where} can't be used ({reason})", advice=advice, code="database-unusable", values=values
         ) from error
 
 
@@ -110,11 +109,9 @@ def damaged(where: str, *, code: str) -> StateError:
 
 
 def unavailable(where: str, reason: str, advice: str = SERVER_DOWN) -> StateUnavailableError:
+    values = {"where": where, "reason": reason}
     return StateUnavailableError(
-        "the database {where} can't be used ({reason})",
-        advice=advice,
-        code="database-unavailable",
-        values={"where": where, "reason": reason},
+        "the database {where} can't be used ({reason})", advice=advice, code="database-unavailable", values=values
     )
 
 
@@ -207,13 +204,10 @@ _PRECISE = 0.5
 
 
 class ServerClock:
-    """A server's clock, stored as its offset from a local monotonic clock. Safe to share between threads.
-
-    Machines that share a database agree on the time even if their own clocks differ.
-    """
+    """A server's clock, on which machines with different clocks agree. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._offset = math.nan
+        self._offset = math.nan  # from the clock that is never set
 
     @property
     def is_known(self) -> bool:

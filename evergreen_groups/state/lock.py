@@ -24,6 +24,7 @@ from evergreen_groups.state.files import NO_ROOM, cannot_write, give_to_director
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = Message("run this as the owner of the state directory")
+_LOCAL_DISK = Message("move the state directory to a local disk")
 _FLOCK = "hhqqi4x"  # struct flock
 _WHOLE = 0
 """The number of the lock that :func:`hold` takes. Leases have numbers of 62 bits."""
@@ -32,9 +33,9 @@ _PAUSE = 0.05  # seconds between two attempts to get a lock
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that holds a lock or a lease, or that left a note of one. ``since`` is aware.
+    """A process that holds a lock or a lease, or that left a note of one, and no longer is ``alive``.
 
-    ``alive`` tells whether the lock is still held. ``host`` is the machine of the process, None for this one.
+    ``since`` is aware. ``host`` is the machine of the process, None for this one.
     """
 
     pid: int
@@ -51,10 +52,9 @@ class Holder:
         return Message("process {pid} on {host}, since {since}", values=values)
 
     def was_killed(self, recorded: datetime | None) -> bool:
-        """Return whether this process ended without recording its outcome.
+        """Return whether this process ended without recording its outcome, unlike the run of the time ``recorded``.
 
-        ``recorded`` is when the last recorded run started, None without any. Compare times only for equality, because
-        the clock may have been set in between.
+        Times are compared only for equality, because the clock may have been set in between.
         """
         return not self.alive and recorded != self.since
 
@@ -94,33 +94,28 @@ class LeaseName:
 
 
 @contextmanager
-def hold(file: Path, doing: str, timeout: float = 0.0) -> Iterator[Holder]:
-    """Hold the lock of a file. ``doing`` is the message for a busy lock, about what the other process does.
+def hold(file: Path, doing: str, timeout: float = 0.0, *, parts: Sequence[tuple[int, bool]] = ()) -> Iterator[Holder]:
+    """Hold the lock of a file, or some of its locks: the :attr:`LeaseName.locks` of a lease with parts.
 
-    ``timeout`` is how many seconds to wait for the lock.
+    ``doing`` is the message for a busy lock, about what the other process does. ``timeout`` is how many seconds to wait
+    for the lock. Of parts, no note is written.
 
     Raises:
-        BusyError: another process holds the lock. The message says which one and since when.
+        BusyError: another process holds the lock. The message says which one and since when, if there is a note.
         ConfigurationError: the file can't be opened, or is on a disk without locks.
     """
     with _lock_file(file) as descriptor:
-        if not _try_locks(file, descriptor, [(_WHOLE, False)], timeout):
-            raise busy(doing, _noted(descriptor))
+        if not _try_locks(file, descriptor, parts or [(_WHOLE, False)], timeout):
+            raise part_is_busy(doing) if parts else busy(doing, _noted(descriptor))
         holder = Holder(os.getpid(), datetime.now(UTC), alive=True)
+        if parts:
+            yield holder
+            return
         _write_note(descriptor, json.dumps({"pid": holder.pid, "since": holder.since.isoformat()}))
         try:
             yield holder
         finally:
             _write_note(descriptor, "")
-
-
-@contextmanager
-def hold_parts(file: Path, name: LeaseName, timeout: float) -> Iterator[None]:
-    """Hold the locks of a lease with parts, each on one byte of the file. Raises the errors of :func:`hold`."""
-    with _lock_file(file) as descriptor:
-        if not _try_locks(file, descriptor, name.locks, timeout):
-            raise part_is_busy(name)
-        yield
 
 
 def busy(doing: str, holder: Holder | None) -> BusyError:
@@ -129,9 +124,8 @@ def busy(doing: str, holder: Holder | None) -> BusyError:
     return BusyError("{doing} ({holder})", values={"doing": doing, "holder": described})
 
 
-def part_is_busy(name: LeaseName) -> BusyError:
-    """Return the error for a part of a lease that another process holds. No note says which one."""
-    return BusyError("{doing}", code="others-changing", values={"doing": name.doing})
+def part_is_busy(doing: str) -> BusyError:
+    return BusyError("{doing}", code="others-changing", values={"doing": doing})
 
 
 def holder_of(file: Path) -> Holder | None:
@@ -142,11 +136,9 @@ def holder_of(file: Path) -> Holder | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        values = {"path": file, "reason": system_reason(error)}
         raise ConfigurationError(
-            "cannot read {path}: {reason}",
-            advice=_OWN_DIRECTORY,
-            code="lock-not-read",
-            values={"path": file, "reason": system_reason(error)},
+            "cannot read {path}: {reason}", advice=_OWN_DIRECTORY, code="lock-not-read", values=values
         ) from error
 
 
@@ -182,11 +174,9 @@ def _try_locks(file: Path, descriptor: int, locks: Sequence[tuple[int, bool]], t
                     return False
                 time.sleep(_PAUSE)
     except OSError as error:
+        values = {"path": file, "reason": system_reason(error)}
         raise ConfigurationError(
-            "cannot lock {path}: {reason}",
-            advice="move the state directory to a local disk",
-            code="lock-impossible",
-            values={"path": file, "reason": system_reason(error)},
+            "cannot lock {path}: {reason}", advice=_LOCAL_DISK, code="lock-impossible", values=values
         ) from error
     return True
 

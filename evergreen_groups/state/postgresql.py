@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
 from evergreen_groups.state.engine import EXTRA_SECONDS, POOL, ServerClock
-from evergreen_groups.threads import begin
+from evergreen_groups.threads import watcher
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
@@ -25,52 +23,11 @@ _SECONDS_TO_CONNECT = 6
 _SECONDS_TO_PING = 2.0
 _SECONDS_TO_ANSWER = 30
 """The time limit for any statement. This program's statements take milliseconds."""
-_TICK = 0.1  # seconds between two looks at the clock
 _TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 
 class NoAnswerError(psycopg.errors.ConnectionException):
     """The server didn't answer in time. Servers themselves don't send its ``sqlstate``."""
-
-
-class _Deadlines:
-    """Calls functions whose time is up, in a thread that runs while there are any."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pending: dict[object, tuple[float, Callable[[], None]]] = {}
-        self._is_running = False
-
-    @contextmanager
-    def within(self, seconds: float, give_up: Callable[[], None]) -> Iterator[None]:
-        """Call ``give_up`` if the block takes longer. Never call it once the block has ended."""
-        ticket = object()
-        with self._lock:
-            self._pending[ticket] = time.monotonic() + seconds, give_up
-            if not self._is_running:
-                with suppress(RuntimeError):  # Python is exiting, and starts no more threads
-                    begin(self._run)
-                    self._is_running = True
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._pending.pop(ticket, None)
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(_TICK)
-            with self._lock:
-                for ticket, (deadline, give_up) in list(self._pending.items()):
-                    if time.monotonic() >= deadline:
-                        del self._pending[ticket]
-                        give_up()
-                if not self._pending:
-                    self._is_running = False
-                    return
-
-
-_deadlines = _Deadlines()
 
 
 class TimedConnection(psycopg.Connection[Any]):
@@ -82,47 +39,36 @@ class TimedConnection(psycopg.Connection[Any]):
     seconds: float | None = None
     """The time limit until the transaction ends, None for the usual one."""
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Limit how long the block waits for the server's answer."""
+    def wait(self, *arguments: Any, **options: Any) -> Any:
+        """Wait for an answer. All methods of a connection and its cursors call this."""
         limit = self.seconds or _SECONDS_TO_ANSWER + EXTRA_SECONDS
-        is_silent = threading.Event()
+        deadline = time.monotonic() + limit
+        is_silent = False
 
-        def give_up() -> None:
-            is_silent.set()
-            # The driver goes on using its own descriptor, and reads the end of the connection.
-            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.fileno())) as duplicate:
-                duplicate.shutdown(socket.SHUT_RDWR)
+        def look() -> bool:
+            nonlocal is_silent
+            is_silent = time.monotonic() >= deadline
+            if is_silent:
+                # The driver goes on using its own descriptor, and reads the end of the connection.
+                with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.fileno())) as duplicate:
+                    duplicate.shutdown(socket.SHUT_RDWR)
+            return not is_silent
 
         try:
-            with _deadlines.within(limit, give_up):
-                yield
+            with watcher.watching(look):
+                return super().wait(*arguments, **options)
         except psycopg.Error:
-            if is_silent.is_set():
+            if is_silent:
                 raise NoAnswerError(f"no answer within {limit:g} seconds") from None
             raise
 
     def commit(self) -> None:
-        with self.waiting():
-            super().commit()
+        super().commit()
         self.seconds = None
 
     def rollback(self) -> None:
-        with self.waiting():
-            super().rollback()
+        super().rollback()
         self.seconds = None
-
-
-class _TimedCursor(psycopg.Cursor[Any]):
-    """A cursor of a :class:`TimedConnection`."""
-
-    def execute(self, *arguments: Any, **options: Any) -> Self:
-        with cast("TimedConnection", self.connection).waiting():
-            return super().execute(*arguments, **options)
-
-    def executemany(self, *arguments: Any, **options: Any) -> None:
-        with cast("TimedConnection", self.connection).waiting():
-            super().executemany(*arguments, **options)
 
 
 def postgresql_engine(url: URL, wait: float, clock: ServerClock) -> Engine:
@@ -159,7 +105,7 @@ def postgresql_engine(url: URL, wait: float, clock: ServerClock) -> Engine:
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> TimedConnection:
         try:
-            connection = TimedConnection.connect(*arguments, **options, cursor_factory=_TimedCursor)
+            connection = TimedConnection.connect(*arguments, **options)
         except psycopg.errors.ConnectionTimeout as error:
             raise NoAnswerError(str(error)) from error
         settings = dict(session)

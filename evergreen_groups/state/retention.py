@@ -60,9 +60,13 @@ TIMES = {
 they expire with an error instead."""
 
 
+def _former(connection: Connection) -> datetime | None:
+    return connection.execute(select(retention.c.believed_at).where(retention.c.name == _CLOCK)).scalar_one_or_none()
+
+
 def trusted_now(connection: Connection, now: datetime) -> datetime:
     """Return the trusted time, given the clock's ``now``."""
-    former = connection.execute(select(retention.c.believed_at).where(retention.c.name == _CLOCK)).scalar_one_or_none()
+    former = _former(connection)
     if former is None:  # then it's the time of the latest record that isn't in the future
         found = [connection.execute(select(func.max(at)).where(at <= now)).scalar() for at in TIMES.values()]
         former = max((timestamp for timestamp in found if timestamp is not None), default=now)
@@ -115,16 +119,12 @@ def _advance_trusted_time(transactions: Transactions, now: datetime) -> datetime
     """Store the new trusted time, and log an error if the clock has jumped."""
     with transactions.writing() as connection:
         trusted = trusted_now(connection, now)
-        former = connection.execute(select(retention.c.believed_at)).scalar_one_or_none()
+        former = _former(connection)
         connection.execute(delete(retention).where(retention.c.name == _CLOCK))
         connection.execute(retention.insert().values(name=_CLOCK, believed_at=trusted))
     if trusted < now - _TOLERANCE:
-        log.error(
-            "the clock says %s, more than a week after the last run: deleting old records as of %s; "
-            "if no runs were missed, set the clock",
-            now.date(),
-            trusted.date(),
-        )
+        jumped = "the clock says %s, more than a week after the last run: deleting old records as of %s; "
+        log.error(jumped + "if no runs were missed, set the clock", now.date(), trusted.date())
     elif former is not None and now < former - _TOLERANCE:
         log.error("the clock says %s, before the last run on %s: set the clock", now.date(), former.date())
     return trusted

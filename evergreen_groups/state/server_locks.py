@@ -79,7 +79,7 @@ def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
         if getattr(error.orig, "sqlstate", None) not in _TIMED_OUT:
             raise
         if name.parts:
-            raise part_is_busy(name) from None
+            raise part_is_busy(name.doing) from None
         with connection.begin():
             holder = noted_holder(connection, name)
         raise busy(name.doing, holder) from None

@@ -14,7 +14,6 @@ from evergreen_groups.state.engine import database_errors, set_timeouts, transac
 from evergreen_groups.state.schema import VERSION, complete, metadata
 
 if TYPE_CHECKING:
-    from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -62,12 +61,7 @@ def version_of(connection: Connection) -> str | None:
 
 def statements(dialect: str) -> str:
     """Return the SQL that creates the schema, for administrators who want to review it first."""
-    from alembic import command
-
-    stream = io.StringIO()
-    config = _config(stream, dialect=dialect)
-    command.upgrade(config, "head", sql=True)
-    return stream.getvalue()
+    return _run_migrations(dialect=dialect)
 
 
 def make_tables(connection: Connection) -> None:
@@ -79,7 +73,6 @@ def make_tables(connection: Connection) -> None:
 
 
 def _migrate(connection: Connection, where: str, found: str) -> None:
-    from alembic import command
     from alembic.script import ScriptDirectory
 
     if found in _BEFORE_1_0:
@@ -91,7 +84,7 @@ def _migrate(connection: Connection, where: str, found: str) -> None:
         )
     if found not in {one.revision for one in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}:
         raise written_by_a_later_release(where, found)
-    command.upgrade(_config(io.StringIO(), connection=connection), "head")
+    _run_migrations(connection=connection)
 
 
 def written_by_a_later_release(where: str, version: str) -> StateError:
@@ -103,9 +96,13 @@ def written_by_a_later_release(where: str, version: str) -> StateError:
     )
 
 
-def _config(stream: io.StringIO, **attributes: Any) -> Config:
+def _run_migrations(**attributes: Any) -> str:
+    """Run the migrations on a ``connection``, or return their SQL for a ``dialect``."""
+    from alembic import command
     from alembic.config import Config
 
-    config = Config(output_buffer=stream, attributes=attributes)
+    output = io.StringIO()
+    config = Config(output_buffer=output, attributes=attributes)
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
+    command.upgrade(config, "head", sql="dialect" in attributes)
+    return output.getvalue()
