@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -34,7 +33,7 @@ from evergreen_groups.errors import (
     UnexplainedError,
     UnreachableError,
 )
-from evergreen_groups.gateway.answer import Answer, Redactor
+from evergreen_groups.gateway.answer import Redactor, Result
 from evergreen_groups.gateway.call import (
     AUTH,
     BRIEF_CALL,
@@ -53,7 +52,7 @@ from evergreen_groups.gateway.transport import HTTPRequest
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.answer import Expect, Result
+    from evergreen_groups.gateway.answer import Expect
     from evergreen_groups.gateway.call import CallObserver, RetryPolicy
     from evergreen_groups.gateway.transport import Reply, Transport
 
@@ -152,9 +151,8 @@ class Session:
         if token is not None and token != ended:
             return token
         with held(self._lock, sender.deadline, _LOGIN):
-            if self._token == ended:  # another thread may already have fetched one
+            if self._token in (None, ended):  # another thread may already have fetched one
                 self._token = None
-            if self._token is None:
                 self._token = self._login(sender)
             return self._token
 
@@ -210,10 +208,10 @@ class Session:
         try:
             result = sender.send(_LOGIN, [self._credentials.arguments()])
         except EventError as error:
-            raise self._refused(error) from error
-        payload = result.value.get("payload") if isinstance(result.value, dict) else None
+            raise _refused(error) from error
+        payload: Any = result.value.get("payload") if isinstance(result.value, dict) else None
         token = payload.get("authtoken") if isinstance(payload, dict) else None
-        if not isinstance(payload, dict) or not isinstance(token, str) or not token:
+        if not isinstance(token, str) or not token:
             raise UnexpectedAnswerError(
                 "Evergreen's answer can't be read: {detail}",
                 code="login-without-token",
@@ -235,25 +233,27 @@ class Session:
         self._used = time.monotonic()
         return token
 
-    def _refused(self, error: EventError) -> LoginRefusedError:
-        advice = {
-            # The same answer for a wrong password (auth-016), a deleted user (auth-024), and a missing permission at
-            # the root org unit (auth-012).
-            "LOGIN_FAILED": Message(
-                "check user name and password; staff accounts also need STAFF_LOGIN at the root org unit"
-            ),
-            "WORKSTATION_NOT_FOUND": Message("check the workstation's name: Evergreen doesn't know it"),
-        }.get(error.textcode, error.description.rstrip("."))
-        return LoginRefusedError(
-            "login refused ({textcode})",
-            advice="{advice}",
-            values={"textcode": error.textcode, "advice": advice},
-            textcode=error.textcode,
-            number=error.number,
-            description=error.description,
-            raw=error.raw,
-            **_LOGIN.names,
-        )
+
+_ADVICE = {
+    # The same answer for a wrong password (auth-016), a deleted user (auth-024), and a missing permission at the root
+    # org unit (auth-012).
+    "LOGIN_FAILED": Message("check user name and password; staff accounts also need STAFF_LOGIN at the root org unit"),
+    "WORKSTATION_NOT_FOUND": Message("check the workstation's name: Evergreen doesn't know it"),
+}
+
+
+def _refused(error: EventError) -> LoginRefusedError:
+    advice = _ADVICE.get(error.textcode, error.description.rstrip("."))
+    return LoginRefusedError(
+        "login refused ({textcode})",
+        advice="{advice}",
+        values={"textcode": error.textcode, "advice": advice},
+        textcode=error.textcode,
+        number=error.number,
+        description=error.description,
+        raw=error.raw,
+        **_LOGIN.names,
+    )
 
 
 Value = TypeVar("Value")
@@ -317,40 +317,45 @@ class Sender:
 
         ``explain`` is called after a failure without a reason, and raises a better error if it finds one.
         """
-        attempt = self._prepared(call, params, expect, timeout or self.timeout, fresh=own_connection or write)
+        self._refuse_closed(call)
+        post = partial(self._post, call, params, expect, timeout or self.timeout, fresh=own_connection or write)
 
         def read() -> Result:
             try:
-                result = attempt()
-                # An empty answer doesn't show whose it is, and the answer to another login would hold another person's
-                # token.
-                if self.transport.kind is GatewayKind.RUST and (not result.value or call.service == AUTH):
-                    self._refuse_mixed_up(call)
+                result = post()
             except UnexplainedError:
                 self._refuse_mixed_up(call)
                 if explain is not None:
                     explain()
                 raise
+            # An empty answer doesn't show whose it is, and the answer to another login would hold another person's
+            # token.
+            if self.transport.kind is GatewayKind.RUST and (not result.value or call.service == AUTH):
+                self._refuse_mixed_up(call)
             return result
 
-        self._refuse_closed(call)
         if not write:
             return self.with_retries(read)
         # The answer may get lost after the work was done, and a second usergroup.new would create a second group.
         if self.transport.kind is GatewayKind.RUST:
             self._refuse_to_write(call)
-        return attempt()
+        return post()
 
     def once(self, call: Call, params: Sequence[object], *, expect: Expect, seconds: float) -> Result:
         """Send a call once, with a timeout of at most ``seconds``."""
-        return self._prepared(call, params, expect, min(self.timeout, seconds))()
+        return self._post(call, params, expect, min(self.timeout, seconds))
 
     def fetch(self, url: str) -> Reply:
         """Fetch an IDL file."""
         self._refuse_closed(IDL_CALL)
-        seconds_left(self.deadline, IDL_CALL)
-        request = HTTPRequest(IDL_CALL, url, b"", self.timeout + self.grace, self.redactor, self.deadline)
-        return self.with_retries(lambda: self._observed(IDL_CALL, lambda: self.transport.send(request)))
+
+        def fetch() -> Reply:
+            seconds_left(self.deadline, IDL_CALL)
+            request = HTTPRequest(IDL_CALL, url, b"", self.timeout + self.grace, self.redactor, self.deadline)
+            with self._observed(IDL_CALL):
+                return self.transport.send(request)
+
+        return self.with_retries(fetch)
 
     def with_retries(self, attempt: Callable[[], Value]) -> Value:
         """Return the result of ``attempt``, retrying while the failure may pass."""
@@ -375,57 +380,50 @@ class Sender:
             case HTTPStatusError():  # a proxy sends 5xx while the server behind it restarts; a 4xx status won't change
                 return error.status >= 500
             case UnreachableError():  # a bad certificate doesn't get better within seconds
-                return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
+                return not error.code.startswith("certificate-")
             case UnexplainedError():
                 return self.retries.unexplained
         # A method may fail because a database or another service is down for a moment. A query that will never work
         # looks the same, and retrying it costs only a few seconds.
         return isinstance(error, ServerError | TimedOutError | CutOffError | ServiceNotFoundError)
 
-    def _prepared(
+    def _post(
         self, call: Call, params: Sequence[object], expect: Expect, timeout: float, *, fresh: bool = False
-    ) -> Callable[[], Result]:
-        """Return a function that sends a call once. Raises RequestTooLargeError or TimedOutError."""
+    ) -> Result:
+        """Send a call once. Raises RequestTooLargeError, or TimedOutError if the deadline has passed."""
         seconds = min(timeout, seconds_left(self.deadline, call))
         body = form(call, params, locale=self.locale, timeout=seconds)
+        longest, transport = seconds + self.grace, self.transport
+        if transport.kind is not GatewayKind.OPENSRF:
+            longest = min(longest, LONGEST_CALL)
+        request = HTTPRequest(call, transport.url, body, longest, self.redactor, self.deadline, fresh)
+        try:
+            with self._observed(call):
+                reply = transport.send(request)
+                # Where both kinds answer in turn, assume Rust: it needs more care.
+                if transport.kind is None or is_rust_gateway(reply.headers):
+                    transport.kind = GatewayKind.RUST if is_rust_gateway(reply.headers) else GatewayKind.OPENSRF
+                return Result(call, reply.body, self.redactor, expect)
+        except UnexplainedError:
+            transport.kind = GatewayKind.RUST
+            raise
+        except (MethodNotFoundError, TransportError):
+            self.on_change()  # these failures suggest an upgrade or a downgrade
+            raise
 
-        def read() -> Result:
-            longest = seconds + self.grace
-            if self.transport.kind is not GatewayKind.OPENSRF:
-                longest = min(longest, LONGEST_CALL)
-            request = HTTPRequest(call, self.transport.url, body, longest, self.redactor, self.deadline, fresh)
-            reply = self.transport.send(request)
-            # Where both kinds answer in turn, assume Rust: it needs more care.
-            if self.transport.kind is None or is_rust_gateway(reply.headers):
-                self.transport.kind = GatewayKind.RUST if is_rust_gateway(reply.headers) else GatewayKind.OPENSRF
-            return Answer(call, reply.body, self.redactor).result(expect)
-
-        def attempt() -> Result:
-            try:
-                return self._observed(call, read)
-            except UnexplainedError:
-                self.transport.kind = GatewayKind.RUST
-                raise
-            except (MethodNotFoundError, TransportError):
-                self.on_change()  # these failures suggest an upgrade or a downgrade
-                raise
-
-        return attempt
-
-    def _observed(self, call: Call, attempt: Callable[[], Value]) -> Value:
-        """Report a request's outcome and duration to ``on_call``."""
-        if self.on_call is None:
-            return attempt()
+    @contextmanager
+    def _observed(self, call: Call) -> Iterator[None]:
+        """Report the outcome and duration of a request to ``on_call``."""
         began, outcome = time.monotonic(), CallOutcome.FAILED
         try:
-            result = attempt()
+            yield
             outcome = CallOutcome.ANSWERED
         except (EventError, ProtocolError):
             outcome = CallOutcome.REFUSED
             raise
         finally:
-            self.on_call(call, time.monotonic() - began, outcome)
-        return result
+            if self.on_call is not None:
+                self.on_call(call, time.monotonic() - began, outcome)
 
     def _refuse_mixed_up(self, call: Call) -> None:
         """Raise DataError if the Rust gateway returns answers that belong to other requests.
@@ -433,16 +431,16 @@ class Sender:
         It echoes a random word. On an idle gateway the echo reaches the same worker as the call: requests go to the
         first idle one.
         """
+
+        def echo(word: str) -> Any:
+            try:
+                return self.once(Call(call.service, _ECHO), [word], expect="many", seconds=BRIEF_CALL).value
+            except UnexplainedError:
+                return None
+
         for _ in range(_ECHOES):
             word = secrets.token_hex(8)
-
-            def echo(word: str = word) -> Any:
-                try:
-                    return self.once(Call(call.service, _ECHO), [word], expect="many", seconds=BRIEF_CALL).value
-                except UnexplainedError:
-                    return None
-
-            answer = self.with_retries(echo)
+            answer = self.with_retries(partial(echo, word))
             if answer == [word]:
                 return
             # A failure may belong to an earlier request. If so, the next answer is this word.

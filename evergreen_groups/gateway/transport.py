@@ -27,7 +27,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from evergreen_groups.certificates import relax_verification
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, TimedOutError, UnexpectedAnswerError
-from evergreen_groups.gateway.answer import Redactor, http_error, root_of, transport_error
+from evergreen_groups.gateway.answer import Redactor, http_error, transport_error
 from evergreen_groups.gateway.call import Call, GatewayKind, Statistics
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.threads import begin
@@ -414,7 +414,7 @@ class Transport:
                 seconds=exchange.seconds,
                 base=self._address.base,
                 connect_timeout=self._connect_timeout,
-            ) from root_of(error)
+            ) from error
         finally:
             if pool is not None and not keeps:
                 pool.close()
