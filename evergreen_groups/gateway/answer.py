@@ -15,25 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 import urllib3.exceptions
 
-from evergreen_groups.errors import (
-    CollisionError,
-    CutOffError,
-    EventError,
-    HTTPStatusError,
-    MethodNotFoundError,
-    NoSessionError,
-    NotJSONError,
-    PermissionDeniedError,
-    ProtocolError,
-    RecordNotFoundError,
-    ServerError,
-    ServiceNotFoundError,
-    TimedOutError,
-    TransportError,
-    UnexpectedAnswerError,
-    UnexplainedError,
-    UnreachableError,
-)
+from evergreen_groups import errors
 from evergreen_groups.gateway import call as wire
 from evergreen_groups.gateway.call import is_rust_gateway
 from evergreen_groups.message import Message, system_reason
@@ -78,29 +60,31 @@ Cause = TypeVar("Cause", bound=BaseException)
 
 def http_error(
     status: int, headers: Mapping[str, str], url: str, call: Call, *, raw: str, base: str
-) -> TransportError | UnexplainedError:
+) -> errors.TransportError | errors.UnexplainedError:
     """Return the error for the HTTP status of an answer from ``url``. ``raw`` must be redacted already."""
     fields: dict[str, Any] = {"raw": raw, **call.names}
     if status == 408:
         late = {"status": "HTTP 408"}
         fields["sent"] = True
-        return TimedOutError(_TOO_SLOW, advice=_ASK_FOR_LESS, code="web-server-timed-out", values=late, **fields)
+        return errors.TimedOutError(_TOO_SLOW, advice=_ASK_FOR_LESS, code="web-server-timed-out", values=late, **fields)
     fields["status"] = status
     if status == 400 and call.method and is_rust_gateway(headers):
-        return UnexplainedError(_NO_REASON, advice=_SEE_LOG, values={"status": status}, **fields)
+        return errors.UnexplainedError(_NO_REASON, advice=_SEE_LOG, values={"status": status}, **fields)
     values = {"address": base, "status": status}
     if status >= 500:
-        return HTTPStatusError(_ANSWERED, advice=_SEE_WEB_LOG, code="web-server-failed", values=values, **fields)
+        return errors.HTTPStatusError(_ANSWERED, advice=_SEE_WEB_LOG, code="web-server-failed", values=values, **fields)
     fields["setting"] = _URL
     if 300 <= status < 400:
         moved = {"address": base, "place": _place(url, headers)}
-        return HTTPStatusError(_REDIRECTED, advice=_CHECK_PROXY, code="web-server-elsewhere", values=moved, **fields)
-    return HTTPStatusError(_ANSWERED, advice=_CHECK_PROXY, code="web-server-refused", values=values, **fields)
+        return errors.HTTPStatusError(
+            _REDIRECTED, advice=_CHECK_PROXY, code="web-server-elsewhere", values=moved, **fields
+        )
+    return errors.HTTPStatusError(_ANSWERED, advice=_CHECK_PROXY, code="web-server-refused", values=values, **fields)
 
 
 def transport_error(
     error: Exception, call: Call, *, sent: bool, seconds: float, base: str, connect_timeout: float
-) -> TransportError:
+) -> errors.TransportError:
     """Return the error to raise instead of an exception from urllib3 or the socket.
 
     ``sent`` means that the request may have reached the server. ``seconds`` is the time limit for the whole answer.
@@ -111,12 +95,14 @@ def transport_error(
     fields: dict[str, Any] = {"sent": True, **call.names}
     if _first(causes, TimeoutError):
         values = {"seconds": round(seconds, 2)}
-        return TimedOutError("no answer within {seconds:g} seconds", advice=_ASK_FOR_LESS, values=values, **fields)
+        return errors.TimedOutError(
+            "no answer within {seconds:g} seconds", advice=_ASK_FOR_LESS, values=values, **fields
+        )
     if _first(causes, http.client.BadStatusLine) and not _first(causes, http.client.RemoteDisconnected):
         return _not_json("not-http", "not HTTP", **fields)
     if _first(causes, urllib3.exceptions.DecodeError):
         return _not_json("broken-compression", "broken compression", setting=None, **fields)
-    return CutOffError(_CUT_OFF, advice=_LATER, **fields)
+    return errors.CutOffError(_CUT_OFF, advice=_LATER, **fields)
 
 
 def _causes_of(error: BaseException | None) -> Iterator[BaseException]:
@@ -129,7 +115,9 @@ def _first(causes: list[BaseException], kind: type[Cause]) -> Cause | None:
     return next((cause for cause in causes if isinstance(cause, kind)), None)
 
 
-def _connection_error(causes: list[BaseException], call: Call, base: str, connect_timeout: float) -> UnreachableError:
+def _connection_error(
+    causes: list[BaseException], call: Call, base: str, connect_timeout: float
+) -> errors.UnreachableError:
     """Return the error that explains why no connection was made."""
     fields: dict[str, Any] = {**call.names, "asked": "", "setting": _URL}  # no call is to blame
     if refused := _first(causes, ssl.SSLCertVerificationError):
@@ -150,25 +138,29 @@ def _connection_error(causes: list[BaseException], call: Call, base: str, connec
     return _no_connection(base, reason, advice=_CHECK_SERVER, **fields)
 
 
-def _certificate_error(refused: ssl.SSLCertVerificationError, base: str, fields: dict[str, Any]) -> UnreachableError:
+def _certificate_error(
+    refused: ssl.SSLCertVerificationError, base: str, fields: dict[str, Any]
+) -> errors.UnreachableError:
     values = {"address": base, "reason": refused.verify_message}
     fields["setting"] = "gateway.ca_bundle"
     if refused.verify_code in _UNKNOWN_AUTHORITY:
-        return UnreachableError(
+        return errors.UnreachableError(
             _NOT_TRUSTED, advice=_SET_BUNDLE, code="certificate-authority-unknown", values=values, **fields
         )
-    return UnreachableError(_NOT_TRUSTED, advice=_CHECK_HOST, code="certificate-not-accepted", values=values, **fields)
+    return errors.UnreachableError(
+        _NOT_TRUSTED, advice=_CHECK_HOST, code="certificate-not-accepted", values=values, **fields
+    )
 
 
-def _no_connection(base: str, reason: str, **fields: Any) -> UnreachableError:
+def _no_connection(base: str, reason: str, **fields: Any) -> errors.UnreachableError:
     values = {"address": base, "reason": reason}
-    return UnreachableError("no connection to {address}: {reason}", values=values, **fields)
+    return errors.UnreachableError("no connection to {address}: {reason}", values=values, **fields)
 
 
-def _not_json(code: str, detail: str, *, setting: str | None = _URL, **fields: Any) -> NotJSONError:
+def _not_json(code: str, detail: str, *, setting: str | None = _URL, **fields: Any) -> errors.NotJSONError:
     message = "the answer isn't from an OpenSRF gateway: {detail}"
     values = {"detail": detail}
-    return NotJSONError(message, advice=_CHECK_PROXY, setting=setting, code=code, values=values, **fields)
+    return errors.NotJSONError(message, advice=_CHECK_PROXY, setting=setting, code=code, values=values, **fields)
 
 
 def _place(url: str, headers: Mapping[str, str]) -> str:
@@ -256,7 +248,7 @@ class Result:
         # whole answer.
         if expect != "many" and len(payload) > 1:
             self._fail(
-                UnexpectedAnswerError,
+                errors.UnexpectedAnswerError,
                 _UNREADABLE,
                 code="several-results",
                 values={"detail": f"{len(payload)} results, expected one"},
@@ -265,7 +257,7 @@ class Result:
         # timeout, too. Only the caller knows whether the method may return null.
         if expect == "one" and not payload:
             self._fail(
-                UnexpectedAnswerError,
+                errors.UnexpectedAnswerError,
                 _UNREADABLE,
                 advice=_LATER,
                 code="no-result",
@@ -310,9 +302,9 @@ class Result:
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
             raise self.unexpected(due) from None
 
-    def unexpected(self, due: str) -> UnexpectedAnswerError:
+    def unexpected(self, due: str) -> errors.UnexpectedAnswerError:
         """Return the error for a value that isn't ``due``, which names the expected shape."""
-        return UnexpectedAnswerError(
+        return errors.UnexpectedAnswerError(
             _UNREADABLE,
             advice=_CHECK_RELEASE,
             code="answer-of-another-shape",
@@ -324,7 +316,7 @@ class Result:
         # A value of a few bytes takes a hundred in memory.
         if len(body) > _MOST_VALUES and sum(map(body.count, b",[{")) > _MOST_VALUES:
             self._fail(
-                UnexpectedAnswerError,
+                errors.UnexpectedAnswerError,
                 "the answer is too large: {detail}",
                 advice="ask for less at once",
                 code="answer-of-too-many-values",
@@ -336,7 +328,7 @@ class Result:
             raise _not_json("not-text", "not UTF-8", **self._names, sent=True) from None
         except ValueError as error:
             if _is_cut_off(body, str(error)):
-                self._fail(CutOffError, _CUT_OFF, advice=_CHECK_PROXY, code="answer-cut-off", sent=True)
+                self._fail(errors.CutOffError, _CUT_OFF, advice=_CHECK_PROXY, code="answer-cut-off", sent=True)
             raise _not_json("not-json", "not JSON", **self._names, sent=True) from None
         payload, status = (envelope.get("payload"), envelope.get("status")) if isinstance(envelope, dict) else (None, 0)
         # True is an int in Python, and a proxy's {"status": true} isn't a gateway's answer.
@@ -353,20 +345,27 @@ class Result:
         name = re.match(r"[A-Za-z]+(?: Error)?(?= *:)", text)
         values = {"status": f"status {status}, {name.group()}" if name else f"status {status}"}
         if status == 401:
-            self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, textcode="NO_SESSION", number=1001)
+            self._fail(errors.NoSessionError, _SESSION_OVER, advice=_LOG_IN, textcode="NO_SESSION", number=1001)
         # A missing service and a missing method are both 404 (errors-001, errors-004, and over XMPP 3.12/releases-060).
         # Only the service may be back in a moment.
         if status == 404 and (missing := _MISSING_SERVICE.match(text)):
             undelivered = missing["undelivered"] is not None
             known = {"service": self.call.service, **values}
-            self._fail(ServiceNotFoundError, _NO_SERVICE, advice=_CHECK_SERVICE, values=known, undelivered=undelivered)
+            self._fail(
+                errors.ServiceNotFoundError, _NO_SERVICE, advice=_CHECK_SERVICE, values=known, undelivered=undelivered
+            )
         if status == 404:
-            self._fail(MethodNotFoundError, _NO_METHOD, advice=_CHECK_RELEASE, values=values, status=status)
+            self._fail(errors.MethodNotFoundError, _NO_METHOD, advice=_CHECK_RELEASE, values=values, status=status)
         if status == 408:
             self._fail(
-                TimedOutError, _TOO_SLOW, advice=_ASK_FOR_LESS, code="service-timed-out", values=values, sent=True
+                errors.TimedOutError,
+                _TOO_SLOW,
+                advice=_ASK_FOR_LESS,
+                code="service-timed-out",
+                values=values,
+                sent=True,
             )
-        self._fail(ServerError, _FAILED, advice=_SEE_LOG, values=values, status=status)
+        self._fail(errors.ServerError, _FAILED, advice=_SEE_LOG, values=values, status=status)
 
     def _raise_event(self, event: dict[str, Any]) -> NoReturn:
         textcode = str(event["textcode"])
@@ -374,7 +373,7 @@ class Result:
         rest = {"textcode": textcode, "number": _number(event["ilsevent"]) or 0, "description": description}
         values = {"event": f"{textcode}: {description.rstrip('.')}" if description else textcode}
         if textcode == "NO_SESSION":
-            self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, **rest)
+            self._fail(errors.NoSessionError, _SESSION_OVER, advice=_LOG_IN, **rest)
         if textcode == "PERM_FAILURE":
             # The org unit is text in most of these events (errors-057), and a number from perm.check (auth-064).
             permission, org_unit = str(event.get("ilsperm") or ""), _number(event.get("ilspermloc"))
@@ -383,16 +382,18 @@ class Result:
                 place = {"permission": which, "org_unit": org_unit}
                 which = Message("{permission} at org unit {org_unit}", values=place)
             rest |= {"permission": permission, "org_unit": org_unit}
-            self._fail(PermissionDeniedError, _LACKS, values={"permission": which}, **rest)
+            self._fail(errors.PermissionDeniedError, _LACKS, values={"permission": which}, **rest)
         if textcode == "XACT_COLLISION":
-            self._fail(CollisionError, "someone else changed the record", advice=_READ_AGAIN, **rest)
+            self._fail(errors.CollisionError, "someone else changed the record", advice=_READ_AGAIN, **rest)
         # The textcode names the record: ACTOR_USER_NOT_FOUND (errors-029), ACTOR_USR_NOT_FOUND (patrons-051),
         # ACTOR_CARD_NOT_FOUND (errors-023).
         if textcode.endswith("_NOT_FOUND"):
-            self._fail(RecordNotFoundError, _REFUSED, code="no-such-record", values=values, **rest)
-        self._fail(EventError, _REFUSED, values=values, **rest)
+            self._fail(errors.RecordNotFoundError, _REFUSED, code="no-such-record", values=values, **rest)
+        self._fail(errors.EventError, _REFUSED, values=values, **rest)
 
-    def _fail(self, kind: type[ProtocolError | EventError | TransportError], message: str, **fields: Any) -> NoReturn:
+    def _fail(
+        self, kind: type[errors.ProtocolError | errors.EventError | errors.TransportError], message: str, **fields: Any
+    ) -> NoReturn:
         raise kind(message, **self._names, **fields)
 
     @property

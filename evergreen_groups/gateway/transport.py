@@ -298,7 +298,7 @@ class Transport:
     certificates are always verified, against ``ca_bundle`` (a PEM file) if given.
     """
 
-    def __init__(self, address: Address, *, connect_timeout: float, concurrency: int, ca_bundle: Path | None) -> None:
+    def __init__(self, address: Address, connect_timeout: float, concurrency: int, ca_bundle: Path | None) -> None:
         self.url = address.gateway
         """The URL that calls are posted to."""
         self._address = address
