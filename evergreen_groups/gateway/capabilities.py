@@ -52,9 +52,7 @@ _RELEASE_NAME = re.compile(r"(\d{1,3})-(\d{1,3})(?:-(\d{1,3}))?(?:-?[A-Za-z][A-Z
 
 
 class IlsRelease(NamedTuple):
-    """A release such as 3.12.10; ``patch`` is None for a whole series.
-
-    All releases of a series, release candidates included, have the same capabilities.
+    """A release such as 3.12.10; ``patch`` is None for a whole series. All of a series can do the same.
 
     >>> str(IlsRelease(3, 12, 10)), IlsRelease(3, 12, 10).series < IlsRelease(3, 16).series
     ('3.12.10', True)

@@ -301,8 +301,9 @@ class Pcrud:
         several requests run in parallel. A repeated value may yield its rows twice. ``unique`` promises that no two
         rows share a value, as with the primary key, so that no answer can silently lack rows.
         """
-        options = {"select": select, "order_by": order_by}
-        for page in RowsByValues(self._gateway, class_id, field, values, where, unique, **options).pages():
+        where = {} if where is None else where
+        search = RowSearch(self._gateway, class_id, where, select=select, order_by=order_by)
+        for page in search.by_values(field, values, unique=unique):
             yield page.records()
 
     def columns_by_values(
@@ -319,8 +320,9 @@ class Pcrud:
 
         ``all_visible`` saves, before 3.16, a call per list that checks whether hidden rows crowded out others.
         """
-        rows = RowsByValues(self._gateway, class_id, field, values, where, select=names, all_visible=all_visible)
-        for page in rows.pages():
+        where = {} if where is None else where
+        search = RowSearch(self._gateway, class_id, where, select=names, all_visible=all_visible)
+        for page in search.by_values(field, values):
             yield from page.columns(names)
 
     def checked(self, class_id: str, rows: list[Any], where: Where) -> list[Record]:
@@ -350,6 +352,20 @@ class SearchOptions(TypedDict, total=False):
     join: Any
     all_visible: bool
     own_connection: bool
+
+
+# 3,000 ids of seven digits make 24 kB of a form, and leave the rest of REQUEST_LIMIT to the query.
+LARGEST_LIST = 3000
+# The same before 3.16, where the server checks permission row by row: 3,000 cards took 3 seconds.
+LIST_OF_SLOW_ROWS = 1500
+# Whole rows take up to 1.3 kB, selected fields of them at most half of it. Evergreen got stuck on answers of about
+# 10 MB (20,000 whole au rows): the caller gets 408 after 60 s.
+_LIST_OF_WHOLE_ROWS = 800
+# Answers with this multiple of the rows are still far from getting stuck, and searches by several values rarely fill
+# them.
+LIMIT_FACTOR = 4
+_USUAL_ROWS = 2001
+_ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
 
 
 class RowSearch:
@@ -409,6 +425,54 @@ class RowSearch:
         for class_id, objects in nested.items():
             checked_values(idl[class_id], objects, {}, joined=True)  # one library is the home of many patrons
         return Rows(known, idl, values, self._gateway.statistics)
+
+    def by_values(self, field: str, values: Iterable[int | str], *, unique: bool = False) -> Iterator[Rows]:
+        """Yield pages of the rows whose ``field`` is among ``values``, as described in :meth:`Pcrud.by_values`."""
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise arguments.wrong("values", values, "several values, such as a list of them")
+        primary = self._known.primary
+        if primary:
+            self._options.setdefault("order_by", {self._class_id: primary})
+        unique = unique or field == primary
+
+        def longest(count: int) -> int:
+            if unique and self._select is None:
+                return _LIST_OF_WHOLE_ROWS
+            # The server isn't asked about short lists. Where it checks permission row by row, it takes a millisecond
+            # per row, so a long list would leave its other processes idle at the end.
+            known = count >= LIST_OF_SLOW_ROWS
+            return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
+
+        fixed = encoded_length([all_of(self._where, [{field: []}]), self.form(10 * LARGEST_LIST)])
+        room = REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
+        lists = batched_by_size(values, room, lambda value: encoded_length(value) + len(","), longest)
+        read = partial(self._with_values, field, unique)
+        for pages in self._gateway.map(read, list(lists) if isinstance(values, Sized) else lists):
+            yield from pages
+
+    def _with_values(self, field: str, unique: bool, batch: list[int | str]) -> list[Rows]:
+        """Return the rows with these values, halving the list until every answer is complete."""
+        condition = {field: batch}
+        usual = _LIST_OF_WHOLE_ROWS if self._select is None else _USUAL_ROWS
+        limit = len(batch) if unique else LIMIT_FACTOR * usual
+        page = self.page(limit, condition)
+        is_complete = unique or (  # no two rows share a key, so hidden rows crowd out none
+            len(page) < limit
+            and (
+                self._all_visible
+                or not self._gateway.counts_hidden_rows()
+                or not self._exceeds(limit, field, condition)
+            )
+        )
+        if is_complete:
+            return [page] if page else []
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            return self._with_values(field, unique, batch[:middle]) + self._with_values(field, unique, batch[middle:])
+        # More rows with one value than fit an answer.
+        where = all_of(self._where, [condition])
+        key = primary_key(self._known)
+        return list(RowsByKey(self._gateway, self._class_id, where, key, select=self._select).pages())
 
     def _refuse_unknown_names(self) -> None:
         """Raise DataError for a class that doesn't exist, and ArgumentError for a field; Evergreen says neither."""
@@ -578,87 +642,3 @@ class RowsByKey(RowSearch):
 
     def _has_keys(self, part: KeyRange) -> bool:
         return self._exceeds(0, self._key, *part.conditions(self._key))
-
-
-# 3,000 ids of seven digits make 24 kB of a form, and leave the rest of REQUEST_LIMIT to the query.
-LARGEST_LIST = 3000
-# The same before 3.16, where the server checks permission row by row: 3,000 cards took 3 seconds.
-LIST_OF_SLOW_ROWS = 1500
-# Whole rows take up to 1.3 kB, selected fields of them at most half of it. Evergreen got stuck on answers of about
-# 10 MB (20,000 whole au rows): the caller gets 408 after 60 s.
-_LIST_OF_WHOLE_ROWS = 800
-# Answers with this multiple of the rows are still far from getting stuck, and searches by several values rarely fill
-# them.
-LIMIT_FACTOR = 4
-_USUAL_ROWS = 2001
-_ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
-
-
-class RowsByValues(RowSearch):
-    """The rows whose ``field`` is among ``values``, as described in :meth:`Pcrud.by_values`."""
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        class_id: str,
-        field: str,
-        values: Iterable[int | str],
-        where: Where | None,
-        unique: bool = False,
-        **options: Any,
-    ) -> None:
-        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-            raise arguments.wrong("values", values, "several values, such as a list of them")
-        super().__init__(gateway, class_id, {} if where is None else where, **options)
-        primary = self._known.primary
-        if primary:
-            self._options.setdefault("order_by", {class_id: primary})
-        self._field = field
-        self._values = values
-        self._unique = unique or field == primary
-
-    def pages(self) -> Iterator[Rows]:
-        """Yield pages in the order of the values, which are taken as needed."""
-        values = self._values
-        fixed = encoded_length([all_of(self._where, [{self._field: []}]), self.form(10 * LARGEST_LIST)])
-        room = REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
-        lists: Iterable[list[int | str]] = batched_by_size(
-            values, room, lambda value: encoded_length(value) + len(","), self._longest
-        )
-        if isinstance(values, Sized):
-            lists = list(lists)
-        for pages in self._gateway.map(self._read, lists):
-            yield from pages
-
-    def _longest(self, count: int) -> int:
-        """Return how long a list with ``count`` values may become; the server isn't asked about short lists.
-
-        Where it checks permission row by row, it takes a millisecond per row, so a long list would leave its other
-        processes idle at the end.
-        """
-        if self._unique and self._select is None:
-            return _LIST_OF_WHOLE_ROWS
-        known = count >= LIST_OF_SLOW_ROWS
-        return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
-
-    def _read(self, batch: list[int | str]) -> list[Rows]:
-        """Return the rows with these values, halving the list until every answer is complete."""
-        condition = {self._field: batch}
-        if self._unique:  # no two rows share a key, so hidden rows crowd out none
-            page = self.page(len(batch), condition)
-            return [page] if page else []
-        limit = LIMIT_FACTOR * (_LIST_OF_WHOLE_ROWS if self._select is None else _USUAL_ROWS)
-        page = self.page(limit, condition)
-        if len(page) < limit and (
-            self._all_visible
-            or not self._gateway.counts_hidden_rows()
-            or not self._exceeds(limit, self._field, condition)
-        ):
-            return [page] if page else []
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            return self._read(batch[:middle]) + self._read(batch[middle:])
-        # More rows with one value than fit an answer.
-        where = all_of(self._where, [condition])
-        key = primary_key(self._known)
-        return list(RowsByKey(self._gateway, self._class_id, where, key, select=self._select).pages())

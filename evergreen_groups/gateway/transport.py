@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import io
 import logging
@@ -45,7 +46,6 @@ _IDLE_SECONDS = 0.3
 _TICK = 0.1  # seconds between two looks at the connections
 _SHORTEST_WAIT = 0.001  # seconds; urllib3 refuses a timeout of zero
 _CHUNK_BYTES = 256 * 1024
-_GZIP = 16 + zlib.MAX_WBITS
 _NEVER = urllib3.Retry(False)  # only the sender can tell reads from writes
 
 # Maximum bytes of a body. The largest expected one is the IDL, 1.1 MB. An answer fifteen times as large can't be right
@@ -62,8 +62,7 @@ class HTTPRequest:
     """A request: to post a ``form`` to the gateway or, without one, to get ``url``.
 
     The answer must be complete ``seconds`` after the request was sent. ``deadline``, on the monotonic clock, limits
-    everything, including the wait for a connection. ``fresh`` uses a connection of its own. ``redactor`` hides secrets
-    in errors.
+    everything, including the wait for a connection. ``fresh`` uses a connection of its own.
     """
 
     call: Call
@@ -294,8 +293,8 @@ class _Connections:
 class Transport:
     """The connections to one web server. Safe to share between threads.
 
-    ``concurrency`` is the maximum number of connections; further requests wait. Idle ones are closed after 0.3 s. TLS
-    certificates are always verified, against ``ca_bundle`` (a PEM file) if given.
+    At most ``concurrency`` connections; further requests wait. Idle ones are closed after 0.3 s. TLS certificates are
+    always verified, against ``ca_bundle`` (a PEM file) if given.
     """
 
     def __init__(self, address: Address, connect_timeout: float, concurrency: int, ca_bundle: Path | None) -> None:
@@ -322,8 +321,7 @@ class Transport:
         except FileNotFoundError as error:
             raise _bad_bundle(self._authorities, system_reason(error), code="no-ca-bundle") from error
         except OSError as error:
-            is_empty = isinstance(error, ssl.SSLError)
-            reason = Message("it holds no certificate") if is_empty else system_reason(error)
+            reason = Message("it holds no certificate") if isinstance(error, ssl.SSLError) else system_reason(error)
             raise _bad_bundle(self._authorities, reason, code="ca-bundle-unusable") from error
 
     def interrupt(self) -> None:
@@ -420,13 +418,11 @@ class Transport:
                 pool.close()
             self._connections.give_back(exchange, pool if keeps else None)
             _current_exchange.reset(token)
-        status, took = response.status, time.monotonic() - began
+        status, headers, took = response.status, response.headers, time.monotonic() - began
         log.debug("%s %s: HTTP %d, %.3f s, %d bytes", call.service, call, status, took, len(body))
         if 200 <= status < 300:
-            return Reply(response.headers, body)
-        raise http_error(
-            status, response.headers, request.url, call, raw=request.redactor.raw(body), base=self._address.base
-        )
+            return Reply(headers, body)
+        raise http_error(status, headers, request.url, call, raw=request.redactor.raw(body), base=self._address.base)
 
     def _begin(
         self, pool: urllib3.HTTPConnectionPool, request: HTTPRequest, seconds: float
@@ -461,7 +457,10 @@ class Transport:
             self.statistics.add(received=len(chunk))
             body += chunk
         if encoding.endswith("gzip") and len(body) <= ANSWER_LIMIT:
-            body = _unpacked(body)
+            try:
+                body[:] = gzip.GzipFile(fileobj=io.BytesIO(body)).read(ANSWER_LIMIT + 1)
+            except (OSError, EOFError, zlib.error) as error:
+                raise urllib3.exceptions.DecodeError("broken encoding") from error
         if len(body) > ANSWER_LIMIT:
             raise UnexpectedAnswerError(
                 "the answer is too large: {detail}",
@@ -471,21 +470,6 @@ class Transport:
                 **call.names,
             )
         return bytes(body)
-
-
-def _unpacked(packed: bytes | bytearray) -> bytearray:
-    """Decompress all parts of a body, as far as ``ANSWER_LIMIT`` and one byte. Raises DecodeError."""
-    body = bytearray()
-    try:
-        while packed and len(body) <= ANSWER_LIMIT:
-            part = zlib.decompressobj(_GZIP)
-            body += part.decompress(packed, ANSWER_LIMIT + 1 - len(body))
-            if not part.eof and len(body) <= ANSWER_LIMIT:
-                raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
-            packed = part.unused_data
-    except zlib.error as error:
-        raise urllib3.exceptions.DecodeError("broken encoding") from error
-    return body
 
 
 def _bad_bundle(path: Path, reason: str, *, code: str) -> ConfigurationError:
