@@ -18,18 +18,9 @@ from evergreen_groups import arguments
 from evergreen_groups.batches import batched_by_size
 from evergreen_groups.errors import GatewayError, MethodNotFoundError, ServerError, unreadable
 from evergreen_groups.gateway import call as wire
-from evergreen_groups.gateway.call import PCRUD, REQUEST_LIMIT, GatewayKind, percent_encoded
-from evergreen_groups.gateway.record import (
-    FALSE,
-    TRUE,
-    Record,
-    Rows,
-    mixed_up,
-    objects_by_class,
-    unrequested_rows,
-    values_of_rows,
-    whole_number,
-)
+from evergreen_groups.gateway import record as wire_values
+from evergreen_groups.gateway.call import PCRUD, GatewayKind
+from evergreen_groups.gateway.record import Record, Rows, mixed_up, unrequested_rows, whole_number
 from evergreen_groups.gateway.sender import TOKEN
 from evergreen_groups.threads import begin
 
@@ -80,7 +71,7 @@ def checked_values(
     At most ``limit`` rows must meet the condition ``where`` and have the fields of ``select`` (None: all). ``joined``
     allows duplicates, which a join to other classes may produce. ``fleshed`` names the fields that hold objects.
     """
-    values = values_of_rows(rows, known.id)
+    values = wire_values.values_of_rows(rows, known.id)
     if limit is not None and len(values) > limit:
         raise unrequested_rows()
     fields = known.columns if select is None else known.columns.intersection(select)
@@ -124,7 +115,7 @@ def _conditions(where: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _meet(field: Field, test: Any, found: list[Any]) -> bool:
     """Return whether all values of a field meet a condition; True if that can't be told here."""
     if field.datatype == "bool" and isinstance(test, str):
-        return all(map((TRUE if test in TRUE else FALSE).__contains__, found))
+        return all(map((wire_values.TRUE if test in wire_values.TRUE else wire_values.FALSE).__contains__, found))
     if field.datatype not in _IDS and (field.datatype != "text" or field.translated):
         return True
     if isinstance(test, Mapping):
@@ -151,7 +142,7 @@ def primary_key(known: Class) -> str:
 
 def encoded_length(value: object) -> int:
     """Return the size of a value in a form, in bytes."""
-    return len(str(value)) if type(value) is int else len(percent_encoded(wire.dumps(value)))
+    return len(str(value)) if type(value) is int else len(wire.percent_encoded(wire.dumps(value)))
 
 
 Where = Mapping[str, Any]
@@ -420,7 +411,9 @@ class RowSearch:
         values = checked_values(known, result.value, where, select=select, limit=limit, joined=joined, fleshed=fleshed)
         # pcrud ignores unknown names (pcrud-164).
         positions = [known.positions[name] for name in fleshed if name in known.positions]
-        nested = objects_by_class([row[position] for row in values for position in positions if position < len(row)])
+        nested = wire_values.objects_by_class(
+            [row[position] for row in values for position in positions if position < len(row)]
+        )
         idl = self._gateway.idl(known.id, *nested)
         for class_id, objects in nested.items():
             checked_values(idl[class_id], objects, {}, joined=True)  # one library is the home of many patrons
@@ -444,7 +437,7 @@ class RowSearch:
             return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
 
         fixed = encoded_length([all_of(self._where, [{field: []}]), self.form(10 * LARGEST_LIST)])
-        room = REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
+        room = wire.REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
         lists = batched_by_size(values, room, lambda value: encoded_length(value) + len(","), longest)
         read = partial(self._with_values, field, unique)
         for pages in self._gateway.map(read, list(lists) if isinstance(values, Sized) else lists):
@@ -611,10 +604,9 @@ class RowsByKey(RowSearch):
         where = all_of(self._where, part.conditions(self._key))
         found = self._gateway.pcrud.search(self._class_id, where, select=[self._key], order_by=order, limit=1)
         value = found[0][self._key] if found else None
-        if value is not None and not isinstance(value, int):
-            raise unreadable(
-                "key-not-a-number", f"{self._class_id}.{self._key} is not an integer; read with concurrency=1"
-            )
+        if not isinstance(value, int | None):
+            name = f"{self._class_id}.{self._key}"
+            raise unreadable("key-not-a-number", f"{name} is not an integer; read with concurrency=1")
         return value
 
     def _hidden_rest(self, part: KeyRange) -> KeyRange | None:

@@ -322,17 +322,9 @@ def _padded(value: Any, idl: Idl) -> Any:
 
 def values_of_rows(rows: Any, class_id: str) -> list[list[Any]]:
     """Return the values of each row of a list. Raises DataError if a row isn't an object of the class."""
-    try:
-        values = list(map(_values, rows))
-        # The class of something that isn't an object may be unhashable.
-        if isinstance(rows, list) and set(map(_class_id, rows)) <= {class_id} and set(map(type, values)) <= {list}:
-            return values
-    except (TypeError, KeyError):
-        pass
+    if isinstance(rows, list) and all(is_object(row) and row["__c"] == class_id for row in rows):
+        return [row["__p"] for row in rows]
     raise unreadable("rows-of-another-class", f"expected {class_id} rows")
-
-
-_class_id, _values = itemgetter("__c"), itemgetter("__p")
 
 
 def mixed_up(code: str, detail: str) -> DataError:

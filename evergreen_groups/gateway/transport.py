@@ -94,12 +94,9 @@ class _Exchange:
     seconds: float
     deadline: float
     expires: float = math.inf
-    sock: socket.socket | None = None
-    """The socket over which the request was sent, None as long as it can't have reached the server."""
-    reuses: bool = False
-    """Whether the connection had been used before."""
-    has_surplus: bool = False
-    """Whether the server sent more than the answer."""
+    sock: socket.socket | None = None  # over which the request was sent; None if it can't have reached the server
+    reuses: bool = False  # a connection that had been used before
+    has_surplus: bool = False  # the server sent more than the answer
     is_stopped: bool = False
 
     def begin(self, sock: socket.socket) -> None:
