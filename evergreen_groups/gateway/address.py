@@ -63,13 +63,10 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Whether the host is this machine."""
-        # "localhost" is the only name that always means this machine. Any other name can point elsewhere tomorrow.
-        if self.host == "localhost":
-            return True
         try:
             return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        except ValueError:  # a name; any but this one can point elsewhere tomorrow
+            return self.host == "localhost"
 
     def refuse_plain_http(self) -> None:
         """Raise ConfigurationError if a password or token would cross the network unencrypted."""
@@ -94,10 +91,7 @@ def _invalid_address(code: str, detail: str) -> ConfigurationError:
 
 
 def _normalized(host: str, path: str) -> tuple[str, str]:
-    """Return a host in lower case, ASCII and without a trailing dot, and a path as requests sends it.
-
-    Raises what requests would when sending.
-    """
+    """Return a host in lower case, ASCII and without a trailing dot, and a path as requests sends it, or raises."""
     if not unquote(host).isprintable():  # urllib3 before 2.8 would accept it
         raise ValueError(host)
     place = f"[{ipaddress.IPv6Address(host).compressed}]" if ":" in host else host

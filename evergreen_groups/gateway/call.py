@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from evergreen_groups.errors import CallNames
 
 # A pair of surrogates, a single one, or another escape. Only the second is six characters long.
-_SURROGATES = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.", re.DOTALL
-)
+_SURROGATES = re.compile(r"(?is)\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\ud[89a-f][0-9a-f]{2}|\\.")
 _ONE_ESCAPE = 6
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
@@ -38,8 +36,8 @@ _decoder = msgspec.json.Decoder(float_hook=Decimal)
 def loads(text: str) -> Any:
     """Decode JSON; numbers with a decimal point or an exponent become ``Decimal``, never ``float``.
 
-    Raises ValueError for invalid JSON (including NaN and infinities), for integers of more than 4,300 digits, and for
-    values nested too deeply.
+    Raises ValueError for invalid JSON (including NaN and infinities), integers of over 4,300 digits, and values nested
+    too deeply.
     """
     # Some amounts are JSON numbers. As floats, 0.10 and 0.20 wouldn't add up to the 0.30 that Evergreen reports
     # (patrons-063).
@@ -67,9 +65,8 @@ def dumps(value: object) -> str:
         text = _encoder.encode(value).decode()
     except UnicodeEncodeError:  # half a surrogate pair, as in a command-line argument that isn't UTF-8
         return _without_single_surrogates(_standard_dumps(value))
-    # msgspec writes NaN and infinity as null (and 0.19 writes Decimal's as they are), and the standard library refuses
-    # them. The search for a single letter is a fast path for long lists of ids.
-    if ("n" in text and "null" in text) or ("N" in text and "NaN" in text) or ("I" in text and "Infinity" in text):
+    # msgspec writes NaN and infinity as null (0.19: Decimal's as they are), which the standard library refuses.
+    if "null" in text or "NaN" in text or "Infinity" in text:
         _standard_dumps(value)
     return text if text.isascii() else _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
@@ -86,11 +83,10 @@ def _standard_dumps(value: object) -> str:
 
 def _plain(value: Any) -> object:
     """Return the JSON form of a value that msgspec doesn't know."""
-    match value:
-        case str():
-            return str(value)
-        case Mapping():
-            return dict(value)
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if hasattr(value, "to_wire"):  # a record
         return value.to_wire(full=True)
     raise arguments.wrong("a call", value, "values that can be written as JSON")
@@ -126,14 +122,11 @@ class Call:
 
 
 class CallOutcome(Enum):
-    """The outcome of one request."""
+    """Whether a request got a result, was refused by Evergreen, or got no usable answer."""
 
     ANSWERED = "answered"
-    """The gateway returned a result."""
     REFUSED = "refused"
-    """Evergreen refused the call, or doesn't know the method."""
     FAILED = "failed"
-    """No usable answer arrived."""
 
 
 CallObserver = Callable[[Call, float, CallOutcome], None]
@@ -222,9 +215,9 @@ log = logging.getLogger("evergreen_groups.gateway")
 class RetryPolicy:
     """How often and for how long to try a read; all times are in seconds.
 
-    The delay doubles from ``first_delay`` up to ``longest_delay``. Each delay is shortened at random by up to half, so
-    that many clients don't return at the same moment. No try begins after ``total_seconds``. ``unexplained`` also
-    retries failures for which the gateway gives no reason.
+    The delay doubles from ``first_delay`` up to ``longest_delay``, less up to half at random, so that many clients
+    don't return at the same moment. No try begins after ``total_seconds``. ``unexplained`` also retries failures for
+    which the gateway gives no reason.
     """
 
     # Delays of 0.5, 1 and 2 s outlast a reload of Apache or of a service. Longer outages are left to the caller's
@@ -267,9 +260,8 @@ def is_rust_gateway(headers: Mapping[str, str]) -> bool:
 class Statistics:
     """Counters of one gateway. Safe to share between threads.
 
-    ``calls`` counts HTTP requests, including repeats and those for the IDL. ``bytes_sent`` and ``bytes_received`` count
-    bodies as they went over the wire, and ``retries`` counts repeats. ``unreadable_dates`` lists the class, key and
-    field of each date that couldn't be read, without duplicates.
+    ``calls`` counts HTTP requests, repeats included, and the bytes those of bodies on the wire. ``unreadable_dates``
+    lists the class, key and field of each date that couldn't be read, without duplicates.
     """
 
     calls: int = 0

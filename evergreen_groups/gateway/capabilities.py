@@ -16,15 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from evergreen_groups.errors import (
-    EventError,
-    EvergreenGroupsError,
-    GatewayError,
-    MethodNotFoundError,
-    OldReleaseError,
-    ServiceNotFoundError,
-    UnexplainedError,
-)
+from evergreen_groups import errors
 from evergreen_groups.gateway.call import PCRUD, GatewayKind, RetryPolicy
 from evergreen_groups.gateway.record import unrequested_rows
 from evergreen_groups.gateway.sender import TOKEN
@@ -60,9 +52,7 @@ _RELEASE_NAME = re.compile(r"(\d{1,3})-(\d{1,3})(?:-(\d{1,3}))?(?:-?[A-Za-z][A-Z
 
 
 class IlsRelease(NamedTuple):
-    """A release such as 3.12.10; ``patch`` is None for a whole series.
-
-    All releases of a series, release candidates included, have the same capabilities.
+    """A release such as 3.12.10; ``patch`` is None for a whole series. All of a series can do the same.
 
     >>> str(IlsRelease(3, 12, 10)), IlsRelease(3, 12, 10).series < IlsRelease(3, 16).series
     ('3.12.10', True)
@@ -175,7 +165,7 @@ class KnownCapabilities:
         def ask() -> bool:
             try:
                 result = gateway.call(_ACTOR, "opensrf.open-ils.system.use_authoritative", expect="optional")
-            except (MethodNotFoundError, UnexplainedError):
+            except (errors.MethodNotFoundError, errors.UnexplainedError):
                 # Servers before 3.12 lack the method (3.11/releases-056), and the Rust gateway gives no reason for a
                 # failure. Assuming replicas is safe: an .authoritative form always reads from the primary database.
                 return True
@@ -201,7 +191,7 @@ class KnownCapabilities:
             service, method, _token, where = _COUNT
             try:
                 found = asked.call(service, method, TOKEN, where, own_connection=True).value
-            except (MethodNotFoundError, UnexplainedError):  # 3.12/releases-059
+            except (errors.MethodNotFoundError, errors.UnexplainedError):  # 3.12/releases-059
                 return True
             if str(found) not in ("0", "1"):
                 raise unrequested_rows()
@@ -219,7 +209,7 @@ class KnownCapabilities:
         def ask() -> Version:
             try:
                 return _version(gateway.for_probes(_ONCE), _ACTOR) or Version()
-            except EvergreenGroupsError:  # leave it to other calls to report an answer that can't be trusted
+            except errors.EvergreenGroupsError:  # leave it to other calls to report an answer that can't be trusted
                 return Version()
 
         with self._lock:
@@ -234,7 +224,7 @@ class KnownCapabilities:
         if version.is_old:
             with self._lock:
                 self._former = self._asked = None  # ask again at the next call, after an upgrade perhaps
-            raise OldReleaseError(
+            raise errors.OldReleaseError(
                 "this is Evergreen {release}, which is too old",
                 advice="upgrade it to {oldest} or later",
                 values={"release": str(version.release or version.name), "oldest": str(OLDEST_RELEASE)},
@@ -246,9 +236,9 @@ def _version(gateway: Gateway, service: str) -> Version | None:
     in_time = gateway.within(_VERSION_SECONDS)
     try:
         answer = in_time.call(service, _VERSION, expect="optional").value
-    except ServiceNotFoundError:
+    except errors.ServiceNotFoundError:
         return None
-    except GatewayError:
+    except errors.GatewayError:
         return Version()
     name = answer if isinstance(answer, str) and _NAME.fullmatch(answer) else ""
     release = IlsRelease.named(name)
@@ -262,11 +252,11 @@ def _offers(gateway: Gateway, service: str, method: str, *parameters: object) ->
     """Return whether a service has a method that does nothing with these parameters; None if unknown."""
     try:
         gateway.call(service, method, *parameters, expect="optional")
-    except MethodNotFoundError:
+    except errors.MethodNotFoundError:
         return False
-    except EventError:
+    except errors.EventError:
         return True
-    except GatewayError:
+    except errors.GatewayError:
         return None
     return True
 
@@ -275,9 +265,9 @@ def _kind_and_bus(gateway: Gateway) -> tuple[GatewayKind | None, Bus | None]:
     """Tell the gateway's kind and its bus from the way it refuses a service that doesn't exist."""
     try:
         gateway.call("open-ils.evergreen-groups", "opensrf.system.echo")
-    except ServiceNotFoundError as error:
+    except errors.ServiceNotFoundError as error:
         return GatewayKind.OPENSRF, Bus.XMPP if error.undelivered else Bus.REDIS
-    except GatewayError:
+    except errors.GatewayError:
         pass
     # The Rust gateway refuses everything in the same way, and works over Redis only (http-gateway.rs).
     return (GatewayKind.RUST, Bus.REDIS) if gateway.kind is GatewayKind.RUST else (None, None)

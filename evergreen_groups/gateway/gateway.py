@@ -39,11 +39,9 @@ class Gateway:
 
     ``url`` is the server's root (``https://host``), with or without ``/osrf-gateway-v1``. Give ``credentials``, or an
     existing ``token``, which is neither renewed nor logged out; calls without a session need neither. ``locale`` (such
-    as ``fr-CA``) sets the language of descriptions.
-
-    ``timeout`` is how long the gateway waits for the service, in seconds; the whole answer must arrive within ``grace``
-    more seconds. ``connect_timeout`` limits connecting. ``concurrency`` is the maximum number of calls at once.
-    ``ca_bundle`` is a PEM file of certificates to trust instead of the usual ones; TLS is always verified.
+    as ``fr-CA``) sets the language of descriptions. ``timeout`` is how long the gateway waits for the service, in
+    seconds; the whole answer must arrive within ``grace`` more seconds. ``concurrency`` is the maximum number of calls
+    at once. ``ca_bundle`` is a PEM file of certificates to trust instead of the usual ones; TLS is always verified.
     ``allow_plain_http`` permits sending secrets unencrypted to another machine. ``on_call`` is called after each
     request. Proxies come from the environment, except for this machine itself.
 
@@ -82,20 +80,9 @@ class Gateway:
             raise ConfigurationError("timeouts and concurrency must be greater than 0", code="timeouts-not-positive")
         self.concurrency = concurrency
         self._known = KnownCapabilities()
-        transport = Transport(
-            self._address,
-            connect_timeout=connect_timeout,
-            concurrency=concurrency,
-            ca_bundle=Path(ca_bundle) if ca_bundle else None,
-        )
+        transport = Transport(self._address, connect_timeout, concurrency, Path(ca_bundle) if ca_bundle else None)
         self._sender = Sender(
-            transport,
-            retries=retries or RetryPolicy(),
-            locale=locale,
-            timeout=timeout,
-            grace=grace,
-            on_call=on_call,
-            on_change=self._known.forget_rows,
+            transport, retries or RetryPolicy(), locale, timeout, grace, on_call, self._known.forget_rows
         )
         self.statistics = transport.statistics
         self._session = Session(self._sender, credentials=credentials, token=token)
@@ -153,8 +140,8 @@ class Gateway:
     def acting_as(self, token: str) -> Self:
         """Return this gateway for another session, which is neither renewed nor logged out.
 
-        Gateways, the IDL, retries and statistics are shared. Closing the returned gateway leaves them open; closing
-        this one closes both. Errors don't show ``token``, and nothing stores it.
+        Closing this gateway closes both, closing the returned one leaves this open. Errors don't show ``token``, and
+        nothing stores it.
         """
         return self._for_session(token=arguments.text("token", token))
 
@@ -170,33 +157,30 @@ class Gateway:
     def within(self, seconds: float) -> Self:
         """Return this gateway and its session, for calls that must all end ``seconds`` from now.
 
-        The limit includes waiting for a connection or another thread, retries, a login, and fetching the IDL. Calls
-        that run longer, or begin later, raise TimedOutError. Closing the returned gateway closes nothing.
+        Calls that run longer, or begin later, raise TimedOutError. Closing the returned gateway closes nothing.
         """
         arguments.seconds("seconds", seconds)
         return self._view(deadline=min(time.monotonic() + seconds, self._sender.deadline))
+
+    def refusing_old_releases(self) -> Self:
+        """Return this gateway and its session with ``only_supported``. Closing the returned gateway closes nothing."""
+        return self._view(only_supported=True)
+
+    def for_probes(self, retries: RetryPolicy | None = None) -> Self:
+        """Return this gateway and its session for probing any release, if given with other ``retries``."""
+        return self._view(only_supported=False, retries=retries or self._sender.retries)
 
     def _for_session(self, **login: Any) -> Self:
         view = self._view(redactor=Redactor())
         view._session = Session(view._sender, **login)
         return view
 
-    def _view(self, **changes: Any) -> Self:
+    def _view(self, *, only_supported: bool | None = None, **changes: Any) -> Self:
         """Return a gateway over the same connections that can be closed separately, with changes to its sender."""
         view = copy(self)
         view._sender = replace(self._sender, origin=self._sender, **changes)
-        return view
-
-    def refusing_old_releases(self) -> Self:
-        """Return this gateway and its session with ``only_supported``. Closing the returned gateway closes nothing."""
-        view = self._view()
-        view._only_supported = True
-        return view
-
-    def for_probes(self, retries: RetryPolicy | None = None) -> Self:
-        """Return this gateway and its session for probing any release, if given with other ``retries``."""
-        view = self._view(retries=retries or self._sender.retries)
-        view._only_supported = False
+        if only_supported is not None:
+            view._only_supported = only_supported
         return view
 
     def capabilities(self) -> Capabilities:
@@ -234,16 +218,14 @@ class Gateway:
         :data:`TOKEN` among ``params`` is replaced with the session's token. ``expect`` is the number of results that
         the method promises: ``"one"``, ``"optional"`` (one or none), or ``"many"`` for streaming methods. Prefer their
         ``.atomic`` form with ``"one"``, because a truncated stream looks complete. ``own_connection`` sends a read over
-        a new connection. Use it when an answer doesn't show what it belongs to, such as a count or an empty list: if
-        answers on a kept-alive connection were off by one, nothing else would tell.
+        a new connection. Use it when an answer doesn't show what it belongs to, such as a count or an empty list.
 
         A read is retried if the failure may pass. A ``write`` is sent once, over its own connection; the
         TransportError's ``sent`` says whether the server may have executed it. After the session has ended, it is
         renewed and the call repeated, even a write, because NO_SESSION means that nothing was done.
 
-        Workers of the Rust gateway may return an answer that belongs to another request. So with this gateway, an echo
-        verifies every empty result and every failure, and precedes every write. Raises a GatewayError from
-        :mod:`evergreen_groups.errors`, and DataError if the answer may belong to another request.
+        Workers of the Rust gateway may return the answer to another request, so an echo verifies every empty result and
+        every failure, and precedes every write. Raises a GatewayError, and DataError for the answer to another request.
         """
         if timeout is not None:
             arguments.seconds("timeout", timeout)
@@ -293,8 +275,7 @@ def connect(
 
     Nothing is sent before the first call. The first call that needs a session logs in, and closing the gateway logs
     out. Without an account, only calls that need no session work. :class:`Gateway` has more options. Raises
-    ConfigurationError if the address isn't one, or a password would be sent unencrypted to another machine, and
-    ArgumentError if an argument has the wrong type, or one of ``username`` and ``password`` is missing.
+    ConfigurationError, and ArgumentError if an argument has the wrong type or one of name and password is missing.
     """
     credentials = None
     if username is not None or password is not None:

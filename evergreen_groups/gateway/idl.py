@@ -14,7 +14,6 @@ from lxml import etree
 
 from evergreen_groups.errors import DataError, HTTPStatusError, unreadable
 from evergreen_groups.gateway.call import IDL_CALL, held
-from evergreen_groups.gateway.transport import Reply
 
 IDL_LIMIT = 16 * 1024 * 1024
 """Maximum size of an IDL in bytes; Evergreen's has about 1.1 million."""
@@ -31,10 +30,9 @@ _REPORTER = "{http://open-ils.org/spec/opensrf/IDL/reporter/v1}"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a class. ``virtual`` fields aren't columns; only fleshing fills them.
+    """One field of a class. ``virtual`` fields aren't columns; only fleshing fills them. Links lead to another class.
 
-    ``is_link`` is true if the field leads to another class. A ``translated`` field is returned in the language of the
-    call, but searched in the original.
+    A ``translated`` field is returned in the language of the call, but searched in the original.
     """
 
     name: str
@@ -145,8 +143,6 @@ def _read_class(element: etree._Element) -> Class | None:
 
 log = logging.getLogger("evergreen_groups.gateway")
 
-Fetch = Callable[[str], Reply]
-
 # Long enough for a run to ask once or twice. Short, because after a change of the order, every value would be read into
 # the neighboring field.
 SECONDS = 300.0
@@ -157,21 +153,21 @@ class IdlSource:
     """Fetches and caches the classes that are needed. Safe to share between threads.
 
     Asks for single classes (Apache's idlchunk module), and for the whole IDL if the server refuses or omits them.
+    ``on_change`` is called when the fields of a class have changed.
     """
 
-    def __init__(self, url: str, on_change: Callable[[], None] = lambda: None) -> None:
-        """``on_change`` is called when the fields of a class have changed."""
+    def __init__(self, url: str, on_change: Callable[[], None]) -> None:
         self._url = url
         self._on_change = on_change
         self._idl = Idl()
         self._expires = time.monotonic() + SECONDS
         self._lock = threading.Lock()
 
-    def require(self, class_ids: Collection[str], fetch: Fetch, deadline: float) -> Idl:
+    def require(self, class_ids: Collection[str], fetch: Callable[[str], bytes], deadline: float) -> Idl:
         """Return the classes known so far, fetching those of ``class_ids`` that are missing.
 
-        ``fetch`` gets a URL. Wait for another thread's fetching until ``deadline``, on the monotonic
-        clock. Raises DataError for a class that the server doesn't have or an unreadable IDL, and TimedOutError.
+        Waits for another thread's fetching until ``deadline``, on the monotonic clock. Raises DataError for a class
+        that the server doesn't have or an unreadable IDL, and TimedOutError.
         """
         if time.monotonic() <= self._expires:  # check before reading _idl, which is emptied before _expires is set
             known = self._idl
@@ -192,15 +188,15 @@ class IdlSource:
             _ = idl[class_id]  # raise DataError for a missing class
         return idl
 
-    def _fetch_classes(self, idl: Idl, class_ids: Sequence[str], fetch: Fetch) -> None:
+    def _fetch_classes(self, idl: Idl, class_ids: Sequence[str], fetch: Callable[[str], bytes]) -> None:
         # The whole file has 1.1 MB (idl-006), two classes have 3 kB (idl-003).
         query = urlencode([("class", class_id) for class_id in class_ids], quote_via=quote)
         try:
-            idl.update(Idl.parse(fetch(f"{self._url}?{query}").body) | idl)  # known classes stay
+            idl.update(Idl.parse(fetch(f"{self._url}?{query}")) | idl)  # known classes stay
         except (HTTPStatusError, DataError) as error:
             log.debug("the server doesn't send single IDL classes (%s)", type(error).__name__)
         # The server omits an unknown class with HTTP 200 (idl-005), and a server without idlchunk may send anything, so
         # only the document tells whether a class is there. Don't cache its absence: the answer may have been meant for
         # another request.
         if not idl.keys() >= set(class_ids):
-            idl.update(Idl.parse(fetch(self._url).body) | idl)
+            idl.update(Idl.parse(fetch(self._url)) | idl)

@@ -12,24 +12,15 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 from itertools import pairwise
 from operator import ge, gt, itemgetter, le, lt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 from evergreen_groups import arguments
 from evergreen_groups.batches import batched_by_size
 from evergreen_groups.errors import GatewayError, MethodNotFoundError, ServerError, unreadable
 from evergreen_groups.gateway import call as wire
-from evergreen_groups.gateway.call import PCRUD, REQUEST_LIMIT, GatewayKind, percent_encoded
-from evergreen_groups.gateway.record import (
-    FALSE,
-    TRUE,
-    Record,
-    Rows,
-    mixed_up,
-    objects_by_class,
-    unrequested_rows,
-    values_of_rows,
-    whole_number,
-)
+from evergreen_groups.gateway import record as wire_values
+from evergreen_groups.gateway.call import PCRUD, GatewayKind
+from evergreen_groups.gateway.record import Record, Rows, mixed_up, unrequested_rows, whole_number
 from evergreen_groups.gateway.sender import TOKEN
 from evergreen_groups.threads import begin
 
@@ -80,7 +71,7 @@ def checked_values(
     At most ``limit`` rows must meet the condition ``where`` and have the fields of ``select`` (None: all). ``joined``
     allows duplicates, which a join to other classes may produce. ``fleshed`` names the fields that hold objects.
     """
-    values = values_of_rows(rows, known.id)
+    values = wire_values.values_of_rows(rows, known.id)
     if limit is not None and len(values) > limit:
         raise unrequested_rows()
     fields = known.columns if select is None else known.columns.intersection(select)
@@ -124,7 +115,7 @@ def _conditions(where: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _meet(field: Field, test: Any, found: list[Any]) -> bool:
     """Return whether all values of a field meet a condition; True if that can't be told here."""
     if field.datatype == "bool" and isinstance(test, str):
-        return all(map((TRUE if test in TRUE else FALSE).__contains__, found))
+        return all(map((wire_values.TRUE if test in wire_values.TRUE else wire_values.FALSE).__contains__, found))
     if field.datatype not in _IDS and (field.datatype != "text" or field.translated):
         return True
     if isinstance(test, Mapping):
@@ -151,7 +142,7 @@ def primary_key(known: Class) -> str:
 
 def encoded_length(value: object) -> int:
     """Return the size of a value in a form, in bytes."""
-    return len(str(value)) if type(value) is int else len(percent_encoded(wire.dumps(value)))
+    return len(str(value)) if type(value) is int else len(wire.percent_encoded(wire.dumps(value)))
 
 
 Where = Mapping[str, Any]
@@ -176,46 +167,29 @@ class Pcrud:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def search(  # noqa: PLR0913  # pcrud's own options, by name
+    def search(
         self,
         class_id: str,
         where: Where,
         *,
-        select: Several[str] | None = None,
         order_by: Any = None,
         limit: int = 1000,
         offset: int | None = None,
-        flesh: int | None = None,
-        flesh_fields: Mapping[str, Several[str]] | None = None,
-        join: Any = None,
-        own_connection: bool = False,
+        **options: Unpack[SearchOptions],
     ) -> list[Record]:
         """Return at most ``limit`` rows of a class.
 
-        ``select`` names fields of the class itself and must include fields to be fleshed (``pcrud-017``); all others
-        are None. ``order_by`` is a field's name, several names, or one of pcrud's own forms. ``flesh`` is a depth.
-        ``own_connection`` is as in :meth:`pages`.
+        ``order_by`` is a field's name, several names, or one of pcrud's own forms.
         """
-        search = RowSearch(
-            self._gateway,
-            class_id,
-            where,
-            select,
-            order_by,
-            offset=offset,
-            flesh=flesh,
-            flesh_fields=flesh_fields,
-            join=join,
-            own_connection=own_connection,
-        )
+        search = RowSearch(self._gateway, class_id, where, order_by=order_by, offset=offset, **options)
         return search.page(limit).records()
 
     def search_columns(
         self, class_id: str, names: Several[str], where: Where, *, order_by: Any = None, limit: int = 1000
     ) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of the rows that :meth:`search` would return, without making records."""
-        arguments.texts("names", names)
-        return list(RowSearch(self._gateway, class_id, where, names, order_by).page(limit).columns(names))
+        search = RowSearch(self._gateway, class_id, where, select=arguments.texts("names", names), order_by=order_by)
+        return list(search.page(limit).columns(names))
 
     def all_columns(self, class_id: str, names: Several[str]) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of all rows of a small class whose primary key is a whole number ``id``.
@@ -225,7 +199,7 @@ class Pcrud:
         """
         wanted = ("id", *arguments.texts("names", names))
         descending = [{"class": class_id, "field": "id", "direction": "desc"}]
-        rows = RowsByKey(self._gateway, class_id, {}, "id", wanted, page_size=MOST_ROWS, all_visible=True)
+        rows = RowsByKey(self._gateway, class_id, {}, "id", MOST_ROWS, select=wanted, all_visible=True)
         any_row = {"id": {"<>": None}}  # pcrud refuses an empty condition (pcrud-159)
         for _ in range(_TRIES):  # a row may be added or deleted between the two calls
             found, ids = self._gateway.in_parallel(
@@ -254,7 +228,7 @@ class Pcrud:
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
         """Return the primary keys of at most ``limit`` rows."""
-        options = RowSearch(self._gateway, class_id, where, order_by=order_by).options(limit)
+        options = RowSearch(self._gateway, class_id, where, order_by=order_by).form(limit)
         found = self._call(f"id_list.{class_id}.atomic", where, options).value
         ids = list(map(whole_number, found)) if isinstance(found, list) else [None]
         if None in ids or len(set(ids)) < len(ids) or len(ids) > limit:
@@ -272,7 +246,7 @@ class Pcrud:
             raise unreadable("count-broken", f"{class_id} count is not a number")
         return count
 
-    def pages(  # noqa: PLR0913  # likewise
+    def pages(
         self,
         class_id: str,
         where: Where | None = None,
@@ -280,14 +254,9 @@ class Pcrud:
         key: str = "id",
         low: int | None = None,
         high: int | None = None,
-        select: Several[str] | None = None,
         page_size: int | None = None,
         concurrency: int | None = None,
-        flesh: int | None = None,
-        flesh_fields: Mapping[str, Several[str]] | None = None,
-        join: Any = None,
-        all_visible: bool = False,
-        own_connection: bool = False,
+        **options: Unpack[SearchOptions],
     ) -> Iterator[list[Record]]:
         """Yield all rows, page by page, by ascending ``key``, which must be an indexed field without duplicates.
 
@@ -297,24 +266,12 @@ class Pcrud:
         than 1 kB, because Evergreen gets stuck on answers of about 10 MB.
 
         Before 3.14, hidden rows count against a page, so a short page isn't always the last. If hidden rows turn up,
-        whole-number keys are read in narrow ranges up to the highest key. ``all_visible`` promises that ``where``
-        excludes hidden rows, which saves asking how the release behaves. ``own_connection`` reads each page over a new
-        connection; use it if finding nothing is likely, because an empty answer doesn't show what it belongs to. Raises
-        DataError if rows don't match, or hidden rows may be in the way of keys that aren't whole numbers.
+        whole-number keys are read in narrow ranges up to the highest key. ``all_visible`` saves asking how the release
+        behaves. Raises DataError if rows don't match, or hidden rows may be in the way of keys that aren't whole
+        numbers.
         """
-        rows = RowsByKey(
-            self._gateway,
-            class_id,
-            {} if where is None else where,
-            key,
-            select,
-            page_size=page_size or (_FLESHED_PAGE if flesh else _PAGE),
-            all_visible=all_visible,
-            own_connection=own_connection,
-            flesh=flesh,
-            flesh_fields=flesh_fields,
-            join=join,
-        )
+        size = page_size or (_FLESHED_PAGE if options.get("flesh") else _PAGE)
+        rows = RowsByKey(self._gateway, class_id, {} if where is None else where, key, size, **options)
         for page in rows.pages(low, high, concurrency or self._gateway.concurrency):
             yield page.records()
 
@@ -335,8 +292,9 @@ class Pcrud:
         several requests run in parallel. A repeated value may yield its rows twice. ``unique`` promises that no two
         rows share a value, as with the primary key, so that no answer can silently lack rows.
         """
-        rows = RowsByValues(self._gateway, class_id, where, field, values, select, order_by=order_by, unique=unique)
-        for page in rows.pages():
+        where = {} if where is None else where
+        search = RowSearch(self._gateway, class_id, where, select=select, order_by=order_by)
+        for page in search.by_values(field, values, unique=unique):
             yield page.records()
 
     def columns_by_values(
@@ -351,11 +309,11 @@ class Pcrud:
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the fields ``names`` of each row that :meth:`by_values` would yield, without making records.
 
-        ``all_visible`` promises that the account may see all rows with these values. Before 3.16 this saves one call
-        per list, which checks whether hidden rows crowded out others.
+        ``all_visible`` saves, before 3.16, a call per list that checks whether hidden rows crowded out others.
         """
-        rows = RowsByValues(self._gateway, class_id, where, field, values, names, all_visible=all_visible)
-        for page in rows.pages():
+        where = {} if where is None else where
+        search = RowSearch(self._gateway, class_id, where, select=names, all_visible=all_visible)
+        for page in search.by_values(field, values):
             yield from page.columns(names)
 
     def checked(self, class_id: str, rows: list[Any], where: Where) -> list[Record]:
@@ -370,42 +328,60 @@ class Pcrud:
         return self._gateway.call(PCRUD, f"{PCRUD}.{name}", TOKEN, *parameters, expect=expect)
 
 
-class RowSearch:
-    """A search for the rows of a class that meet ``where``; further ``options`` are those of :meth:`Pcrud.search`.
+class SearchOptions(TypedDict, total=False):
+    """The options of a search.
 
-    ``all_visible`` promises that ``where`` excludes hidden rows.
+    ``select`` names fields of the class itself and must include fields to be fleshed (``pcrud-017``); all others are
+    None. ``flesh`` is a depth. ``all_visible`` promises that the condition excludes hidden rows. ``own_connection``
+    reads each page over a new connection; use it if finding nothing is likely, because an empty answer doesn't show
+    what it belongs to.
     """
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        class_id: str,
-        where: Where,
-        select: Several[str] | None = None,
-        order_by: Any = None,
-        *,
-        all_visible: bool = False,
-        own_connection: bool = False,
-        **options: Any,
-    ) -> None:
-        self._class_id = arguments.text("class_id", class_id)
+    select: Several[str] | None
+    flesh: int | None
+    flesh_fields: Mapping[str, Several[str]] | None
+    join: Any
+    all_visible: bool
+    own_connection: bool
+
+
+# 3,000 ids of seven digits make 24 kB of a form, and leave the rest of REQUEST_LIMIT to the query.
+LARGEST_LIST = 3000
+# The same before 3.16, where the server checks permission row by row: 3,000 cards took 3 seconds.
+LIST_OF_SLOW_ROWS = 1500
+# Whole rows take up to 1.3 kB, selected fields of them at most half of it. Evergreen got stuck on answers of about
+# 10 MB (20,000 whole au rows): the caller gets 408 after 60 s.
+_LIST_OF_WHOLE_ROWS = 800
+# Answers with this multiple of the rows are still far from getting stuck, and searches by several values rarely fill
+# them.
+LIMIT_FACTOR = 4
+_USUAL_ROWS = 2001
+_ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
+
+
+class RowSearch:
+    """A search for the rows of a class that meet ``where``, with the options of :meth:`Pcrud.search`."""
+
+    def __init__(self, gateway: Gateway, class_id: str, where: Where, **options: Any) -> None:
         arguments.condition("where", where)
-        self._where = where
-        self._select = None if select is None else arguments.texts("select", select)
         self._gateway = gateway
-        self._all_visible = all_visible
-        self._own_connection = own_connection
-        if isinstance(order_by, str) or (
-            isinstance(order_by, list | tuple) and all(isinstance(field, str) for field in order_by)
-        ):
-            order_by = {class_id: order_by}
-        self._options = {name: value for name, value in {**options, "order_by": order_by}.items() if value is not None}
+        self._class_id = arguments.text("class_id", class_id)
+        self._where = where
+        given = {name: value for name, value in options.items() if value is not None}
+        self._all_visible = given.pop("all_visible", False)
+        self._own_connection = given.pop("own_connection", False)
+        select = given.pop("select", None)
+        self._select = None if select is None else arguments.texts("select", select)
+        order = given.get("order_by")
+        if isinstance(order, str) or (isinstance(order, list | tuple) and all(isinstance(one, str) for one in order)):
+            given["order_by"] = {class_id: order}
+        self._options = given
 
     @property
     def _known(self) -> Class:
         return self._gateway.idl(self._class_id)[self._class_id]
 
-    def options(self, limit: int) -> dict[str, Any]:
+    def form(self, limit: int) -> dict[str, Any]:
         """Return the search's options in pcrud's form, omitting unset ones."""
         # Without a limit the server fetches a hundred rows at a time (20,000 rows: 3.4 s instead of 1.2 s).
         options = {**self._options, "limit": arguments.integer("limit", limit, least=0)}
@@ -420,7 +396,7 @@ class RowSearch:
 
         Raises DataError if the answer has other rows.
         """
-        where, options = all_of(self._where, conditions), self.options(limit)
+        where, options = all_of(self._where, conditions), self.form(limit)
         method = f"{PCRUD}.search.{self._class_id}.atomic"
         try:
             result = self._gateway.call(PCRUD, method, TOKEN, where, options, own_connection=self._own_connection)
@@ -435,11 +411,61 @@ class RowSearch:
         values = checked_values(known, result.value, where, select=select, limit=limit, joined=joined, fleshed=fleshed)
         # pcrud ignores unknown names (pcrud-164).
         positions = [known.positions[name] for name in fleshed if name in known.positions]
-        nested = objects_by_class([row[position] for row in values for position in positions if position < len(row)])
+        nested = wire_values.objects_by_class(
+            [row[position] for row in values for position in positions if position < len(row)]
+        )
         idl = self._gateway.idl(known.id, *nested)
         for class_id, objects in nested.items():
             checked_values(idl[class_id], objects, {}, joined=True)  # one library is the home of many patrons
         return Rows(known, idl, values, self._gateway.statistics)
+
+    def by_values(self, field: str, values: Iterable[int | str], *, unique: bool = False) -> Iterator[Rows]:
+        """Yield pages of the rows whose ``field`` is among ``values``, as described in :meth:`Pcrud.by_values`."""
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise arguments.wrong("values", values, "several values, such as a list of them")
+        primary = self._known.primary
+        if primary:
+            self._options.setdefault("order_by", {self._class_id: primary})
+        unique = unique or field == primary
+
+        def longest(count: int) -> int:
+            if unique and self._select is None:
+                return _LIST_OF_WHOLE_ROWS
+            # The server isn't asked about short lists. Where it checks permission row by row, it takes a millisecond
+            # per row, so a long list would leave its other processes idle at the end.
+            known = count >= LIST_OF_SLOW_ROWS
+            return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
+
+        fixed = encoded_length([all_of(self._where, [{field: []}]), self.form(10 * LARGEST_LIST)])
+        room = wire.REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
+        lists = batched_by_size(values, room, lambda value: encoded_length(value) + len(","), longest)
+        read = partial(self._with_values, field, unique)
+        for pages in self._gateway.map(read, list(lists) if isinstance(values, Sized) else lists):
+            yield from pages
+
+    def _with_values(self, field: str, unique: bool, batch: list[int | str]) -> list[Rows]:
+        """Return the rows with these values, halving the list until every answer is complete."""
+        condition = {field: batch}
+        usual = _LIST_OF_WHOLE_ROWS if self._select is None else _USUAL_ROWS
+        limit = len(batch) if unique else LIMIT_FACTOR * usual
+        page = self.page(limit, condition)
+        is_complete = unique or (  # no two rows share a key, so hidden rows crowd out none
+            len(page) < limit
+            and (
+                self._all_visible
+                or not self._gateway.counts_hidden_rows()
+                or not self._exceeds(limit, field, condition)
+            )
+        )
+        if is_complete:
+            return [page] if page else []
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            return self._with_values(field, unique, batch[:middle]) + self._with_values(field, unique, batch[middle:])
+        # More rows with one value than fit an answer.
+        where = all_of(self._where, [condition])
+        key = primary_key(self._known)
+        return list(RowsByKey(self._gateway, self._class_id, where, key, select=self._select).pages())
 
     def _refuse_unknown_names(self) -> None:
         """Raise DataError for a class that doesn't exist, and ArgumentError for a field; Evergreen says neither."""
@@ -518,19 +544,12 @@ class RowsByKey(RowSearch):
     """The rows of a search by ascending ``key``, as described in :meth:`Pcrud.pages`."""
 
     def __init__(
-        self,
-        gateway: Gateway,
-        class_id: str,
-        where: Where,
-        key: str,
-        select: Several[str] | None = None,
-        *,
-        page_size: int = _PAGE,
-        **options: Any,
+        self, gateway: Gateway, class_id: str, where: Where, key: str, page_size: int = _PAGE, **options: Any
     ) -> None:
-        # Fields that aren't selected come as null (pcrud-001), and the next page starts after this key.
-        fields = None if select is None else (*arguments.texts("select", select), key)
-        super().__init__(gateway, class_id, where, fields, key, **options)
+        if options.get("select") is not None:
+            # Fields that aren't selected come as null (pcrud-001), and the next page starts after this key.
+            options["select"] = (*arguments.texts("select", options["select"]), key)
+        super().__init__(gateway, class_id, where, order_by=key, **options)
         self._key = key
         self._page_size = page_size
         self._position = self._known.field(key).position
@@ -561,12 +580,7 @@ class RowsByKey(RowSearch):
         # The server sorts other keys by its own collation.
         if set(map(type, keys)) == {int} and any(map(gt, keys, keys[1:])):
             raise mixed_up("rows-in-another-order", f"{self._class_id} rows not in the requested order")
-        if part.in_windows:
-            last = high
-        elif keys:
-            last = keys[-1]
-        else:
-            last = part.after
+        last = high if part.in_windows else next(reversed(keys), part.after)
         rest = part._replace(after=last)
         if not part.in_windows and len(page) < self._page_size:
             return page, self._hidden_rest(rest)
@@ -590,10 +604,9 @@ class RowsByKey(RowSearch):
         where = all_of(self._where, part.conditions(self._key))
         found = self._gateway.pcrud.search(self._class_id, where, select=[self._key], order_by=order, limit=1)
         value = found[0][self._key] if found else None
-        if value is not None and not isinstance(value, int):
-            raise unreadable(
-                "key-not-a-number", f"{self._class_id}.{self._key} is not an integer; read with concurrency=1"
-            )
+        if not isinstance(value, int | None):
+            name = f"{self._class_id}.{self._key}"
+            raise unreadable("key-not-a-number", f"{name} is not an integer; read with concurrency=1")
         return value
 
     def _hidden_rest(self, part: KeyRange) -> KeyRange | None:
@@ -621,91 +634,3 @@ class RowsByKey(RowSearch):
 
     def _has_keys(self, part: KeyRange) -> bool:
         return self._exceeds(0, self._key, *part.conditions(self._key))
-
-
-# 3,000 ids of seven digits make 24 kB of a form, and leave the rest of REQUEST_LIMIT to the query.
-LARGEST_LIST = 3000
-# The same before 3.16, where the server checks permission row by row: 3,000 cards took 3 seconds.
-LIST_OF_SLOW_ROWS = 1500
-# Whole rows take up to 1.3 kB, selected fields of them at most half of it. Evergreen got stuck on answers of about
-# 10 MB (20,000 whole au rows): the caller gets 408 after 60 s.
-_LIST_OF_WHOLE_ROWS = 800
-# Answers with this multiple of the rows are still far from getting stuck, and searches by several values rarely fill
-# them.
-LIMIT_FACTOR = 4
-_USUAL_ROWS = 2001
-_ENVELOPE = 600  # bytes of a form without its parameters, rounded up generously
-
-
-class RowsByValues(RowSearch):
-    """The rows whose ``field`` is among ``values``, as described in :meth:`Pcrud.by_values`."""
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        class_id: str,
-        where: Where | None,
-        field: str,
-        values: Iterable[int | str],
-        select: Several[str] | None,
-        *,
-        unique: bool = False,
-        **options: Any,
-    ) -> None:
-        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-            raise arguments.wrong("values", values, "several values, such as a list of them")
-        super().__init__(gateway, class_id, {} if where is None else where, select, **options)
-        self._field = field
-        self._values = values
-        self._unique = unique or field == self._known.primary
-
-    def options(self, limit: int) -> dict[str, Any]:
-        """Return the options; the rows come by ascending key unless another order is given."""
-        primary = self._known.primary
-        by_key = {"order_by": {self._class_id: primary}} if primary else {}
-        return {**by_key, **super().options(limit)}
-
-    def pages(self) -> Iterator[Rows]:
-        """Yield pages in the order of the values, which are taken as needed."""
-        values = self._values
-        fixed = encoded_length([all_of(self._where, [{self._field: []}]), self.options(10 * LARGEST_LIST)])
-        room = REQUEST_LIMIT - _ENVELOPE - len(self._class_id) - fixed
-        lists: Iterable[list[int | str]] = batched_by_size(
-            values, room, lambda value: encoded_length(value) + len(","), self._longest
-        )
-        if isinstance(values, Sized):
-            lists = list(lists)
-        for pages in self._gateway.map(self._read, lists):
-            yield from pages
-
-    def _longest(self, count: int) -> int:
-        """Return how long a list with ``count`` values may become; the server isn't asked about short lists.
-
-        Where it checks permission row by row, it takes a millisecond per row, so a long list would leave its other
-        processes idle at the end.
-        """
-        if self._unique and self._select is None:
-            return _LIST_OF_WHOLE_ROWS
-        known = count >= LIST_OF_SLOW_ROWS
-        return LARGEST_LIST if known and not self._gateway.counts_hidden_rows() else LIST_OF_SLOW_ROWS
-
-    def _read(self, batch: list[int | str]) -> list[Rows]:
-        """Return the rows with these values, halving the list until every answer is complete."""
-        condition = {self._field: batch}
-        if self._unique:  # no two rows share a key, so hidden rows crowd out none
-            page = self.page(len(batch), condition)
-            return [page] if page else []
-        limit = LIMIT_FACTOR * (_LIST_OF_WHOLE_ROWS if self._select is None else _USUAL_ROWS)
-        page = self.page(limit, condition)
-        if len(page) < limit and (
-            self._all_visible
-            or not self._gateway.counts_hidden_rows()
-            or not self._exceeds(limit, self._field, condition)
-        ):
-            return [page] if page else []
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            return self._read(batch[:middle]) + self._read(batch[middle:])
-        # More rows with one value than fit an answer.
-        where = all_of(self._where, [condition])
-        return list(RowsByKey(self._gateway, self._class_id, where, primary_key(self._known), self._select).pages())

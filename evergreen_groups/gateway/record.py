@@ -165,7 +165,6 @@ class Record:
     """
 
     __slots__ = ("_class", "_idl", "_values")
-
     _class: Class
     _idl: Idl
     _values: list[Any]
@@ -228,17 +227,16 @@ class Record:
         return Record(self._class, values, self._idl)
 
     def to_wire(self, *, full: bool = False, changed: bool = False) -> dict[str, Any]:
-        """Return the record in wire form.
+        """Return the record in wire form: the values as they came, with the changes of ``replace``.
 
-        By default, return the values as they came, with the changes of ``replace``. ``full`` pads the record and nested
-        objects to all fields and the three flags, because methods that store an object write nothing
-        without them (``patron-update-odd-031``). ``changed`` also sets the flag that makes methods store the record
-        (``patron-update-odd-014``), but not the flags of nested objects. Raises DataError if the flag would overwrite a
-        field that the IDL doesn't know.
+        ``full`` pads the record and nested objects to all fields and the three flags, because methods that store an
+        object write nothing without them (``patron-update-odd-031``). ``changed`` also sets the flag that makes methods
+        store the record, but not nested objects. Raises DataError if the flag would overwrite a field that the IDL
+        doesn't know.
         """
         known, values = self._class, list(self._values)
         if full or changed:
-            values = _padded(values, known, self._idl)
+            values = _padded({"__c": known.id, "__p": values}, self._idl)["__p"]
         if changed:
             flags = values[len(known.fields) :]
             if len(values) > len(known.positions) or not all(flag in (None, *TRUE, *FALSE) for flag in flags):
@@ -312,33 +310,21 @@ def objects_by_class(value: Any) -> dict[str, list[Any]]:
 _CONTAINERS = {dict, list}
 
 
-def _padded(values: list[Any], known: Class, idl: Idl) -> list[Any]:
-    """Return an object's values padded to all fields and flags, with nested objects padded as well."""
-    padded = [_padded_inside(value, idl) for value in values]
-    return padded + [None] * (len(known.positions) - len(padded))
-
-
-def _padded_inside(value: Any, idl: Idl) -> Any:
+def _padded(value: Any, idl: Idl) -> Any:
+    """Return a wire value whose objects have all fields and flags."""
     if isinstance(value, list):
-        return [_padded_inside(item, idl) for item in value]
-    if is_object(value):
-        return {"__c": value["__c"], "__p": _padded(value["__p"], idl[value["__c"]], idl)}
-    return value
+        return [_padded(item, idl) for item in value]
+    if not is_object(value):
+        return value
+    values = _padded(value["__p"], idl)
+    return {"__c": value["__c"], "__p": values + [None] * (len(idl[value["__c"]].positions) - len(values))}
 
 
 def values_of_rows(rows: Any, class_id: str) -> list[list[Any]]:
     """Return the values of each row of a list. Raises DataError if a row isn't an object of the class."""
-    try:
-        values = list(map(_values, rows))
-        # The class of something that isn't an object may be unhashable.
-        if isinstance(rows, list) and set(map(_class_id, rows)) <= {class_id} and set(map(type, values)) <= {list}:
-            return values
-    except (TypeError, KeyError):
-        pass
+    if isinstance(rows, list) and all(is_object(row) and row["__c"] == class_id for row in rows):
+        return [row["__p"] for row in rows]
     raise unreadable("rows-of-another-class", f"expected {class_id} rows")
-
-
-_class_id, _values = itemgetter("__c"), itemgetter("__p")
 
 
 def mixed_up(code: str, detail: str) -> DataError:

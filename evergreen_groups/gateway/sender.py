@@ -5,63 +5,31 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from evergreen_groups import arguments
-from evergreen_groups.errors import (
-    ConfigurationError,
-    CutOffError,
-    DataError,
-    EventError,
-    GatewayError,
-    HTTPStatusError,
-    LoginRefusedError,
-    MethodNotFoundError,
-    NoSessionError,
-    ProtocolError,
-    ServerError,
-    ServiceNotFoundError,
-    TimedOutError,
-    TransportError,
-    UnexpectedAnswerError,
-    UnexplainedError,
-    UnreachableError,
-)
-from evergreen_groups.gateway.answer import Answer, Redactor
-from evergreen_groups.gateway.call import (
-    AUTH,
-    BRIEF_CALL,
-    IDL_CALL,
-    LONGEST_CALL,
-    PCRUD,
-    Call,
-    CallOutcome,
-    GatewayKind,
-    form,
-    held,
-    is_rust_gateway,
-    seconds_left,
-)
+from evergreen_groups import arguments, errors
+from evergreen_groups.gateway import call as wire
+from evergreen_groups.gateway.answer import Redactor, Result
+from evergreen_groups.gateway.call import LONGEST_CALL, PCRUD, Call, GatewayKind
 from evergreen_groups.gateway.transport import HTTPRequest
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.answer import Expect, Result
+    from evergreen_groups.gateway.answer import Expect
     from evergreen_groups.gateway.call import CallObserver, RetryPolicy
-    from evergreen_groups.gateway.transport import Reply, Transport
+    from evergreen_groups.gateway.transport import Transport
 
 log = logging.getLogger("evergreen_groups.gateway")
 
-_LOGIN: Final = Call(AUTH, "open-ils.auth.login")
-_LOGOUT: Final = Call(AUTH, "open-ils.auth.session.delete")
-_RETRIEVE: Final = Call(AUTH, "open-ils.auth.session.retrieve")
+_LOGIN: Final = Call(wire.AUTH, "open-ils.auth.login")
+_LOGOUT: Final = Call(wire.AUTH, "open-ils.auth.session.delete")
+_RETRIEVE: Final = Call(wire.AUTH, "open-ils.auth.session.retrieve")
 
 # Sessions of type temp end after 300 idle seconds, other types later (opensrf.xml).
 _SURE_SECONDS = 120.0
@@ -115,8 +83,8 @@ class Credentials:
         return {name: value for name, value in given.items() if value}
 
 
-def _no_login(code: str, detail: str) -> ConfigurationError:
-    return ConfigurationError("can't log in: {detail}", code=code, values={"detail": detail})
+def _no_login(code: str, detail: str) -> errors.ConfigurationError:
+    return errors.ConfigurationError("can't log in: {detail}", code=code, values={"detail": detail})
 
 
 class Session:
@@ -151,10 +119,9 @@ class Session:
         token = self._token
         if token is not None and token != ended:
             return token
-        with held(self._lock, sender.deadline, _LOGIN):
-            if self._token == ended:  # another thread may already have fetched one
+        with wire.held(self._lock, sender.deadline, _LOGIN):
+            if self._token in (None, ended):  # another thread may already have fetched one
                 self._token = None
-            if self._token is None:
                 self._token = self._login(sender)
             return self._token
 
@@ -165,7 +132,7 @@ class Session:
         token = self.token(sender)
         try:
             return self._send_with(token, sender, call, params, **options)
-        except NoSessionError:
+        except errors.NoSessionError:
             # Sessions also end during a long run. pcrud then answers 401 (auth-043), actor an event (auth-042), both
             # before doing anything.
             if self._credentials is None:
@@ -195,13 +162,13 @@ class Session:
             return
         try:
             self._sender.once(_LOGOUT, [token], expect="optional", seconds=_LOGOUT_TIMEOUT)
-        except GatewayError as error:
+        except errors.GatewayError as error:
             log.info("logging out failed (%s); the session will time out", type(error).__name__)
 
     def _refuse_ended(self, sender: Sender, token: str) -> None:
         """Raise NoSessionError if the session has ended; the Rust gateway wouldn't report it."""
-        with suppress(UnexplainedError):
-            sender.once(_RETRIEVE, [token], expect="one", seconds=BRIEF_CALL)
+        with suppress(errors.UnexplainedError):
+            sender.once(_RETRIEVE, [token], expect="one", seconds=wire.BRIEF_CALL)
             self._used = time.monotonic()
 
     def _login(self, sender: Sender) -> str:
@@ -209,12 +176,12 @@ class Session:
             raise _no_login("login-not-given", "neither credentials nor a token")
         try:
             result = sender.send(_LOGIN, [self._credentials.arguments()])
-        except EventError as error:
-            raise self._refused(error) from error
-        payload = result.value.get("payload") if isinstance(result.value, dict) else None
+        except errors.EventError as error:
+            raise _refused(error) from error
+        payload: Any = result.value.get("payload") if isinstance(result.value, dict) else None
         token = payload.get("authtoken") if isinstance(payload, dict) else None
-        if not isinstance(payload, dict) or not isinstance(token, str) or not token:
-            raise UnexpectedAnswerError(
+        if not isinstance(token, str) or not token:
+            raise errors.UnexpectedAnswerError(
                 "Evergreen's answer can't be read: {detail}",
                 code="login-without-token",
                 values={"detail": "login without a token"},
@@ -224,7 +191,7 @@ class Session:
         # Since 3.14, an account with a second factor gets a token that is useless until the factor arrives. Earlier
         # releases don't send this key (3.12/auth-001).
         if payload.get("provisional") not in (None, 0, "0", "f", False):
-            raise LoginRefusedError(
+            raise errors.LoginRefusedError(
                 "the account needs a second factor to log in",
                 advice="use an account without one, or exempt this account",
                 code="second-factor",
@@ -235,25 +202,27 @@ class Session:
         self._used = time.monotonic()
         return token
 
-    def _refused(self, error: EventError) -> LoginRefusedError:
-        advice = {
-            # The same answer for a wrong password (auth-016), a deleted user (auth-024), and a missing permission at
-            # the root org unit (auth-012).
-            "LOGIN_FAILED": Message(
-                "check user name and password; staff accounts also need STAFF_LOGIN at the root org unit"
-            ),
-            "WORKSTATION_NOT_FOUND": Message("check the workstation's name: Evergreen doesn't know it"),
-        }.get(error.textcode, error.description.rstrip("."))
-        return LoginRefusedError(
-            "login refused ({textcode})",
-            advice="{advice}",
-            values={"textcode": error.textcode, "advice": advice},
-            textcode=error.textcode,
-            number=error.number,
-            description=error.description,
-            raw=error.raw,
-            **_LOGIN.names,
-        )
+
+_ADVICE = {
+    # The same answer for a wrong password (auth-016), a deleted user (auth-024), and a missing permission at the root
+    # org unit (auth-012).
+    "LOGIN_FAILED": Message("check user name and password; staff accounts also need STAFF_LOGIN at the root org unit"),
+    "WORKSTATION_NOT_FOUND": Message("check the workstation's name: Evergreen doesn't know it"),
+}
+
+
+def _refused(error: errors.EventError) -> errors.LoginRefusedError:
+    advice = _ADVICE.get(error.textcode, error.description.rstrip("."))
+    return errors.LoginRefusedError(
+        "login refused ({textcode})",
+        advice="{advice}",
+        values={"textcode": error.textcode, "advice": advice},
+        textcode=error.textcode,
+        number=error.number,
+        description=error.description,
+        raw=error.raw,
+        **_LOGIN.names,
+    )
 
 
 Value = TypeVar("Value")
@@ -268,13 +237,12 @@ class Sender:
     """Sends calls over a transport, with timeouts and retries, but without knowing about sessions.
 
     Safe to share between threads. ``timeout``, ``grace``, ``locale`` and ``on_call`` are as in the gateway.
-    ``on_change`` is called after failures that suggest an upgrade of Evergreen. ``deadline`` is when all calls must
-    have ended, on the monotonic clock. A view's ``origin`` is the sender that it was copied from; the view also refuses
-    calls when that is closed.
+    ``on_change`` is called after failures that suggest an upgrade of Evergreen. ``redactor`` hides the secrets of the
+    session. ``deadline`` is when all calls must have ended, on the monotonic clock. A view's ``origin`` is the sender
+    that it was copied from; the view also refuses calls when that is closed.
     """
 
     transport: Transport
-    _: KW_ONLY
     retries: RetryPolicy
     locale: str | None
     timeout: float
@@ -282,7 +250,6 @@ class Sender:
     on_call: CallObserver | None
     on_change: Callable[[], None]
     redactor: Redactor = field(default_factory=Redactor)
-    """Redacts the secrets of the session that calls are sent for."""
     deadline: float = math.inf
     closed: bool = False
     origin: Sender | None = None
@@ -317,40 +284,45 @@ class Sender:
 
         ``explain`` is called after a failure without a reason, and raises a better error if it finds one.
         """
-        attempt = self._prepared(call, params, expect, timeout or self.timeout, fresh=own_connection or write)
+        self._refuse_closed(call)
+        post = partial(self._post, call, params, expect, timeout or self.timeout, fresh=own_connection or write)
 
         def read() -> Result:
             try:
-                result = attempt()
-                # An empty answer doesn't show whose it is, and the answer to another login would hold another person's
-                # token.
-                if self.transport.kind is GatewayKind.RUST and (not result.value or call.service == AUTH):
-                    self._refuse_mixed_up(call)
-            except UnexplainedError:
+                result = post()
+            except errors.UnexplainedError:
                 self._refuse_mixed_up(call)
                 if explain is not None:
                     explain()
                 raise
+            # An empty answer doesn't show whose it is, and the answer to another login would hold another person's
+            # token.
+            if self.transport.kind is GatewayKind.RUST and (not result.value or call.service == wire.AUTH):
+                self._refuse_mixed_up(call)
             return result
 
-        self._refuse_closed(call)
         if not write:
             return self.with_retries(read)
         # The answer may get lost after the work was done, and a second usergroup.new would create a second group.
         if self.transport.kind is GatewayKind.RUST:
             self._refuse_to_write(call)
-        return attempt()
+        return post()
 
     def once(self, call: Call, params: Sequence[object], *, expect: Expect, seconds: float) -> Result:
         """Send a call once, with a timeout of at most ``seconds``."""
-        return self._prepared(call, params, expect, min(self.timeout, seconds))()
+        return self._post(call, params, expect, min(self.timeout, seconds))
 
-    def fetch(self, url: str) -> Reply:
+    def fetch(self, url: str) -> bytes:
         """Fetch an IDL file."""
-        self._refuse_closed(IDL_CALL)
-        seconds_left(self.deadline, IDL_CALL)
-        request = HTTPRequest(IDL_CALL, url, b"", self.timeout + self.grace, self.redactor, self.deadline)
-        return self.with_retries(lambda: self._observed(IDL_CALL, lambda: self.transport.send(request)))
+        self._refuse_closed(wire.IDL_CALL)
+
+        def fetch() -> bytes:
+            wire.seconds_left(self.deadline, wire.IDL_CALL)
+            request = HTTPRequest(wire.IDL_CALL, url, b"", self.timeout + self.grace, self.redactor, self.deadline)
+            with self._observed(wire.IDL_CALL):
+                return self.transport.send(request).body
+
+        return self.with_retries(fetch)
 
     def with_retries(self, attempt: Callable[[], Value]) -> Value:
         """Return the result of ``attempt``, retrying while the failure may pass."""
@@ -359,7 +331,7 @@ class Sender:
         while True:
             try:
                 return attempt()
-            except (TransportError, ServerError) as error:
+            except (errors.TransportError, errors.ServerError) as error:
                 delay = next(delays, None)
                 if delay is None or not self._may_pass(error):
                     raise
@@ -369,63 +341,56 @@ class Sender:
                 log.info("%s %s: %s; trying again", error.service, error.method, type(error).__name__)
                 self.transport.statistics.add(retries=1)
 
-    def _may_pass(self, error: TransportError | ServerError) -> bool:
+    def _may_pass(self, error: errors.TransportError | errors.ServerError) -> bool:
         """Return whether the same request may succeed a little later."""
         match error:
-            case HTTPStatusError():  # a proxy sends 5xx while the server behind it restarts; a 4xx status won't change
+            case errors.HTTPStatusError():  # a proxy sends 5xx while the server behind it restarts; 4xx won't change
                 return error.status >= 500
-            case UnreachableError():  # a bad certificate doesn't get better within seconds
-                return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
-            case UnexplainedError():
+            case errors.UnreachableError():  # a bad certificate doesn't get better within seconds
+                return not error.code.startswith("certificate-")
+            case errors.UnexplainedError():
                 return self.retries.unexplained
         # A method may fail because a database or another service is down for a moment. A query that will never work
         # looks the same, and retrying it costs only a few seconds.
-        return isinstance(error, ServerError | TimedOutError | CutOffError | ServiceNotFoundError)
+        return not isinstance(error, errors.NotJSONError)
 
-    def _prepared(
+    def _post(
         self, call: Call, params: Sequence[object], expect: Expect, timeout: float, *, fresh: bool = False
-    ) -> Callable[[], Result]:
-        """Return a function that sends a call once. Raises RequestTooLargeError or TimedOutError."""
-        seconds = min(timeout, seconds_left(self.deadline, call))
-        body = form(call, params, locale=self.locale, timeout=seconds)
-
-        def read() -> Result:
-            longest = seconds + self.grace
-            if self.transport.kind is not GatewayKind.OPENSRF:
-                longest = min(longest, LONGEST_CALL)
-            request = HTTPRequest(call, self.transport.url, body, longest, self.redactor, self.deadline, fresh)
-            reply = self.transport.send(request)
-            # Where both kinds answer in turn, assume Rust: it needs more care.
-            if self.transport.kind is None or is_rust_gateway(reply.headers):
-                self.transport.kind = GatewayKind.RUST if is_rust_gateway(reply.headers) else GatewayKind.OPENSRF
-            return Answer(call, reply.body, self.redactor).result(expect)
-
-        def attempt() -> Result:
-            try:
-                return self._observed(call, read)
-            except UnexplainedError:
-                self.transport.kind = GatewayKind.RUST
-                raise
-            except (MethodNotFoundError, TransportError):
-                self.on_change()  # these failures suggest an upgrade or a downgrade
-                raise
-
-        return attempt
-
-    def _observed(self, call: Call, attempt: Callable[[], Value]) -> Value:
-        """Report a request's outcome and duration to ``on_call``."""
-        if self.on_call is None:
-            return attempt()
-        began, outcome = time.monotonic(), CallOutcome.FAILED
+    ) -> Result:
+        """Send a call once. Raises RequestTooLargeError, or TimedOutError if the deadline has passed."""
+        seconds = min(timeout, wire.seconds_left(self.deadline, call))
+        body = wire.form(call, params, locale=self.locale, timeout=seconds)
+        longest, transport = seconds + self.grace, self.transport
+        if transport.kind is not GatewayKind.OPENSRF:
+            longest = min(longest, LONGEST_CALL)
+        request = HTTPRequest(call, transport.url, body, longest, self.redactor, self.deadline, fresh)
         try:
-            result = attempt()
-            outcome = CallOutcome.ANSWERED
-        except (EventError, ProtocolError):
-            outcome = CallOutcome.REFUSED
+            with self._observed(call):
+                reply = transport.send(request)
+                # Where both kinds answer in turn, assume Rust: it needs more care.
+                if transport.kind is None or wire.is_rust_gateway(reply.headers):
+                    transport.kind = GatewayKind.RUST if wire.is_rust_gateway(reply.headers) else GatewayKind.OPENSRF
+                return Result(call, reply.body, self.redactor, expect)
+        except errors.UnexplainedError:
+            transport.kind = GatewayKind.RUST
+            raise
+        except (errors.MethodNotFoundError, errors.TransportError):
+            self.on_change()  # these failures suggest an upgrade or a downgrade
+            raise
+
+    @contextmanager
+    def _observed(self, call: Call) -> Iterator[None]:
+        """Report the outcome and duration of a request to ``on_call``."""
+        began, outcome = time.monotonic(), wire.CallOutcome.FAILED
+        try:
+            yield
+            outcome = wire.CallOutcome.ANSWERED
+        except (errors.EventError, errors.ProtocolError):
+            outcome = wire.CallOutcome.REFUSED
             raise
         finally:
-            self.on_call(call, time.monotonic() - began, outcome)
-        return result
+            if self.on_call is not None:
+                self.on_call(call, time.monotonic() - began, outcome)
 
     def _refuse_mixed_up(self, call: Call) -> None:
         """Raise DataError if the Rust gateway returns answers that belong to other requests.
@@ -433,21 +398,21 @@ class Sender:
         It echoes a random word. On an idle gateway the echo reaches the same worker as the call: requests go to the
         first idle one.
         """
+
+        def echo(word: str) -> Any:
+            try:
+                return self.once(Call(call.service, _ECHO), [word], expect="many", seconds=wire.BRIEF_CALL).value
+            except errors.UnexplainedError:
+                return None
+
         for _ in range(_ECHOES):
             word = secrets.token_hex(8)
-
-            def echo(word: str = word) -> Any:
-                try:
-                    return self.once(Call(call.service, _ECHO), [word], expect="many", seconds=BRIEF_CALL).value
-                except UnexplainedError:
-                    return None
-
-            answer = self.with_retries(echo)
+            answer = self.with_retries(partial(echo, word))
             if answer == [word]:
                 return
             # A failure may belong to an earlier request. If so, the next answer is this word.
             if answer is not None:
-                raise DataError(
+                raise errors.DataError(
                     "the gateway's answer belongs to another request",
                     advice="set {variable}=1 for {program}, and restart it",
                     code="answers-mixed-up",
@@ -458,11 +423,11 @@ class Sender:
         """Raise a TransportError with ``sent`` false if the Rust gateway mixes up answers or can't be checked."""
         try:
             self._refuse_mixed_up(call)
-        except TransportError as error:
+        except errors.TransportError as error:
             error.sent = False
             raise
-        except DataError:
-            raise TransportError(
+        except errors.DataError:
+            raise errors.TransportError(
                 "not sent, because the gateway mixes up answers",
                 advice="set {variable}=1 for {program}, and restart it",
                 code="write-withheld",
@@ -473,4 +438,4 @@ class Sender:
 
     def _refuse_closed(self, call: Call) -> None:
         if self.is_closed:
-            raise UnreachableError("the gateway is closed", code="gateway-closed", **call.names)
+            raise errors.UnreachableError("the gateway is closed", code="gateway-closed", **call.names)

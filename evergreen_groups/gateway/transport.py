@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import io
 import logging
@@ -27,7 +28,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from evergreen_groups.certificates import relax_verification
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, TimedOutError, UnexpectedAnswerError
-from evergreen_groups.gateway.answer import Redactor, http_error, root_of, transport_error
+from evergreen_groups.gateway.answer import Redactor, http_error, transport_error
 from evergreen_groups.gateway.call import Call, GatewayKind, Statistics
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.threads import watcher
@@ -44,7 +45,6 @@ logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 _IDLE_SECONDS = 0.3
 _SHORTEST_WAIT = 0.001  # seconds; urllib3 refuses a timeout of zero
 _CHUNK_BYTES = 256 * 1024
-_GZIP = 16 + zlib.MAX_WBITS
 _NEVER = urllib3.Retry(False)  # only the sender can tell reads from writes
 
 # Maximum bytes of a body. The largest expected one is the IDL, 1.1 MB. An answer fifteen times as large can't be right
@@ -61,8 +61,7 @@ class HTTPRequest:
     """A request: to post a ``form`` to the gateway or, without one, to get ``url``.
 
     The answer must be complete ``seconds`` after the request was sent. ``deadline``, on the monotonic clock, limits
-    everything, including the wait for a connection. ``fresh`` uses a connection of its own. ``redactor`` hides secrets
-    in errors.
+    everything, including the wait for a connection. ``fresh`` uses a connection of its own.
     """
 
     call: Call
@@ -94,12 +93,9 @@ class _Exchange:
     seconds: float
     deadline: float
     expires: float = math.inf
-    sock: socket.socket | None = None
-    """The socket over which the request was sent, None as long as it can't have reached the server."""
-    reuses: bool = False
-    """Whether the connection had been used before."""
-    has_surplus: bool = False
-    """Whether the server sent more than the answer."""
+    sock: socket.socket | None = None  # over which the request was sent; None if it can't have reached the server
+    reuses: bool = False  # a connection that had been used before
+    has_surplus: bool = False  # the server sent more than the answer
     is_stopped: bool = False
 
     def begin(self, sock: socket.socket) -> None:
@@ -288,11 +284,11 @@ class _Connections:
 class Transport:
     """The connections to one web server. Safe to share between threads.
 
-    ``concurrency`` is the maximum number of connections; further requests wait. Idle ones are closed after 0.3 s. TLS
-    certificates are always verified, against ``ca_bundle`` (a PEM file) if given.
+    At most ``concurrency`` connections; further requests wait. Idle ones are closed after 0.3 s. TLS certificates are
+    always verified, against ``ca_bundle`` (a PEM file) if given.
     """
 
-    def __init__(self, address: Address, *, connect_timeout: float, concurrency: int, ca_bundle: Path | None) -> None:
+    def __init__(self, address: Address, connect_timeout: float, concurrency: int, ca_bundle: Path | None) -> None:
         self.url = address.gateway
         """The URL that calls are posted to."""
         self._address = address
@@ -316,8 +312,7 @@ class Transport:
         except FileNotFoundError as error:
             raise _bad_bundle(self._authorities, system_reason(error), code="no-ca-bundle") from error
         except OSError as error:
-            is_empty = isinstance(error, ssl.SSLError)
-            reason = Message("it holds no certificate") if is_empty else system_reason(error)
+            reason = Message("it holds no certificate") if isinstance(error, ssl.SSLError) else system_reason(error)
             raise _bad_bundle(self._authorities, reason, code="ca-bundle-unusable") from error
 
     def interrupt(self) -> None:
@@ -408,19 +403,17 @@ class Transport:
                 seconds=exchange.seconds,
                 base=self._address.base,
                 connect_timeout=self._connect_timeout,
-            ) from root_of(error)
+            ) from error
         finally:
             if pool is not None and not keeps:
                 pool.close()
             self._connections.give_back(exchange, pool if keeps else None)
             _current_exchange.reset(token)
-        status, took = response.status, time.monotonic() - began
+        status, headers, took = response.status, response.headers, time.monotonic() - began
         log.debug("%s %s: HTTP %d, %.3f s, %d bytes", call.service, call, status, took, len(body))
         if 200 <= status < 300:
-            return Reply(response.headers, body)
-        raise http_error(
-            status, response.headers, request.url, call, raw=request.redactor.raw(body), base=self._address.base
-        )
+            return Reply(headers, body)
+        raise http_error(status, headers, request.url, call, raw=request.redactor.raw(body), base=self._address.base)
 
     def _begin(
         self, pool: urllib3.HTTPConnectionPool, request: HTTPRequest, seconds: float
@@ -455,7 +448,10 @@ class Transport:
             self.statistics.add(received=len(chunk))
             body += chunk
         if encoding.endswith("gzip") and len(body) <= ANSWER_LIMIT:
-            body = _unpacked(body)
+            try:
+                body[:] = gzip.GzipFile(fileobj=io.BytesIO(body)).read(ANSWER_LIMIT + 1)
+            except (OSError, EOFError, zlib.error) as error:
+                raise urllib3.exceptions.DecodeError("broken encoding") from error
         if len(body) > ANSWER_LIMIT:
             raise UnexpectedAnswerError(
                 "the answer is too large: {detail}",
@@ -465,21 +461,6 @@ class Transport:
                 **call.names,
             )
         return bytes(body)
-
-
-def _unpacked(packed: bytes | bytearray) -> bytearray:
-    """Decompress all parts of a body, as far as ``ANSWER_LIMIT`` and one byte. Raises DecodeError."""
-    body = bytearray()
-    try:
-        while packed and len(body) <= ANSWER_LIMIT:
-            part = zlib.decompressobj(_GZIP)
-            body += part.decompress(packed, ANSWER_LIMIT + 1 - len(body))
-            if not part.eof and len(body) <= ANSWER_LIMIT:
-                raise urllib3.exceptions.DecodeError("the encoding ends in the middle")
-            packed = part.unused_data
-    except zlib.error as error:
-        raise urllib3.exceptions.DecodeError("broken encoding") from error
-    return body
 
 
 def _bad_bundle(path: Path, reason: str, *, code: str) -> ConfigurationError:

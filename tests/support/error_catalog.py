@@ -154,8 +154,8 @@ def _calls(tree: ast.Module) -> list[tuple[ast.AST, ast.Call]]:
 
 def _error(path: str, tree: ast.Module, function: ast.AST, call: ast.Call) -> Site | None:
     func, first = call.func, call.args[0] if call.args else None
-    if isinstance(func, ast.Attribute) and func.attr in PASSING_ON and isinstance(first, ast.Name):
-        return _site(path, tree, function, call, first.id, message=1)
+    if isinstance(func, ast.Attribute) and func.attr in PASSING_ON and first is not None:
+        return _site(path, tree, function, call, ast.unparse(first).removeprefix("errors."), message=1)
     name = ast.unparse(func).removeprefix("errors.")
     if name in MAKERS:
         call = _made_by(name, call)

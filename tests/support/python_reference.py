@@ -102,10 +102,22 @@ def _rows(name: str, value: Any, with_methods: bool) -> Iterator[str]:
 def _signature(function: Callable[..., Any]) -> str:
     signature = inspect.signature(function)
     bare = [
-        one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values() if one.name != "self"
+        one.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+        if parameter.name != "self"
+        for one in _by_name(parameter, function)
     ]
     text = str(inspect.Signature(bare))
     return re.sub(r"<(?:function )?([\w.]+)(?:: .+?| at 0x\w+)>", r"\1", text)
+
+
+def _by_name(parameter: inspect.Parameter, function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters that ``**options: Unpack[…]`` stands for, or any other parameter as it is."""
+    options = re.fullmatch(r"Unpack\[(\w+)\]", str(parameter.annotation))
+    if options is None:
+        return [parameter]
+    names = inspect.unwrap(function).__globals__[options[1]].__annotations__
+    return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
 
 
 def _summary(value: Any) -> str:
