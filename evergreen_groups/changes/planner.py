@@ -40,13 +40,9 @@ _HIDDEN = Message(
 
 @dataclass(frozen=True)
 class PlanBasis:
-    """The data for planning, read once. Planning itself makes no further calls.
+    """The data for planning, read once. Planning itself makes no further calls."""
 
-    ``families`` has the groups of the named patrons, and ``families.cards`` those of the named patrons who are visible,
-    by the reference (barcode or id) that names them.
-    """
-
-    families: Families
+    families: Families  # with the groups of the named patrons, and the cards of the visible ones by barcode or id
     adults: AdultRule
 
     def expect(self, references: Sequence[PatronReference]) -> None:
@@ -308,10 +304,8 @@ class Planner:
 def plan_undo(planner: Planner, journal: Journal, entry: JournalEntry, *, shown: bool = True) -> Draft:
     """Plan to undo a journal entry. A plan that isn't ``shown`` lacks fines and some warnings, which saves two calls.
 
-    Raises:
-        NotFoundError: a patron has just become hidden.
-        PlanError: the entry is a recalculation of penalties, some of its steps have been deleted, or nothing is left to
-            undo.
+    Raises NotFoundError if a patron has just become hidden, and PlanError if the entry is a recalculation, some of its
+    steps have been deleted, or nothing is left to undo.
     """
     if entry.missing_step_count:
         count = len(entry.steps) + entry.missing_step_count

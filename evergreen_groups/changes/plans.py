@@ -125,8 +125,7 @@ class PlanByIds(Generic[StepT]):
 class PlannedGroup:
     """A group that a plan changes: ``before`` is the current group (None: a new one), ``after`` its members afterwards.
 
-    ``after`` has only visible members. The totals of fines are informational. They include what hidden members owe,
-    and are None if that is unknown.
+    ``after`` has only visible members. Total fines include what hidden members owe, and are None if that is unknown.
     """
 
     __repr__ = arguments.brief
@@ -136,7 +135,6 @@ class PlannedGroup:
 
     @property
     def number(self) -> int | None:
-        """The group's number, None for a new group."""
         return self.before.number if self.before else None
 
     @property
@@ -295,17 +293,13 @@ class StepOutcome(Generic[StepT]):
 
 @dataclass(frozen=True, slots=True)
 class PlanOutcome(Generic[StepT]):
-    """The outcome of a plan.
-
-    ``stopped`` is the error that ended the run early, if any. Steps that weren't reached are ``PLANNED``. Make the same
-    plan again to apply the rest. ``entry`` is the id of the journal entry, None if there was nothing to do.
-    """
+    """The outcome of a plan. Steps that weren't reached are ``PLANNED``: make the same plan again to apply them."""
 
     __repr__ = arguments.brief
 
     steps: tuple[StepOutcome[StepT], ...]
-    stopped: GatewayError | None = None
-    entry: str | None = None
+    stopped: GatewayError | None = None  # what ended the run early
+    entry: str | None = None  # the id of the journal entry, if there was anything to do
 
     @property
     def done(self) -> bool:
