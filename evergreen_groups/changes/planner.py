@@ -280,25 +280,13 @@ class Planner:
                 unchanged += its_unchanged
         return basis.draft(action, steps, unchanged, cards=[*found, *joined])
 
-    def basis(
-        self,
-        references: Iterable[PatronReference],
-        groups: Collection[int] = (),
-        *,
-        with_fines: bool = True,
-        with_contacts: bool = True,
-        active_cards: bool = False,
-    ) -> PlanBasis:
-        """Read the data for plans about these patrons and ``groups``.
+    def basis(self, references: Iterable[PatronReference], groups: Collection[int] = (), **parts: bool) -> PlanBasis:
+        """Read the data for plans about these patrons and ``groups``. ``parts`` are those of ``FamilyReader.named``.
 
-        Set ``with_contacts`` for plans that move anyone out of a group. ``active_cards`` requires that each barcode is
-        on an active card.
+        Plans that move anyone out of a group need ``with_contacts``.
         """
         reader = family_reader(self.gateway, lambda: self.reference.org_units(self.gateway))
-        families = reader.named(
-            references, groups, with_fines=with_fines, with_contacts=with_contacts, active_cards=active_cards
-        )
-        return PlanBasis(families, self.adults or AdultRule())
+        return PlanBasis(reader.named(references, groups, **parts), self.adults or AdultRule())
 
 
 def plan_undo(planner: Planner, journal: Journal, entry: JournalEntry, *, shown: bool = True) -> Draft:
