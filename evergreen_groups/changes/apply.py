@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from evergreen_groups import errors
 from evergreen_groups.changes import outcome_check, plans, reasons
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, StepState
-from evergreen_groups.changes.outcome_check import ChangeVerdict
+from evergreen_groups.changes.outcome_check import ChangeVerdict, ConfirmedWrite, UnclearAnswer
 from evergreen_groups.changes.plans import PlanOutcome, SideEffect, StepOutcome, StepT
 from evergreen_groups.changes.reasons import StepReason
 from evergreen_groups.gateway import TOKEN
@@ -120,12 +120,12 @@ class PatronChange(AppliedStep[StepT]):
         sent = self.sent = replace(self.journaled, state=StepState.SENDING, sending=sending)
         try:
             answer = self._request(before)
-        except (errors.GatewayError, outcome_check.UnclearAnswer) as error:
+        except (errors.GatewayError, UnclearAnswer) as error:
             return self._resolve(sent, former, error)
         return self._verify(before, sent, answer)
 
     def _resolve(
-        self, sent: JournalStep, former: JournalStep | None, error: errors.GatewayError | outcome_check.UnclearAnswer
+        self, sent: JournalStep, former: JournalStep | None, error: errors.GatewayError | UnclearAnswer
     ) -> StepOutcome[StepT] | None:
         """Determine the outcome of an unconfirmed request, or return None to try again.
 
@@ -158,7 +158,7 @@ class PatronChange(AppliedStep[StepT]):
             self.last_reason = verdict.reason
         return None
 
-    def _request(self, before: Record) -> outcome_check.ConfirmedWrite | int:
+    def _request(self, before: Record) -> ConfirmedWrite | int:
         """Send the change. Return the record as written, or the number of the new group."""
         if self.step.after is None:
             answer = self.gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
@@ -169,7 +169,7 @@ class PatronChange(AppliedStep[StepT]):
         answer = self.gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value
         yes = outcome_check.confirmed_write(answer, before, self.step.field)
         if yes.value != self.step.after:  # the record has been written again since
-            raise outcome_check.UnclearAnswer
+            raise UnclearAnswer
         return yes
 
     def _look_up(self, sent: JournalStep) -> ChangeVerdict:
@@ -192,9 +192,7 @@ class PatronChange(AppliedStep[StepT]):
             return reasons.changed_by_another(self.step.field, now)
         return None
 
-    def _verify(
-        self, before: Record, sent: JournalStep, answer: outcome_check.ConfirmedWrite | int
-    ) -> StepOutcome[StepT]:
+    def _verify(self, before: Record, sent: JournalStep, answer: ConfirmedWrite | int) -> StepOutcome[StepT]:
         """Read the record back after a confirmed request, and verify that only the one field has changed.
 
         The ``last_xact_id`` in the answer identifies our update, which counts as done whatever value is read back.

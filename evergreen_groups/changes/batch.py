@@ -112,7 +112,8 @@ def plan_batch(planner: Planner, path: Path) -> Draft:
     all_lines = _read(path)
     lines = [line for line in all_lines if not line.problems]
     try:
-        basis = planner.basis(sorted({barcode for line in lines for barcode in (line.barcode, *line.targets)}))
+        named = sorted({barcode for line in lines for barcode in (line.barcode, *line.targets)})
+        basis = planner.basis(named, with_contacts=True)
     except GatewayError:
         _raise_problems(all_lines)  # report the problems already found
         raise

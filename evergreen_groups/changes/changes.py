@@ -73,21 +73,17 @@ def _no_such_change(id: str) -> NotFoundError:
 class Changer:
     """Plans changes at one gateway, applies them, and looks up and undoes earlier ones, with a journal in ``state``.
 
-    ``operator`` is responsible for the changes. ``reference`` has the limits that recalculations need. ``adults`` sets
-    how many adults a group may have before a plan warns. ``may_undo_others`` returns whether the operator may undo
-    other users' changes.
-
-    A plan of :meth:`plan` is applied at once by :meth:`apply_draft`. A service stores it with :meth:`propose`, and
-    :meth:`apply` applies it under an idempotency key, in another request.
+    :meth:`apply_draft` applies a plan of :meth:`plan` at once. A service stores it with :meth:`propose`, and applies it
+    with :meth:`apply` under an idempotency key, in another request.
     """
 
     gateway: Gateway
     state: State
-    operator: Operator
-    reference: ReferenceData
+    operator: Operator  # who is responsible for the changes
+    reference: ReferenceData  # has the limits that recalculations need
     _: KW_ONLY
-    may_undo_others: Callable[[], bool] = lambda: False
-    adults: AdultRule | None = None
+    may_undo_others: Callable[[], bool] = lambda: False  # whether the operator may undo other users' changes
+    adults: AdultRule | None = None  # how many adults a group may have before a plan warns
 
     @property
     def planner(self) -> Planner:
@@ -168,11 +164,8 @@ class Changer:
     def apply_draft(self, draft: Draft, progress: Progress, *, timeout: float) -> PlanOutcome[Step]:
         """Apply a plan that isn't stored. A step that no longer fits its patron isn't made.
 
-        ``timeout`` is how many seconds to wait for another run on the same patrons or groups.
-
-        Raises:
-            BusyError: another run is changing one of the patrons or groups.
-            TransportError: the outcome of an interrupted run can't be looked up. Nothing was sent.
+        Raises BusyError if another run is still changing one of the patrons or groups after ``timeout`` seconds, and
+        TransportError if the outcome of an interrupted run can't be looked up. In both cases nothing was sent.
         """
         if arguments.seconds("timeout", timeout) < 0:
             raise arguments.wrong("timeout", timeout, "a number of seconds", "a negative one")
@@ -198,8 +191,8 @@ class Changer:
     def apply(self, plan: str, key: str, *, timeout: float = WAIT) -> str:
         """Apply a plan under an idempotency key and return the id of the journal entry, the same for each repeat.
 
-        ``timeout`` is how many seconds to wait for another desk, or for an earlier request with the same key. Raises
-        the errors of :meth:`begin`.
+        Waits ``timeout`` seconds for another desk, or an earlier request with this key. Raises the errors of
+        :meth:`begin`.
         """
         return self._finish(self.begin(plan, key, timeout=timeout), timeout)
 
@@ -217,12 +210,9 @@ class Changer:
     def begin(self, plan: str, key: str, *, timeout: float = WAIT) -> AbstractContextManager[PlanRun[StoredStep]]:
         """Hold a plan's lease for the block, which gets the run once nothing can refuse the plan any more.
 
-        Raises:
-            NotFoundError: the caller has no plan with this id.
-            PlanError: the key belongs to another change, or the plan was applied under another key, has expired, has
-                nothing to do, or is outdated.
-            BusyError: another run is changing the same patrons or groups.
-            GatewayError: Evergreen can't be reached. Nothing was sent.
+        Raises NotFoundError if the caller has no plan with this id, PlanError if the key belongs to another change, or
+        the plan was applied under another key, has expired, has nothing to do, or is outdated, and also the errors of
+        :meth:`apply_draft`.
         """
         arguments.text("key", key)
         return self._begin(self.find(arguments.text("plan", plan)), key, timeout)
@@ -257,17 +247,8 @@ class Changer:
             yield run
 
     def _earlier_run(self, plan: PlanByIds[Any], key: str) -> PlanRun[Any] | None:
-        for applied in self._store.applied(key, plan.id):
-            if applied.key != key or applied.change is None:  # without an id: retention has deleted the entry since
-                raise plans.already_applied()
-            if applied.id != plan.id and (plan.id or applied.undoes != plan.undoes):
-                raise PlanError(
-                    "this idempotency key belongs to another change",
-                    advice="use a new key for each change",
-                    code="key-of-another-change",
-                )
-            return PlanRun(self._journal, PenaltyReader(self.gateway), applied.change)
-        return None
+        change = self._store.change_of(plan, key)
+        return None if change is None else PlanRun(self._journal, PenaltyReader(self.gateway), change)
 
     @contextmanager
     def _run(self, plan: PlanByIds[StepT], timeout: float, key: str = "") -> Iterator[PlanRun[StepT]]:
@@ -305,10 +286,7 @@ class Changer:
             self.state.plugins.notify("change_applied", run.outcome)
 
     def recover(self) -> list[JournalStep]:
-        """Resolve steps that earlier runs left open, by reading only, and return the resolved steps.
-
-        Steps that may still reach Evergreen, or whose patrons are hidden, stay open. See :meth:`open_steps`.
-        """
+        """Resolve steps that earlier runs left open, by reading only, and return them. See :meth:`open_steps`."""
         return outcome_check.recover_left_open(self.gateway, self.state)
 
     def open_steps(self) -> list[JournalStep]:

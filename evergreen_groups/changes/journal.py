@@ -58,21 +58,17 @@ class StepState(Enum):
 class StoredStep:
     """One planned change of one field of one patron, by ids.
 
-    ``field`` is ``GROUP``, ``LEAD``, or ``PENALTIES`` for a recalculation. ``before`` is the field's value when the
-    plan was made (0 for a recalculation). ``after`` is the group to move to (None: a new group), the lead flag (0 or
-    1), or None for a recalculation, whose result is up to Evergreen. A step marked ``last`` waits until every other
-    step that makes the same move is done, so that the same command still finds the rest of the group after an
-    interruption. ``lead`` is whether the patron was a group lead then. ``due`` is for a recalculation: whether the rule
-    has the patron over the limit.
+    A step marked ``last`` waits until every other step that makes the same move is done, so that the same command still
+    finds the rest of the group after an interruption.
     """
 
     patron_id: int
-    field: str
-    before: int
-    after: int | None
+    field: str  # GROUP, LEAD, or PENALTIES for a recalculation
+    before: int  # the field's value when the plan was made; 0 for a recalculation
+    after: int | None  # a group (None: a new one), a flag (0 or 1), or None for a recalculation: up to Evergreen
     last: bool = False
-    lead: bool = False
-    due: bool = False
+    lead: bool = False  # whether the patron was a group lead then
+    due: bool = False  # for a recalculation: whether the rule has the patron over the limit
 
     @property
     def stored(self) -> StoredStep:
@@ -104,52 +100,37 @@ class TerminalUser:
         for stream in (sys.stdin, sys.stderr, sys.stdout):
             # The stream may be closed, or replaced by an object without a file descriptor.
             with suppress(OSError, ValueError, AttributeError):
-                if os.isatty(stream.fileno()):
-                    terminal = os.ttyname(stream.fileno()).removeprefix("/dev/")
-                    break
+                terminal = os.ttyname(stream.fileno()).removeprefix("/dev/")
+                break
         return cls(user, socket.gethostname(), login_user if login_user != user else None, terminal)
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who is responsible for a change. ``account`` is the account name to record in the journal.
+    """Who is responsible for a change."""
 
-    For a change at a desk, ``staff`` is the id of the logged-in account (``au.id``), ``workstation`` the id of its
-    workstation (``aws.id``), and ``approved_by`` the id of the supervisor who approved this change with their own
-    login. For a change from the command line, ``terminal_user`` identifies the person at the terminal.
-    """
-
-    account: str
-    staff: int | None = None
-    workstation: int | None = None
-    approved_by: int | None = None
-    terminal_user: TerminalUser | None = None
+    account: str  # the account name to record in the journal
+    staff: int | None = None  # at a desk, the id of the logged-in account (``au.id``)
+    workstation: int | None = None  # and of its workstation (``aws.id``)
+    approved_by: int | None = None  # the id of the supervisor who approved this change with their own login
+    terminal_user: TerminalUser | None = None  # the person at the command line
 
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """One request of a step, recorded before sending, with the facts that its outcome can be inferred from.
-
-    After ``until`` the request can no longer reach Evergreen. ``last_xact_id`` is the value in the record that the
-    request was made from (None: the record had none, or the method doesn't check it). ``other_fields`` is a digest of
-    the fields that the request must not change; for a recalculation, of the penalties in force.
-    """
+    """One request of a step, recorded before sending, with the facts that its outcome can be inferred from."""
 
     at: datetime
-    until: datetime
-    last_xact_id: str | None = None
-    other_fields: str | None = None
+    until: datetime  # when the request can no longer reach Evergreen
+    last_xact_id: str | None = None  # of the record that the request was made from; None if Evergreen can't check it
+    other_fields: str | None = None  # a digest of the fields that must stay, or of the penalties before a recalculation
 
 
 @dataclass(frozen=True, slots=True)
 class JournalStep:
     """One change of one field of one patron.
 
-    ``field`` is ``usrgroup``, ``master_account`` (0 or 1), or ``penalties``. For a recalculation (``penalties``), the
-    values are the number of penalties in force that Evergreen set itself. ``after`` is None where Evergreen picks the
-    value: the number of a new group, or the penalties. ``value`` is the field's value after a step that is done, or
-    the latest value seen for an open step. ``sending`` is the step's latest request, if known. ``reason`` explains the
-    state. ``permission`` is one that the account lacked, at ``org_unit`` (id) if known.
+    For a recalculation, the values are the number of penalties in force that Evergreen set itself.
     """
 
     __repr__ = arguments.brief
@@ -158,12 +139,12 @@ class JournalStep:
     patron: int
     field: str
     before: int
-    after: int | None
+    after: int | None  # None where Evergreen picks the value: the number of a new group, or the penalties
     state: StepState
-    value: int | None = None
+    value: int | None = None  # after a step that is done, or the latest seen for an open step
     reason: StepReason = NO_REASON
-    sending: Sending | None = None
-    permission: str | None = None
+    sending: Sending | None = None  # the latest request, if known
+    permission: str | None = None  # one that the account lacked, at ``org_unit`` (id) if known
     org_unit: int | None = None
 
     @property

@@ -92,13 +92,10 @@ def digest_of_untouched(record: Record, changed: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ChangeVerdict:
-    """The result of checking a sent change: ``SENDING`` while the request may still arrive, else the final state.
-
-    ``value`` is the field's value now, if the change is done or another user has changed the field.
-    """
+    """The result of checking a sent change: ``SENDING`` while the request may still arrive, else the final state."""
 
     state: StepState
-    value: int | None = None
+    value: int | None = None  # the field's value now, if the change is done or another user has changed the field
     reason: reasons.StepReason = reasons.NO_REASON
 
 
@@ -276,8 +273,8 @@ def confirmed_write(answer: Any, record: Record, field: str) -> ConfirmedWrite:
 def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> list[JournalStep]:
     """Determine the outcomes of these patrons' open steps by reading only, journal them, and return the ended steps.
 
-    Steps that may still take effect stay open. So do steps of hidden patrons, because nothing can be concluded about
-    them. A later run under another account may see them.
+    Steps that may still take effect stay open. So do steps of hidden patrons: a later run under another account may see
+    them.
     """
     ended: list[JournalStep] = []
     penalties = PenaltyReader(gateway)

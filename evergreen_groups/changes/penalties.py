@@ -21,14 +21,11 @@ _RETRIEVE = "open-ils.actor.user.fleshed.retrieve.authoritative"
 
 @dataclass(frozen=True, slots=True)
 class PatronPenalties:
-    """A patron's penalties in force and home library (org unit id).
-
-    ``current`` says that the penalties at the home library and the org units above it come from the primary database.
-    """
+    """A patron's penalties in force and home library (org unit id)."""
 
     home_library: int
     in_force: tuple[PenaltyRow, ...]
-    current: bool = True
+    current: bool = True  # whether those at the home library and the org units above come from the primary database
 
     @property
     def digest(self) -> str:

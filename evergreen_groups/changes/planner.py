@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes import plans
 from evergreen_groups.changes.journal import GROUP, LEAD, PENALTIES, JournalEntry, JournalStep, StepState
 from evergreen_groups.changes.outcome_check import has_late_duplicate, value_of
-from evergreen_groups.changes.plans import Action, Draft, PlanWarning, Step, about_patron
+from evergreen_groups.changes.plans import Action, Draft, PlannedGroup, PlanWarning, Step, about_patron
 from evergreen_groups.errors import PlanError, not_visible
 from evergreen_groups.groups import AdultRule, Member, contacts, family_reader, read_patron
 from evergreen_groups.message import Message
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from evergreen_groups.changes.journal import Journal
-    from evergreen_groups.changes.plans import PlannedGroup, PlanRequest
+    from evergreen_groups.changes.plans import PlanRequest
     from evergreen_groups.gateway import Gateway, Record
     from evergreen_groups.groups import Card, Families, Group, PatronReference
     from evergreen_groups.ils import ReferenceData
@@ -40,30 +40,27 @@ _HIDDEN = Message(
 
 @dataclass(frozen=True)
 class PlanBasis:
-    """The data for planning, read once. Planning itself makes no further calls.
+    """The data for planning, read once. Planning itself makes no further calls."""
 
-    ``families`` has the groups of the named patrons, and ``families.cards`` those of the named patrons who are visible,
-    by the reference (barcode or id) that names them.
-    """
-
-    families: Families
+    families: Families  # with the groups of the named patrons, and the cards of the visible ones by barcode or id
     adults: AdultRule
 
     def expect(self, references: Sequence[PatronReference]) -> None:
         """Refuse the references if any patron is unknown, hidden, or deleted."""
-        if unknown := _positions(references, lambda named: named not in self.families.cards):
+        numbered = [(str(number), reference) for number, reference in enumerate(references, 1)]
+        if unknown := [number for number, reference in numbered if reference not in self.families.cards]:
             raise PlanError(
                 "no visible patron has this barcode: number {numbers} of {count} given",
                 advice="check the number, and that the account has VIEW_USER at the home library",
                 code="barcodes-unknown",
-                values={"numbers": unknown, "count": len(references)},
+                values={"numbers": ", ".join(unknown), "count": len(references)},
             )
-        if deleted := _positions(references, self.is_deleted):
+        if deleted := [number for number, reference in numbered if self.is_deleted(reference)]:
             raise PlanError(
                 "this patron was deleted: number {numbers} of {count} given",
                 advice="if that was a mistake, ask your Evergreen administrator to restore the record",
                 code="patron-deleted",
-                values={"numbers": deleted, "count": len(references)},
+                values={"numbers": ", ".join(deleted), "count": len(references)},
             )
 
     def is_deleted(self, reference: PatronReference) -> bool:
@@ -79,18 +76,18 @@ class PlanBasis:
         ``lead`` is for a removal whether the patron becomes a lead, and for a change of the flag its new value.
         """
         member, group = card.member, self.families.groups[card.member.patron.group]
+        about = {"name": member.name, "group": group.number}
         if target is not None:
             to = target.member.patron.group
             if group.number == to:
-                return [], [_about(_ALREADY_THERE[action], card, group=to)]
+                return [], [_ALREADY_THERE[action].with_values(about)]
             if action is Action.MERGE:
                 return self._merge_steps(group, member, to), []
             return [Step.of(member, GROUP, to, card.account)], []
         steps: list[Step] = []
         unchanged: list[str] = []
         if action is Action.REMOVE and group.member_count == 1:
-            text = Message("{name} is already alone in this group ({group})")
-            unchanged.append(_about(text, card, group=group.number))
+            unchanged.append(Message("{name} is already alone in this group ({group})", values=about))
         elif action is Action.REMOVE:
             steps.append(Step.of(member, GROUP, None, card.account))
         # Set the flag in a separate step: usergroup.new makes a lead for any true value (usergroup-new-006), and never
@@ -99,7 +96,7 @@ class PlanBasis:
             steps.append(Step.of(member, LEAD, int(lead), card.account))
         elif action is Action.LEAD:
             text = Message("{name} is already group lead") if lead else Message("{name} isn't group lead")
-            unchanged.append(_about(text, card))
+            unchanged.append(text.with_values(about))
         return steps, unchanged
 
     def _merge_steps(self, group: Group, named: Member, to: int) -> list[Step]:
@@ -121,16 +118,28 @@ class PlanBasis:
     ) -> Draft:
         """Assemble a plan: the groups before and after, and the warnings."""
         moves = [step for step in steps if step.field == GROUP]
-        groups = self.families.groups
-        changes = plans.group_changes(moves, groups)
+        changes = self._changed_groups(moves)
         warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
         warnings.extend(_warnings_about_accounts(steps))
         warnings.extend(self._warnings_about_groups(moves, changes))
-        warnings.extend(_warnings_about_leads(steps, groups, has_former=action is Action.LEAD))
+        warnings.extend(self._warnings_about_leads(steps, has_former=action is Action.LEAD))
         # Report each warning once, even if several steps cause it.
         once = {(warning.code, *warning.values.items()): warning for warning in warnings}
         named = tuple(card.member.id for card in cards)
         return Draft(action, tuple(steps), changes, tuple(once.values()), tuple(unchanged), named)
+
+    def _changed_groups(self, moves: Sequence[Step]) -> tuple[PlannedGroup, ...]:
+        """Return each group that loses or gains members, those with losses first, followed by each new group."""
+        leaving, left = {step.patron_id for step in moves}, {step.before for step in moves}
+        joined = {step.after for step in moves if step.after is not None}
+        found = []
+        for number in (*sorted(left), *sorted(joined - left)):
+            # A group may both lose and gain members in one plan.
+            arriving = (step.member for step in moves if step.after == number)
+            before = self.families.groups[number]
+            staying = (member for member in before.members if member.id not in leaving)
+            found.append(PlannedGroup(before, (*staying, *arriving)))
+        return (*found, *(PlannedGroup(None, (step.member,)) for step in moves if step.after is None))
 
     def _warnings_about_groups(self, moves: Sequence[Step], changes: Sequence[PlannedGroup]) -> Iterator[PlanWarning]:
         """Yield the warnings about ``moves``, which cause these ``changes`` of groups."""
@@ -144,7 +153,7 @@ class PlanBasis:
             strangers = {id for family in families if there.isdisjoint(family) for id in family}
             if names := tuple(step.member.name for step in arriving if step.patron_id in strangers):
                 yield PlanWarning("stranger-to-group", {"names": names, "group": number, "count": len(names)})
-        yield from _warnings_about_addresses(moves, groups, members, relations)
+        yield from self._warnings_about_addresses(moves, relations)
         changed = [(group.before, group.after) for group in changes if group.before is not None]
         for group, members_after in changed if self.adults.applies else ():
             before, after = (
@@ -161,13 +170,41 @@ class PlanBasis:
             if not group.complete:
                 yield PlanWarning("hidden-members", {"group": group.number, "count": group.hidden_member_count})
 
+    def _warnings_about_addresses(self, moves: Sequence[Step], relations: contacts.Relations) -> Iterator[PlanWarning]:
+        """Yield a warning for each borrowed address whose borrower and owner end up in different groups."""
+        members = self.families.members
+        after: dict[int, object] = {member.id: member.patron.group for member in members.values()}
+        # A patron with a new group shares it with no other member.
+        after.update((step.patron_id, step.after or ("new", step.patron_id)) for step in moves)
+        leaving = {step.patron_id for step in moves}
+        for step in moves:
+            name, contacts = step.member.name, relations.contacts(step.patron_id)
+            owners = [members.get(lender) for lender in sorted(contacts.lenders)]
+            for owner in owners:
+                if owner is not None and after[owner.id] != after[step.patron_id]:
+                    yield PlanWarning("borrowed-address", {"name": name, "owner": owner.name})
+            if None in owners or contacts.hidden_lender:
+                yield PlanWarning("borrowed-address-of-another", {"name": name})
+            for member in self.families.groups[step.before].members:
+                if member.id not in leaving and step.patron_id in relations.contacts(member.id).lenders:
+                    yield PlanWarning("lent-address", {"name": name, "borrower": member.name})
 
-def _positions(given: Sequence[PatronReference], is_meant: Callable[[PatronReference], bool]) -> str:
-    return ", ".join(str(position) for position, named in enumerate(given, 1) if is_meant(named))
+    def _warnings_about_leads(self, steps: Sequence[Step], *, has_former: bool) -> Iterator[PlanWarning]:
+        """Yield a warning for each group that gains a lead and then has several. Evergreen allows any number.
 
-
-def _about(text: Message, card: Card, **values: object) -> Message:
-    return text.with_values({**values, "name": card.member.name})
+        ``has_former`` adds one for each group whose last lead is no longer one.
+        """
+        moves = {step.patron_id: step for step in steps if step.field == GROUP}
+        flags = {step.patron_id: bool(step.after) for step in steps if step.field == LEAD}
+        for number, group in sorted(self.families.groups.items()):
+            members = [member for member in group.members if member.id not in moves]
+            members += [step.member for step in moves.values() if step.after == number]
+            leads = [member for member in members if flags.get(member.id, member.group_lead)]
+            if len(leads) > 1 and any(flags.get(member.id) or member.id in moves for member in leads):
+                names = tuple(member.name for member in leads)
+                yield PlanWarning.counted("several-leads", group.counted(len(leads)), {"names": names, "group": number})
+            if has_former and group.complete and not leads and any(member.group_lead for member in group.members):
+                yield PlanWarning("left-without-lead", {"group": number})
 
 
 def _warnings_about_accounts(steps: Sequence[Step]) -> Iterator[PlanWarning]:
@@ -179,48 +216,6 @@ def _warnings_about_accounts(steps: Sequence[Step]) -> Iterator[PlanWarning]:
             yield PlanWarning("account-not-active", name)
         if account.expired:
             yield PlanWarning("account-expired", name)
-
-
-def _warnings_about_addresses(
-    moves: Sequence[Step], groups: Mapping[int, Group], members: Mapping[int, Member], relations: contacts.Relations
-) -> Iterator[PlanWarning]:
-    """Yield a warning for each borrowed address whose borrower and owner end up in different groups."""
-    after: dict[int, object] = {member.id: member.patron.group for member in members.values()}
-    # A patron with a new group shares it with no other member.
-    after.update((step.patron_id, step.after or ("new", step.patron_id)) for step in moves)
-    leaving = {step.patron_id for step in moves}
-    for step in moves:
-        name, contacts = step.member.name, relations.contacts(step.patron_id)
-        owners = [members.get(lender) for lender in sorted(contacts.lenders)]
-        for owner in owners:
-            if owner is not None and after[owner.id] != after[step.patron_id]:
-                yield PlanWarning("borrowed-address", {"name": name, "owner": owner.name})
-        if None in owners or contacts.hidden_lender:
-            yield PlanWarning("borrowed-address-of-another", {"name": name})
-        for member in groups[step.before].members:
-            if member.id not in leaving and step.patron_id in relations.contacts(member.id).lenders:
-                yield PlanWarning("lent-address", {"name": name, "borrower": member.name})
-
-
-def _warnings_about_leads(
-    steps: Sequence[Step], groups: Mapping[int, Group], *, has_former: bool
-) -> Iterator[PlanWarning]:
-    """Yield a warning for each group that gains a lead and then has several. Evergreen allows any number.
-
-    ``has_former`` adds one for each group whose last lead is no longer one. ``groups`` must have every group that a
-    patron of the plan is in or joins.
-    """
-    moves = {step.patron_id: step for step in steps if step.field == GROUP}
-    flags = {step.patron_id: bool(step.after) for step in steps if step.field == LEAD}
-    for number, group in sorted(groups.items()):
-        members = [member for member in group.members if member.id not in moves]
-        members += [step.member for step in moves.values() if step.after == number]
-        leads = [member for member in members if flags.get(member.id, member.group_lead)]
-        if len(leads) > 1 and any(flags.get(member.id) or member.id in moves for member in leads):
-            names = tuple(member.name for member in leads)
-            yield PlanWarning.counted("several-leads", group.counted(len(leads)), {"names": names, "group": number})
-        if has_former and group.complete and not leads and any(member.group_lead for member in group.members):
-            yield PlanWarning("left-without-lead", {"group": number})
 
 
 def _warnings_about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
@@ -285,34 +280,20 @@ class Planner:
                 unchanged += its_unchanged
         return basis.draft(action, steps, unchanged, cards=[*found, *joined])
 
-    def basis(
-        self,
-        references: Iterable[PatronReference],
-        groups: Collection[int] = (),
-        *,
-        with_fines: bool = True,
-        with_contacts: bool = True,
-        active_cards: bool = False,
-    ) -> PlanBasis:
-        """Read the data for plans about these patrons and ``groups``.
+    def basis(self, references: Iterable[PatronReference], groups: Collection[int] = (), **parts: bool) -> PlanBasis:
+        """Read the data for plans about these patrons and ``groups``. ``parts`` are those of ``FamilyReader.named``.
 
-        Set ``with_contacts`` for plans that move anyone out of a group. ``active_cards`` requires that each barcode is
-        on an active card.
+        Plans that move anyone out of a group need ``with_contacts``.
         """
         reader = family_reader(self.gateway, lambda: self.reference.org_units(self.gateway))
-        families = reader.named(
-            references, groups, with_fines=with_fines, with_contacts=with_contacts, active_cards=active_cards
-        )
-        return PlanBasis(families, self.adults or AdultRule())
+        return PlanBasis(reader.named(references, groups, **parts), self.adults or AdultRule())
 
 
 def plan_undo(planner: Planner, journal: Journal, entry: JournalEntry, *, shown: bool = True) -> Draft:
     """Plan to undo a journal entry. A plan that isn't ``shown`` lacks fines and some warnings, which saves two calls.
 
-    Raises:
-        NotFoundError: a patron has just become hidden.
-        PlanError: the entry is a recalculation of penalties, some of its steps have been deleted, or nothing is left to
-            undo.
+    Raises NotFoundError if a patron has just become hidden, and PlanError if the entry is a recalculation, some of its
+    steps have been deleted, or nothing is left to undo.
     """
     if entry.missing_step_count:
         count = len(entry.steps) + entry.missing_step_count

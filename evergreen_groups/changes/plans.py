@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -101,9 +101,7 @@ class ExpectedGroup:
 class PlanByIds(Generic[StepT]):
     """What a run applies: the steps, and the groups whose members must not change before.
 
-    ``undoes`` is the id of the journal entry that the plan undoes, if any. Only a plan that staff review is stored. It
-    has an ``id`` and ``expires``, and once it is applied, the ``change`` (the journal entry's id) that did so under the
-    caller's ``key``.
+    Only a plan that staff review is stored, with an ``id``, and applied once, under the caller's ``key``.
     """
 
     __repr__ = arguments.brief
@@ -111,11 +109,11 @@ class PlanByIds(Generic[StepT]):
     action: Action
     steps: tuple[StepT, ...]
     groups: tuple[ExpectedGroup, ...] = ()
-    undoes: str | None = None
+    undoes: str | None = None  # the id of the journal entry that the plan undoes
     id: str = ""
     expires: datetime = _NEVER
     key: str | None = None
-    change: str | None = None
+    change: str | None = None  # the id of the journal entry that applied the plan
 
     @property
     def patrons(self) -> frozenset[int]:
@@ -127,8 +125,7 @@ class PlanByIds(Generic[StepT]):
 class PlannedGroup:
     """A group that a plan changes: ``before`` is the current group (None: a new one), ``after`` its members afterwards.
 
-    ``after`` has only visible members. The totals of fines are informational. They include what hidden members owe,
-    and are None if that is unknown.
+    ``after`` has only visible members. Total fines include what hidden members owe, and are None if that is unknown.
     """
 
     __repr__ = arguments.brief
@@ -138,7 +135,6 @@ class PlannedGroup:
 
     @property
     def number(self) -> int | None:
-        """The group's number, None for a new group."""
         return self.before.number if self.before else None
 
     @property
@@ -176,11 +172,7 @@ class PlanWarning:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A plan for review: its steps and warnings, and texts about patrons for whom nothing changes.
-
-    ``named`` has the ids of the patrons in the request, in its order, followed by the patron whose group is joined.
-    ``undoes`` is the id of the journal entry that the plan undoes, if any.
-    """
+    """A plan for review: its steps and warnings, and texts about patrons for whom nothing changes."""
 
     __repr__ = arguments.brief
 
@@ -189,8 +181,8 @@ class Draft:
     groups: tuple[PlannedGroup, ...]
     warnings: tuple[PlanWarning, ...] = ()
     unchanged: tuple[str, ...] = ()
-    named: tuple[int, ...] = ()
-    undoes: str | None = None
+    named: tuple[int, ...] = ()  # the ids of the requested patrons, in order, then of the one whose group is joined
+    undoes: str | None = None  # the id of the journal entry that the plan undoes
 
     @property
     def by_ids(self) -> PlanByIds[Step]:
@@ -209,23 +201,6 @@ class Draft:
         return PlanByIds(self.action, self.steps, groups, self.undoes)
 
 
-def group_changes(moves: Sequence[Step], groups: Mapping[int, Group]) -> tuple[PlannedGroup, ...]:
-    """Return each group that loses or gains members, those with losses first, followed by each new group.
-
-    ``groups`` must have every group that a patron leaves or joins.
-    """
-    leaving = {step.member.id for step in moves}
-    left = sorted({step.member.patron.group for step in moves})
-    joined = sorted({step.after for step in moves if step.after is not None} - set(left))
-    found = []
-    for number in left + joined:
-        # A group may both lose and gain members in one plan.
-        arriving = (step.member for step in moves if step.after == number)
-        staying = (member for member in groups[number].members if member.id not in leaving)
-        found.append(PlannedGroup(groups[number], (*staying, *arriving)))
-    return (*found, *(PlannedGroup(None, (step.member,)) for step in moves if step.after is None))
-
-
 _TARGET = "`move` and `merge` need a target, and no other action takes one"
 MOST_PATRONS = 1_000
 """How many patrons a stored plan may name. A program, or a batch file, may name more."""
@@ -233,23 +208,17 @@ MOST_PATRONS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """A request for a plan.
-
-    ``patrons`` and ``target`` are barcodes or patron ids. A target is a member of the group to move to. A merge names
-    one member of the group that moves in ``patrons``. ``lead`` makes removed patrons leads of their new groups,
-    ``off`` clears the lead flag, and ``change`` is the id of the journal entry to undo. With ``active_cards``, each
-    barcode of a move or merge must be on an active card; by default an inactive card only causes a warning.
-    """
+    """A request for a plan. Patrons are named by barcodes or ids."""
 
     __repr__ = arguments.brief
 
     action: Action
-    patrons: tuple[PatronReference, ...] = ()
-    target: PatronReference | None = None
-    lead: bool = False
-    off: bool = False
-    change: str | None = None
-    active_cards: bool = False
+    patrons: tuple[PatronReference, ...] = ()  # for a merge, one member of the group that moves
+    target: PatronReference | None = None  # a member of the group to move to
+    lead: bool = False  # make removed patrons leads of their new groups
+    off: bool = False  # clear the lead flag
+    change: str | None = None  # the id of the journal entry to undo
+    active_cards: bool = False  # refuse inactive cards of a move or merge, which only cause a warning by default
 
     def checked(self, most: int = sys.maxsize) -> PlanRequest:
         """Return the request after checking that its fields fit the action. ``most`` limits its patrons."""
@@ -308,38 +277,29 @@ class SideEffect:
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome(Generic[StepT]):
-    """The outcome of one step. ``value`` is the field's value now if the step is done or had nothing to change.
-
-    ``error`` is the exception that ended the step, if any. A step in state ``SENDING`` may still take effect; ``sent``
-    is the journal's step with the request. ``resolved`` is for a recalculation: whether Evergreen's block for fines now
-    agrees with the rule.
-    """
+    """The outcome of one step. A step in state ``SENDING`` may still take effect."""
 
     __repr__ = arguments.brief
 
     step: StepT
     state: StepState
-    value: int | None = None
+    value: int | None = None  # the field's value now if the step is done or had nothing to change
     reason: StepReason = NO_REASON
     side_effects: tuple[SideEffect, ...] = ()
-    error: EvergreenGroupsError | None = None
-    sent: JournalStep | None = None
-    resolved: bool = False
+    error: EvergreenGroupsError | None = None  # what ended the step
+    sent: JournalStep | None = None  # the journal's step with the request, in state ``SENDING``
+    resolved: bool = False  # for a recalculation: whether Evergreen's block for fines now agrees with the rule
 
 
 @dataclass(frozen=True, slots=True)
 class PlanOutcome(Generic[StepT]):
-    """The outcome of a plan.
-
-    ``stopped`` is the error that ended the run early, if any. Steps that weren't reached are ``PLANNED``. Make the same
-    plan again to apply the rest. ``entry`` is the id of the journal entry, None if there was nothing to do.
-    """
+    """The outcome of a plan. Steps that weren't reached are ``PLANNED``: make the same plan again to apply them."""
 
     __repr__ = arguments.brief
 
     steps: tuple[StepOutcome[StepT], ...]
-    stopped: GatewayError | None = None
-    entry: str | None = None
+    stopped: GatewayError | None = None  # what ended the run early
+    entry: str | None = None  # the id of the journal entry, if there was anything to do
 
     @property
     def done(self) -> bool:
@@ -376,10 +336,20 @@ class PlanStore:
             return plan
         raise NotFoundError("there is no such plan", advice="make the plan again", code="no-such-plan")
 
-    def applied(self, key: str, plan: str = "") -> list[PlanByIds[StoredStep]]:
-        """Return the plans that the user has applied: under an idempotency key, and the one with this id."""
-        meant = or_(plans.c.idempotency_key == key, plans.c.id == plan)
-        return self._found(and_(plans.c.idempotency_key.is_not(None), meant))
+    def change_of(self, plan: PlanByIds[StepT], key: str) -> str | None:
+        """Return the id of the change that applied a plan, or the same undo, under this key; None if none did."""
+        meant = or_(plans.c.idempotency_key == key, plans.c.id == plan.id)
+        for applied in self._found(and_(plans.c.idempotency_key.is_not(None), meant)):
+            if applied.key != key or applied.change is None:  # without an id: retention has deleted the entry since
+                raise _already_applied()
+            if applied.id != plan.id and (plan.id or applied.undoes != plan.undoes):
+                raise PlanError(
+                    "this idempotency key belongs to another change",
+                    advice="use a new key for each change",
+                    code="key-of-another-change",
+                )
+            return applied.change
+        return None
 
     def _found(self, condition: ColumnElement[bool]) -> list[PlanByIds[StoredStep]]:
         query = (
@@ -408,11 +378,10 @@ def claim(connection: Connection, plan: str, key: str, change: str) -> None:
     except IntegrityError:
         claimed = 0
     if claimed != 1:
-        raise already_applied()
+        raise _already_applied()
 
 
-def already_applied() -> PlanError:
-    """Return the error for a second attempt to apply a plan."""
+def _already_applied() -> PlanError:
     return PlanError(
         "this plan was already applied, under another key",
         advice="make a new plan for what is left",

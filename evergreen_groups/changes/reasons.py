@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 class StepReason(str):
     """The journal's sentence about the state of a step; empty if there is nothing to say.
 
-    ``code`` identifies the reason for callers with their own wording; reasons from older releases have none.
-    ``values`` fill in the texts: group numbers, a time (ISO 8601), the name of an event or of fields, but no patron
-    data. ``texts`` are the messages, as in the catalogs, that make up the sentence.
     >>> reason = StepReason(Message("moved to group {group}"), "moved-meanwhile", group=7)
     >>> reason.followed_by(Message("tries: {count}"), count=3)
     'moved to group 7; tries: 3'
@@ -27,11 +24,10 @@ class StepReason(str):
 
     __slots__ = ("code", "messages", "texts", "values")
 
-    code: str
-    texts: tuple[str, ...]
-    values: Mapping[str, object]
-    messages: list[Message]
-    """The texts with their values, for translation where they are shown."""
+    code: str  # for callers with their own wording; reasons from older releases have none
+    texts: tuple[str, ...]  # the messages as in the catalogs
+    values: Mapping[str, object]  # group numbers, a time (ISO 8601), the name of an event or of fields; no patron data
+    messages: list[Message]  # the texts with their values, for translation where they are shown
 
     def __new__(cls, texts: str | Sequence[str] = (), code: str = "", **values: object) -> Self:
         """Make a reason from one text or several."""

@@ -231,7 +231,7 @@ def test_a_patron_is_moved_in_and_out_again(site: Site) -> None:
     assert site.calls() == 5 + 3  # including the list that shows the outcome
     undone = done.send("/undo")
     assert "Undone" in undone.outcome
-    assert site.calls() == 8 + 4  # and the lead of the other group
+    assert site.calls() == 6 + 4  # and the lead of the other group
     page.clerk.open(DESROSIERS, "/history")
     assert site.calls() == 4
 
