@@ -177,10 +177,7 @@ class Pcrud:
         offset: int | None = None,
         **options: Unpack[SearchOptions],
     ) -> list[Record]:
-        """Return at most ``limit`` rows of a class.
-
-        ``order_by`` is a field's name, several names, or one of pcrud's own forms.
-        """
+        """Return at most ``limit`` rows of a class. Order by a field, several, or in one of pcrud's own forms."""
         search = RowSearch(self._gateway, class_id, where, order_by=order_by, offset=offset, **options)
         return search.page(limit).records()
 
@@ -392,10 +389,7 @@ class RowSearch:
         return options
 
     def page(self, limit: int, *conditions: Where) -> Rows:
-        """Return at most ``limit`` of the rows, those that meet more ``conditions``.
-
-        Raises DataError if the answer has other rows.
-        """
+        """Return at most ``limit`` of the rows that meet more ``conditions``. Raises DataError for other rows."""
         where, options = all_of(self._where, conditions), self.form(limit)
         method = f"{PCRUD}.search.{self._class_id}.atomic"
         try:
@@ -409,11 +403,7 @@ class RowSearch:
         if "*" in fleshed:
             fleshed = [field.name for field in known.fields if field.is_link]
         values = checked_values(known, result.value, where, select=select, limit=limit, joined=joined, fleshed=fleshed)
-        # pcrud ignores unknown names (pcrud-164).
-        positions = [known.positions[name] for name in fleshed if name in known.positions]
-        nested = wire_values.objects_by_class(
-            [row[position] for row in values for position in positions if position < len(row)]
-        )
+        nested = wire_values.objects_by_class(values) if fleshed else {}
         idl = self._gateway.idl(known.id, *nested)
         for class_id, objects in nested.items():
             checked_values(idl[class_id], objects, {}, joined=True)  # one library is the home of many patrons
@@ -555,10 +545,7 @@ class RowsByKey(RowSearch):
         self._position = self._known.field(key).position
 
     def pages(self, low: int | None = None, high: int | None = None, concurrency: int = 1) -> Iterator[Rows]:
-        """Yield pages, of up to ``concurrency`` key ranges in parallel.
-
-        They come as they arrive, and the next ones are fetched while the caller works on one.
-        """
+        """Yield pages of up to ``concurrency`` key ranges as they arrive, fetching while the caller works on one."""
         whole = KeyRange(None if low is None else low - 1, high)
         ranges = [whole] if concurrency == 1 else self._split(whole, concurrency)
         under_way = {begin(partial(self._read, part)) for part in ranges}
