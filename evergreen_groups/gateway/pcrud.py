@@ -439,15 +439,8 @@ class RowSearch:
         usual = _LIST_OF_WHOLE_ROWS if self._select is None else _USUAL_ROWS
         limit = len(batch) if unique else LIMIT_FACTOR * usual
         page = self.page(limit, condition)
-        is_complete = unique or (  # no two rows share a key, so hidden rows crowd out none
-            len(page) < limit
-            and (
-                self._all_visible
-                or not self._gateway.counts_hidden_rows()
-                or not self._exceeds(limit, field, condition)
-            )
-        )
-        if is_complete:
+        # No two rows share a unique value, so hidden rows crowd out none.
+        if unique or (len(page) < limit and not self._lacks_rows(limit, field, condition)):
             return [page] if page else []
         if len(batch) > 1:
             middle = len(batch) // 2
@@ -473,6 +466,12 @@ class RowSearch:
                 # A name that isn't like any field may be a value in the wrong place, so it may be patron data.
                 given = f"{name}: did you mean {nearest[0]}?" if nearest else "another text"
                 raise arguments.wrong("search", name, f"names of fields of {known.id}", given)
+
+    def _lacks_rows(self, number: int, field: str, *conditions: Where) -> bool:
+        """Return whether hidden rows, beyond ``number``, may have crowded out others."""
+        if self._all_visible or not self._gateway.counts_hidden_rows():
+            return False
+        return self._exceeds(number, field, *conditions)
 
     def _exceeds(self, number: int, field: str, *conditions: Where) -> bool:
         """Return whether more than ``number`` rows, hidden ones included, meet the conditions."""
@@ -601,7 +600,7 @@ class RowsByKey(RowSearch):
 
         Return None if the page was the last. Raises DataError if more rows exist, and the keys aren't whole numbers.
         """
-        if self._all_visible or not self._gateway.counts_hidden_rows() or not self._has_keys(part):
+        if not self._lacks_rows(0, self._key, *part.conditions(self._key)):
             return None
         after, high = part.after, part.high
         if after is None and not self._has_keys(KeyRange(None, -1)):
