@@ -85,10 +85,7 @@ def http_error(
 def transport_error(
     error: Exception, call: Call, *, sent: bool, seconds: float, base: str, connect_timeout: float
 ) -> errors.TransportError:
-    """Return the error to raise instead of an exception from urllib3 or the socket.
-
-    ``sent`` means that the request may have reached the server. ``seconds`` is the time limit for the whole answer.
-    """
+    """Return the error for an exception from urllib3 or the socket; ``seconds`` is the limit for the whole answer."""
     causes = list(_causes_of(error))
     if not sent:
         return _connection_error(causes, call, base, connect_timeout)
@@ -228,8 +225,7 @@ class Result:
 
     ``value`` is the result (``expect="one"``), the result or None (``"optional"``), or the list of all results
     (``"many"``), in wire form: numbers with a decimal point are ``Decimal``, and fieldmapper objects aren't decoded
-    yet. ``size`` is the answer's length in bytes, and ``call`` is the call that was made. ``redactor`` hides secrets in
-    errors.
+    yet. ``size`` is the answer's length in bytes, and ``call`` is the call that was made.
 
     Raises NotJSONError and CutOffError for a body that isn't the gateway's JSON; TimedOutError, ServiceNotFoundError,
     MethodNotFoundError, NoSessionError and ServerError for the status in the body; UnexpectedAnswerError for a number

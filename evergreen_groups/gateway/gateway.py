@@ -140,8 +140,7 @@ class Gateway:
     def acting_as(self, token: str) -> Self:
         """Return this gateway for another session, which is neither renewed nor logged out.
 
-        Closing this gateway closes both, closing the returned one leaves this open. Errors don't show ``token``, and
-        nothing stores it.
+        Closing the returned gateway leaves this one open. Errors don't show ``token``, and nothing stores it.
         """
         return self._for_session(token=arguments.text("token", token))
 

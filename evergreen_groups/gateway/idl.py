@@ -15,9 +15,6 @@ from lxml import etree
 from evergreen_groups.errors import DataError, HTTPStatusError, unreadable
 from evergreen_groups.gateway.call import IDL_CALL, held
 
-IDL_LIMIT = 16 * 1024 * 1024
-"""Maximum size of an IDL in bytes; Evergreen's has about 1.1 million."""
-
 FLAGS = ("isnew", "ischanged", "isdeleted")
 """The flags after the fields of every object in a request; answers omit them."""
 
@@ -89,9 +86,7 @@ class Idl(dict[str, Class]):
 
     @classmethod
     def parse(cls, document: bytes) -> Idl:
-        """Parse an IDL file. Raises DataError for other documents, large ones, and a document type declaration."""
-        if len(document) > IDL_LIMIT:
-            raise unreadable("idl-too-large", f"IDL over {IDL_LIMIT // 1024**2} MB")
+        """Parse an IDL file. Raises DataError for other documents and for a document type declaration."""
         # The file comes from the network, perhaps from a wrong address, so it must not lead to local files or other
         # servers.
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
@@ -164,10 +159,9 @@ class IdlSource:
         self._lock = threading.Lock()
 
     def require(self, class_ids: Collection[str], fetch: Callable[[str], bytes], deadline: float) -> Idl:
-        """Return the classes known so far, fetching those of ``class_ids`` that are missing.
+        """Return the classes known so far, fetching those of ``class_ids`` that are missing, until ``deadline``.
 
-        Waits for another thread's fetching until ``deadline``, on the monotonic clock. Raises DataError for a class
-        that the server doesn't have or an unreadable IDL, and TimedOutError.
+        Raises DataError for a class that the server doesn't have or an unreadable IDL, and TimedOutError.
         """
         if time.monotonic() <= self._expires:  # check before reading _idl, which is emptied before _expires is set
             known = self._idl

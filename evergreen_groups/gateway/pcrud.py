@@ -177,10 +177,7 @@ class Pcrud:
         offset: int | None = None,
         **options: Unpack[SearchOptions],
     ) -> list[Record]:
-        """Return at most ``limit`` rows of a class.
-
-        ``order_by`` is a field's name, several names, or one of pcrud's own forms.
-        """
+        """Return at most ``limit`` rows of a class. Order by a field, several, or in one of pcrud's own forms."""
         search = RowSearch(self._gateway, class_id, where, order_by=order_by, offset=offset, **options)
         return search.page(limit).records()
 
@@ -392,10 +389,7 @@ class RowSearch:
         return options
 
     def page(self, limit: int, *conditions: Where) -> Rows:
-        """Return at most ``limit`` of the rows, those that meet more ``conditions``.
-
-        Raises DataError if the answer has other rows.
-        """
+        """Return at most ``limit`` of the rows that meet more ``conditions``. Raises DataError for other rows."""
         where, options = all_of(self._where, conditions), self.form(limit)
         method = f"{PCRUD}.search.{self._class_id}.atomic"
         try:
@@ -409,11 +403,7 @@ class RowSearch:
         if "*" in fleshed:
             fleshed = [field.name for field in known.fields if field.is_link]
         values = checked_values(known, result.value, where, select=select, limit=limit, joined=joined, fleshed=fleshed)
-        # pcrud ignores unknown names (pcrud-164).
-        positions = [known.positions[name] for name in fleshed if name in known.positions]
-        nested = wire_values.objects_by_class(
-            [row[position] for row in values for position in positions if position < len(row)]
-        )
+        nested = wire_values.objects_by_class(values) if fleshed else {}
         idl = self._gateway.idl(known.id, *nested)
         for class_id, objects in nested.items():
             checked_values(idl[class_id], objects, {}, joined=True)  # one library is the home of many patrons
@@ -449,15 +439,8 @@ class RowSearch:
         usual = _LIST_OF_WHOLE_ROWS if self._select is None else _USUAL_ROWS
         limit = len(batch) if unique else LIMIT_FACTOR * usual
         page = self.page(limit, condition)
-        is_complete = unique or (  # no two rows share a key, so hidden rows crowd out none
-            len(page) < limit
-            and (
-                self._all_visible
-                or not self._gateway.counts_hidden_rows()
-                or not self._exceeds(limit, field, condition)
-            )
-        )
-        if is_complete:
+        # No two rows share a unique value, so hidden rows crowd out none.
+        if unique or (len(page) < limit and not self._lacks_rows(limit, field, condition)):
             return [page] if page else []
         if len(batch) > 1:
             middle = len(batch) // 2
@@ -483,6 +466,12 @@ class RowSearch:
                 # A name that isn't like any field may be a value in the wrong place, so it may be patron data.
                 given = f"{name}: did you mean {nearest[0]}?" if nearest else "another text"
                 raise arguments.wrong("search", name, f"names of fields of {known.id}", given)
+
+    def _lacks_rows(self, number: int, field: str, *conditions: Where) -> bool:
+        """Return whether hidden rows, beyond ``number``, may have crowded out others."""
+        if self._all_visible or not self._gateway.counts_hidden_rows():
+            return False
+        return self._exceeds(number, field, *conditions)
 
     def _exceeds(self, number: int, field: str, *conditions: Where) -> bool:
         """Return whether more than ``number`` rows, hidden ones included, meet the conditions."""
@@ -555,10 +544,7 @@ class RowsByKey(RowSearch):
         self._position = self._known.field(key).position
 
     def pages(self, low: int | None = None, high: int | None = None, concurrency: int = 1) -> Iterator[Rows]:
-        """Yield pages, of up to ``concurrency`` key ranges in parallel.
-
-        They come as they arrive, and the next ones are fetched while the caller works on one.
-        """
+        """Yield pages of up to ``concurrency`` key ranges as they arrive, fetching while the caller works on one."""
         whole = KeyRange(None if low is None else low - 1, high)
         ranges = [whole] if concurrency == 1 else self._split(whole, concurrency)
         under_way = {begin(partial(self._read, part)) for part in ranges}
@@ -614,7 +600,7 @@ class RowsByKey(RowSearch):
 
         Return None if the page was the last. Raises DataError if more rows exist, and the keys aren't whole numbers.
         """
-        if self._all_visible or not self._gateway.counts_hidden_rows() or not self._has_keys(part):
+        if not self._lacks_rows(0, self._key, *part.conditions(self._key)):
             return None
         after, high = part.after, part.high
         if after is None and not self._has_keys(KeyRange(None, -1)):

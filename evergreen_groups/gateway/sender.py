@@ -52,8 +52,7 @@ TOKEN: Final = Token()
 class Credentials:
     """The account that logs in, by user name or barcode. Raises ConfigurationError without one name and a password.
 
-    ``workstation`` is the name of a registered workstation, ``login_type`` one of Evergreen's (``staff``, ``opac``,
-    ``temp``).
+    ``workstation`` is the name of a registered one, ``login_type`` one of Evergreen's (``staff``, ``opac``, ``temp``).
     """
 
     username: str | None = None
@@ -112,10 +111,7 @@ class Session:
         return "Session()"
 
     def token(self, sender: Sender, ended: str | None = None) -> str:
-        """Return the token, logging in first if there is none but the ``ended`` one.
-
-        Raises ConfigurationError or LoginRefusedError.
-        """
+        """Return the token, logging in first if there is none but the ``ended`` one. Raises LoginRefusedError."""
         token = self._token
         if token is not None and token != ended:
             return token
@@ -280,10 +276,7 @@ class Sender:
         timeout: float | None = None,
         explain: Callable[[], None] | None = None,
     ) -> Result:
-        """Send a call as :meth:`Gateway.call` does.
-
-        ``explain`` is called after a failure without a reason, and raises a better error if it finds one.
-        """
+        """Send a call as :meth:`Gateway.call` does. ``explain`` may raise a better error than one without a reason."""
         self._refuse_closed(call)
         post = partial(self._post, call, params, expect, timeout or self.timeout, fresh=own_connection or write)
 

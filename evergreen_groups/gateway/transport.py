@@ -205,10 +205,7 @@ class _ResumingContext(ssl.SSLContext):
 
 @lru_cache(4)
 def _context(authorities: Path, _version: tuple[int, ...]) -> ssl.SSLContext:
-    """Return a context for all connections: reading some 140 certificates takes longer than many calls.
-
-    ``authorities`` is a PEM file or a directory, and ``_version`` changes when it does.
-    """
+    """Return a context for all connections: reading some 140 certificates takes longer than many calls."""
     context = _ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sessions = {}
     context.hostname_checks_common_name = False
@@ -325,10 +322,7 @@ class Transport:
         self._connections.close()
 
     def send(self, request: HTTPRequest) -> Reply:
-        """Send a request and return its answer.
-
-        Raises a TransportError, UnexplainedError, or UnexpectedAnswerError if the answer exceeds ``ANSWER_LIMIT``.
-        """
+        """Send a request and return its answer. Raises a TransportError, UnexplainedError or UnexpectedAnswerError."""
         # Writes use a new connection: if the server closed a pooled one, we couldn't tell whether it had executed the
         # write.
         if request.fresh:

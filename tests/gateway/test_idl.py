@@ -106,10 +106,6 @@ class TestReading:
         idl = Idl.parse(f'<IDL xmlns="{BASE}">{broken}<class id="b"/></IDL>'.encode())
         assert list(idl) == ["b"]
 
-    def test_huge_ones_are_refused(self):
-        with pytest.raises(DataError, match="16 MB"):
-            Idl.parse(document("a", note="x" * 17 * 1024**2).encode())
-
 
 class TestAsking:
     def test_only_for_the_classes_needed_and_once(self):

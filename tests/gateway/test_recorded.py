@@ -23,8 +23,9 @@ from evergreen_groups import errors
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
 from evergreen_groups.gateway import Record, RetryPolicy
 from evergreen_groups.gateway.call import dumps, loads
-from evergreen_groups.gateway.idl import IDL_LIMIT, Idl
+from evergreen_groups.gateway.idl import Idl
 from evergreen_groups.gateway.record import decode, is_object
+from evergreen_groups.gateway.transport import ANSWER_LIMIT
 
 IDL = idl_of()
 
@@ -232,4 +233,4 @@ def test_an_idl_of_some_classes(exchange_id, classes):
 
 def test_the_whole_idl_is_far_below_the_limit():
     assert exchanges()["idl-006"]["body_bytes"] == 1_143_518
-    assert exchanges()["idl-006"]["body_bytes"] * 10 < IDL_LIMIT
+    assert exchanges()["idl-006"]["body_bytes"] * 10 < ANSWER_LIMIT
