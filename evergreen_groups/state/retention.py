@@ -44,8 +44,7 @@ TIMES = {
     "events": events.c.at,
     "follow-ups": follow_ups.c.listed_at,
 }
-"""The kinds of records with a configurable lifetime, with the column of their time. Waiting mails aren't among them:
-they expire with an error instead."""
+"""The kinds of records with a configurable lifetime, with the column of their time. Waiting mails expire themselves."""
 
 
 def _former(connection: Connection) -> datetime | None:
@@ -63,10 +62,7 @@ def trusted_now(connection: Connection, now: datetime) -> datetime:
 
 
 def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) -> dict[str, int]:
-    """Delete what is older than its kind's ``days``. Return the number of deleted rows by kind.
-
-    ``now`` is the clock's time. Records from the current run are never too old.
-    """
+    """Delete what is older than its kind's ``days``, by a clock that says ``now``. Return the deleted rows by kind."""
     trusted = _advance_trusted_time(transactions, now)
     gone = dict.fromkeys(TIMES, 0)
     # Recovery needs open steps of any age.
@@ -140,12 +136,9 @@ _WITHOUT_ID: tuple[tuple[Column[int], dict[str, Any]], ...] = (
 
 
 def forget(transactions: Transactions, patron: int) -> Forgotten:
-    """Delete all records of a patron (id). Delete a change as a whole if it has no other patrons.
+    """Delete all records of a patron (id), changes without other patrons included. What they did as staff stays.
 
-    What the patron did as staff stays, without their id; only their plans go.
-
-    Raises:
-        StateError: a change of this patron is open, so its outcome isn't known. Nothing was deleted.
+    Raises StateError, and deletes nothing, if a change of this patron is open, so that its outcome isn't known.
     """
     with transactions.writing() as connection:
         mine = steps.c.patron == patron

@@ -66,20 +66,21 @@ def _in_utc(time: datetime) -> datetime:
     return time.astimezone(UTC)
 
 
-class Amount(TypeDecorator[Decimal]):
-    """An amount of money with two decimal places. In SQLite, text, because its numbers are binary fractions."""
+class _AmountText(TypeDecorator[Decimal]):
+    """An amount as text, because SQLite's numbers are binary fractions."""
 
     impl = Text
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric(14, 2))
-
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        return value if value is None or dialect.name != "sqlite" else f"{value:.2f}"
+    def process_bind_param(self, value: Decimal | None, _dialect: Dialect) -> str | None:
+        return None if value is None else f"{value:.2f}"
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(value)
+
+
+Amount = Numeric(14, 2).with_variant(_AmountText(), "sqlite")
+"""An amount of money with two decimal places."""
 
 
 VERSION = "12"
