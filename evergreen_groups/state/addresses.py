@@ -59,7 +59,6 @@ def password_in_address(setting: str, *, code: str) -> ConfigurationError:
 
 
 def not_installed(setting: str, package: str, extra: str, *, code: str) -> ConfigurationError:
-    """Return the error for a missing package that the address in a setting needs."""
     return ConfigurationError(
         "{package} isn't installed",
         advice="{pip} install 'evergreen-groups[{extra}]'",

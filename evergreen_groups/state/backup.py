@@ -66,10 +66,7 @@ def restore(database: Database, source: Path) -> int:
     """Fill an empty database from a backup, all or nothing, and return the number of rows.
 
     Upgrade the backup of an earlier release in a copy. Hold queued mails: some may have been sent after the backup.
-
-    Raises:
-        ConfigurationError: the backup can't be read.
-        StateError: the file isn't a backup, or is damaged, or the database isn't empty.
+    Raises ConfigurationError if the backup can't be read, StateError if it isn't whole or the database isn't empty.
     """
     if not source.is_file():
         values = {"path": source}
@@ -215,10 +212,7 @@ def export(transactions: Transactions, stream: TextIO) -> int:
     """Write one consistent state as a line of JSON per row, ``{"table": …, …}``, and return the number of rows.
 
     The first line is ``{"version": 1}``. Times are ISO 8601 in UTC, amounts are strings, and mails are in base64.
-
-    Raises:
-        StateError: the database can't be read.
-        OSError: the stream can't be written.
+    Raises StateError, or the stream's OSError.
     """
 
     def documents() -> Generator[dict[str, Any]]:

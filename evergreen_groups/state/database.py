@@ -74,10 +74,7 @@ class Transactions(ABC):
 
     @abstractmethod
     def now(self) -> datetime:
-        """Return the current time for everything that is stored or compared with stored times.
-
-        PostgreSQL's clock, or with SQLite this machine's.
-        """
+        """Return the time for what is stored or compared with it: by PostgreSQL's clock, or else this machine's."""
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -160,9 +157,7 @@ class Database(Transactions):
 
     @contextmanager
     def lease(self, name: LeaseName, timeout: float = 0.0) -> Iterator[Lease]:
-        """Hold a lease. ``timeout`` is how many seconds to wait for another holder.
-
-        A lease ends with its holder, for whatever reason. With SQLite, it is a file lock, which the kernel releases.
+        """Hold a lease, which ends with its process. ``timeout`` is how many seconds to wait for another holder.
 
         Raises:
             BusyError: another run holds the lease. The message says which one and since when.
@@ -182,7 +177,7 @@ class Database(Transactions):
             yield Lease(self, since, connection)
 
     def lease_holder(self, name: LeaseName) -> Holder | None:
-        """Return who holds a lease, or was killed while holding it, without taking it. None if there is no note."""
+        """Return who holds a lease, or was killed while holding it. None if there is no note."""
         if self._url is None:
             return holder_of(self._directory / name.file)
         with self.reading() as connection:
@@ -196,12 +191,9 @@ class Database(Transactions):
             return is_held_on_server(connection, name)
 
     def empty_log(self) -> bool:
-        """Empty SQLite's write-ahead log, which may still contain deleted data. Return False if a reader prevents it.
-
-        PostgreSQL manages its own log.
-        """
+        """Empty SQLite's write-ahead log, which may contain deleted data. Return False if a reader prevents it."""
         if self._url is not None:
-            return True
+            return True  # PostgreSQL manages its own log
         with database_errors(self.where), closing(self._opened().raw_connection()) as connection:
             cursor = connection.cursor()
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -253,11 +245,7 @@ class Database(Transactions):
 
 
 class Lease(Transactions):
-    """A lease that is held since the time ``since``.
-
-    Reading and writing raise StateError once the lease is lost. ``connection`` is the one that holds the lease, None
-    if a file does.
-    """
+    """A lease, held ``since`` a time by a ``connection`` or a file. Once it is lost, its transactions fail."""
 
     def __init__(self, database: Database, since: datetime, connection: Connection | None = None) -> None:
         self.since = since

@@ -65,7 +65,6 @@ _CODES_BY_TEXT = {
 """Phrases in PostgreSQL's refusals of a connection, which carry no code, by the code to treat them as.
 
 Any other refusal counts as temporary. A server with messages in another language only matches a few of these."""
-_LONGEST = 300
 
 
 @contextmanager
@@ -121,7 +120,7 @@ def _code_and_reason(error: BaseException) -> tuple[str, str]:
     if isinstance(error, sqlite3.Error):
         return getattr(error, "sqlite_errorname", "SQLITE_ERROR"), str(error)
     # Use only the primary message: the others may quote a row. Without an answer from the server there is none.
-    reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
+    reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), 300)
     by_text = (code for code, phrases in _CODES_BY_TEXT.items() if any(one in reason for one in phrases))
     return getattr(error, "sqlstate", None) or next(by_text, "08"), reason
 

@@ -63,11 +63,10 @@ _PREFIX, _SUFFIX = ".evergreen-groups.", ".part"
 
 @contextmanager
 def atomic_write(path: Path, *, new: bool = False) -> Iterator[BinaryIO]:
-    """Yield an unfinished file (mode 0600) next to ``path``, which becomes ``path`` when the block ends.
+    """Yield an unfinished file (mode 0600) next to ``path``, which becomes ``path``, safe on disk, when the block ends.
 
-    By then it is safely on disk. If the block raises, the old file stays. A symbolic link is replaced, not followed.
-    With ``new``, nothing is replaced. The unfinished file of a killed process is removed by the next call for any
-    file in the same directory. Raises OSError, such as FileExistsError for one that was to be ``new``.
+    If the block raises, the old file stays. A symbolic link is replaced, not followed. What a killed process leaves is
+    removed by the next call for any file in the directory. Raises OSError: FileExistsError for one to be ``new``.
     """
     if new and os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
@@ -139,9 +138,7 @@ def write_atomically(path: Path) -> Iterator[TextIO]:
 def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
     """Yield a stream of bytes that replace the file at ``path`` when the block ends. See :func:`atomic_write`.
 
-    Raises:
-        ConfigurationError: the file can't be written.
-        DiskError: the disk is full or failing.
+    Raises ConfigurationError, or DiskError if the disk is full or failing.
     """
     in_block = False
     try:

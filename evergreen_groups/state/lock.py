@@ -81,8 +81,7 @@ class LeaseName:
     def locks(self) -> list[tuple[int, bool]]:
         """The numbers of the lease's locks, and whether each is shared, in the order in which every process takes them.
 
-        Processes hold each lock while they wait for the next. The order prevents deadlocks, and holding ensures that a
-        process that wants many parts gets them even while others come and go.
+        The order prevents deadlocks. As the locks taken stay held, a process that wants many gets them in the end.
         """
         own = sorted(self._key(f" {part}") for part in self.parts) or [self._key()]
         shared = [(self._key(f" {self.shared}"), True)] if self.shared else []

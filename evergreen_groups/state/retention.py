@@ -11,25 +11,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, ColumnElement, and_, delete, exists, func, select, update
 
 from evergreen_groups.errors import StateError
-from evergreen_groups.state.schema import (
-    changes,
-    events,
-    follow_up_entries,
-    follow_ups,
-    groups_to_keep,
-    mails,
-    plans,
-    retention,
-    run_groups,
-    runs,
-    series,
-    steps,
-)
+from evergreen_groups.state import schema
+from evergreen_groups.state.schema import changes, events, follow_ups, plans, run_groups, runs, steps
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -56,12 +44,12 @@ TIMES = {
     "events": events.c.at,
     "follow-ups": follow_ups.c.listed_at,
 }
-"""The kinds of records with a configurable lifetime, with the column of their time. Waiting mails aren't among them:
-they expire with an error instead."""
+"""The kinds of records with a configurable lifetime, with the column of their time. Waiting mails expire themselves."""
 
 
 def _former(connection: Connection) -> datetime | None:
-    return connection.execute(select(retention.c.believed_at).where(retention.c.name == _CLOCK)).scalar_one_or_none()
+    stored = schema.retention.c
+    return connection.execute(select(stored.believed_at).where(stored.name == _CLOCK)).scalar_one_or_none()
 
 
 def trusted_now(connection: Connection, now: datetime) -> datetime:
@@ -74,10 +62,7 @@ def trusted_now(connection: Connection, now: datetime) -> datetime:
 
 
 def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) -> dict[str, int]:
-    """Delete what is older than its kind's ``days``. Return the number of deleted rows by kind.
-
-    ``now`` is the clock's time. Records from the current run are never too old.
-    """
+    """Delete what is older than its kind's ``days``, by a clock that says ``now``. Return the deleted rows by kind."""
     trusted = _advance_trusted_time(transactions, now)
     gone = dict.fromkeys(TIMES, 0)
     # Recovery needs open steps of any age.
@@ -92,9 +77,9 @@ def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) ->
                 removed = connection.execute(delete(at.table).where(at.table.c.id.in_(old))).rowcount
             gone[kind] += removed
     with transactions.writing() as connection:
-        connection.execute(delete(plans).where(plans.c.at < trusted - LIFE_OF_PLANS))
-        connection.execute(delete(groups_to_keep).where(groups_to_keep.c.at < trusted - LIFE_OF_GROUPS_TO_KEEP))
-        connection.execute(delete(series).where(~exists().where(runs.c.series == series.c.id)))
+        for at, life in ((plans.c.at, LIFE_OF_PLANS), (schema.groups_to_keep.c.at, LIFE_OF_GROUPS_TO_KEEP)):
+            connection.execute(delete(at.table).where(at < trusted - life))
+        connection.execute(delete(schema.series).where(~exists().where(runs.c.series == schema.series.c.id)))
     return gone
 
 
@@ -111,7 +96,7 @@ def stored_amounts(connection: Connection) -> list[StoredAmount]:
     """Return the amount of each kind, waiting mails included."""
     return [
         StoredAmount(kind, *connection.execute(select(func.count(), func.min(at)).select_from(at.table)).one())
-        for kind, at in [*TIMES.items(), ("mails", mails.c.written_at)]
+        for kind, at in [*TIMES.items(), ("mails", schema.mails.c.written_at)]
     ]
 
 
@@ -120,8 +105,8 @@ def _advance_trusted_time(transactions: Transactions, now: datetime) -> datetime
     with transactions.writing() as connection:
         trusted = trusted_now(connection, now)
         former = _former(connection)
-        connection.execute(delete(retention).where(retention.c.name == _CLOCK))
-        connection.execute(retention.insert().values(name=_CLOCK, believed_at=trusted))
+        connection.execute(delete(schema.retention).where(schema.retention.c.name == _CLOCK))
+        connection.execute(schema.retention.insert().values(name=_CLOCK, believed_at=trusted))
     if trusted < now - _TOLERANCE:
         jumped = "the clock says %s, more than a week after the last run: deleting old records as of %s; "
         log.error(jumped + "if no runs were missed, set the clock", now.date(), trusted.date())
@@ -140,13 +125,20 @@ class Forgotten:
     entries: int
 
 
+_WITHOUT_ID: tuple[tuple[Column[int], dict[str, Any]], ...] = (
+    (run_groups.c.contact, {"contact": 0}),
+    (follow_ups.c.contact, {"contact": 0}),
+    (schema.follow_up_entries.c.staff, {"staff": None, "workstation": None, "idempotency_key": ""}),
+    (changes.c.staff, {"staff": None, "workstation": None, "account": ""}),  # the account's name has the id
+    (changes.c.approved_by, {"approved_by": None}),
+)
+"""The columns of rows that stay without a forgotten patron's id, and what else to change in them."""
+
+
 def forget(transactions: Transactions, patron: int) -> Forgotten:
-    """Delete all records of a patron (id). Delete a change as a whole if it has no other patrons.
+    """Delete all records of a patron (id), changes without other patrons included. What they did as staff stays.
 
-    What the patron did as staff stays, without their id; only their plans go.
-
-    Raises:
-        StateError: a change of this patron is open, so its outcome isn't known. Nothing was deleted.
+    Raises StateError, and deletes nothing, if a change of this patron is open, so that its outcome isn't known.
     """
     with transactions.writing() as connection:
         mine = steps.c.patron == patron
@@ -164,7 +156,7 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         of_events = connection.execute(delete(events).where(events.c.patron == patron)).rowcount
         # A plan goes even if the patron is only a member of a group in it. A decision without the id couldn't match its
         # group any more.
-        for column in (plans.c.content, groups_to_keep.c.members):
+        for column in (plans.c.content, schema.groups_to_keep.c.members):
             for is_row, _members in _naming(connection, column, patron):
                 connection.execute(delete(column.table).where(is_row))
         of_runs = _naming(connection, run_groups.c.members, patron)
@@ -172,22 +164,16 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
             for is_row, members in _naming(connection, column, patron):  # the next report is compared with these lists
                 left = json.dumps([member for member in json.loads(members) if member != patron])
                 connection.execute(update(column.table).where(is_row).values({column: left}))
-        for table in (run_groups, follow_ups):
-            connection.execute(update(table).where(table.c.contact == patron).values(contact=0))
         # If the patron was the contact person of any version of an entry, all versions go: else a deleted or corrected
         # version would be back.
-        entries = follow_up_entries.c
+        entries = schema.follow_up_entries.c
         first_version = func.coalesce(entries.corrects, entries.id)
         wanted = list(connection.scalars(select(first_version).where(entries.contact == patron).distinct()))
-        connection.execute(delete(follow_up_entries).where(entries.id.in_(wanted)))  # later versions go with it
+        connection.execute(delete(schema.follow_up_entries).where(entries.id.in_(wanted)))  # later versions go with it
         connection.execute(delete(follow_ups).where(~exists().where(entries.follow_up == follow_ups.c.id)))
-        by_staff = update(follow_up_entries).where(entries.staff == patron)
-        connection.execute(by_staff.values(staff=None, workstation=None, idempotency_key=""))
-        # The name of a desk's account is made of the id.
-        made = update(changes).where(changes.c.staff == patron)
-        connection.execute(made.values(staff=None, workstation=None, account=""))
-        connection.execute(update(changes).where(changes.c.approved_by == patron).values(approved_by=None))
         connection.execute(delete(plans).where(plans.c.staff == patron))
+        for column, values in _WITHOUT_ID:
+            connection.execute(update(column.table).where(column == patron).values(values))
         return Forgotten(gone, of_events, len(of_runs), len(wanted))
 
 

@@ -51,36 +51,36 @@ class Timestamp(TypeDecorator[datetime]):
         return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a moment without its time zone")
-        time = value.astimezone(UTC)
-        return time.isoformat(timespec="microseconds") if dialect.name == "sqlite" else time
+        time = None if value is None else _in_utc(value)
+        return time.isoformat(timespec="microseconds") if time and dialect.name == "sqlite" else time
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
-        time = datetime.fromisoformat(value) if dialect.name == "sqlite" else value
-        if time.tzinfo is None:
-            raise ValueError("a moment without its time zone")
-        return time.astimezone(UTC)
+        return _in_utc(datetime.fromisoformat(value) if dialect.name == "sqlite" else value)
 
 
-class Amount(TypeDecorator[Decimal]):
-    """An amount of money with two decimal places. In SQLite, text, because its numbers are binary fractions."""
+def _in_utc(time: datetime) -> datetime:
+    if time.tzinfo is None:
+        raise ValueError("a moment without its time zone")
+    return time.astimezone(UTC)
+
+
+class _AmountText(TypeDecorator[Decimal]):
+    """An amount as text, because SQLite's numbers are binary fractions."""
 
     impl = Text
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric(14, 2))
-
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        return value if value is None or dialect.name != "sqlite" else f"{value:.2f}"
+    def process_bind_param(self, value: Decimal | None, _dialect: Dialect) -> str | None:
+        return None if value is None else f"{value:.2f}"
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(value)
+
+
+Amount = Numeric(14, 2).with_variant(_AmountText(), "sqlite")
+"""An amount of money with two decimal places."""
 
 
 VERSION = "12"
@@ -98,8 +98,13 @@ metadata = MetaData(
 )
 
 
-def _table(name: str, *items: SchemaItem, **options: Any) -> Table:
-    return Table(name, metadata, *items, **options)
+def _table(name: str, *items: SchemaItem) -> Table:
+    return Table(name, metadata, *items)
+
+
+def _numbered(name: str, *items: SchemaItem) -> Table:
+    """Return a table whose rows have numbers, which SQLite doesn't use again either."""
+    return Table(name, metadata, Column("id", BIG, primary_key=True), *items, sqlite_autoincrement=True)
 
 
 def _unique_index(name: str, *columns: str, where: str) -> Index:
@@ -112,9 +117,8 @@ def _suffix() -> Column[str]:
     return Column("suffix", Text, nullable=False, default=new_suffix)
 
 
-changes = _table(
+changes = _numbered(
     "changes",
-    Column("id", BIG, primary_key=True),
     _suffix(),
     Column("gateway", Text, nullable=False),
     Column("account", Text, nullable=False),
@@ -133,13 +137,11 @@ changes = _table(
     Column("login_user", Text),
     Column("host", Text),
     Column("terminal", Text),
-    sqlite_autoincrement=True,
 )
 """The journal: applied plans, complete or not."""
 
-steps = _table(
+steps = _numbered(
     "steps",
-    Column("id", BIG, primary_key=True),
     Column("change", BIG, ForeignKey("changes.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("gateway", Text, nullable=False),
     Column("patron", BIG, nullable=False, index=True),
@@ -169,7 +171,6 @@ steps = _table(
     Index("steps_from", "gateway", "field", "before"),
     Index("steps_to", "gateway", "field", "value"),
     Index("steps_touched", "gateway", "touched_at"),
-    sqlite_autoincrement=True,
 )
 """The steps of changes, in their current state."""
 
@@ -206,15 +207,13 @@ series = _table(
 )
 """Series of comparable report runs: at the same gateway, with the same settings."""
 
-runs = _table(
+runs = _numbered(
     "runs",
-    Column("id", BIG, primary_key=True),
     _suffix(),
     Column("series", BIG, ForeignKey("series.id", ondelete="CASCADE"), nullable=False),
     Column("at", Timestamp, nullable=False, index=True),
     Column("hidden_libraries", Text, nullable=False),  # JSON: a list of short names
     Index("runs_series", "series", "id"),
-    sqlite_autoincrement=True,
 )
 """The history of report runs."""
 
@@ -262,9 +261,8 @@ group_nights = _table(
 )
 """What each listed group owed in the last runs of a series, by number, without patron ids."""
 
-follow_ups = _table(
+follow_ups = _numbered(
     "follow_ups",
-    Column("id", BIG, primary_key=True),
     Column("gateway", Text, nullable=False, index=True),
     # Whom the entries are about: the contact person, and all members (JSON: a list of patron ids).
     Column("contact", BIG, nullable=False, index=True),
@@ -276,13 +274,11 @@ follow_ups = _table(
     Column("member_count", Integer, nullable=False),
     Column("library", Text, nullable=False),
     Column("listed_at", Timestamp, nullable=False, index=True),
-    sqlite_autoincrement=True,
 )
 """The follow-ups of groups, whichever reports list them. A group whose persons change gets another row."""
 
-follow_up_entries = _table(
+follow_up_entries = _numbered(
     "follow_up_entries",
-    Column("id", BIG, primary_key=True),
     _suffix(),
     Column("follow_up", BIG, ForeignKey("follow_ups.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("at", Timestamp, nullable=False),
@@ -311,13 +307,11 @@ follow_up_entries = _table(
     CheckConstraint("how IN ('phone', 'email', 'letter', 'in-person')", name="how"),
     CheckConstraint("cancels IN ('promise', 'reminder')", name="cancels"),
     Index("follow_up_entries_requested", "staff", "idempotency_key"),
-    sqlite_autoincrement=True,
 )
 """The entries of follow-ups. Rows are only added, so that who corrected what and when is on record."""
 
-events = _table(
+events = _numbered(
     "events",
-    Column("id", BIG, primary_key=True),
     Column("gateway", Text, nullable=False),
     Column("at", Timestamp, nullable=False, index=True),
     Column("event", BIG, nullable=False),
@@ -329,19 +323,16 @@ events = _table(
     Column("reason", Text, nullable=False),
     # One outcome per event. The id alone doesn't identify an event: a restored Evergreen reuses ids.
     _unique_index("events_done_once", "gateway", "event", "hook", "patron", where="done"),
-    sqlite_autoincrement=True,
 )
 """Evergreen's events, with the result of each."""
 
-mails = _table(
+mails = _numbered(
     "mails",
-    Column("id", BIG, primary_key=True),
     Column("message_id", Text, nullable=False, unique=True),
     Column("written_at", Timestamp, nullable=False),
     Column("content", LargeBinary, nullable=False),  # in RFC 5322 format
     # When a backup with this mail was restored. It may have been sent since the backup, so staff decide. Null: to send.
     Column("held_since", Timestamp),
-    sqlite_autoincrement=True,
 )
 """The outbox: mails that wait for the mail server to accept them."""
 

@@ -35,8 +35,7 @@ class State(AbstractContextManager["State"]):
     """The state of one installation, opened or created at first use. Safe to share between threads.
 
     ``directory`` is the state directory on this machine. ``database`` is the address of a PostgreSQL database that
-    several machines share, with its ``password``. Without an address, everything is in the directory. ``plugins`` are
-    notified of what was recorded.
+    several machines share. Without one, everything is in the directory. ``plugins`` are notified of what was recorded.
     """
 
     def __init__(
@@ -69,8 +68,7 @@ class State(AbstractContextManager["State"]):
     ) -> AbstractContextManager[Lease]:
         """Hold the lease for changing these patrons (ids) and groups (numbers) at a gateway.
 
-        ``timeout`` is how many seconds to wait for other holders. Runs on different patrons and groups don't wait for
-        each other. Raise BusyError if another run holds the lease.
+        Raise BusyError if another run still holds it for one of them after ``timeout`` seconds.
         """
         # Callers read the journal under the lease: without it, another run's step in progress looks like a leftover.
         return self.database.lease(_change_lease_name(gateway, patrons, groups), timeout)
@@ -149,10 +147,8 @@ class RunStatus:
         return round((self.finished - self.started).total_seconds(), 1)
 
     def wrote_within(self, age: timedelta, now: datetime) -> bool:
-        """Return whether the run wrote a report and ended less than ``age`` from ``now``.
-
-        The end may be in the future if a clock was set back since.
-        """
+        """Return whether the run wrote a report and ended less than ``age`` from ``now``."""
+        # The end is in the future if a clock was set back since.
         return self.outcome is not RunOutcome.FAILED and abs(now - self.finished) < age
 
     def document(self) -> dict[str, Any]:
@@ -164,10 +160,7 @@ class RunStatus:
 def write_run_status(
     transactions: Transactions, status: RunStatus, *, manual: bool = False, within: Connection | None = None
 ) -> None:
-    """Replace the status of the last scheduled run, or with ``manual`` that of the last manual one.
-
-    ``within`` is the connection of a transaction that also writes other data.
-    """
+    """Replace the status of the last scheduled or ``manual`` run, if given ``within`` a connection's transaction."""
     from evergreen_groups.state.schema import run_status
 
     job = _MANUAL_RUN if manual else _SCHEDULED_RUN
