@@ -73,7 +73,7 @@ class GroupDetails:
     def all_circulations(self) -> CirculationCounts:
         """The members' combined counts. A lower bound if members or items out are hidden."""
         known = [counts for counts in self.circulations.values() if counts is not None]
-        together = CirculationCounts.sum_of(known)
+        together = sum(known, CirculationCounts())
         all_known = self.group.complete and len(known) == len(self.group.members)
         return replace(together, complete=together.complete and all_known)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from operator import eq
 from string import digits
@@ -53,10 +53,6 @@ def without_blanks(text: str) -> str:
 def first_match(text: str, found: Mapping[str, Found]) -> Found | None:
     """Return what was found (by barcode) for the first spelling of the text that has a match."""
     return next((found[spelling] for spelling in spellings(text) if spelling in found), None)
-
-
-def all_spellings(texts: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(spelling for text in texts for spelling in spellings(text)))
 
 
 # Longer barcodes would produce thousands of variants. Libraries' own have 14 digits (Codabar) or fewer.

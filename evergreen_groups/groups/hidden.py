@@ -45,12 +45,10 @@ def read_member_ids(
 ) -> frozenset[int]:
     """Return the ids of all members of some groups, hidden ones included and deleted ones not.
 
-    With ``primary``, read from the primary database. The default reads from the same database as pcrud, so the ids
-    match pcrud's rows. The answer doesn't say which group a member is in, so an answer to another request would go
-    unnoticed; ``own_connection`` asks over a connection that no other request uses.
-
-    ``usergroup.members.retrieve`` checks VIEW_USER at the account's own library only, and then lists every member
-    (``groups-047``). The method also accepts a list of groups (``groups-075``).
+    With ``primary``, read from the primary database, not from pcrud's. The answer doesn't say which group a member is
+    in, so an answer to another request would go unnoticed; ``own_connection`` asks over a connection that no other
+    request uses. ``usergroup.members.retrieve`` checks VIEW_USER at the account's own library only, and then lists
+    every member (``groups-047``), also for a list of groups (``groups-075``).
     """
     method = "open-ils.actor.usergroup.members.retrieve"
     answer = _call(gateway, method, list(groups), primary=primary, own_connection=own_connection)
@@ -122,18 +120,20 @@ Confirm = Callable[[dict[str, Any]], bool]
 def membership_conditions(
     group: int, hidden: Set[int], total: int, *, owing_nothing: Set[int] = frozenset()
 ) -> list[dict[str, Any]]:
-    """Return conditions that the ILS can check without showing any hidden row.
+    """Return conditions that the ILS can check without showing any hidden row: one, or more for thousands of members.
 
     They say that the ``hidden`` members (ids) are in the group, that it has no more than ``total`` members, and that no
-    patron in ``owing_nothing`` (ids) has an open transaction. Each condition takes one call. There is one condition, or
-    more for thousands of hidden members.
+    patron in ``owing_nothing`` (ids) has an open transaction.
     """
-    batches = batched(sorted(hidden), IDS_AT_ONCE), batched(sorted(owing_nothing), IDS_AT_ONCE)
     # If all hidden members are in the group and the total is right, no other member can be missing from the list.
-    return [
-        {"-and": [_no_more_than(total, [group]), *_in_group(group, members), *_no_open_transaction(ids)]}
-        for members, ids in zip_longest(*batches, fillvalue=())
-    ]
+    conditions = []
+    batches = batched(sorted(hidden), IDS_AT_ONCE), batched(sorted(owing_nothing), IDS_AT_ONCE)
+    for ids, others in zip_longest(*batches, fillvalue=()):
+        # Inside -or, the fields of a hash are alternatives too, unless they are wrapped in -and.
+        members = {"deleted": "f", "-or": [{"-and": {"usrgroup": group, "id": list(ids)}}]}
+        in_group = [{"-exists": rows_beyond(len(ids) - 1, "au", members, "id")}] if ids else []
+        conditions.append({"-and": [*_no_more_than(total, [group], others), *in_group]})
+    return conditions
 
 
 def _confirmed(
@@ -164,7 +164,7 @@ def assign_to_groups(
     pair_of = dict(zip(ids, product(groups, sorted(hidden)), strict=True))
     where: dict[str, Any] = {
         "id": list(ids),
-        "-and": [_no_more_than(total, groups), *_no_open_transaction(sorted(owing_nothing))],
+        "-and": _no_more_than(total, groups, sorted(owing_nothing)),
         # Each row's id is bound to its own condition, so the row returns only for its own pair.
         "-or": [
             {
@@ -183,18 +183,14 @@ def assign_to_groups(
     return {group: frozenset(id for number, id in found if number == group) for group in in_groups}
 
 
-def _no_more_than(total: int, groups: Sequence[int]) -> dict[str, Any]:
-    return {"-not-exists": rows_beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
-
-
-def _in_group(group: int, ids: Sequence[int]) -> list[dict[str, Any]]:
-    # Inside -or, the fields of a hash are alternatives too, unless they are wrapped in -and.
-    members = {"deleted": "f", "-or": [{"-and": {"usrgroup": group, "id": list(ids)}}]}
-    return [{"-exists": rows_beyond(len(ids) - 1, "au", members, "id")}] if ids else []
-
-
-def _no_open_transaction(ids: Sequence[int]) -> list[dict[str, Any]]:
-    return [{"-not-exists": rows_beyond(0, "mbts", {"usr": list(ids), "xact_finish": None}, "usr")}] if ids else []
+def _no_more_than(total: int, groups: Sequence[int], owing_nothing: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the conditions on the number of members, and on the patrons without an open transaction."""
+    members = {"deleted": "f", "usrgroup": list(groups)}
+    conditions = [{"-not-exists": rows_beyond(total, "au", members, "id")}]
+    if owing_nothing:
+        transactions = {"usr": list(owing_nothing), "xact_finish": None}
+        conditions.append({"-not-exists": rows_beyond(0, "mbts", transactions, "usr")})
+    return conditions
 
 
 _MAX_ROUNDS = 3
@@ -216,11 +212,9 @@ def find_hidden(
     """Find hidden members by comparing the visible ones (ids by group) with the ILS's member lists.
 
     Leave out groups without hidden members. For up to twenty groups, takes three calls: all member ids; if any are
-    hidden, all balances (not without ``with_fines``); then one query that finds the group of each hidden member. For
-    more groups, first find those with hidden members (two calls for some 600 groups).
-
-    The query needs a row that the account can see for each pair of a hidden member and a group: of a visible member,
-    or of one of the ``org_units`` (ids). If there are too few, read half of the groups at a time.
+    hidden, all balances (not without ``with_fines``); then one query that finds the group of each hidden member, for
+    which the ids of ``org_units`` may be needed. For more groups, first find those with hidden members (two calls for
+    some 600 groups).
 
     Raises:
         DataError: the ILS lists members or balances of other groups, or leaves some out.
@@ -326,7 +320,7 @@ def _read_hidden(
     middle = len(groups) // 2
     halves = (groups[:middle], groups[middle:])
     first, second = (_read_hidden(gateway, half, visible, org_units, with_fines=with_fines) for half in halves)
-    return {**first, **second}
+    return first | second
 
 
 def _visible_rows(
@@ -339,7 +333,7 @@ def _visible_rows(
     if count > _MAX_PAIRS:
         return None
     others = (id for ids in visible.values() for id in ids if id not in members)
-    ids = [*sorted(members)[:count], *islice(others, max(0, count - len(members)))]
+    ids = list(islice(chain(sorted(members), others), count))
     if len(ids) == count:
         return "au", ids
     units = sorted(org_units())  # every account can see them
@@ -388,8 +382,8 @@ def read_group_balances(
 
     Takes two concurrent calls, plus one to verify hidden members unless ``confirm`` already did. Use this only for
     groups that may have hidden members: ``usergroup.members.balance_owed`` runs a query per member, which takes ten
-    times as long as reading visible members' balances. If plain reads go to a replica, both lists come from the primary
-    database. The account needs VIEW_USER at its own library, and permission to see the balances.
+    times as long as reading visible members' balances. Raises PermissionDeniedError if the account lacks VIEW_USER at
+    its own library, or may not see the balances.
     """
     owed, hidden = _read_group(gateway, group, visible, read_balances, primary=gateway.reads_replicas, confirm=confirm)
     return owed or {}, hidden

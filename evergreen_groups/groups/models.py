@@ -44,17 +44,14 @@ class Member:
 
     @property
     def id(self) -> int:
-        """The patron's id."""
         return self.patron.id
 
     @property
     def name(self) -> str:
-        """The patron's name, family name first."""
         return self.patron.name
 
     @property
     def barcode(self) -> str | None:
-        """The barcode of the primary card."""
         return self.patron.barcode
 
     @property
@@ -64,7 +61,6 @@ class Member:
 
     @property
     def group_lead(self) -> bool:
-        """Whether the patron leads the group."""
         return self.patron.group_lead
 
     @property
@@ -89,11 +85,6 @@ class Member:
         """Whether the own fines are over the limit, None without a decision."""
         return None if self.decision is None else self.decision.over_limit
 
-    @property
-    def limit_if_known(self) -> Limit | None:
-        """The limit of this member's own fines, None without a decision."""
-        return None if self.decision is None else self.decision.limit
-
     @staticmethod
     def of_patrons(
         gateway: Gateway,
@@ -105,12 +96,9 @@ class Member:
     ) -> list[Member]:
         """Make members of patrons, and decide about each by ``limits``, if given.
 
-        ``own_fines`` are those of all patrons with open transactions. There is no decision about a patron whose limit
-        is the ILS's threshold, if the account may not see it. Reads nothing if the same limit applies to all patrons.
-
-        Raises:
-            DataError: some transactions must be read, and the account may not see them.
-            PermissionDeniedError: the account may not see a limit, and not only those ``where_visible`` are wanted.
+        ``own_fines`` are those of all patrons with open transactions. If the account may not see a patron's limit,
+        leave out the decision, or raise PermissionDeniedError unless ``where_visible``. Raises DataError if
+        transactions must be read and are hidden. Reads nothing if the same limit applies to all patrons.
         """
         decisions: dict[int, Decision] = {}
         if limits is not None and limits.uniform:
@@ -129,15 +117,12 @@ class Member:
     ) -> tuple[dict[int, ResolvedLimit], dict[int, Decision]]:
         """Return Evergreen's own limit of each member and the decision by it, both by id.
 
-        Leave out members whose threshold the account can't see. The decision is missing as well where the account can't
-        see the transactions that the threshold counts. Read nothing unless a threshold counts only some libraries, or
-        is 0.00.
+        Leave out what the account can't see: limits, and decisions for which it would need hidden transactions. Read
+        nothing unless a threshold counts only some libraries, or is 0.00.
         """
-        limits = {
-            member.id: limit
-            for member in members
-            if (limit := thresholds.visible_limit_for(member.patron.profile, member.patron.home_library.id)) is not None
-        }
+        find = thresholds.visible_limit_for
+        found = ((member.id, find(member.patron.profile, member.patron.home_library.id)) for member in members)
+        limits = {id: limit for id, limit in found if limit is not None}
         own_fines = {member.id: member.own_fines for member in members if member.own_fines}
         # Open transactions matter even if they add up to 0.00: they reach a threshold of 0.00, and a threshold that
         # counts only some libraries may count a bill without the refund that balances it.
@@ -198,19 +183,15 @@ class Group:
         object.__setattr__(self, "known_fines", together)
 
     @classmethod
-    def by_fines(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
-        """Make a group with its members sorted by own fines, highest first."""
-        return cls._of(number, sorted(members, key=lambda member: (-member.own_fines, member.patron.id)), hidden)
+    def of(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
+        """Make a group of its visible members, in this order, and the ``hidden`` ones, if any."""
+        return cls(number, tuple(members), *((len(hidden.ids), hidden.fines, hidden.ids) if hidden else ()))
 
     @classmethod
     def by_name(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
         """Make a group with its members sorted by name, the group lead first."""
         ordered = sorted(members, key=lambda member: (not member.group_lead, name_key(member.name), member.id))
-        return cls._of(number, ordered, hidden)
-
-    @classmethod
-    def _of(cls, number: int, members: Sequence[Member], hidden: HiddenMembers | None) -> Group:
-        return cls(number, tuple(members), *((len(hidden.ids), hidden.fines, hidden.ids) if hidden else ()))
+        return cls.of(number, ordered, hidden)
 
     @property
     def ids(self) -> frozenset[int]:
@@ -303,12 +284,11 @@ ACCOUNT_FIELDS = ("active", "barred", "juvenile", "expire_date", "dob")
 
 @dataclass(frozen=True, slots=True)
 class Patron:
-    """A patron's identity.
+    """A patron's identity. Data that only some readers need is kept in mappings by patron id.
 
     ``group`` is the group's number (``usrgroup``). ``name`` starts with the family name and prefers preferred names;
     ``family_name`` is the legal one. ``barcode`` is the primary card's, None without a primary card. ``profile`` is the
-    id of the permission profile. Every reader fills all fields; data that only some readers need, such as
-    :class:`PatronAccount`, fines and penalties, is kept in mappings by patron id.
+    id of the permission profile.
     """
 
     __repr__ = arguments.brief
@@ -325,11 +305,9 @@ class Patron:
 
 
 class PatronAccount(NamedTuple):
-    """The state of a patron's account.
+    """The state of a patron's account. Reports read a :class:`PatronState`, because they shouldn't learn birth dates.
 
-    It is separate from :class:`Patron` because a report reads tens of thousands of patrons, needs little of it
-    (:class:`PatronState`), and shouldn't learn birth dates. ``expired`` is as of the time of reading.
-    ``expiry_unknown`` means that the expiration date is set but unusable.
+    ``expired`` is as of the time of reading. ``expiry_unknown`` means that the expiration date is set but unusable.
     """
 
     active: bool
@@ -378,8 +356,7 @@ class PatronState:
 class PatronRow(NamedTuple):
     """The columns of an ``au`` that make up a patron, as a query returns them. ``home_library`` and ``card`` are ids.
 
-    Rows aren't :class:`Patron` yet because barcodes are in another table (``ac``), which is queried once per batch. The
-    search for groups sorts and drops rows before that.
+    Rows aren't :class:`Patron` yet because barcodes are in another table (``ac``), which is queried once per batch.
     """
 
     id: int

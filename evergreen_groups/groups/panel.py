@@ -20,14 +20,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.errors import DataError, unreadable
 from evergreen_groups.gateway import Record, columns
 from evergreen_groups.groups.families import any_of, ids_of
-from evergreen_groups.groups.models import (
-    ACCOUNT_FIELDS,
-    PATRON_FIELDS,
-    Patron,
-    PatronAccount,
-    PatronRow,
-    Query,
-)
+from evergreen_groups.groups.models import ACCOUNT_FIELDS, PATRON_FIELDS, Patron, PatronAccount, PatronRow, Query
 from evergreen_groups.ils import PENALTY_FIELDS, OrgUnits, PenaltyRow
 
 if TYPE_CHECKING:
@@ -75,7 +68,7 @@ class FamilyQuery:
 
     @classmethod
     def of_patron(cls, patron: int, viewer: GroupViewer) -> FamilyQuery:
-        group_of_patron = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": patron, "deleted": "f"}}
+        group_of_patron = ids_of({"id": patron, "deleted": "f"}, "usrgroup")
         return cls({"in": group_of_patron}, {"not in": group_of_patron}, viewer)
 
     @classmethod
@@ -107,9 +100,9 @@ class FamilyQuery:
     ) -> tuple[frozenset[int], bool, bool]:
         """Interpret the rows that don't belong to ``members`` (ids). Raises DataError if a row can't be explained.
 
-        ``others`` maps their patron ids to group numbers. ``staff`` are the ids of users who set the members'
-        penalties, including archived ones. The result has the ids of staff and extra patrons that were found, whether
-        no member is hidden, and whether no circulation is. If False, some may be hidden.
+        ``others`` maps their ids to group numbers. ``staff`` are the users (ids) who set the members' penalties,
+        including archived ones. Return the ids of staff and extra patrons that were found, whether no member is hidden,
+        and whether no circulation is. If False, some may be hidden.
         """
         viewer = self._viewer
         expected = viewer.extra_patrons | (staff - {viewer.user} if self._with_staff else frozenset())
@@ -150,28 +143,24 @@ class FamilyQuery:
             others.append({"usrgroup": {"<>": self._viewer.group}})
         if self._with_staff:
             others.append({"id": {"not in": self._staff()}})
-        sentinel = {"deleted": "f", "usrgroup": self._outside, "-and": others, **self._at_fully_visible_library()}
-        return ids_of({"id": {"in": {**ids_of(sentinel), "limit": 1}}})
-
-    def _at_fully_visible_library(self) -> Query:
-        """Return the condition that no member is hidden if the sentinel is visible."""
         # Permissions don't apply inside a subquery (pcrud-141), so these find the members that the search itself leaves
         # out.
-        visible = sorted(self._viewer.patrons_at)
-        homes = {"select": {"au": ["home_ou"]}, "from": "au", "where": {"deleted": "f", "usrgroup": self._inside}}
+        visible, members = sorted(self._viewer.patrons_at), {"deleted": "f", "usrgroup": self._inside}
+        not_seen = [{"home_ou": {"<>": {"+au": "home_ou"}}}, {"home_ou": {"not in": visible}}]
         elsewhere = {
             # Join au to aou: the first class of a subquery can't have an alias, and "au" has to mean the sentinel here.
             "select": {"aou": ["id"]},
             "from": {"aou": {"m": {"class": "au", "fkey": "id", "field": "home_ou"}}},
-            "where": {
-                "+m": {
-                    "deleted": "f",
-                    "usrgroup": self._inside,
-                    "-and": [{"home_ou": {"<>": {"+au": "home_ou"}}}, {"home_ou": {"not in": visible}}],
-                }
-            },
+            "where": {"+m": {**members, "-and": not_seen}},
         }
-        return {"-or": [{"home_ou": {"in": homes}}, {"home_ou": visible}], "-not-exists": elsewhere}
+        sentinel = {
+            "deleted": "f",
+            "usrgroup": self._outside,
+            "-and": others,
+            "-or": [{"home_ou": {"in": ids_of(members, "home_ou")}}, {"home_ou": visible}],
+            "-not-exists": elsewhere,
+        }
+        return ids_of({"id": {"in": {**ids_of(sentinel), "limit": 1}}})
 
 
 MAX_MEMBERS = 5_000

@@ -12,18 +12,11 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.errors import PlanError
 from evergreen_groups.gateway import Record, columns
 from evergreen_groups.groups import panel
-from evergreen_groups.groups.barcodes import all_spellings, first_match
+from evergreen_groups.groups.barcodes import first_match, spellings
 from evergreen_groups.groups.contacts import read_contacts
 from evergreen_groups.groups.families import FIELDS, MEMBER_FIELDS, Card, Families, PatronReference, read_people
 from evergreen_groups.groups.hidden import find_hidden
-from evergreen_groups.groups.models import (
-    PATRON_FIELDS,
-    Group,
-    HiddenMembers,
-    Member,
-    PatronAccount,
-    PatronRow,
-)
+from evergreen_groups.groups.models import PATRON_FIELDS, Group, HiddenMembers, Member, PatronAccount, PatronRow
 from evergreen_groups.ils import Limits, OrgUnits, read_own_fines
 from evergreen_groups.message import Progress, silent
 from evergreen_groups.values import ZERO
@@ -50,7 +43,6 @@ class FamilyReader:
 
     @cached_property
     def org_units(self) -> OrgUnits:
-        """All org units of the ILS."""
         return self._read_org_units()
 
     def owners(self, barcodes: Iterable[str]) -> Mapping[str, tuple[int, bool]]:
@@ -64,10 +56,7 @@ class FamilyReader:
         return read()
 
     def of_patron(self, patron: int, viewer: panel.GroupViewer) -> panel.VisiblePatrons | None:
-        """Read a patron's group for the desk. Return None if the patron is deleted, unknown or hidden.
-
-        Raises what :meth:`of_group` raises.
-        """
+        """Like :meth:`of_group` for a patron's group. Return None if the patron is deleted, unknown or hidden."""
         # Find the group number in the same query, so that the desk waits for one call instead of two.
         query = panel.FamilyQuery.of_patron(patron, viewer)
         found = panel.search(self._gateway, query)
@@ -105,10 +94,9 @@ class FamilyReader:
     ) -> Families:
         """Read the named patrons, their groups, and these ``groups``.
 
-        Works in two stages, whatever the size of the groups. The first finds the patrons and their cards. The second
-        reads fines, members and contacts concurrently. Takes four calls for up to 200 patrons, and two more if members
-        are hidden (:func:`find_hidden` explains when it takes more). Without ``with_fines``, all members seem to owe
-        nothing.
+        Takes four calls for up to 200 patrons, and two more or as many as :func:`find_hidden` if members are hidden:
+        first the patrons and their cards, then fines, members and contacts concurrently. Without ``with_fines``, all
+        members seem to owe nothing.
 
         Raises:
             PlanError: ``active_cards`` is set and a barcode isn't that of an active card.
@@ -119,7 +107,8 @@ class FamilyReader:
         barcodes = [named for named in wanted if isinstance(named, str)]
         ids = [named for named in wanted if isinstance(named, int)]
         # Name families by subqueries, so the first stage takes a single call.
-        people: People = read_people(self._gateway, ids, all_spellings(barcodes), groups)
+        as_on_cards = dict.fromkeys(spelling for barcode in barcodes for spelling in spellings(barcode))
+        people: People = read_people(self._gateway, ids, as_on_cards, groups)
         cards = {card.barcode: card for person in people.values() for card in person.cards}
         matches = ((barcode, first_match(barcode, cards)) for barcode in barcodes)
         owners = {barcode: (int(card.usr), bool(card.active)) for barcode, card in matches if card is not None}
@@ -131,23 +120,39 @@ class FamilyReader:
                 code="no-active-card",
             )
         named = {*ids, *(patron for patron, _active in owners.values())}
-        people, members = self._corrected(people, named, groups)
+        people, member_lists = self._corrected(people, named, groups)
         # Subqueries ignore permissions (pcrud-141), so naming a hidden patron also finds the family. Drop those
         # families.
         concerned = {person.usrgroup for id, person in people.items() if id in named}.union(groups)
-        read = self._read_details(
-            [person for person in people.values() if person.usrgroup in concerned],
-            groups,
-            members,
-            with_fines=with_fines,
-            with_contacts=with_contacts,
+        by_group: dict[int, set[int]] = {number: set() for number in concerned}
+        family = [person for person in people.values() if person.usrgroup in concerned]
+        for person in family:
+            if not person.deleted:
+                by_group[person.usrgroup].add(person.id)
+        # One by one, because the primary's records may have come with another IDL, after an upgrade of the server.
+        rows = {person.id: row for person in family for row in columns([person], *FIELDS)}
+        contact_rows = {id: row[len(MEMBER_FIELDS) :] for id, row in rows.items()} if with_contacts else {}
+        numbers, read_fines = sorted(by_group), partial(read_own_fines, self._gateway, list(rows))
+        # Check for hidden members even if the account sees all patrons: a missed member would do harm in a move.
+        own_fines, hidden, contacts, _org_units = self._gateway.in_parallel(
+            lambda: self.fines(numbers, rows.keys(), read_fines) if with_fines else {},
+            lambda: self._hidden(by_group, member_lists),
+            lambda: read_contacts(self._gateway, contact_rows),
+            lambda: self.org_units if rows else None,
         )
+        card_barcodes = {card.id: card.barcode for person in family for card in person.cards}
+        read = self._families(rows.values(), card_barcodes, own_fines)
+        by_number = {
+            number: Group.by_name(number, [read.members[id] for id in sorted(members)], hidden.get(number))
+            for number, members in by_group.items()
+        }
         found: dict[PatronReference, Card] = {
             barcode: read.card(patron, barcode, active=active)
             for barcode, (patron, active) in owners.items()
             if patron in read.members
         }
-        return replace(read, cards=found | {id: read.card(id) for id in ids if id in read.members})
+        found |= {id: read.card(id) for id in ids if id in read.members}
+        return replace(read, groups=by_number, contacts=contacts, cards=found)
 
     def _corrected(self, people: People, named: Set[int], groups: Collection[int]) -> tuple[People, MemberLists | None]:
         """Return the people with the ``named`` patrons (ids), their groups and ``groups`` as they are now.
@@ -159,39 +164,6 @@ class FamilyReader:
     def _hidden(self, visible: Mapping[int, Set[int]], members: MemberLists | None) -> Mapping[int, HiddenMembers]:
         """Find hidden members, as :func:`find_hidden` does. ``members`` is what :meth:`_corrected` returned."""
         return find_hidden(self._gateway, visible, lambda: [unit.id for unit in self.org_units])
-
-    def _read_details(
-        self,
-        people: Sequence[Record],
-        groups: Collection[int],
-        member_lists: MemberLists | None,
-        *,
-        with_fines: bool,
-        with_contacts: bool,
-    ) -> Families:
-        """Read the second stage of :meth:`named`: fines, contacts, and the hidden members of all groups."""
-        by_group: dict[int, set[int]] = {number: set() for number in groups}
-        for person in people:
-            members = by_group.setdefault(person.usrgroup, set())
-            if not person.deleted:
-                members.add(person.id)
-        ids, numbers = [person.id for person in people], sorted(by_group)
-        # One by one, because the primary's records may have come with another IDL, after an upgrade of the server.
-        rows = [row for person in people for row in columns([person], *FIELDS)]
-        contact_rows = {row[0]: row[len(MEMBER_FIELDS) :] for row in rows} if with_contacts else {}
-        # Check for hidden members even if the account sees all patrons: a missed member would do harm in a move.
-        own_fines, hidden, contacts, _org_units = self._gateway.in_parallel(
-            lambda: self.fines(numbers, ids, partial(read_own_fines, self._gateway, ids)) if with_fines else {},
-            lambda: self._hidden(by_group, member_lists),
-            lambda: read_contacts(self._gateway, contact_rows),
-            lambda: self.org_units if rows else None,
-        )
-        read = self._families(rows, {card.id: card.barcode for person in people for card in person.cards}, own_fines)
-        by_number = {
-            number: Group.by_name(number, [read.members[id] for id in sorted(ids)], hidden.get(number))
-            for number, ids in by_group.items()
-        }
-        return replace(read, groups=by_number, contacts=contacts)
 
     def _families(
         self, rows: Iterable[tuple[Any, ...]], barcodes: Mapping[int, str], own_fines: Mapping[int, Decimal]
@@ -223,7 +195,6 @@ class GroupReader:
     progress: Progress = silent
 
     def with_limits(self, limits: Limits) -> GroupReader:
-        """Return this reader with ``limits``."""
         return replace(self, limits=limits)
 
     def build_groups(self, rows: Iterable[PatronRow]) -> list[Group]:
@@ -238,7 +209,9 @@ class GroupReader:
             visible = {group: {member.id for member in members} for group, members in by_group.items()}
             org_units = [unit.id for unit in self.org_units]
             hidden = find_hidden(self.gateway, visible, lambda: org_units, progress=self.progress)
-        return [Group.by_fines(number, members, hidden.get(number)) for number, members in by_group.items()]
+        for members in by_group.values():
+            members.sort(key=lambda member: (-member.own_fines, member.id))
+        return [Group.of(number, members, hidden.get(number)) for number, members in by_group.items()]
 
     def members(self, rows: Iterable[PatronRow], *, cards: bool) -> dict[int, Member]:
         """Return the patrons by id, with own fines and, if ``cards``, barcodes, whatever their groups."""

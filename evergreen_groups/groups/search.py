@@ -213,10 +213,7 @@ MAX_BATCH = 3_000
 
 
 def groups_of_moved(group_of: Mapping[int, int], changed: Mapping[int, int]) -> set[int]:
-    """Return the groups that patrons left after being read there, or joined without. Some were in neither when read.
-
-    Both mappings have the number of each patron's group, as it was read and as it is now.
-    """
+    """Return the groups that patrons left or joined, by the numbers of their groups as they were read and are now."""
     moved = {id: group for id, group in changed.items() if group_of.get(id) != group}
     return {group_of[id] for id in moved.keys() & group_of.keys()}.union(moved.values())
 
@@ -285,8 +282,7 @@ _BY_GROUP = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"
 class GroupSearch:
     """Reads the members of the groups that ``query`` matches.
 
-    ``page`` limits the members in one answer. ``take`` gets each member's id and the decoded values of ``extra_fields``
-    (of ``au``), from several threads.
+    ``take`` gets each member's id and the values of ``extra_fields`` (of ``au``), from several threads.
     """
 
     def __init__(
@@ -312,11 +308,8 @@ class GroupSearch:
         """Search range by range and build results from one batch while the next ranges are read.
 
         ``build`` gets whole groups, including giant groups that time out, whatever these owe. If groups have to be read
-        again, ``drop`` removes them from its results.
-
-        Raises:
-            TimedOutError: the ILS is too slow even for single groups.
-            DataError: patrons kept being moved during the search.
+        again, ``drop`` removes them from its results. Raises TimedOutError if the ILS is too slow even for single
+        groups, and DataError if patrons kept being moved during the search.
         """
         group_of: dict[int, int] = {}
         in_several: set[int] = set()
@@ -428,16 +421,12 @@ class GroupSearch:
         return found
 
     def _read_by_id(self, where: Query) -> list[PatronRow]:
-        """Read patrons page by page, in the order of :data:`_BY_GROUP`.
-
-        The condition must name the libraries that the account sees.
-        """
+        """Read patrons, in the order of :data:`_BY_GROUP`. ``where`` must name the libraries that the account sees."""
         pages = self._gateway.pcrud.pages(
             "au", where, select=self._fields, page_size=self._page, concurrency=1, all_visible=True
         )
         found = self._rows(row for page in pages for row in columns(page, *self._fields))
-        found.sort(key=lambda patron: (patron.group, patron.id))
-        return found
+        return sorted(found, key=lambda patron: (patron.group, patron.id))
 
     def _search(self, within: Groups, seconds: float) -> list[PatronRow]:
         # A shorter deadline than the gateway's, so a slow range can still be split.

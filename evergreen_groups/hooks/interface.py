@@ -312,7 +312,7 @@ def _names(member: Member) -> dict[str, Any]:
 
 def _fines(member: Member) -> dict[str, Any]:
     """Return the own fines and the limit: None if there is no limit or the account may not see it."""
-    limit = member.limit_if_known
+    limit = None if member.decision is None else member.decision.limit
     amount = None if limit is None else plain_amount_or_none(limit.amount)
     return {"own_fines": plain_amount(member.own_fines), "limit": amount}
 

@@ -215,10 +215,9 @@ class Bill:
     def read(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
         """Return the visible bills of patrons by patron id, oldest first, with kinds by billing type.
 
-        Takes a call per 3,000 patrons and another per 3,000 bills (``mobts``, which names the billing library since
-        before 3.12: ``3.12/family-002``, ``details-002``). pcrud silently omits the bills of patrons at whose home
-        library the account lacks VIEW_USER_TRANSACTIONS (``family-018``, ``details-003``), so a patron without bills
-        may still owe something. Use :meth:`Bill.verify` to tell the difference.
+        Takes a call per 3,000 patrons and another per 3,000 bills (``mobts``). pcrud silently omits the bills of
+        patrons at whose home library the account lacks VIEW_USER_TRANSACTIONS (``family-018``, ``details-003``), so a
+        patron without bills may still owe something. :meth:`Bill.verify` tells the difference.
         """
         # A patron may have hundreds of open transactions: each checked-out item has one, usually without a balance
         # (family-001). all_visible is safe: callers leave out patrons with hidden bills, and a wrong guess shows when
@@ -244,9 +243,8 @@ class Bill:
     ) -> dict[int, tuple[Bill, ...] | None]:
         """Return each patron's bills by id, or None if the bills are hidden or don't add up to the own fines.
 
-        ``own_fines`` has an amount for each patron, 0.00 included. ``bills`` are read if not given. ``hidden`` are the
-        patrons whose bills the account may not see. If the sums differ, the bills are read again once, because the
-        patron may just have paid.
+        ``own_fines`` has an amount for each patron, 0.00 included. ``bills`` are read if not given, and read again once
+        if they don't add up, because the patron may just have paid. The bills of ``hidden`` patrons can't be seen.
         """
         if bills is None:
             asked = own_fines.keys() - set(hidden)
@@ -281,8 +279,8 @@ class Bill:
 def _read_billed(gateway: Gateway, transactions: Sequence[int]) -> dict[int, tuple[Billed, ...]]:
     """Return the billings of transactions by type, in order of the first billing.
 
-    Transactions with nothing but overdue fines are left out. There may be an overdue billing for each day, so these
-    aren't read: their sum is the rest of the transaction's total. The account sees the billings of all bills it sees.
+    Overdue fines are left out, because there may be a billing for each day: their sum is the rest of the transaction's
+    total. The account sees the billings of all bills it sees.
     """
     # pcrud doesn't let anyone read adjustments (maa), but allows them in a subquery.
     adjusted = {"billing": {"=": {"+mb": "id"}}, "amount": {">=": {"+mb": "amount"}}}

@@ -147,11 +147,8 @@ class UnreturnedItems:
     overdue: int = 0
     lost: int = 0
 
-    @classmethod
-    def sum_of(cls, items: Iterable[UnreturnedItems]) -> UnreturnedItems:
-        """Add up the numbers of several patrons."""
-        found = list(items)
-        return cls(sum(count.overdue for count in found), sum(count.lost for count in found))
+    def __add__(self, other: UnreturnedItems) -> UnreturnedItems:
+        return UnreturnedItems(self.overdue + other.overdue, self.lost + other.lost)
 
 
 _OUT: Query = {"checkin_time": None}
@@ -183,61 +180,46 @@ class PatronItems:
 
     @staticmethod
     def read(
-        gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
+        gateway: Gateway,
+        org_units: OrgUnits,
+        visible_at: Collection[int],
+        patrons: Collection[int],
+        *,
+        late_only: bool = False,
     ) -> dict[int, PatronItems]:
         """Return the items of each patron, by patron id, including returned ones for which something is still owed.
+
+        ``late_only`` leaves out items that aren't due yet, the majority (``items-001``), and returned ones that aren't
+        lost or claimed. It doesn't ask which item it is, because that is what someone reads.
 
         Takes a call per 3,000 patrons. ``visible_at`` are the ids of the libraries where the account has
         VIEW_CIRCULATIONS. If there are others, whose circulations pcrud silently omits, one more call finds the patrons
         who have items of those libraries (``items-005``, ``items-006``).
         """
+        if not patrons or not visible_at:
+            return dict.fromkeys(patrons, PatronItems((), complete=False))
         # The transaction of a returned item stays open until everything is paid (items-004).
-        where = {"-or": [_OUT, {"xact_finish": None}]}
-        fields = (*_UNRETURNED_FIELDS, "target_copy")
-        return _read_items(gateway, org_units, visible_at, patrons, fields, where, out=_OUT)
-
-    @staticmethod
-    def read_unreturned(
-        gateway: Gateway, org_units: OrgUnits, visible_at: Collection[int], patrons: Collection[int]
-    ) -> dict[int, PatronItems]:
-        """Read overdue and lost items, and stopped ones for which something is owed, as :meth:`read` does.
-
-        Items that aren't due yet are the majority, and aren't read (``items-001``). Lost items are read whatever their
-        due date (``items-002``, ``items-003``). Reports don't ask which item it is, because that is what someone reads.
-        """
-        due = datetime.now(UTC).isoformat(timespec="seconds")
-        out = {**_OUT, "-or": [{"due_date": {"<": due}}, {"stop_fines": ["LOST", "LONGOVERDUE"]}]}
-        where = {"-or": [out, {"xact_finish": None, "stop_fines": list(STOPPED)}]}
-        return _read_items(gateway, org_units, visible_at, patrons, _UNRETURNED_FIELDS, where, out=out)
-
-
-def _read_items(
-    gateway: Gateway,
-    org_units: OrgUnits,
-    visible_at: Collection[int],
-    patrons: Collection[int],
-    fields: Sequence[str],
-    where: Query,
-    *,
-    out: Query,
-) -> dict[int, PatronItems]:
-    """Return each patron's items that meet ``where``. They are complete unless one that meets ``out`` is hidden."""
-    if not patrons or not visible_at:
-        return dict.fromkeys(patrons, PatronItems((), complete=False))
-    hidden_at = sorted(org_units.ids.difference(visible_at))
-    read = gateway.pcrud.columns_by_values
-    rows, hidden = gateway.in_parallel(
-        lambda: list(read("circ", fields, "usr", sorted(patrons), where=where, all_visible=not hidden_at)),
-        lambda: _patrons_with_items_of(gateway, patrons, hidden_at, out),
-    )
-    now = datetime.now(UTC)
-    found: dict[int, list[ItemOut]] = {id: [] for id in patrons}
-    for id, usr, library, due, interval, stopped, returned, finish, *copy in rows:
-        kind = None if returned else kind_of(stopped, due, interval, finished=finish is not None, now=now)
-        found[usr].append(ItemOut(id, usr, copy[0] if copy else 0, library, plausible(due), kind, stopped))
-    for theirs in found.values():
-        theirs.sort(key=lambda item: (item.due is None, item.due or now, item.id))
-    return {id: PatronItems(tuple(theirs), complete=id not in hidden) for id, theirs in found.items()}
+        out, owed, now = _OUT, Query(xact_finish=None), datetime.now(UTC)
+        fields = _UNRETURNED_FIELDS if late_only else (*_UNRETURNED_FIELDS, "target_copy")
+        if late_only:
+            # Lost items are read whatever their due date (items-002, items-003).
+            due = {"<": now.isoformat(timespec="seconds")}
+            out = {**_OUT, "-or": [{"due_date": due}, {"stop_fines": ["LOST", "LONGOVERDUE"]}]}
+            owed["stop_fines"] = list(STOPPED)
+        where = {"-or": [out, owed]}
+        hidden_at = sorted(org_units.ids.difference(visible_at))
+        read = gateway.pcrud.columns_by_values
+        rows, hidden = gateway.in_parallel(
+            lambda: list(read("circ", fields, "usr", sorted(patrons), where=where, all_visible=not hidden_at)),
+            lambda: _patrons_with_items_of(gateway, patrons, hidden_at, out),
+        )
+        found: dict[int, list[ItemOut]] = {id: [] for id in patrons}
+        for id, usr, library, due_date, interval, stopped, returned, finish, *copy in rows:
+            kind = None if returned else kind_of(stopped, due_date, interval, finished=finish is not None, now=now)
+            found[usr].append(ItemOut(id, usr, copy[0] if copy else 0, library, plausible(due_date), kind, stopped))
+        for theirs in found.values():
+            theirs.sort(key=lambda item: (item.due is None, item.due or now, item.id))
+        return {id: PatronItems(tuple(theirs), complete=id not in hidden) for id, theirs in found.items()}
 
 
 def _patrons_with_items_of(
@@ -264,9 +246,9 @@ class CirculationCounts:
     If ``complete`` is false, the counts are lower bounds: the account can't see all circulations.
     """
 
-    out: int
-    overdue: int
-    lost: int
+    out: int = 0
+    overdue: int = 0
+    lost: int = 0
     complete: bool = True
 
     @property
@@ -274,16 +256,10 @@ class CirculationCounts:
         """``out``, ``overdue`` and ``lost`` as totals."""
         return Total(self.out, self.complete), Total(self.overdue, self.complete), Total(self.lost, self.complete)
 
-    @classmethod
-    def sum_of(cls, counts: Iterable[CirculationCounts]) -> CirculationCounts:
-        """Add up counts. The sum is complete only if all counts are."""
-        found = list(counts)
-        return cls(
-            sum(count.out for count in found),
-            sum(count.overdue for count in found),
-            sum(count.lost for count in found),
-            all(count.complete for count in found),
-        )
+    def __add__(self, other: CirculationCounts) -> CirculationCounts:
+        """Add up counts. The sum is complete only if both are."""
+        complete = self.complete and other.complete
+        return CirculationCounts(self.out + other.out, self.overdue + other.overdue, self.lost + other.lost, complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +328,7 @@ class CirculationReader:
         def incomplete() -> Collection[int]:
             if none_hidden or not self._hidden_at:
                 return ()
-            return self._with_hidden(asked) if find_hidden else asked
+            return _patrons_with_items_of(self._gateway, asked, self._hidden_at) if find_hidden else asked
 
         rows, hidden = self._gateway.in_parallel(
             lambda: list(read("circ", _COUNTED_FIELDS, "usr", ids, where=_OUT)), incomplete
@@ -389,7 +365,7 @@ class CirculationReader:
         After the first six such patrons, the counts become None.
         """
         unsure = {id: counts for id, counts in counted.items() if counts is not None and not counts.complete}
-        hidden = sorted(self._with_hidden(unsure)) if unsure else []
+        hidden = sorted(_patrons_with_items_of(self._gateway, unsure, self._hidden_at)) if unsure else []
         requested = hidden[:_MOST_ONE_BY_ONE]
         exact = dict(zip(requested, self._gateway.map(self._count_exactly, requested), strict=True))
         sure = {id: replace(counts, complete=True) for id, counts in unsure.items()}
@@ -427,9 +403,6 @@ class CirculationReader:
                 numbers[usr][kind] += 1
         counts = {id: self._tally.counts(theirs, complete=id not in incomplete) for id, theirs in numbers.items()}
         return {id: counts.get(id) for id in patrons}
-
-    def _with_hidden(self, patrons: Collection[int]) -> set[int]:
-        return _patrons_with_items_of(self._gateway, patrons, self._hidden_at)
 
     def _count_exactly(self, patron: int) -> CirculationCounts | None:
         # Without VIEW_CIRCULATIONS the answer is empty (patrons-083). The answer doesn't name the patron, so a mixed-up

@@ -155,11 +155,10 @@ _CONFIGURATION = Message("configuration")
 
 
 class Limits:
-    """The limits of all patrons, by rules and by the default.
+    """The limits of all patrons: by the rules in ``[[policy.limits]]``, else by the setting ``limit``.
 
-    A rule in ``[[policy.limits]]`` applies if its profile and library are the patron's or above them. If several apply,
-    the one with the nearest library wins, and among these the one with the nearest profile. Rules without one come
-    last. Without a rule, the setting ``limit`` applies: an amount, or the ILS's threshold.
+    A rule applies if its profile and library are the patron's or above them. If several apply, the one with the nearest
+    library wins, and among these the one with the nearest profile. Rules without one come last.
     """
 
     def __init__(
@@ -210,9 +209,8 @@ class Limits:
     ) -> Limits:
         """Read the data for the limits: no call for one amount, two calls with rules, six for the ILS's thresholds.
 
-        ``penalties`` come from :func:`read_fines_penalties`. They and the ``profiles`` are read if missing.
-        Raises ConfigurationError if a rule names a profile or library that doesn't exist, and DataError if the ILS's
-        setting for the penalty is invalid.
+        ``penalties`` (:func:`read_fines_penalties`) and ``profiles`` are read if missing. Raises ConfigurationError if
+        a rule names an unknown profile or library, and DataError if the ILS's setting for the penalty is invalid.
         """
         if settings.uniform:
             return cls(settings)

@@ -34,7 +34,6 @@ class OrgUnits:
     def __init__(self, units: Iterable[OrgUnit]) -> None:
         self._by_id = {unit.id: unit for unit in units}
         self.ids = frozenset(self._by_id)
-        """The ids of all org units."""
         self._children: dict[int | None, list[int]] = {}
         for unit in self:
             self._children.setdefault(unit.parent, []).append(unit.id)

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 
 def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
-    """Return the account (``au``) that the session belongs to. One call.
+    """Return the account (``au``) that the session belongs to. One call. Raises UnexpectedAnswerError.
 
     With ``prolong`` False, the call doesn't count as use of the session (``oils_auth.c``, oilsAuthSessionRetrieve).
-    Raises UnexpectedAnswerError if the answer isn't an account.
     """
     more = () if prolong else (None, 1)
     result = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, *more)
@@ -92,10 +91,10 @@ class Access:
 
     @classmethod
     def read(cls, gateway: Gateway, org_units: OrgUnits, granted: Collection[int] | None = None) -> Access:
-        """Find out where the account sees patrons.
+        """Find out where the account sees patrons. Raises PermissionDeniedError if it sees none at all.
 
         ``granted`` is what :func:`highest_granted` returns for VIEW_USER, read if not given; DataError for an unknown
-        org unit in it. Raises PermissionDeniedError if the account sees no patrons at all.
+        org unit in it.
         """
         if granted is None:
             granted = highest_granted(gateway, [VIEW_USER])[VIEW_USER]
@@ -193,10 +192,9 @@ class SessionRights:
 
         A permission held at an org unit is held at all org units below: Evergreen checks whether a work org unit or the
         home library is below the org unit's ancestor at the permission's depth (``permission.usr_has_work_perm``,
-        ``permission.usr_has_home_perm``). So it's enough to ask about a few org units: the library and the home library
-        with their ancestors, and the highest ones that the ILS names. The ILS's list is only a hint and may be wrong
-        (see :func:`orgs_with_permission`), so those org units are checked, too. Raises PermissionDeniedError if the
-        account may not ask for permissions, and UnexpectedAnswerError if an answer has the wrong shape.
+        ``permission.usr_has_home_perm``). So ask about the library and the home library with their ancestors, and the
+        highest ones that the ILS names, which may be wrong (see :func:`orgs_with_permission`). Raises
+        PermissionDeniedError if the account may not ask for permissions.
         """
         highest = highest_granted(gateway, _ASKED)
         named = {account.library, account.home}.union(*highest.values())

@@ -184,7 +184,7 @@ class ReportDetails:
             certain=group.complete and all(details.owed is not None for details in found),
             owing_since=bills.owing_since,
             last_payment=bills.last_payment,
-            items=UnreturnedItems.sum_of(details.items for details in found if details.items is not None),
+            items=sum((details.items for details in found if details.items is not None), UnreturnedItems()),
             items_certain=group.complete and all(details.items is not None for details in found),
             age_band=self.age_band(group),
         )
@@ -255,7 +255,7 @@ class DetailReader:
         ids = [row.id for row in rows]
         bills, items = self._gateway.in_parallel(
             lambda: Bill.read(self._gateway, visible) if visible else {},
-            lambda: PatronItems.read_unreturned(self._gateway, self._org_units, self._items_at, ids),
+            lambda: PatronItems.read(self._gateway, self._org_units, self._items_at, ids, late_only=True),
         )
         return bills, items
 

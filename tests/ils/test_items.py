@@ -213,7 +213,7 @@ def test_unreturned_items_as_a_real_evergreen_tells_them(recorded_units: OrgUnit
     """A lost item counts even before its due date; paid, claimed and returning items don't count."""
     every = [unit.id for unit in recorded_units]
     with recorded_families("context_staff") as gateway:
-        read = PatronItems.read_unreturned(gateway, recorded_units, every, range(301, 317))
+        read = PatronItems.read(gateway, recorded_units, every, range(301, 317), late_only=True)
     found = {id: items.unreturned for id, items in read.items()}
     stop_fines = {id: stopped for items in read.values() for id, stopped in items.stop_fines.items()}
     stopped = {id: why for id, why in stop_fines.items() if why in STOPPED}
@@ -226,8 +226,8 @@ def test_unreturned_items_as_a_real_evergreen_tells_them(recorded_units: OrgUnit
 def test_hidden_unreturned_items_as_a_real_evergreen_tells_of_them(recorded_units: OrgUnits) -> None:
     """303 has an item at a branch whose circulations are hidden; 306 has one too, but is hidden altogether."""
     with recorded_families("context_branch") as gateway:
-        found = PatronItems.read_unreturned(gateway, recorded_units, [4, 8], range(301, 317))
-        assert PatronItems.read_unreturned(gateway, recorded_units, (), [301])[301].unreturned is None
-        assert PatronItems.read_unreturned(gateway, recorded_units, [4, 8], ()) == {}
+        found = PatronItems.read(gateway, recorded_units, [4, 8], range(301, 317), late_only=True)
+        assert PatronItems.read(gateway, recorded_units, (), [301], late_only=True)[301].unreturned is None
+        assert PatronItems.read(gateway, recorded_units, [4, 8], (), late_only=True) == {}
     assert [id for id, items in found.items() if items.unreturned is None] == [303]
     assert found[301].unreturned == UnreturnedItems(1, 0)
