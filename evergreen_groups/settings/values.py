@@ -6,7 +6,7 @@ msgspec converts a value to the kind's type. The functions here check the rest, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
@@ -95,15 +95,11 @@ def template(*names: str) -> Kind[str]:
 
     def holds(line: str) -> bool:
         fields = [field for _, *field in Formatter().parse(line) if field[0] is not None]
-        return (
-            line.isprintable()
-            and bool(line)
-            and all(field[0] in names and not field[1] and not field[2] for field in fields)
-        )
+        return line.isprintable() and all(name in names and not spec and not form for name, spec, form in fields)
 
     placeholders = ", ".join(f"{{{name}}}" for name in names)
     allowed = Message("one line of text, which may contain {placeholders}", values={"placeholders": placeholders})
-    return Kind("text", allowed, str, _if(holds))
+    return Kind("text", allowed, str, _if(lambda line: line and holds(line)))
 
 
 def origin_of(address: str) -> str:
@@ -177,15 +173,10 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def _list_of(name: str, example: str) -> Kind[tuple[str, ...]]:
-    return Kind(
-        name, _list_like(example), tuple[str, ...], lambda parts: tuple(map(TEXT, parts)), several=True, split=_split
-    )
+    def read(parts: tuple[str, ...]) -> Any:
+        return _if(all)(tuple(map(str.strip, parts)))
 
-
-def _ascending_days(days: tuple[int, ...]) -> tuple[int, ...]:
-    if len(days) > 9 or list(days) != sorted({day for day in days if 1 <= day <= 100_000}):
-        raise ValueError
-    return days
+    return Kind(name, _list_like(example), tuple[str, ...], read, several=True, split=_split)
 
 
 def _url(address: str) -> str:
@@ -233,10 +224,6 @@ def _language(text: str) -> str:
     return tag
 
 
-def _languages_of_libraries(tags: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple((TEXT(name), LANGUAGE(tag)) for name, tag in tags.items())
-
-
 def _amount(number: Decimal, *, lowest: Decimal = Decimal(0)) -> Decimal:
     rounded = number.quantize(Decimal("0.01"))
     if rounded != number or not lowest <= number < Decimal(10) ** 8:
@@ -244,16 +231,9 @@ def _amount(number: Decimal, *, lowest: Decimal = Decimal(0)) -> Decimal:
     return abs(rounded)
 
 
-def _host(address: str) -> str:
-    if not re.fullmatch(rf"(?=.{{1,253}}$){_DOMAIN}|[0-9a-fA-F:]+", address):
-        raise ValueError
-    return address
-
-
 def _listen(address: str) -> str:
-    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^][:\s]+):[0-9]{1,5}", address) or host_and_port(address)[1] > 65_535:
+    if not re.fullmatch(rf"(\[[0-9a-fA-F:]+\]|{_DOMAIN}):[0-9]{{1,5}}", address) or host_and_port(address)[1] > 65_535:
         raise ValueError
-    _host(host_and_port(address)[0])
     return address
 
 
@@ -264,8 +244,8 @@ def _split_recipients(text: str) -> dict[str, list[str]]:
 
 
 def _recipients(found: dict[str, str | list[str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    listed = {TEXT(name): [one] if isinstance(one, str) else one for name, one in found.items()}
-    if not all(listed.values()):
+    listed = {name.strip(): [one] if isinstance(one, str) else one for name, one in found.items()}
+    if not all(listed) or not all(listed.values()):
         raise ValueError
     return tuple((name, tuple(map(MAIL_ADDRESS, addresses))) for name, addresses in listed.items())
 
@@ -288,29 +268,24 @@ LETTER_PARTS = ("opening", "payment", "closing")
 
 
 def _tables(
-    setting: str,
-    kinds: Mapping[str, Kind[Any]],
-    needed: Sequence[Collection[str]],
-    keys: Message,
-    record: Callable[..., Value],
-) -> Kind[tuple[Value, ...]]:
+    setting: str, kinds: Mapping[str, Kind[Any]], needed: Sequence[Collection[str]], keys: Message, record: Any
+) -> Kind[tuple[Any, ...]]:
     """Return the kind for tables, each of which becomes a record.
 
     A table needs a key from each of ``needed``; ``keys`` says so.
     """
 
-    def read(tables: list[dict[str, object]]) -> tuple[Value, ...]:
-        return tuple(records(tables))
-
-    def records(tables: list[dict[str, object]]) -> Iterator[Value]:
+    def read(tables: list[dict[str, object]]) -> tuple[Any, ...]:
+        found = []
         for number, table in enumerate(tables, 1):
             place, unknown = f"[[{setting}]] {number}", ", ".join(key for key in table if key not in kinds)
             if unknown or not all(table.keys() & some for some in needed):
                 raise NotAllowedError(_with_detail(keys, place), unknown)
             try:
-                yield record(**{key: kinds[key](part) for key, part in table.items()})
+                found.append(record(**{key: kinds[key](part) for key, part in table.items()}))
             except NotAllowedError as problem:
                 raise NotAllowedError(_with_detail(problem.allowed, place)) from None
+        return tuple(found)
 
     allowed = Message("{name} tables in the configuration file", values={"name": f"[[{setting}]]"})
     return Kind(setting.rpartition(".")[2], allowed, list[dict[str, Any]], read)
@@ -346,7 +321,11 @@ REPORT_NAME = Kind(
     "name", Message("up to 40 letters, digits, - and _"), str, _matching("[A-Za-z0-9][A-Za-z0-9_-]{0,39}"), empty='""'
 )
 ASCENDING_DAYS = Kind(
-    "days", Message("up to 9 ascending numbers, such as [30, 60, 90]"), tuple[int, ...], _ascending_days, split=_split
+    "days",
+    Message("up to 9 ascending numbers, such as [30, 60, 90]"),
+    tuple[int, ...],
+    _if(lambda days: len(days) <= 9 and list(days) == sorted({day for day in days if 1 <= day <= 100_000})),
+    split=_split,
 )
 BOOLEAN: Kind[bool] = Kind(
     "flag",
@@ -371,26 +350,24 @@ LANGUAGE = Kind(
     "language", Message('a language that has a translation, such as "fr-CA" (docs/translating.md)'), str, _language
 )
 LANGUAGES_OF_LIBRARIES = Kind(
-    "shortname=language", _like('{BR3 = "fr-CA"}'), dict[str, str], _languages_of_libraries, empty="{}", split=_pairs
+    "shortname=language",
+    _like('{BR3 = "fr-CA"}'),
+    dict[str, str],
+    lambda tags: tuple((TEXT(name), LANGUAGE(tag)) for name, tag in tags.items()),
+    empty="{}",
+    split=_pairs,
 )
 CURRENCY = Kind("currency", _like('"CAD" (ISO 4217)'), str, _matching("[A-Z]{3}"))
 TIMEZONE = Kind("timezone", _like('"America/Toronto"'), str, _if(catalogue.timezone_of))
 _AN_AMOUNT = Message("an amount of {lowest} or more, with at most two decimal places")
-AMOUNT = Kind("amount", _AN_AMOUNT.with_values({"lowest": "0.00"}), Decimal, _amount)
 AMOUNT_ABOVE_ZERO = Kind(
     "amount", _AN_AMOUNT.with_values({"lowest": "0.01"}), Decimal, partial(_amount, lowest=Decimal("0.01"))
 )
 _OR = Message("{allowed}; or {word}")
-LIMIT: Kind[Decimal | None] = Kind(
-    "amount", _OR.with_values({"allowed": AMOUNT.allowed, "word": '"none"'}), Decimal, _amount, words={"none": None}
-)
-LIMIT_OR_ILS: Kind[Decimal | str | None] = Kind(
-    "amount",
-    _OR.with_values({"allowed": LIMIT.allowed, "word": '"ils"'}),
-    Decimal,
-    _amount,
-    words={"none": None, "ils": "ils"},
-)
+_OR_NONE = _OR.with_values({"allowed": _AN_AMOUNT.with_values({"lowest": "0.00"}), "word": '"none"'})
+LIMIT: Kind[Decimal | str | None] = Kind("amount", _OR_NONE, Decimal, _amount, words={"none": None})
+_OR_ILS = _OR.with_values({"allowed": LIMIT.allowed, "word": '"ils"'})
+LIMIT_OR_ILS = replace(LIMIT, allowed=_OR_ILS, words={"none": None, "ils": "ils"})
 COMPARISON: Kind[Comparison] = Kind(
     "comparison", Message("one of {words}", values={"words": "exceeds, reaches"}), Comparison
 )
@@ -416,7 +393,7 @@ FILE_FORMAT_LIST: Kind[tuple[str, ...]] = Kind(
     lambda formats: _if(bool)(tuple(dict.fromkeys(formats))),
     split=_split,
 )
-HOST = Kind("host", _like('"mail.example.org"'), str, _host)
+HOST = Kind("host", _like('"mail.example.org"'), str, _matching(rf"(?=.{{1,253}}$){_DOMAIN}|[0-9a-fA-F:]+"))
 LISTEN = Kind("host:port", _like('"127.0.0.1:9821"'), str, _listen)
 MAIL_ADDRESS = Kind(
     "address",
