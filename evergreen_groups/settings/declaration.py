@@ -11,9 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.settings.values import NotAllowedError
-
 if TYPE_CHECKING:
     from evergreen_groups.settings.values import Kind
 
@@ -112,25 +109,6 @@ class Setting:
     def option(self, command: str) -> Option | None:
         """Return the setting's option in a command, or None."""
         return next((option for option in self.options if command in option.commands), None)
-
-    def read(self, value: object, origin: str) -> Any:
-        """Validate and convert a value. ``origin`` is the position to name in an error."""
-        try:
-            return self.kind(value)
-        except NotAllowedError as problem:
-            part = problem.part or value
-            shown = f"{part!s:.80}"
-            raise ConfigurationError(
-                "{origin}: {value} isn't allowed",
-                advice="allowed: {allowed}",
-                setting=self.key,
-                code="setting-not-allowed",
-                values={
-                    "origin": origin,
-                    "value": f'"{shown}"' if isinstance(part, str) else shown,
-                    "allowed": problem.allowed,
-                },
-            ) from None
 
 
 def setting(default: Any = None, *, help: str, options: tuple[Option, ...] | Option = (), **more: Any) -> Any:

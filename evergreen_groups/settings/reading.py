@@ -15,7 +15,7 @@ from evergreen_groups.formats import LOG_FORMAT_VARIABLE
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings.declaration import declared, declared_sections, with_values
 from evergreen_groups.settings.sections import SECTION, NamedReport, Settings, own_settings, shared_settings
-from evergreen_groups.settings.values import closest_name
+from evergreen_groups.settings.values import NotAllowedError, closest_name
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Setting
@@ -99,46 +99,33 @@ def lines_of(text: str) -> dict[KeyPath, int]:
     {('a',): 1, ('b',): 3, ('b', 'c'): 4, ('d',): 6, ('d', 0): 6, ('d', 0, 'e'): 7, ('d', 0, 'e', 'f'): 7, ('d', 1): 8}
     """
     found: dict[KeyPath, int] = {}
-    table: KeyPath = ()
-    counts: dict[KeyPath, int] = {}
-    for line, statement, parsed in _statements(text):
-        if not statement.startswith("["):
-            for keys in _key_paths(parsed):
-                found.setdefault((*table, *keys), line)
+    document, first = "", 1
+    # Each statement is parsed with everything before it: that takes time only where an error or `config show` asks.
+    for number, line in enumerate(text.split("\n"), 1):
+        if first == number and line.lstrip()[:1] in ("", "#"):  # between statements
+            first += 1
             continue
-        table = ()
-        for key in max(_key_paths(parsed), key=len):
-            found.setdefault(table := (*table, key), line)
-            if table in counts:  # a subtable of the last table in an array
-                table = (*table, counts[table])
-        if statement.startswith("[["):
-            array = table[:-1] if isinstance(table[-1], int) else table
-            counts[array] = counts.get(array, -1) + 1
-            found[table := (*array, counts[array])] = line
+        document += f"{line}\n"
+        try:
+            parsed = tomllib.loads(document)
+        except (ValueError, RecursionError):  # the statement continues on the next line
+            continue
+        for keys in _key_paths(parsed):
+            found.setdefault(keys, first)
+        first = number + 1
     return found
 
 
-def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Yield the statements of a document, each with its first line's number and parsed separately."""
-    first, statement = 0, ""
-    for number, line in enumerate(text.split("\n"), 1):
-        if not statement:
-            first = number
-        statement += f"{line}\n"
-        try:
-            parsed = tomllib.loads(statement)
-        except (ValueError, RecursionError):  # the statement continues on the next line
-            continue
-        if parsed:
-            yield first, statement.lstrip(), parsed
-        statement = ""
-
-
-def _key_paths(parsed: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    for key, value in parsed.items():
-        yield (key,)
+def _key_paths(table: Mapping[str, Any], place: KeyPath = ()) -> Iterator[KeyPath]:
+    for key, value in table.items():
+        yield (*place, key)
+        entries = value if isinstance(value, list) else []
+        for number, entry in enumerate(entries):
+            if isinstance(entry, dict):
+                yield (*place, key, number)
+                yield from _key_paths(entry, (*place, key, number))
         if isinstance(value, dict):
-            yield from ((key, *keys) for keys in _key_paths(value))
+            yield from _key_paths(value, (*place, key))
 
 
 _IS_MEANT = Message("did you mean {meant}?")
@@ -252,18 +239,17 @@ class Reading:
             value = variable or table.get(setting.name)
             if value is None:
                 continue
-            origin = Origin(variable=setting.variable) if variable else self.position(*place, setting.name)
             if isinstance(value, dict):
                 # In TOML, a key of the section that follows one of its tables belongs to that table.
                 for key in [key for key in value if key in names]:
                     self._refuse_key((*place, setting.name, key), f"[{setting.key}]", (), f"{label} {key}")
                 value = {key: entry for key, entry in value.items() if key not in names}
             try:
-                values[setting.name] = setting.read(
-                    value, f"{origin}" if variable else f"{origin}: {label} {setting.name}"
-                )
-            except ConfigurationError as error:
-                self._faults.append(Fault(error, origin))
+                values[setting.name] = setting.kind(value)
+            except NotAllowedError as problem:
+                origin = Origin(variable=setting.variable) if variable else self.position(*place, setting.name)
+                where = str(origin) if variable else f"{origin}: {label} {setting.name}"
+                self._faults.append(Fault(_not_allowed(setting, value, where, problem), origin))
         return values
 
     def _refuse_key(self, place: KeyPath, label: str, known: Sequence[Setting], meant: str = "") -> None:
@@ -378,8 +364,8 @@ class Reading:
                 continue
             of_report = {setting.name: read.pop(setting.name) for setting in shared if setting.name in read}
             one = NamedReport(report=replace(report, **{"output": None, **of_report}), **read)
-            origin = self.position(SECTION, number)
             if not one.name or (one.report.output is None and not one.recipients):
+                origin = self.position(SECTION, number)
                 error = ConfigurationError(
                     "{path}: [[reports]] {number} needs a name, and an output or recipients",
                     setting=SECTION,
@@ -399,6 +385,22 @@ class Reading:
             else:
                 found[one.name.casefold()] = one
         return tuple(found.values())
+
+
+def _not_allowed(setting: Setting, value: object, where: str, problem: NotAllowedError) -> ConfigurationError:
+    part = problem.part or value
+    shown = f"{part!s:.80}"
+    return ConfigurationError(
+        "{origin}: {value} isn't allowed",
+        advice="allowed: {allowed}",
+        setting=setting.key,
+        code="setting-not-allowed",
+        values={
+            "origin": where,
+            "value": f'"{shown}"' if isinstance(part, str) else shown,
+            "allowed": problem.allowed,
+        },
+    )
 
 
 SYSTEM_FILE = Path("/etc/evergreen-groups/config.toml")
