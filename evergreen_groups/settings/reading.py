@@ -257,16 +257,15 @@ class Reading:
         origin, key = self.position(*place), str(place[-1])
         names = [setting.name for setting in known]
         where = {"path": str(origin), "table": label, "key": key}
-        for setting in known:
-            if setting.secret is not None and setting.secret.name == key:
-                error = ConfigurationError(
-                    "{path}: {table} {key}: passwords and secrets aren't allowed here",
-                    advice="put it in a file that only this user can read, and set {file} to its path",
-                    setting=setting.key,
-                    code="secret-in-configuration",
-                    values={**where, "file": setting.name},
-                )
-                break
+        file = next((setting for setting in known if setting.secret and setting.secret.name == key), None)
+        if file is not None:
+            error = ConfigurationError(
+                "{path}: {table} {key}: passwords and secrets aren't allowed here",
+                advice="put it in a file that only this user can read, and set {file} to its path",
+                setting=file.key,
+                code="secret-in-configuration",
+                values={**where, "file": file.name},
+            )
         else:
             others = (f"[{setting.section}] {key}" for setting in self._declared if setting.name == key)
             meant = meant or closest_name(key, names) or next(others, "")
@@ -282,22 +281,15 @@ class Reading:
     def _refuse_section(self, name: str, known: Sequence[str], *, is_value: bool) -> None:
         """Suggest a section with a similar name; for a plain value, suggest the setting that it may belong to."""
         origin = self.position(name)
-        if is_value:
-            settings = (one for one in self._declared if name in (one.name, one.section))
-            meant = next((f"[{one.section}] {one.name}" for one in settings), "")
-        else:
-            similar = closest_name(name, known)
-            meant = f"[{similar}]" if similar else ""
+        settings = (one for one in self._declared if is_value and name in (one.name, one.section))
+        similar = None if is_value else closest_name(name, known)
+        meant = f"[{similar}]" if similar else next((f"[{one.section}] {one.name}" for one in settings), "")
+        allowed = ", ".join(f"[{section}]" for section in known)
         error = ConfigurationError(
             "{path}: unknown section [{section}]",
             advice=_IS_MEANT if meant else _ALLOWED,
             code="unknown-section",
-            values={
-                "path": str(origin),
-                "section": name,
-                "allowed": ", ".join(f"[{section}]" for section in known),
-                "meant": meant,
-            },
+            values={"path": str(origin), "section": name, "allowed": allowed, "meant": meant},
         )
         self._faults.append(Fault(error, origin))
 
