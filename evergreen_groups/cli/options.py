@@ -61,15 +61,16 @@ class CheckedType(Converted):
         return [CompletionItem(incomplete, type="file")] if self._kind in (values.PATH, values.EXISTING_FILE) else []
 
 
-def _read_entry_id(value: object) -> str:
+def _read_entry_id(value: str) -> str:
     from evergreen_groups.state import record_ids
 
-    if not record_ids.is_record_id(str(value)):
+    if not record_ids.is_record_id(value):
         raise ValueError
-    return str(value)
+    return value
 
 
-ENTRY_ID = CheckedType(values.Kind("id", Message("a change's id such as 2-k7q4tz (see `journal`)"), _read_entry_id))
+_AN_ID = Message("a change's id such as 2-k7q4tz (see `journal`)")
+ENTRY_ID = CheckedType(values.Kind("id", _AN_ID, str, _read_entry_id))
 """The id of a journal entry."""
 
 

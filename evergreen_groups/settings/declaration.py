@@ -7,19 +7,13 @@ section in :mod:`evergreen_groups.settings.sections`; nothing else is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.settings.values import NotAllowedError
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.values import Kind
 
-_SETTING, _HELP = "setting", "help"
-Value = TypeVar("Value")
-Default = TypeVar("Default")
 Section = TypeVar("Section")
 Schema = TypeVar("Schema")
 
@@ -75,6 +69,8 @@ class Secret:
 class Setting:
     """A declared setting. ``section`` and ``name`` are its position in the settings."""
 
+    section: str
+    name: str
     kind: Kind[Any]
     default: Any
     help: str
@@ -83,8 +79,6 @@ class Setting:
     options: tuple[Option, ...] = ()
     question: Question | None = None
     secret: Secret | None = None
-    section: str = ""
-    name: str = ""
 
     @property
     def key(self) -> str:
@@ -116,53 +110,33 @@ class Setting:
         """Return the setting's option in a command, or None."""
         return next((option for option in self.options if command in option.commands), None)
 
-    def read(self, value: object, origin: str) -> Any:
-        """Validate and convert a value. ``origin`` is the position to name in an error."""
-        try:
-            return self.kind(value)
-        except NotAllowedError as problem:
-            part = problem.part or value
-            shown = f"{part!s:.80}"
-            raise ConfigurationError(
-                "{origin}: {value} isn't allowed",
-                advice="allowed: {allowed}",
-                setting=self.key,
-                code="setting-not-allowed",
-                values={
-                    "origin": origin,
-                    "value": f'"{shown}"' if isinstance(part, str) else shown,
-                    "allowed": problem.allowed,
-                },
-            ) from None
 
+def setting(default: Any = None, *, help: str, options: tuple[Option, ...] | Option = (), **more: Any) -> Any:
+    """Declare a setting: ``timeout: Annotated[int, kind] = setting(60, help=...)``.
 
-def setting(kind: Kind[Value], default: Default, *, help: str, **more: Any) -> Value | Default:
-    """Declare a setting. The field's name is the key, and ``more`` are further fields of :class:`Setting`. One of its
-    ``options`` needs no tuple.
-
-    The first sentence of ``help`` is the text for ``--help``. The example configuration shows ``example`` in place of
-    the default. An ``essential`` setting is needed by every installation, so it isn't commented out there.
+    The field's name is the key, and ``more`` are further fields of :class:`Setting`. The first sentence of ``help`` is
+    the text for ``--help``. The example configuration shows ``example`` in place of the default. An ``essential``
+    setting is needed by every installation, so it isn't commented out there.
     """
-    options = more.pop("options", ())
     several = (options,) if isinstance(options, Option) else options
-    return field(default=default, metadata={_SETTING: Setting(kind, default, help, options=several, **more)})
+    return field(default=default, metadata={"help": help, "options": several, **more})
 
 
 def section(kind: type[Section], help: str) -> Section:
     """Declare a section. The field's name is the section's name."""
-    return field(default_factory=kind, metadata={_HELP: help})
+    return field(default_factory=kind, metadata={"help": help})
 
 
 def declared_sections(schema: type) -> Mapping[str, tuple[Setting, ...]]:
-    return {part.name: declared_in(part.name, part.default_factory) for part in _parts(schema)}
+    return {part.name: declared_in(part.name, part.default_factory) for part in fields(schema) if part.metadata}
 
 
-def declared_in(section: str, schema: type) -> tuple[Setting, ...]:
+def declared_in(section: str, schema: Any) -> tuple[Setting, ...]:
     """Return the settings that a dataclass declares for the section named ``section``."""
     return tuple(
-        replace(entry.metadata[_SETTING], section=section, name=entry.name)
+        Setting(section, entry.name, get_args(entry.type)[1], entry.default, **entry.metadata)
         for entry in fields(schema)
-        if _SETTING in entry.metadata
+        if entry.metadata
     )
 
 
@@ -171,7 +145,7 @@ def declared(schema: type) -> tuple[Setting, ...]:
 
 
 def section_help(schema: type) -> Mapping[str, str]:
-    return {part.name: part.metadata[_HELP] for part in _parts(schema)}
+    return {part.name: part.metadata["help"] for part in fields(schema) if part.metadata}
 
 
 def with_values(settings: Schema, values: Mapping[str, object]) -> Schema:
@@ -186,7 +160,3 @@ def with_values(settings: Schema, values: Mapping[str, object]) -> Schema:
 
 def value_of(settings: object, wanted: Setting) -> Any:
     return getattr(getattr(settings, wanted.section), wanted.name)
-
-
-def _parts(schema: type) -> Iterator[Any]:
-    return (part for part in fields(schema) if _HELP in part.metadata)

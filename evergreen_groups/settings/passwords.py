@@ -17,13 +17,6 @@ from evergreen_groups.settings.sections import GatewaySettings, Settings
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Secret, Setting
-    from evergreen_groups.settings.sections import (
-        EventsSettings,
-        MailSettings,
-        MetricsSettings,
-        RedisSettings,
-        StateSettings,
-    )
 
 
 def secret_of(setting: Setting) -> Secret:
@@ -43,7 +36,7 @@ PASSWORD_VARIABLE = str(secret_of(_secret_setting(GatewaySettings())).variable)
 """The variable with the service account's password."""
 
 
-def password(settings: GatewaySettings | MailSettings, environ: Mapping[str, str]) -> str:
+def password(settings: object, environ: Mapping[str, str]) -> str:
     """Return the service account's or the mail server's password. Comes from the same sources as :func:`secret`."""
     found = secret(settings, environ)
     if found is None:
@@ -64,10 +57,7 @@ def password(settings: GatewaySettings | MailSettings, environ: Mapping[str, str
     return found
 
 
-def secret(
-    settings: GatewaySettings | MailSettings | EventsSettings | MetricsSettings | StateSettings | RedisSettings,
-    environ: Mapping[str, str],
-) -> str | None:
+def secret(settings: object, environ: Mapping[str, str]) -> str | None:
     """Return a section's secret from the environment, its file, or a systemd credential; None if there is none.
 
     PostgreSQL has ways to log in without a password, and events and metrics are optional.

@@ -15,7 +15,7 @@ from evergreen_groups.formats import LOG_FORMAT_VARIABLE
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings.declaration import declared, declared_sections, with_values
 from evergreen_groups.settings.sections import SECTION, NamedReport, Settings, own_settings, shared_settings
-from evergreen_groups.settings.values import closest_name
+from evergreen_groups.settings.values import NotAllowedError, closest_name
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Setting
@@ -99,49 +99,35 @@ def lines_of(text: str) -> dict[KeyPath, int]:
     {('a',): 1, ('b',): 3, ('b', 'c'): 4, ('d',): 6, ('d', 0): 6, ('d', 0, 'e'): 7, ('d', 0, 'e', 'f'): 7, ('d', 1): 8}
     """
     found: dict[KeyPath, int] = {}
-    table: KeyPath = ()
-    counts: dict[KeyPath, int] = {}
-    for line, statement, parsed in _statements(text):
-        if not statement.startswith("["):
-            for keys in _key_paths(parsed):
-                found.setdefault((*table, *keys), line)
+    document, first = "", 1
+    # Each statement is parsed with everything before it: that takes time only where an error or `config show` asks.
+    for number, line in enumerate(text.split("\n"), 1):
+        if first == number and line.lstrip()[:1] in ("", "#"):  # between statements
+            first += 1
             continue
-        table = ()
-        for key in max(_key_paths(parsed), key=len):
-            found.setdefault(table := (*table, key), line)
-            if table in counts:  # a subtable of the last table in an array
-                table = (*table, counts[table])
-        if statement.startswith("[["):
-            array = table[:-1] if isinstance(table[-1], int) else table
-            counts[array] = counts.get(array, -1) + 1
-            found[table := (*array, counts[array])] = line
+        document += f"{line}\n"
+        try:
+            parsed = tomllib.loads(document)
+        except (ValueError, RecursionError):  # the statement continues on the next line
+            continue
+        for keys in _key_paths(parsed):
+            found.setdefault(keys, first)
+        first = number + 1
     return found
 
 
-def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Yield the statements of a document, each with its first line's number and parsed separately."""
-    first, statement = 0, ""
-    for number, line in enumerate(text.split("\n"), 1):
-        if not statement:
-            first = number
-        statement += f"{line}\n"
-        try:
-            parsed = tomllib.loads(statement)
-        except (ValueError, RecursionError):  # the statement continues on the next line
-            continue
-        if parsed:
-            yield first, statement.lstrip(), parsed
-        statement = ""
-
-
-def _key_paths(parsed: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    for key, value in parsed.items():
-        yield (key,)
+def _key_paths(table: Mapping[str, Any], place: KeyPath = ()) -> Iterator[KeyPath]:
+    for key, value in table.items():
+        yield (*place, key)
+        entries = value if isinstance(value, list) else []
+        for number, entry in enumerate(entries):
+            if isinstance(entry, dict):
+                yield (*place, key, number)
+                yield from _key_paths(entry, (*place, key, number))
         if isinstance(value, dict):
-            yield from ((key, *keys) for keys in _key_paths(value))
+            yield from _key_paths(value, (*place, key))
 
 
-_NOWHERE = Origin()
 _IS_MEANT = Message("did you mean {meant}?")
 _ALLOWED = Message("allowed: {allowed}")
 
@@ -152,34 +138,6 @@ class Fault:
 
     error: ConfigurationError
     origin: Origin
-
-
-def _unknown_variables(settings: Sequence[Setting], environ: Mapping[str, str]) -> Iterator[Fault]:
-    """Yield a fault for each variable with our prefix that doesn't exist, with the one that was probably meant.
-
-    Empty variables are ignored, because they count as unset. A variable's value is in no message; it may be a password.
-    """
-    secrets = [(setting, setting.secret) for setting in settings if setting.secret is not None]
-    known = {CONFIG_VARIABLE, LOG_FORMAT_VARIABLE, *(setting.variable for setting in settings)}
-    known |= {secret.variable for _setting, secret in secrets if secret.variable is not None}
-    by_name = {variable.removeprefix(PREFIX): variable for variable in sorted(known)}
-    # Names that people try for the variables of secrets.
-    tried = {f"{one.section}_{secret.name}".upper(): secret.variable or one.variable for one, secret in secrets}
-    for variable, value in sorted(environ.items()):
-        name = variable.upper().removeprefix(PREFIX)
-        if not value or not variable.upper().startswith(PREFIX) or variable in known:
-            continue
-        meant = tried.get(name) or by_name.get(closest_name(name, by_name) or "")
-        advice = Message("unset it; `evergreen-groups config example` lists all settings")
-        if meant is not None:
-            advice = Message("did you mean ${meant}?")
-        error = ConfigurationError(
-            "${variable}: unknown variable",
-            advice=advice,
-            code="unknown-variable",
-            values={"variable": variable, "meant": meant},
-        )
-        yield Fault(error, Origin(variable=variable))
 
 
 class Reading:
@@ -200,19 +158,28 @@ class Reading:
         self.source = source
         self._file = file
         self._environ = environ
-        self._schema = schema
+        self._declared = declared(schema)
         self._faults = list(faults)
         self.values: dict[str, object] = {}
         """The valid values by key (``report.min_total``)."""
-        content = dict(file.content) if file else {}
-        self._tables = content.pop(SECTION, [])
         sections = declared_sections(schema)
-        for name, table in content.items():
-            if name not in sections or not isinstance(table, dict):
+        for name, table in self._content.items():
+            if name != SECTION and not (name in sections and isinstance(table, dict)):
                 self._refuse_section(name, [*sections, SECTION], is_value=not isinstance(table, dict))
-        for name, settings in sections.items():
-            self._read_section(name, settings)
-        self._faults += _unknown_variables(declared(schema), environ)
+        settings = schema(source=source)
+        for name, known in sections.items():
+            read = self._read_table((name,), f"[{name}]", self._section(name), known, environ)
+            values = {f"{name}.{key}": value for key, value in read.items()}
+            self.values |= values
+            try:
+                settings = with_values(settings, values)
+            except ConfigurationError as error:
+                self._refuse_combination(error)
+        self.valid_settings = replace(settings, reports=self._named_reports(settings.report))
+        """The settings without invalid values. A section whose values contradict each other has its defaults."""
+        self._refuse_unknown_variables()
+        self.faults = sorted(self._faults, key=lambda fault: fault.origin.line or 1_000_000)
+        """All errors: those in the file by line, then the others."""
 
     @property
     def settings(self) -> Settings:
@@ -222,100 +189,101 @@ class Reading:
         return self.valid_settings
 
     @property
-    def faults(self) -> Sequence[Fault]:
-        """All errors: those in the file by line, then the others."""
-        _ = self.valid_settings  # adds the errors about combinations of values
-        return sorted(self._faults, key=lambda fault: fault.origin.line or 1_000_000)
-
-    @property
     def is_unreadable(self) -> bool:
         """Whether the file can't be parsed, or was named explicitly and doesn't exist."""
         return self.source is not None and self._file is None
 
-    def origin(self, setting: Setting) -> Origin:
-        """Return where a setting's value comes from."""
-        if self._environ.get(setting.variable):
-            return Origin(variable=setting.variable)
-        if setting.name not in self._section(setting.section):
-            return _NOWHERE
-        return self.position(setting.section, setting.name)
-
-    def origin_of_key(self, key: str | None) -> Origin:
-        """Return where to correct a key (``report.min_total``): where it is set, or else its section."""
-        setting = next((setting for setting in declared(self._schema) if setting.key == key), None)
-        if setting is not None and (found := self.origin(setting)) != _NOWHERE:
-            return found
-        return self.position((key or "").partition(".")[0])
-
     @property
     def tables(self) -> Sequence[Mapping[str, Any]]:
         """The tables of ``[[reports]]`` as written."""
-        return [table for table in self._tables if isinstance(table, dict)] if isinstance(self._tables, list) else ()
-
-    @cached_property
-    def valid_settings(self) -> Settings:
-        """The settings without invalid values. A section whose values contradict each other has its defaults."""
-        settings = self._schema(source=self.source)
-        sections = declared_sections(self._schema)
-        for known in sections.values():
-            values = {setting.key: self.values[setting.key] for setting in known if setting.key in self.values}
-            try:
-                settings = with_values(settings, values)
-            except ConfigurationError as error:
-                # Settings that contradict each other: the error needs a position.
-                place = self.origin_of_key(error.setting)
-                located = ConfigurationError(
-                    "{path}: {problem}",
-                    advice=error.advice,
-                    setting=error.setting,
-                    code=error.code,
-                    values={**error.values, "path": str(place), "problem": Message(error.message, values=error.values)},
-                )
-                self._faults.append(Fault(located, place))
-        return replace(settings, reports=self._named_reports(settings.report))
-
-    def _section(self, name: str) -> Mapping[str, Any]:
-        table = self._file.content.get(name) if self._file else None
-        return table if isinstance(table, dict) else {}
+        tables = self._content.get(SECTION)
+        return [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
 
     def position(self, *keys: str | int) -> Origin:
         """Return the position in the file of a key, or of a table of ``[[reports]]`` (numbered from 0)."""
         return self._file.origin(*keys) if self._file else Origin(self.source)
 
-    def _read_section(self, name: str, known: tuple[Setting, ...]) -> None:
-        content = self._section(name)
-        for key in content:
-            if key not in {setting.name for setting in known}:
-                origin = self.position(name, key)
-                self._faults.append(Fault(self._unknown_key(name, known, key, origin), origin))
+    def origin(self, setting: Setting) -> Origin:
+        """Return where a setting's value comes from."""
+        if self._environ.get(setting.variable):
+            return Origin(variable=setting.variable)
+        is_set = setting.name in self._section(setting.section)
+        return self.position(setting.section, setting.name) if is_set else Origin()
+
+    def origin_of_key(self, key: str | None) -> Origin:
+        """Return where to correct a key (``report.min_total``): where it is set, or else its section."""
+        origins = (self.origin(setting) for setting in self._declared if setting.key == key)
+        found = next(origins, Origin())
+        return self.position((key or "").partition(".")[0]) if found == Origin() else found
+
+    @property
+    def _content(self) -> Mapping[str, Any]:
+        return self._file.content if self._file else {}
+
+    def _section(self, name: str) -> Mapping[str, Any]:
+        table = self._content.get(name)
+        return table if isinstance(table, dict) else {}
+
+    def _read_table(
+        self, place: KeyPath, label: str, table: Mapping[str, Any], known: Sequence[Setting], environ: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Return a table's valid values by name, those from the environment first. ``label`` names it in errors."""
+        names = [setting.name for setting in known]
+        for key in table:
+            if key not in names:
+                self._refuse_key((*place, key), label, known)
+        values = {}
         for setting in known:
             # An empty variable counts as unset.
-            if not self._environ.get(setting.variable) and setting.name not in content:
+            variable = environ.get(setting.variable)
+            value = variable or table.get(setting.name)
+            if value is None:
                 continue
-            origin = self.origin(setting)
-            value = self._environ.get(setting.variable) or content[setting.name]
-            where = str(origin) if origin.variable else f"{origin}: [{name}] {setting.name}"
             if isinstance(value, dict):
                 # In TOML, a key of the section that follows one of its tables belongs to that table.
-                misplaced = {one.name for one in known}.intersection(value)
-                for key in misplaced:
-                    place = self.position(name, setting.name, key)
-                    self._faults.append(Fault(self._unknown_key(setting.key, (), key, place), place))
-                value = {key: entry for key, entry in value.items() if key not in misplaced}
+                for key in [key for key in value if key in names]:
+                    self._refuse_key((*place, setting.name, key), f"[{setting.key}]", (), f"{label} {key}")
+                value = {key: entry for key, entry in value.items() if key not in names}
             try:
-                self.values[setting.key] = setting.read(value, where)
-            except ConfigurationError as error:
-                self._faults.append(Fault(error, origin))
+                values[setting.name] = setting.kind(value)
+            except NotAllowedError as problem:
+                origin = Origin(variable=setting.variable) if variable else self.position(*place, setting.name)
+                where = str(origin) if variable else f"{origin}: {label} {setting.name}"
+                self._faults.append(Fault(_not_allowed(setting, value, where, problem), origin))
+        return values
+
+    def _refuse_key(self, place: KeyPath, label: str, known: Sequence[Setting], meant: str = "") -> None:
+        """Refuse an unknown key, and suggest a similar one, the same key of another section, or all that are known."""
+        origin, key = self.position(*place), str(place[-1])
+        names = [setting.name for setting in known]
+        where = {"path": str(origin), "table": label, "key": key}
+        file = next((setting for setting in known if setting.secret and setting.secret.name == key), None)
+        if file is not None:
+            error = ConfigurationError(
+                "{path}: {table} {key}: passwords and secrets aren't allowed here",
+                advice="put it in a file that only this user can read, and set {file} to its path",
+                setting=file.key,
+                code="secret-in-configuration",
+                values={**where, "file": file.name},
+            )
+        else:
+            others = (f"[{setting.section}] {key}" for setting in self._declared if setting.name == key)
+            meant = meant or closest_name(key, names) or next(others, "")
+            error = ConfigurationError(
+                "{path}: {table} {key}: unknown key",
+                advice=_IS_MEANT if meant else _ALLOWED,
+                setting=".".join(name for name in place if isinstance(name, str)),
+                code="unknown-setting",
+                values={**where, "allowed": ", ".join(names), "meant": meant},
+            )
+        self._faults.append(Fault(error, origin))
 
     def _refuse_section(self, name: str, known: Sequence[str], *, is_value: bool) -> None:
         """Suggest a section with a similar name; for a plain value, suggest the setting that it may belong to."""
         origin = self.position(name)
+        settings = (one for one in self._declared if is_value and name in (one.name, one.section))
         similar = None if is_value else closest_name(name, known)
-        meant = f"[{similar}]" if similar else ""
-        for setting in declared(self._schema) if is_value else ():
-            if name in (setting.name, setting.section):
-                meant = f"[{setting.section}] {setting.name}"
-                break
+        meant = f"[{similar}]" if similar else next((f"[{one.section}] {one.name}" for one in settings), "")
         allowed = ", ".join(f"[{section}]" for section in known)
         error = ConfigurationError(
             "{path}: unknown section [{section}]",
@@ -325,40 +293,50 @@ class Reading:
         )
         self._faults.append(Fault(error, origin))
 
-    def _unknown_key(self, name: str, known: tuple[Setting, ...], key: str, origin: Origin) -> ConfigurationError:
-        names = [setting.name for setting in known]
-        where = {"path": str(origin), "section": name, "table": f"[{name}]", "key": key, "allowed": ", ".join(names)}
-        file = next((setting for setting in known if setting.secret is not None and setting.secret.name == key), None)
-        if file is not None:
-            return ConfigurationError(
-                "{path}: [{section}] {key}: passwords and secrets aren't allowed here",
-                advice="put it in a file that only this user can read, and set {file} to its path",
-                setting=file.key,
-                code="secret-in-configuration",
-                values={**where, "file": file.name},
-            )
-        meant = closest_name(key, names)
-        elsewhere = [setting.section for setting in declared(self._schema) if setting.name == key]
-        if meant is None and elsewhere:
-            return ConfigurationError(
-                "{path}: {table} {key}: unknown key",
-                advice=_IS_MEANT,
-                setting=f"{name}.{key}",
-                code="setting-of-another-section",
-                # Of several sections with this key, the one that the table belongs to, or else the first.
-                values={**where, "meant": f"[{max(elsewhere, key=name.startswith)}] {key}"},
-            )
-        return ConfigurationError(
-            "{path}: {table} {key}: unknown key",
-            advice=_IS_MEANT if meant else _ALLOWED,
-            setting=f"{name}.{key}",
-            code="unknown-setting",
-            values={**where, "meant": meant},
+    def _refuse_combination(self, error: ConfigurationError) -> None:
+        """Add the position to an error about settings that contradict each other."""
+        origin = self.origin_of_key(error.setting)
+        located = ConfigurationError(
+            "{path}: {problem}",
+            advice=error.advice,
+            setting=error.setting,
+            code=error.code,
+            values={**error.values, "path": str(origin), "problem": Message(error.message, values=error.values)},
         )
+        self._faults.append(Fault(located, origin))
+
+    def _refuse_unknown_variables(self) -> None:
+        """Refuse each variable with our prefix that doesn't exist, and suggest the one that was probably meant.
+
+        Empty variables are ignored, because they count as unset. A variable's value is in no message; it may be a
+        password.
+        """
+        secrets = [(setting, setting.secret) for setting in self._declared if setting.secret is not None]
+        known = {CONFIG_VARIABLE, LOG_FORMAT_VARIABLE, *(setting.variable for setting in self._declared)}
+        known |= {secret.variable for _setting, secret in secrets if secret.variable is not None}
+        names = {variable.removeprefix(PREFIX): variable for variable in sorted(known)}
+        # The value itself instead of its file is a frequent mistake.
+        of_secrets = {
+            f"{one.section}_{secret.name}".upper(): secret.variable or one.variable for one, secret in secrets
+        }
+        for variable, value in sorted(self._environ.items()):
+            name = variable.upper().removeprefix(PREFIX)
+            if not value or not variable.upper().startswith(PREFIX) or variable in known:
+                continue
+            meant = of_secrets.get(name) or names.get(closest_name(name, names) or "")
+            unset = Message("unset it; `evergreen-groups config example` lists all settings")
+            error = ConfigurationError(
+                "${variable}: unknown variable",
+                advice=unset if meant is None else Message("did you mean ${meant}?"),
+                code="unknown-variable",
+                values={"variable": variable, "meant": meant},
+            )
+            self._faults.append(Fault(error, Origin(variable=variable)))
 
     def _named_reports(self, report: ReportSettings) -> tuple[NamedReport, ...]:
         """Read the tables of ``[[reports]]``. ``report`` has the defaults. Tables with faults are left out."""
-        if not isinstance(self._tables, list) or not all(isinstance(table, dict) for table in self._tables):
+        written = self._content.get(SECTION, [])
+        if self.tables != written:
             origin = self.position(SECTION)
             error = ConfigurationError(
                 "{path}: reports must be [[reports]] tables",
@@ -369,11 +347,25 @@ class Reading:
             self._faults.append(Fault(error, origin))
             return ()
         found: dict[str, NamedReport] = {}
-        for number, table in enumerate(self._tables):
-            one = self._named_report(number, table, replace(report, output=None))
-            if one is None:
+        shared = shared_settings()
+        for number, table in enumerate(self.tables):
+            read = self._read_table(
+                (SECTION, number), f"[[reports]] {number + 1}", table, (*own_settings(), *shared), {}
+            )
+            if len(read) < len(table):
                 continue
-            if one.name.casefold() in found:
+            of_report = {setting.name: read.pop(setting.name) for setting in shared if setting.name in read}
+            one = NamedReport(report=replace(report, **{"output": None, **of_report}), **read)
+            if not one.name or (one.report.output is None and not one.recipients):
+                origin = self.position(SECTION, number)
+                error = ConfigurationError(
+                    "{path}: [[reports]] {number} needs a name, and an output or recipients",
+                    setting=SECTION,
+                    code="report-goes-nowhere",
+                    values={"path": str(origin), "number": number + 1},
+                )
+                self._faults.append(Fault(error, origin))
+            elif one.name.casefold() in found:
                 origin = self.position(SECTION, number, "name")
                 error = ConfigurationError(
                     "{path}: [[reports]] {number}: another report has the name {name}",
@@ -382,49 +374,24 @@ class Reading:
                     values={"path": str(origin), "number": number + 1, "name": one.name},
                 )
                 self._faults.append(Fault(error, origin))
-            found[one.name.casefold()] = one
+            else:
+                found[one.name.casefold()] = one
         return tuple(found.values())
 
-    def _named_report(self, number: int, table: Mapping[str, Any], report: ReportSettings) -> NamedReport | None:
-        """Read the report of a table (numbered from 0). Return None if it has an error."""
-        own = {setting.name: setting for setting in own_settings()}
-        shared = {setting.name: setting for setting in shared_settings()}
-        values: dict[str, Any] = {}
-        for key, value in table.items():
-            origin = self.position(SECTION, number, key)
-            try:
-                setting = own.get(key) or shared.get(key)
-                if setting is None:
-                    raise _unknown_report_key(origin, number + 1, key, [*own, *shared])
-                values[key] = setting.read(value, f"{origin}: [[reports]] {number + 1} {key}")
-            except ConfigurationError as problem:
-                self._faults.append(Fault(problem, origin))
-        if len(values) < len(table):
-            return None
-        listed = replace(report, **{key: value for key, value in values.items() if key in shared})
-        one = NamedReport(report=listed, **{key: value for key, value in values.items() if key in own})
-        if one.name and (listed.output is not None or one.recipients):
-            return one
-        origin = self.position(SECTION, number)
-        error = ConfigurationError(
-            "{path}: [[reports]] {number} needs a name, and an output or recipients",
-            setting=SECTION,
-            code="report-goes-nowhere",
-            values={"path": str(origin), "number": number + 1},
-        )
-        self._faults.append(Fault(error, origin))
-        return None
 
-
-def _unknown_report_key(origin: Origin, number: int, key: str, known: Sequence[str]) -> ConfigurationError:
-    meant = closest_name(key, known)
-    table = f"[[{SECTION}]] {number}"
+def _not_allowed(setting: Setting, value: object, where: str, problem: NotAllowedError) -> ConfigurationError:
+    part = problem.part or value
+    shown = f"{part!s:.80}"
     return ConfigurationError(
-        "{path}: {table} {key}: unknown key",
-        advice=_IS_MEANT if meant else _ALLOWED,
-        setting=SECTION,
-        code="unknown-setting-of-report",
-        values={"path": str(origin), "table": table, "key": key, "allowed": ", ".join(known), "meant": meant},
+        "{origin}: {value} isn't allowed",
+        advice="allowed: {allowed}",
+        setting=setting.key,
+        code="setting-not-allowed",
+        values={
+            "origin": where,
+            "value": f'"{shown}"' if isinstance(part, str) else shown,
+            "allowed": problem.allowed,
+        },
     )
 
 

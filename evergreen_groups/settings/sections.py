@@ -4,37 +4,28 @@ A field is all that a setting needs: :mod:`evergreen_groups.settings.declaration
 sections are in this module so that there is one place to find a setting or add one.
 """
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import CSV_DIALECTS, FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
 from evergreen_groups.language import Language, catalogue
 from evergreen_groups.message import Message
-from evergreen_groups.policy import Comparison, Limit
+from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.settings import values as v
 from evergreen_groups.settings.declaration import Option, Question, Secret, Setting, declared_in, section, setting
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import tzinfo
-
-    from evergreen_groups.policy import LimitRule
-    from evergreen_groups.settings.values import LetterTexts, Network
-
-LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1"))
+LOOPBACK: tuple[v.Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1"))
 _INIT, _REPORT, _AUDIT, _SERVE = ("init",), ("report",), ("audit",), ("serve",)
 _TITLES = ("none", "juveniles", "all")
 _FILES_ONLY = ", ".join(name for name in REPORT_FORMATS if name not in TEXT_FORMATS)
 _CA_BUNDLE = setting(
-    v.PATH,
-    None,
     help="A file with certificates of authorities to trust instead of the system's.",
     example="/etc/ssl/certs/library-ca.pem",
     options=Option("--ca-bundle", _INIT, "Certificates to trust.", v.EXISTING_FILE),
@@ -45,27 +36,21 @@ _CA_BUNDLE = setting(
 class GatewaySettings:
     """Section ``[gateway]``; ``timeout`` is in seconds."""
 
-    url: str | None = setting(
-        v.URL,
-        None,
+    url: Annotated[str | None, v.URL] = setting(
         help="The address of the Evergreen server, without /osrf-gateway-v1.",
         example="https://evergreen.example.org",
         essential=True,
         options=Option("--url", _INIT),
         question=Question(Message("Address of the Evergreen server")),
     )
-    username: str | None = setting(
-        v.TEXT,
-        None,
+    username: Annotated[str | None, v.TEXT] = setting(
         help="The service account: a staff account with the permissions in docs/permissions.md.",
         example="groups_report",
         essential=True,
         options=Option("--username", _INIT, "User name of the service account."),
         question=Question(Message("User name of the service account")),
     )
-    password_file: Path | None = setting(
-        v.PATH,
-        None,
+    password_file: Annotated[Path | None, v.PATH] = setting(
         help="The file with the password, on one line. Run chmod 600 on it: other users must not have access.",
         example="/etc/evergreen-groups/password",
         essential=True,
@@ -78,29 +63,22 @@ class GatewaySettings:
         ),
         secret=Secret("password", "password", "EVERGREEN_GROUPS_PASSWORD", account="username"),
     )
-    workstation: str | None = setting(
-        v.TEXT,
-        None,
-        help="A registered workstation to log in with.",
-        example="BR1-reports",
-        options=Option("--workstation", _INIT),
+    workstation: Annotated[str | None, v.TEXT] = setting(
+        help="A registered workstation to log in with.", example="BR1-reports", options=Option("--workstation", _INIT)
     )
-    locale: str | None = setting(v.LOCALE, None, help="The language of Evergreen's own messages.", example="en-US")
-    timeout: int = setting(
-        v.whole_number(1, 600),
+    locale: Annotated[str | None, v.LOCALE] = setting(help="The language of Evergreen's own messages.", example="en-US")
+    timeout: Annotated[int, v.whole_number(1, 600)] = setting(
         60,
         help="How many seconds a call of the report or another command may take. The web service has timeout in "
         "[serve].",
     )
-    concurrency: int = setting(
-        v.whole_number(1, 16),
+    concurrency: Annotated[int, v.whole_number(1, 16)] = setting(
         3,
         help="How many calls the report or another command may make at once. Keep it low, to leave room for staff. The "
         "web service has threads in [serve].",
     )
-    ca_bundle: Path | None = _CA_BUNDLE
-    allow_plain_http: bool = setting(
-        v.BOOLEAN,
+    ca_bundle: Annotated[Path | None, v.PATH] = _CA_BUNDLE
+    allow_plain_http: Annotated[bool, v.BOOLEAN] = setting(
         False,
         help="Send the password unencrypted, over plain HTTP. Only for a network that no one else can listen on.",
         options=Option("--allow-plain-http", _INIT, "Send the password unencrypted to another machine."),
@@ -111,8 +89,7 @@ class GatewaySettings:
 class PolicySettings:
     """Section ``[policy]``: the limit on a person's own fines (None: no limit; ``"ils"``: Evergreen's thresholds)."""
 
-    limit: Decimal | Literal["ils"] | None = setting(
-        v.LIMIT_OR_ILS,
+    limit: Annotated[Decimal | Literal["ils"] | None, v.LIMIT_OR_ILS] = setting(
         Decimal("5.00"),
         help='The limit for a member\'s own fines; "none"; or "ils" for Evergreen\'s own threshold for each patron. '
         "An Evergreen threshold counts only fines at the org unit where it is set, and at those above and below. It "
@@ -129,15 +106,13 @@ class PolicySettings:
         ),
         question=Question(Message('Limit for a member\'s own fines, "none", or "ils" for Evergreen\'s thresholds')),
     )
-    comparison: Comparison = setting(
-        v.COMPARISON,
+    comparison: Annotated[Comparison, v.COMPARISON] = setting(
         Comparison.EXCEEDS,
         help='Who is over the limit. "exceeds": members who owe more. "reaches": also members who owe exactly the '
         "limit, as in Evergreen. With a limit of 0.00, that includes members with open transactions that add up to "
         "0.00.",
     )
-    limits: tuple[LimitRule, ...] = setting(
-        v.LIMIT_RULES,
+    limits: Annotated[tuple[LimitRule, ...], v.LIMIT_RULES] = setting(
         (),
         help="Limits for patrons of a profile, a home library, or both, including everything below. They override the "
         "limit above. If several apply, the nearest library's limit counts, then the nearest profile's.",
@@ -170,8 +145,7 @@ class PolicySettings:
 class ReportSettings:
     """Section ``[report]``. ``deadline`` applies to the whole run, in seconds. ``keep_days`` None keeps all files."""
 
-    orgs: tuple[str, ...] = setting(
-        v.TEXTS,
+    orgs: Annotated[tuple[str, ...], v.TEXTS] = setting(
         (),
         help="List only groups with a member whose home library is at or below one of these org units (short names). "
         "An empty list means all.",
@@ -192,8 +166,7 @@ class ReportSettings:
         ),
         question=Question(Message("Libraries, separated by commas"), empty=Message("all", context="libraries")),
     )
-    min_total: Decimal = setting(
-        v.AMOUNT_ABOVE_ZERO,
+    min_total: Annotated[Decimal, v.AMOUNT_ABOVE_ZERO] = setting(
         Decimal("25.00"),
         help="List groups whose combined fines are at least this amount.",
         options=(
@@ -202,39 +175,32 @@ class ReportSettings:
         ),
         question=Question(Message("Minimum combined fines of a group to list")),
     )
-    min_members: int = setting(
-        v.whole_number(1, 1_000_000),
+    min_members: Annotated[int, v.whole_number(1, 1_000_000)] = setting(
         2,
         help="List groups with at least this many members.",
         options=Option("--min-members", _REPORT, "Only groups with at least this many members."),
     )
-    details: str = setting(
-        v.one_of("full", "sums"),
+    details: Annotated[str, v.one_of("full", "sums")] = setting(
         "full",
         help='"full": for each member and group, also what the fines are for, since when they are owed, overdue and '
         'lost items, and who is a juvenile, barred or expired. "sums": amounts only, with fewer calls.',
     )
-    owing_since: int | None = setting(
-        v.whole_number(1, 100_000, "days"),
-        None,
+    owing_since: Annotated[int | None, v.whole_number(1, 100_000, "days")] = setting(
         help="List only groups that have owed something for at least this many days.",
         example=60,
         options=Option("--owing-since", _REPORT, "Only groups that have owed something for at least this many days."),
     )
-    contact: bool = setting(
-        v.BOOLEAN,
+    contact: Annotated[bool, v.BOOLEAN] = setting(
         False,
         help="Name a person to contact for each group, with phone numbers, e-mail and postal address. This adds "
         "personal data to every file of the report, but never to mails. See docs/security.md.",
     )
-    age_bands: tuple[int, ...] = setting(
-        v.ASCENDING_DAYS,
+    age_bands: Annotated[tuple[int, ...], v.ASCENDING_DAYS] = setting(
         (30, 60, 90),
         help="Age bands: the report puts groups into bands by how many days they have owed something, and totals each "
         "band. Each number starts a band. An empty list turns bands off.",
     )
-    kinds: tuple[str, ...] = setting(
-        v.KIND_NAMES,
+    kinds: Annotated[tuple[str, ...], v.KIND_NAMES] = setting(
         (),
         help="List only groups that owe something of these kinds: what the report says under Owed for, such as "
         '"overdue materials"; one of the library\'s billing types; or "circulation", "grocery" or "reservation".',
@@ -245,63 +211,52 @@ class ReportSettings:
             "Repeatable.",
         ),
     )
-    with_items_out: bool = setting(
-        v.BOOLEAN,
+    with_items_out: Annotated[bool, v.BOOLEAN] = setting(
         False,
         help="List only groups with overdue items that can still be returned.",
         options=Option("--with-items-out", _REPORT, "Only groups with overdue items that can still be returned."),
     )
-    with_juvenile: bool = setting(
-        v.BOOLEAN,
+    with_juvenile: Annotated[bool, v.BOOLEAN] = setting(
         False,
         help="List only groups with a juvenile member.",
         options=Option("--with-juvenile", _REPORT, "Only groups with a juvenile member."),
     )
-    profiles: tuple[str, ...] = setting(
-        v.PROFILE_NAMES,
+    profiles: Annotated[tuple[str, ...], v.PROFILE_NAMES] = setting(
         (),
         help="List only groups with a member who has one of these permission profiles (names), or one below.",
         options=Option(
             "--profile", _REPORT, "Only groups with a member who has this permission profile, or one below. Repeatable."
         ),
     )
-    over_limit: str = setting(
-        v.one_of("any", "somebody", "nobody"),
+    over_limit: Annotated[str, v.one_of("any", "somebody", "nobody")] = setting(
         "any",
         help='"somebody": list only groups with a member over the limit. "nobody": only groups without one. "any": '
         "both.",
     )
-    blocked: bool = setting(
-        v.BOOLEAN,
+    blocked: Annotated[bool, v.BOOLEAN] = setting(
         False,
         help="List only groups with a member who is blocked for fines in Evergreen.",
         options=Option("--blocked", _REPORT, "Only groups with a member who is blocked for fines in Evergreen."),
     )
-    sort: str = setting(
-        v.one_of(*SORT_ORDERS),
+    sort: Annotated[str, v.one_of(*SORT_ORDERS)] = setting(
         "total",
         help="The order of the groups: total (highest combined fines first), age (oldest debt first), members, name, "
         "or library.",
         options=Option("--sort", _REPORT, "Order of the groups."),
     )
-    top: int | None = setting(
-        v.whole_number(1, 1_000_000),
-        None,
+    top: Annotated[int | None, v.whole_number(1, 1_000_000)] = setting(
         help="List only this many groups, those with the highest combined fines. What changed since the last run is "
         "worked out for all groups.",
         example=50,
         options=Option("--top", _REPORT, "Only this many groups, those with the highest combined fines."),
     )
-    format: str = setting(
-        v.one_of(*REPORT_FORMATS),
+    format: Annotated[str, v.one_of(*REPORT_FORMATS)] = setting(
         "table",
         help=f"The format: {', '.join(TEXT_FORMATS)}, or {_FILES_ONLY} for a file, which needs an extra package "
         "(docs/install.md).",
         options=Option("--format", _REPORT, f"Output format; {_FILES_ONLY} requires --output."),
     )
-    output: Path | None = setting(
-        v.PATH,
-        None,
+    output: Annotated[Path | None, v.PATH] = setting(
         help="The file to write. Standard output by default.",
         example="/var/lib/evergreen-groups/report.html",
         options=Option(
@@ -311,8 +266,7 @@ class ReportSettings:
             "extension sets the format. With --split library, it is a directory.",
         ),
     )
-    split: str = setting(
-        v.one_of(*SPLITS),
+    split: Annotated[str, v.one_of(*SPLITS)] = setting(
         "none",
         help='"none": output is one file. "library": output is a directory. Each day gets a subdirectory with a file '
         'per library and format and an index page; the link "latest" leads to the last one.',
@@ -323,40 +277,30 @@ class ReportSettings:
             "an index page; the link latest leads to the last one.",
         ),
     )
-    formats: tuple[str, ...] = setting(
-        v.FILE_FORMAT_LIST,
-        ("html", "csv", "json"),
-        help=f"The formats of the files with split: any of {', '.join(FILE_FORMATS)}.",
+    formats: Annotated[tuple[str, ...], v.FILE_FORMAT_LIST] = setting(
+        ("html", "csv", "json"), help=f"The formats of the files with split: any of {', '.join(FILE_FORMATS)}."
     )
-    csv: str = setting(
-        v.one_of(*CSV_DIALECTS),
+    csv: Annotated[str, v.one_of(*CSV_DIALECTS)] = setting(
         "plain",
         help='The dialect of CSV. "plain": for programs. "spreadsheet": with a byte order mark, so that spreadsheets '
         'show accented letters correctly. "semicolon": also with semicolons between values and decimal commas, as '
         "spreadsheets in many languages expect.",
     )
-    keep_days: int | None = setting(
-        v.whole_number(1, 100_000),
-        None,
-        help="With split, delete the files of a day after this many days. By default, none are deleted.",
-        example=90,
+    keep_days: Annotated[int | None, v.whole_number(1, 100_000)] = setting(
+        help="With split, delete the files of a day after this many days. By default, none are deleted.", example=90
     )
-    deadline: int = setting(
-        v.whole_number(1, 86_400, "seconds"),
+    deadline: Annotated[int, v.whole_number(1, 86_400, "seconds")] = setting(
         3600,
         help="End a run after this many seconds.",
         options=Option("--deadline", _REPORT, "End the run after this many seconds."),
     )
-    hours_between_runs: int = setting(
-        v.whole_number(0, 10_000),
+    hours_between_runs: Annotated[int, v.whole_number(0, 10_000)] = setting(
         0,
         help="Skip the run (exit status 0) if a report was written less than this many hours ago, here or on another "
         "server that shares the database; if one is in progress, wait for it. With the same timer on several servers, "
         "12 makes one report a night.",
     )
-    healthcheck_url: str | None = setting(
-        v.URL,
-        None,
+    healthcheck_url: Annotated[str | None, v.URL] = setting(
         help="An address to call after a successful run; after a failed one, the same with /fail.",
         example="https://healthchecks.example.org/ping/0123",
         options=Option(
@@ -371,25 +315,20 @@ class ReportSettings:
 class NamedReport:
     """A table of ``[[reports]]``: a further report from the same reading. ``report`` has what it lists."""
 
-    name: str = setting(
-        v.REPORT_NAME,
+    name: Annotated[str, v.REPORT_NAME] = setting(
         "",
         help="The report's name, in its title and mails. Each name has its own history.",
         example="old-debts",
         essential=True,
     )
-    recipients: tuple[tuple[str, tuple[str, ...]], ...] = setting(
-        v.RECIPIENTS, (), help="Who gets it with --mail, in the form of recipients in [mail]."
+    recipients: Annotated[tuple[tuple[str, tuple[str, ...]], ...], v.RECIPIENTS] = setting(
+        (), help="Who gets it with --mail, in the form of recipients in [mail]."
     )
-    subject: str | None = setting(
-        v.template("date", "groups", "members", "total", "libraries"),
-        None,
+    subject: Annotated[str | None, v.template("date", "groups", "members", "total", "libraries")] = setting(
         help="The subject of its mails. By default, the report's name and the subject from [mail].",
         example="Old debts, {date}: {groups} listed",
     )
-    link: str | None = setting(
-        v.template("date", "library"),
-        None,
+    link: Annotated[str | None, v.template("date", "library")] = setting(
         help="The address of the report, which may contain {date} and {library}. The web service publishes it below "
         "reports/named, as in the example, for staff who may see its patrons.",
         example="https://evergreen.example.org/evergreen-groups/reports/named/old-debts/latest/{library}",
@@ -399,8 +338,8 @@ class NamedReport:
 
 @dataclass(frozen=True)
 class HistorySettings:
-    keep_days: int = setting(
-        v.whole_number(1, 100_000), 400, help="How many days of past runs to keep, to find changes since earlier runs."
+    keep_days: Annotated[int, v.whole_number(1, 100_000)] = setting(
+        400, help="How many days of past runs to keep, to find changes since earlier runs."
     )
 
 
@@ -408,22 +347,19 @@ class HistorySettings:
 class AuditSettings:
     """Section ``[audit]``. ``max_adults`` 0 allows any number of adults in a group."""
 
-    max_adults: int = setting(
-        v.whole_number(0, 1_000),
+    max_adults: Annotated[int, v.whole_number(0, 1_000)] = setting(
         0,
         help="The audit finds groups with more adults than this, and a move into one gets a warning; 0: don't look for "
         "them. Members of a group can learn of each other's fines at the desk, so some libraries group only one parent "
         "with the children. Nothing is refused.",
         options=Option("--max-adults", _AUDIT, "Find groups with more adults than this; 0: don't look for them."),
     )
-    adults_from_age: int = setting(
-        v.whole_number(1, 120),
+    adults_from_age: Annotated[int, v.whole_number(1, 120)] = setting(
         18,
         help="The age from which a patron counts as an adult. A known birth date decides; without one, everyone who "
         "isn't marked as a juvenile is an adult. Birth dates are never shown.",
     )
-    institution_profiles: tuple[str, ...] = setting(
-        v.PROFILE_NAMES,
+    institution_profiles: Annotated[tuple[str, ...], v.PROFILE_NAMES] = setting(
         (),
         help="Profiles of institutions (schools, care homes, offices), including those below. If a member has one, the "
         "audit counts that as evidence that the group isn't a family.",
@@ -433,16 +369,12 @@ class AuditSettings:
 
 @dataclass(frozen=True)
 class StateSettings:
-    database: str | None = setting(
-        v.TEXT,
-        None,
+    database: Annotated[str | None, v.TEXT] = setting(
         help="A PostgreSQL database (13 or later) that several servers share. By default, a file in the state "
         "directory. The password goes in password_file.",
         example="postgresql+psycopg://groups@db.example.org/groups",
     )
-    password_file: Path | None = setting(
-        v.PATH,
-        None,
+    password_file: Annotated[Path | None, v.PATH] = setting(
         help="The file with the password, on one line. Run chmod 600 on it: other users must not have access.",
         example="/etc/evergreen-groups/database-password",
         secret=Secret("password", "database_password", "EVERGREEN_GROUPS_DATABASE_PASSWORD"),
@@ -451,8 +383,8 @@ class StateSettings:
 
 @dataclass(frozen=True)
 class JournalSettings:
-    keep_days: int = setting(
-        v.whole_number(1, 100_000), 730, help="How many days to keep changes. Until then, they can be undone."
+    keep_days: Annotated[int, v.whole_number(1, 100_000)] = setting(
+        730, help="How many days to keep changes. Until then, they can be undone."
     )
 
 
@@ -463,9 +395,7 @@ class MailSettings:
     ``recipients`` pairs short names of libraries or systems (``*``: the whole report) with mail addresses.
     """
 
-    host: str | None = setting(
-        v.HOST,
-        None,
+    host: Annotated[str | None, v.HOST] = setting(
         help="The mail server for the report, used with --mail.",
         example="mail.example.org",
         options=Option("--mail-host", _INIT, "The mail server for the report."),
@@ -473,48 +403,38 @@ class MailSettings:
             Message("Mail server for the report"), empty=Message("none", context="answer"), opens_section=True
         ),
     )
-    security: str = setting(
-        v.one_of("starttls", "tls", "none"),
+    security: Annotated[str, v.one_of("starttls", "tls", "none")] = setting(
         "starttls",
         help='"starttls", "tls" (from the start), or "none" for a server on this machine.',
         options=Option("--mail-security", _INIT, "starttls, tls or none."),
         question=Question(Message("Mail security (starttls, tls, none)")),
     )
-    port: int | None = setting(
-        v.whole_number(1, 65_535, "port"),
-        None,
+    port: Annotated[int | None, v.whole_number(1, 65_535, "port")] = setting(
         help="The port. By default 587, 465 or 25, depending on security.",
         example=587,
         options=Option("--mail-port", _INIT, "The mail server's port."),
         question=Question(Message("Mail server port"), empty=Message("default")),
     )
-    ca_bundle: Path | None = _CA_BUNDLE
-    username: str | None = setting(
-        v.TEXT,
-        None,
+    ca_bundle: Annotated[Path | None, v.PATH] = _CA_BUNDLE
+    username: Annotated[str | None, v.TEXT] = setting(
         help="The user name on the mail server, in ASCII, if the server requires a login.",
         example="groups",
         options=Option("--mail-username", _INIT, "The user name on the mail server."),
         question=Question(Message("Mail user name"), empty=Message("none", context="answer")),
     )
-    password_file: Path | None = setting(
-        v.PATH,
-        None,
+    password_file: Annotated[Path | None, v.PATH] = setting(
         help="The file with the mail password, in ASCII.",
         example="/etc/evergreen-groups/mail-password",
         options=Option("--mail-password-file", _INIT, "An existing file with the mail password.", v.EXISTING_FILE),
         secret=Secret("password", "mail_password", "EVERGREEN_GROUPS_MAIL_PASSWORD", account="username"),
     )
-    sender: str | None = setting(
-        v.MAIL_ADDRESS,
-        None,
+    sender: Annotated[str | None, v.MAIL_ADDRESS] = setting(
         help="The sender's address.",
         example="groups@example.org",
         options=Option("--mail-sender", _INIT),
         question=Question(Message("Sender address")),
     )
-    recipients: tuple[tuple[str, tuple[str, ...]], ...] = setting(
-        v.RECIPIENTS,
+    recipients: Annotated[tuple[tuple[str, tuple[str, ...]], ...], v.RECIPIENTS] = setting(
         (),
         help="Who gets which libraries' groups: short names with addresses. A system includes everything below it; "
         '"*" is the whole report. Each address gets one mail. If orgs in [report] is set, only the recipients of these '
@@ -527,23 +447,19 @@ class MailSettings:
         ),
         question=Question(Message('Recipients, as one address or "SHORTNAME=ADDRESS; *=ADDRESS"')),
     )
-    subject: str = setting(
-        v.template("date", "groups", "members", "total", "libraries"),
+    subject: Annotated[str, v.template("date", "groups", "members", "total", "libraries")] = setting(
         Message("Groups with high combined fines, {date}: {groups} listed, {total}"),
         help="The subject, which may contain {date}, {groups}, {members}, {total} and {libraries}.",
     )
-    names_in_mail: bool = setting(
-        v.BOOLEAN, False, help="Put patrons' names in mails. Mail passes through many hands, so the default is false."
+    names_in_mail: Annotated[bool, v.BOOLEAN] = setting(
+        False, help="Put patrons' names in mails. Mail passes through many hands, so the default is false."
     )
-    attach: str = setting(
-        v.one_of("none", *FILE_FORMATS),
+    attach: Annotated[str, v.one_of("none", *FILE_FORMATS)] = setting(
         "none",
         help=f"Attach the report, as {', '.join(FILE_FORMATS)}; or none. Requires names_in_mail, because the report "
         "contains names.",
     )
-    link: str | None = setting(
-        v.template("date", "library"),
-        None,
+    link: Annotated[str | None, v.template("date", "library")] = setting(
         help="The address of the report, to link in mails; it may contain {date} and {library}. The web service shows "
         "each library's page to staff who may see its patrons, as in the example. By default, mails link to the "
         "service if origin in [serve] is set and the report has pages.",
@@ -551,12 +467,14 @@ class MailSettings:
         options=Option("--mail-link", _INIT, "The address of the report, which may contain {date} and {library}."),
         question=Question(Message("Link to the report"), empty=Message("none", context="answer")),
     )
-    send_empty: bool = setting(
-        v.BOOLEAN, True, help="Also send a mail when no group is listed, so that a missing mail means a problem."
+    send_empty: Annotated[bool, v.BOOLEAN] = setting(
+        True, help="Also send a mail when no group is listed, so that a missing mail means a problem."
     )
-    timeout: int = setting(v.whole_number(1, 600), 30, help="How many seconds to wait for the mail server.")
-    tries: int = setting(v.whole_number(1, 5), 3, help="How many times a run tries to send a mail.")
-    keep_days: int = setting(v.whole_number(1, 365), 14, help="How many days to keep a mail that can't be sent.")
+    timeout: Annotated[int, v.whole_number(1, 600)] = setting(30, help="How many seconds to wait for the mail server.")
+    tries: Annotated[int, v.whole_number(1, 5)] = setting(3, help="How many times a run tries to send a mail.")
+    keep_days: Annotated[int, v.whole_number(1, 365)] = setting(
+        14, help="How many days to keep a mail that can't be sent."
+    )
 
     def __post_init__(self) -> None:
         """Check that no settings combine to send names or a password where they don't belong."""
@@ -580,21 +498,17 @@ class MailSettings:
 class ClientSettings:
     """Section ``[client]``. If ``url`` is None, it is ``[serve] origin``, or else the gateway's."""
 
-    url: str | None = setting(
-        v.URL,
-        None,
+    url: Annotated[str | None, v.URL] = setting(
         help="The address of the staff client, for links in the report. By default origin in [serve], or else the "
         "gateway's host.",
         example="https://evergreen.example.org",
     )
-    kind: str = setting(
-        v.one_of("angularjs", "angular"),
+    kind: Annotated[str, v.one_of("angularjs", "angular")] = setting(
         "angularjs",
         help='Which staff client: "angularjs" (/eg/staff), to which the menus of a stock Evergreen lead, or "angular" '
         "(/eg2/staff).",
     )
-    groups: str = setting(
-        v.one_of("page", "tab"),
+    groups: Annotated[str, v.one_of("page", "tab")] = setting(
         "page",
         help="Where a group's link leads: to the web service's \"page\" (/evergreen-groups/patrons/ID/group), or, if "
         "you don't run the service, to the client's own \"tab\" Group Member Details.",
@@ -609,44 +523,36 @@ class ServeSettings:
     directory of a split report, or else ``reports`` in the state directory.
     """
 
-    host: str = setting(
-        v.TEXT,
+    host: Annotated[str, v.TEXT] = setting(
         "127.0.0.1",
         help="The address where the web service listens, behind Apache (docs/install.md).",
         options=Option("--host", _SERVE, "Address to listen on."),
     )
-    port: int = setting(
-        v.whole_number(0, 65_535, "port"),
+    port: Annotated[int, v.whole_number(0, 65_535, "port")] = setting(
         8211,
         help="The port where the web service listens.",
         options=Option("--port", _SERVE, "Port to listen on; 0: any free port."),
     )
-    threads: int = setting(
-        v.whole_number(2, 64),
+    threads: Annotated[int, v.whole_number(2, 64)] = setting(
         8,
         help="How many requests to the web service may query Evergreen at once. Each may use a connection to the "
         "gateway.",
     )
-    origin: str | None = setting(
-        v.ORIGIN,
-        None,
+    origin: Annotated[str | None, v.ORIGIN] = setting(
         help="The address at which browsers open the staff client. By default, that of url in [gateway].",
         example="https://evergreen.example.org",
     )
-    timeout: int = setting(
-        v.whole_number(1, 60), 10, help="How many seconds a request may take, including all calls to Evergreen."
+    timeout: Annotated[int, v.whole_number(1, 60)] = setting(
+        10, help="How many seconds a request may take, including all calls to Evergreen."
     )
-    rate_limit: int = setting(
-        v.whole_number(1, 1_000_000),
+    rate_limit: Annotated[int, v.whole_number(1, 1_000_000)] = setting(
         600,
         help="How many requests per minute each session may make, and for requests without a session, each address.",
     )
-    trusted_proxies: tuple[Network, ...] = setting(
-        v.NETWORKS, LOOPBACK, help="The proxies whose X-Forwarded-For is trusted."
+    trusted_proxies: Annotated[tuple[v.Network, ...], v.NETWORKS] = setting(
+        LOOPBACK, help="The proxies whose X-Forwarded-For is trusted."
     )
-    report: Path | None = setting(
-        v.PATH,
-        None,
+    report: Annotated[Path | None, v.PATH] = setting(
         help="The page to publish at /evergreen-groups/reports/latest, or the directory of a report by library. By "
         'default output in [report] if it is a page or such a directory, or else "reports" in the state directory. A '
         "library's page requires VIEW_USER there, a page for all libraries requires it for the whole consortium.",
@@ -656,16 +562,12 @@ class ServeSettings:
 
 @dataclass(frozen=True)
 class RedisSettings:
-    url: str | None = setting(
-        v.TEXT,
-        None,
+    url: Annotated[str | None, v.TEXT] = setting(
         help="A Redis or Valkey server where several servers share their rate-limit counters. By default, each server "
         "counts separately. The password goes in password_file.",
         example="redis://db.example.org:6379/1",
     )
-    password_file: Path | None = setting(
-        v.PATH,
-        None,
+    password_file: Annotated[Path | None, v.PATH] = setting(
         help="The file with the password, on one line. Run chmod 600 on it: other users must not have access.",
         example="/etc/evergreen-groups/redis-password",
         secret=Secret("password", "redis_password", "EVERGREEN_GROUPS_REDIS_PASSWORD"),
@@ -676,25 +578,24 @@ class RedisSettings:
 class EventsSettings:
     """Section ``[events]``. Without a secret, events are disabled. ``deadline`` is in seconds."""
 
-    secret_file: Path | None = setting(
-        v.PATH,
-        None,
+    secret_file: Annotated[Path | None, v.PATH] = setting(
         help="The file with the secret that Evergreen sends with events: one line of at least 16 characters, not "
         "readable by other users. Without a secret, events are disabled.",
         example="/etc/evergreen-groups/events-secret",
         secret=Secret("secret", "events_secret", shortest=16),
     )
-    allow: tuple[Network, ...] = setting(v.NETWORKS, LOOPBACK, help="The addresses that events may come from.")
-    recalculate: bool = setting(
-        v.BOOLEAN,
+    allow: Annotated[tuple[v.Network, ...], v.NETWORKS] = setting(
+        LOOPBACK, help="The addresses that events may come from."
+    )
+    recalculate: Annotated[bool, v.BOOLEAN] = setting(
         False,
         help="After an event, have Evergreen recalculate the patron's penalty for fines, unless staff set a block.",
     )
-    deadline: int = setting(v.whole_number(1, 120), 20, help="How many seconds the handling of an event may take.")
-    keep_days: int = setting(
-        v.whole_number(1, 100_000),
-        90,
-        help="How many days to keep the outcome of events, so that no event is handled twice.",
+    deadline: Annotated[int, v.whole_number(1, 120)] = setting(
+        20, help="How many seconds the handling of an event may take."
+    )
+    keep_days: Annotated[int, v.whole_number(1, 100_000)] = setting(
+        90, help="How many days to keep the outcome of events, so that no event is handled twice."
     )
 
 
@@ -702,34 +603,27 @@ class EventsSettings:
 class DeskSettings:
     """Section ``[desk]``. If ``undo_others`` is None, users can undo only their own changes."""
 
-    page: bool = setting(
-        v.BOOLEAN, True, help="Serve the group page (/evergreen-groups/patrons/ID/group), to which the panel links."
+    page: Annotated[bool, v.BOOLEAN] = setting(
+        True, help="Serve the group page (/evergreen-groups/patrons/ID/group), to which the panel links."
     )
-    changes: bool = setting(
-        v.BOOLEAN,
+    changes: Annotated[bool, v.BOOLEAN] = setting(
         True,
         help="Let staff change groups on the group page, with their own accounts. If false, the page is read-only.",
     )
-    tab: bool = setting(
-        v.BOOLEAN,
+    tab: Annotated[bool, v.BOOLEAN] = setting(
         True,
         help="Show the group page in place of the list in the staff client's tab Group Member Details. One click "
         "brings the client's list back, and it also appears when the service is down.",
     )
-    panel_link: str = setting(
-        v.one_of("same", "new"),
-        "same",
-        help='Whether the panel\'s link opens the group page in the "same" browser tab or in a "new" one.',
+    panel_link: Annotated[str, v.one_of("same", "new")] = setting(
+        "same", help='Whether the panel\'s link opens the group page in the "same" browser tab or in a "new" one.'
     )
-    undo_others: str | None = setting(
-        v.TEXT,
-        None,
+    undo_others: Annotated[str | None, v.TEXT] = setting(
         help="The Evergreen permission that lets staff undo other users' changes. By default, staff can undo only "
         "their own changes.",
         example="MERGE_USERS",
     )
-    titles: str = setting(
-        v.one_of(*_TITLES),
+    titles: Annotated[str, v.one_of(*_TITLES)] = setting(
         "none",
         help="Which members' item titles to show in Details and in the HTTP API: "
         '"none", "juveniles" (as marked in their record), or "all". Each view is logged.',
@@ -738,19 +632,16 @@ class DeskSettings:
 
 @dataclass(frozen=True)
 class FollowUpSettings:
-    again_after: int = setting(
-        v.whole_number(1, 10_000),
-        30,
-        help='After how many days without an entry a group of the report becomes "to do" again.',
+    again_after: Annotated[int, v.whole_number(1, 10_000)] = setting(
+        30, help='After how many days without an entry a group of the report becomes "to do" again.'
     )
-    permission: str = setting(
-        v.TEXT,
+    permission: Annotated[str, v.TEXT] = setting(
         "UPDATE_USER",
         help="The Evergreen permission that lets staff save entries. They need it at the home library of the person to "
         "contact.",
     )
-    keep_days: int = setting(
-        v.whole_number(1, 100_000), 400, help="How many days to keep a group's entries after a report last listed it."
+    keep_days: Annotated[int, v.whole_number(1, 100_000)] = setting(
+        400, help="How many days to keep a group's entries after a report last listed it."
     )
 
 
@@ -758,36 +649,29 @@ class FollowUpSettings:
 class StatementSettings:
     """Section ``[statement]``. If ``library`` is None, it is the patron's home library as named in Evergreen."""
 
-    page: bool = setting(
-        v.BOOLEAN, True, help="Offer the family statement, a page to print for patrons at the desk (docs/desk.md)."
+    page: Annotated[bool, v.BOOLEAN] = setting(
+        True, help="Offer the family statement, a page to print for patrons at the desk (docs/desk.md)."
     )
-    library: str | None = setting(
-        v.TEXT,
-        None,
+    library: Annotated[str | None, v.TEXT] = setting(
         help="The library's name on the statement. By default, the name of the patron's home library in Evergreen.",
         example="Lakeland Public Library",
     )
-    text: str | None = setting(
-        v.TEXT,
-        None,
+    text: Annotated[str | None, v.TEXT] = setting(
         help="Text at the top of the statement; each line is a paragraph.",
         example="Children pay no fines from January on.",
     )
-    how_to_pay: str = setting(
-        v.TEXT,
+    how_to_pay: Annotated[str, v.TEXT] = setting(
         "You can pay at the library's front desk.",
         help="Where and how to pay, at the bottom of the statement; each line is a paragraph.",
     )
-    adults: bool = setting(
-        v.BOOLEAN,
+    adults: Annotated[bool, v.BOOLEAN] = setting(
         False,
         help="Include other adults of the group. If false, the statement doesn't reveal that there are any, and no "
         "total includes their fines.",
     )
-    bills: bool = setting(v.BOOLEAN, True, help="Include what the fines are for.")
-    items: bool = setting(v.BOOLEAN, True, help="Include items out with their due dates.")
-    titles: str = setting(
-        v.one_of(*_TITLES),
+    bills: Annotated[bool, v.BOOLEAN] = setting(True, help="Include what the fines are for.")
+    items: Annotated[bool, v.BOOLEAN] = setting(True, help="Include items out with their due dates.")
+    titles: Annotated[str, v.one_of(*_TITLES)] = setting(
         "none",
         help='Which members\' item titles to show on the statement: "none", "juveniles" or "all". Each view is logged.',
     )
@@ -795,14 +679,12 @@ class StatementSettings:
 
 @dataclass(frozen=True)
 class LetterSettings:
-    envelope: str = setting(
-        v.one_of("us10", "din"),
+    envelope: Annotated[str, v.one_of("us10", "din")] = setting(
         "us10",
         help='The window envelope for letters: "us10", a US no. 10 envelope with a left window, for Letter paper; or '
         '"din", for A4 paper folded as in DIN 5008, form B.',
     )
-    texts: tuple[LetterTexts, ...] = setting(
-        v.LETTER_TEXTS,
+    texts: Annotated[tuple[v.LetterTexts, ...], v.LETTER_TEXTS] = setting(
         (),
         help="The library's own opening, payment and closing. Each line is a paragraph, and may contain {name} (of the "
         "addressee) and {library}. A table can be for a library and everything below it, for a language, or both. The "
@@ -830,22 +712,18 @@ class LetterSettings:
 class LanguageSettings:
     """Section ``[language]``: the language, currency and time zone of readers."""
 
-    default: str = setting(
-        v.LANGUAGE,
+    default: Annotated[str, v.LANGUAGE] = setting(
         "en",
         help="The language of the report, and of pages and commands unless the reader asks for another. A country "
         '("en-US") sets the format of dates.',
     )
-    libraries: tuple[tuple[str, str], ...] = setting(
-        v.LANGUAGES_OF_LIBRARIES,
+    libraries: Annotated[tuple[tuple[str, str], ...], v.LANGUAGES_OF_LIBRARIES] = setting(
         (),
         help="Libraries whose pages and mails are in another language, including the libraries below them.",
         example={"BR3": "fr-CA"},
     )
-    currency: str = setting(v.CURRENCY, "USD", help="The currency of all amounts (ISO 4217).")
-    timezone: str | None = setting(
-        v.TIMEZONE,
-        None,
+    currency: Annotated[str, v.CURRENCY] = setting("USD", help="The currency of all amounts (ISO 4217).")
+    timezone: Annotated[str | None, v.TIMEZONE] = setting(
         help="The time zone of all times. By default the library's in Evergreen (lib.timezone), or else this "
         "machine's.",
         example="America/Toronto",
@@ -864,25 +742,19 @@ class LanguageSettings:
 class MetricsSettings:
     """Section ``[metrics]``. No metrics are published unless one of these is set."""
 
-    listen: str | None = setting(
-        v.LISTEN,
-        None,
+    listen: Annotated[str | None, v.LISTEN] = setting(
         help="The address where the web service publishes metrics, at /metrics, for everyone who can reach it "
         "(docs/monitoring.md). They contain no patron data.",
         example="127.0.0.1:9821",
         options=Option("--metrics", _SERVE, "Address to publish metrics at."),
     )
-    token_file: Path | None = setting(
-        v.PATH,
-        None,
+    token_file: Annotated[Path | None, v.PATH] = setting(
         help="The file with the token that clients of /evergreen-groups/metrics send (Authorization: Bearer): one line "
         "of at least 16 characters, not readable by other users. Without a token, that address is disabled.",
         example="/etc/evergreen-groups/metrics-token",
         secret=Secret("token", "metrics_token", shortest=16),
     )
-    textfile: Path | None = setting(
-        v.TEXTFILE,
-        None,
+    textfile: Annotated[Path | None, v.TEXTFILE] = setting(
         help="A file for the nightly run's metrics, for node_exporter's textfile collector. Its name must end in "
         ".prom.",
         example="/var/lib/prometheus/node-exporter/evergreen-groups.prom",
@@ -893,11 +765,10 @@ class MetricsSettings:
 class PluginSettings:
     """Section ``[plugins]``; ``timeout`` is in seconds."""
 
-    enabled: tuple[str, ...] = setting(
-        v.PLUGIN_NAMES, (), help="The plug-ins to call, by name and in this order (docs/plugins.md)."
+    enabled: Annotated[tuple[str, ...], v.PLUGIN_NAMES] = setting(
+        (), help="The plug-ins to call, by name and in this order (docs/plugins.md)."
     )
-    timeout: int = setting(
-        v.whole_number(1, 60),
+    timeout: Annotated[int, v.whole_number(1, 60)] = setting(
         5,
         help="How many seconds to wait for each plug-in. A plug-in that takes longer is logged, and not called again "
         "while it is busy.",

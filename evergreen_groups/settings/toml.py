@@ -103,8 +103,6 @@ def as_toml(value: Any) -> str:
             return str(value).lower()
         case int() | Decimal():
             return str(value)
-        case LimitRule() | LetterTexts():
-            return as_toml(_table_of(value))
         case list() | tuple():
             return f"[{', '.join(map(as_toml, value))}]"
         case Mapping():
@@ -115,19 +113,25 @@ def as_toml(value: Any) -> str:
 
 
 def _plain(setting: Setting, value: Any) -> Any:
-    return dict(value) if setting.kind.empty == "{}" else value
+    """Return a value in the form that TOML has: pairs as a table, and each record as a table."""
+    if setting.kind.empty == "{}":
+        return dict(value)
+    return tuple(map(_table_of, value)) if isinstance(value, tuple) else value
 
 
 def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else as_toml(key)
 
 
-def _table_of(rule: LimitRule | LetterTexts) -> dict[str, object]:
-    if isinstance(rule, LetterTexts):
-        return {name: text for name, text in asdict(rule).items() if text is not None}
-    named = {"profile": rule.profile, "library": rule.library, "comparison": rule.comparison}
-    known: dict[str, object] = {name: entry for name, entry in named.items() if entry is not None}
-    return {**known, "limit": "none" if rule.amount is None else rule.amount}
+def _table_of(value: Any) -> Any:
+    match value:
+        case LetterTexts():
+            return {name: text for name, text in asdict(value).items() if text is not None}
+        case LimitRule(profile, library, amount, comparison):
+            known = {"profile": profile, "library": library, "comparison": comparison}
+            limit = "none" if amount is None else amount
+            return {**{name: entry for name, entry in known.items() if entry is not None}, "limit": limit}
+    return value
 
 
 def default_of(setting: Setting) -> str:
@@ -206,19 +210,9 @@ def effective_values(reading: Reading, environ: Mapping[str, str]) -> Iterator[E
 
 def _json(value: Any) -> Any:
     """Convert a value for JSON. Amounts are strings, as in all JSON documents here."""
-    match value:
-        case LimitRule() | LetterTexts():
-            return _json(_table_of(value))
-        case dict():
-            return {key: _json(entry) for key, entry in value.items()}
-        case list() | tuple():
-            return [_json(entry) for entry in value]
-        case bool() | int() | None:
-            return value
-        case Enum():
-            return value.value
-        case _:
-            return _mask_password(str(value))
+    from msgspec import to_builtins  # imported late: the options need this module, but --help no JSON
+
+    return _mask_password(value) if isinstance(value, str) else to_builtins(value, enc_hook=str)
 
 
 def _mask_password(text: str) -> str:

@@ -1,16 +1,15 @@
 """The kinds of values that settings accept, from TOML, the environment or the command line.
 
-Libraries such as msgspec or cattrs would convert only numbers, booleans and strings, which take a few lines here. They
-report a bad value as a sentence without the separate fields that our messages need. URLs, networks, limits, recipients
-and templates would still be our own code.
+msgspec converts a value to the kind's type. The functions here check the rest, such as amounts and addresses.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from string import Formatter
@@ -41,24 +40,36 @@ class NotAllowedError(ValueError):
 class Kind(Generic[Value]):
     """A kind of value.
 
-    ``name`` is its placeholder in ``--help``. ``read`` converts a value or raises ValueError, or NotAllowedError with a
-    more specific text than ``allowed``. With ``several``, the option can be repeated. ``empty`` is the empty value in
-    TOML.
+    ``name`` is its placeholder in ``--help``. A value is converted to ``type`` by msgspec, and from that by ``read``,
+    which raises ValueError, or NotAllowedError with a more specific text than ``allowed``. Text from a variable or an
+    option is first brought into the form that TOML has: ``words`` have a meaning of their own, and ``split`` makes
+    lists and tables. With ``several``, the option can be repeated. ``empty`` is the empty value in TOML.
 
-    >>> Kind("number", "a whole number", lambda value: int(str(value)))("60")
-    60
+    >>> even = Kind("number", "an even number", int, lambda value: value - value % 2)
+    >>> even("60"), even(61)
+    (60, 60)
     """
 
     name: str
     allowed: str
-    read: Callable[[object], Value]
+    type: Any
+    read: Callable[[Any], Value] = lambda value: value
     choices: tuple[str, ...] = ()
     several: bool = False
     empty: str = "[]"
+    words: Mapping[str, Value] = field(default_factory=dict)
+    split: Callable[[str], object] = lambda text: text
 
     def __call__(self, value: object) -> Value:
+        from msgspec import convert  # imported late: --help needs no values, and this takes a third of its time
+
         try:
-            return self.read(value)
+            if not isinstance(value, str):
+                return self.read(convert(value, self.type))
+            text = value.strip()
+            if text in self.words:
+                return self.words[text]
+            return self.read(convert(self.split(text), self.type, strict=False))
         except NotAllowedError:
             raise
         except (ValueError, ArithmeticError):
@@ -67,53 +78,28 @@ class Kind(Generic[Value]):
 
 Network = IPv4Network | IPv6Network
 
-_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
-_TAG, _CURRENCY_CODE = re.compile("[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"), re.compile("[A-Z]{3}")
-_REPORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-_WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_LOCAL_PART, _DOMAIN = (re.compile(rf"{part}(\.{part})*") for part in (_WORD, _LABEL))
-
 
 def whole_number(lowest: int, highest: int, name: str = "number") -> Kind[int]:
     """Return the kind for integers from ``lowest`` to ``highest``, inclusive."""
-
-    def read(value: object) -> int:
-        if isinstance(value, str) and re.fullmatch(f"[0-9]{{1,{len(str(highest))}}}", value):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise ValueError
-        return value
-
-    return Kind(
-        name, Message("a whole number from {lowest} to {highest}", values={"lowest": lowest, "highest": highest}), read
-    )
+    allowed = Message("a whole number from {lowest} to {highest}", values={"lowest": lowest, "highest": highest})
+    return Kind(name, allowed, int, _if(lambda number: lowest <= number <= highest))
 
 
 def one_of(*words: str) -> Kind[str]:
     """Return the kind for a fixed set of words."""
-
-    def read(value: object) -> str:
-        if value not in words:
-            raise ValueError
-        return str(value)
-
-    return Kind("choice", Message("one of {words}", values={"words": ", ".join(words)}), read, choices=words)
+    return Kind("choice", Message("one of {words}", values={"words": ", ".join(words)}), Literal[words], choices=words)
 
 
 def template(*names: str) -> Kind[str]:
     """Return the kind for a line of text with the placeholders ``{name}`` for any of ``names``."""
 
-    def read(value: object) -> str:
-        line = _text(value)
+    def holds(line: str) -> bool:
         fields = [field for _, *field in Formatter().parse(line) if field[0] is not None]
-        if not line.isprintable() or any(field[0] not in names or field[1] or field[2] for field in fields):
-            raise ValueError
-        return line
+        return line.isprintable() and all(name in names and not spec and not form for name, spec, form in fields)
 
     placeholders = ", ".join(f"{{{name}}}" for name in names)
     allowed = Message("one line of text, which may contain {placeholders}", values={"placeholders": placeholders})
-    return Kind("text", allowed, read)
+    return Kind("text", allowed, str, _if(lambda line: line and holds(line)))
 
 
 def origin_of(address: str) -> str:
@@ -139,12 +125,34 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def closest_name(name: str, names: Iterable[str]) -> str | None:
+    """Return the name most similar to ``name``; None if none is similar.
+
+    >>> closest_name("min_totl", ["min_total", "top"]), closest_name("speed", ["url", "timeout"])
+    ('min_total', None)
+    """
+    from difflib import get_close_matches  # imported late: needed only for mistakes
+
+    return next(iter(get_close_matches(name, list(names), 1, 0.7)), None)
+
+
+def _if(holds: Callable[[Any], object]) -> Callable[[Any], Any]:
+    """Return a reader that refuses values for which ``holds`` is false."""
+
+    def read(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError
+        return value
+
+    return read
+
+
+def _matching(pattern: str) -> Callable[[Any], Any]:
+    return _if(re.compile(pattern).fullmatch)
+
+
 def _with_detail(allowed: str, more: str) -> Message:
     return Message("{allowed} ({more})", values={"allowed": allowed, "more": more})
-
-
-def _of_table(allowed: str, tables: str, number: int) -> Message:
-    return _with_detail(allowed, f"[[{tables}]] {number}")
 
 
 def _like(example: str) -> Message:
@@ -155,52 +163,23 @@ def _list_like(example: str) -> Message:
     return Message("a list such as {example}", values={"example": example})
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError
-    return value.strip()
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _where(read: Callable[[object], Value], holds: Callable[[Value], object]) -> Callable[[object], Value]:
-    """Return a reader that refuses values for which ``holds`` is false."""
-
-    def read_and_check(value: object) -> Value:
-        found = read(value)
-        if not holds(found):
-            raise ValueError
-        return found
-
-    return read_and_check
+def _pairs(text: str) -> dict[str, str]:
+    """Split ``BR1=a; BR2=b``."""
+    return dict(part.split("=", 1) for part in text.split(";") if part.strip())
 
 
-def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [part for part in value.split(",") if part.strip()]
-    if not isinstance(value, list):
-        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
-    return tuple(_text(part) for part in value)
+def _list_of(name: str, example: str) -> Kind[tuple[str, ...]]:
+    def read(parts: tuple[str, ...]) -> Any:
+        return _if(all)(tuple(map(str.strip, parts)))
+
+    return Kind(name, _list_like(example), tuple[str, ...], read, several=True, split=_split)
 
 
-def _ascending_days(value: object) -> tuple[int, ...]:
-    if isinstance(value, str):
-        value = value.split(",")
-    if not isinstance(value, list):
-        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
-    days = tuple(whole_number(1, 100_000)(one.strip() if isinstance(one, str) else one) for one in value)
-    if len(days) > 9 or list(days) != sorted(set(days)):
-        raise ValueError
-    return days
-
-
-def _boolean(value: object) -> bool:
-    word = str(value).lower()
-    if not isinstance(value, (bool, str)) or word not in _TRUE + _FALSE:
-        raise ValueError
-    return word in _TRUE
-
-
-def _url(value: object) -> str:
-    address = _text(value)
+def _url(address: str) -> str:
     parts = urlsplit(address)
     unwanted = parts.query or parts.fragment or parts.username or parts.password or parts.port == 0
     if parts.scheme not in ("http", "https") or not parts.hostname or unwanted:
@@ -208,24 +187,21 @@ def _url(value: object) -> str:
     return address.rstrip("/")
 
 
-def _origin(value: object) -> str:
-    address = _url(value)
-    if urlsplit(address).path:
+def _origin(address: str) -> str:
+    if urlsplit(_url(address)).path:
         raise ValueError
     return origin_of(address)
 
 
-def _networks(value: object) -> tuple[Network, ...]:
-    parts = _texts(value)
+def _networks(parts: tuple[str, ...]) -> tuple[Network, ...]:
     try:
-        return tuple(ip_network(part) for part in parts)
+        return tuple(map(ip_network, parts))
     except ValueError as problem:  # its text says which address is wrong, and why
         raise NotAllowedError(_with_detail(NETWORKS.allowed, str(problem))) from None
 
 
-def _path(value: object) -> Path:
-    text = _text(value)
-    if "\0" in text:
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
         raise ValueError
     try:
         return Path(text).expanduser()
@@ -234,123 +210,44 @@ def _path(value: object) -> Path:
         raise NotAllowedError(_with_detail(PATH.allowed, missing)) from None
 
 
-def _existing_file(value: object) -> Path:
-    path = _path(value)
+def _existing_file(text: str) -> Path:
+    path = _path(text)
     if not path.is_file():
         raise ValueError
     return path.absolute()  # the configuration is read by runs with other working directories
 
 
-def _language(value: object) -> str:
-    tag = catalogue.tag_of(_text(value))
+def _language(text: str) -> str:
+    tag = catalogue.tag_of(text)
     if tag is None or catalogue.catalogue_for(tag) is None:
-        raise NotAllowedError(LANGUAGE.allowed)
+        raise ValueError
     return tag
 
 
-def _languages_of_libraries(value: object) -> tuple[tuple[str, str], ...]:
-    if isinstance(value, str):
-        value = dict(part.split("=", 1) for part in value.split(";") if part.strip())
-    if not isinstance(value, dict):
-        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
-    return tuple((_text(name), _language(tag)) for name, tag in value.items())
-
-
-def _amount(value: object) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
-        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
-    number = Decimal(value)
+def _amount(number: Decimal, *, lowest: Decimal = Decimal(0)) -> Decimal:
     rounded = number.quantize(Decimal("0.01"))
-    if not number.is_finite() or rounded != number or number < 0 or number >= Decimal(10) ** 8:
+    if rounded != number or not lowest <= number < Decimal(10) ** 8:
         raise ValueError
     return abs(rounded)
 
 
-def _limit(value: object) -> Decimal | None:
-    return None if value == "none" else _amount(value)
-
-
-def _limit_or_ils(value: object) -> Decimal | Literal["ils"] | None:
-    return "ils" if value == "ils" else _limit(value)
-
-
-def _read_tables(
-    value: object, setting: str, kinds: Mapping[str, Kind[Any]], needed: Sequence[Collection[str]], keys: Message
-) -> Iterator[dict[str, Any]]:
-    """Yield the values of each table of a setting. A table needs a key from each of ``needed``; ``keys`` says so."""
-    if not isinstance(value, list):
-        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
-    for number, entry in enumerate(value, 1):
-        found = entry if isinstance(entry, dict) else {}
-        unknown = ", ".join(key for key in found if key not in kinds)
-        if unknown or not all(found.keys() & some for some in needed):
-            raise NotAllowedError(_of_table(keys, setting, number), unknown)
-        try:
-            yield {key: kinds[key](part) for key, part in found.items()}
-        except NotAllowedError as problem:
-            raise NotAllowedError(_of_table(problem.allowed, setting, number)) from None
-
-
-def _limit_rules(value: object) -> tuple[LimitRule, ...]:
-    kinds: dict[str, Kind[Any]] = {"profile": TEXT, "library": TEXT, "limit": LIMIT, "comparison": COMPARISON}
-    rules: dict[object, LimitRule] = {}
-    tables = _read_tables(value, "policy.limits", kinds, ({"limit"}, {"profile", "library"}), _LIMIT_KEYS)
-    for number, table in enumerate(tables, 1):
-        rule = LimitRule(table.get("profile"), table.get("library"), table["limit"], table.get("comparison"))
-        place = tuple(name and name.casefold() for name in (rule.profile, rule.library))
-        if place in rules:
-            raise NotAllowedError(_of_table(Message("one table per profile and library"), "policy.limits", number))
-        rules[place] = rule
-    return tuple(rules.values())
-
-
-def _file_formats(value: object) -> tuple[str, ...]:
-    formats = tuple(dict.fromkeys(_texts(value)))
-    if not formats or not set(formats) <= set(FILE_FORMATS):
-        raise ValueError
-    return formats
-
-
-def _host(value: object) -> str:
-    name = _text(value)
-    is_name = _DOMAIN.fullmatch(name) and len(name) <= 253
-    if not is_name and not re.fullmatch(r"[0-9a-fA-F:]+", name):
-        raise ValueError
-    return name
-
-
-def _listen(value: object) -> str:
-    address = _text(value)
-    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^][:\s]+):[0-9]{1,5}", address) or host_and_port(address)[1] > 65_535:
-        raise ValueError
-    _host(host_and_port(address)[0])
-    return address
-
-
-def _mail_address(value: object) -> str:
-    address = _text(value)
-    local_part, _, domain = address.rpartition("@")
-    fits = len(local_part) <= 64 and len(domain) <= 253
-    if not fits or not _LOCAL_PART.fullmatch(local_part) or not _DOMAIN.fullmatch(domain):
+def _listen(address: str) -> str:
+    if not re.fullmatch(rf"(\[[0-9a-fA-F:]+\]|{_DOMAIN}):[0-9]{{1,5}}", address) or host_and_port(address)[1] > 65_535:
         raise ValueError
     return address
 
 
-def _recipients(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    if isinstance(value, str):
-        parts = [part if "=" in part else f"*={part}" for part in value.split(";") if part.strip()]
-        value = {name: addresses.split(",") for name, _, addresses in (part.partition("=") for part in parts)}
-    if not isinstance(value, dict):
-        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
-    found = {_text(name): tuple(_addresses(listed)) for name, listed in value.items()}
-    return tuple(found.items())
+def _split_recipients(text: str) -> dict[str, list[str]]:
+    """Split ``BR1=a@example.org, b@example.org; *=c@example.org``. Addresses without a name are for everything."""
+    parts = [part if "=" in part else f"*={part}" for part in text.split(";") if part.strip()]
+    return {name: addresses.split(",") for name, _, addresses in (part.partition("=") for part in parts)}
 
 
-def _addresses(listed: object) -> Iterator[str]:
-    addresses = [listed] if isinstance(listed, str) else listed
-    if not isinstance(addresses, list) or not addresses:
+def _recipients(found: dict[str, str | list[str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    listed = {name.strip(): [one] if isinstance(one, str) else one for name, one in found.items()}
+    if not all(listed) or not all(listed.values()):
         raise ValueError
-    yield from (MAIL_ADDRESS(address) for address in addresses)
+    return tuple((name, tuple(map(MAIL_ADDRESS, addresses))) for name, addresses in listed.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,79 +267,145 @@ class LetterTexts:
 LETTER_PARTS = ("opening", "payment", "closing")
 
 
-def _letter_texts(value: object) -> tuple[LetterTexts, ...]:
-    kinds = {"library": TEXT, "language": LANGUAGE, **dict.fromkeys(LETTER_PARTS, TEXT)}
-    keys = Message("opening, payment or closing; library and language are optional")
-    return tuple(LetterTexts(**table) for table in _read_tables(value, "letters.texts", kinds, (LETTER_PARTS,), keys))
+def _tables(
+    setting: str, kinds: Mapping[str, Kind[Any]], needed: Sequence[Collection[str]], keys: Message, record: Any
+) -> Kind[tuple[Any, ...]]:
+    """Return the kind for tables, each of which becomes a record.
+
+    A table needs a key from each of ``needed``; ``keys`` says so.
+    """
+
+    def read(tables: list[dict[str, object]]) -> tuple[Any, ...]:
+        found = []
+        for number, table in enumerate(tables, 1):
+            place, unknown = f"[[{setting}]] {number}", ", ".join(key for key in table if key not in kinds)
+            if unknown or not all(table.keys() & some for some in needed):
+                raise NotAllowedError(_with_detail(keys, place), unknown)
+            try:
+                found.append(record(**{key: kinds[key](part) for key, part in table.items()}))
+            except NotAllowedError as problem:
+                raise NotAllowedError(_with_detail(problem.allowed, place)) from None
+        return tuple(found)
+
+    allowed = Message("{name} tables in the configuration file", values={"name": f"[[{setting}]]"})
+    return Kind(setting.rpartition(".")[2], allowed, list[dict[str, Any]], read)
 
 
-TEXT = Kind("text", Message("text that isn't empty"), _text)
-TEXTS = Kind("shortname", _list_like('["BR1", "BR2"]'), _texts, several=True)
+def _limit_rule(limit: Decimal | None, **more: Any) -> LimitRule:
+    return LimitRule(more.get("profile"), more.get("library"), limit, more.get("comparison"))
+
+
+def _limit_rules(tables: list[dict[str, object]]) -> tuple[LimitRule, ...]:
+    rules = _LIMIT_TABLES.read(tables)
+    places = [(str(rule.profile).casefold(), str(rule.library).casefold()) for rule in rules]
+    for number, place in enumerate(places):
+        if place in places[:number]:
+            table = f"[[policy.limits]] {number + 1}"
+            raise NotAllowedError(_with_detail(Message("one table per profile and library"), table))
+    return rules
+
+
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = rf"{_LABEL}(\.{_LABEL})*"
+_WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_FOR_EXAMPLE = {"example": '"https://evergreen.example.org"'}
+_TRUE_OR_FALSE = {"yes": True, "on": True, "no": False, "off": False}
+
+TEXT = Kind("text", Message("text that isn't empty"), str, _if(str.strip))
+TEXTS = _list_of("shortname", '["BR1", "BR2"]')
+KIND_NAMES = _list_of("kind", '["lost materials"]')
+PLUGIN_NAMES = _list_of("plug-in", '["chat"]')
+PROFILE_NAMES = _list_of("profile", '["Juvenile"]')
+NETWORKS = Kind("network", _list_like('["127.0.0.1", "10.1.0.0/16"]'), tuple[str, ...], _networks, split=_split)
 REPORT_NAME = Kind(
-    "name", Message("up to 40 letters, digits, - and _"), _where(_text, _REPORT_NAME.fullmatch), empty='""'
+    "name", Message("up to 40 letters, digits, - and _"), str, _matching("[A-Za-z0-9][A-Za-z0-9_-]{0,39}"), empty='""'
 )
-KIND_NAMES = Kind("kind", _list_like('["lost materials"]'), _texts, several=True)
-PLUGIN_NAMES = Kind("plug-in", _list_like('["chat"]'), _texts, several=True)
-PROFILE_NAMES = Kind("profile", _list_like('["Juvenile"]'), _texts, several=True)
-ASCENDING_DAYS = Kind("days", Message("up to 9 ascending numbers, such as [30, 60, 90]"), _ascending_days)
-BOOLEAN = Kind("flag", Message("true or false"), _boolean)
-_EXAMPLE_URL = '"https://evergreen.example.org"'
+ASCENDING_DAYS = Kind(
+    "days",
+    Message("up to 9 ascending numbers, such as [30, 60, 90]"),
+    tuple[int, ...],
+    _if(lambda days: len(days) <= 9 and list(days) == sorted({day for day in days if 1 <= day <= 100_000})),
+    split=_split,
+)
+BOOLEAN: Kind[bool] = Kind(
+    "flag",
+    Message("true or false"),
+    bool,
+    words={form: meant for word, meant in _TRUE_OR_FALSE.items() for form in (word, word.title(), word.upper())},
+)
 URL = Kind(
-    "url",
-    Message("an address such as {example}, without a user name or password", values={"example": _EXAMPLE_URL}),
-    _url,
+    "url", Message("an address such as {example}, without a user name or password", values=_FOR_EXAMPLE), str, _url
 )
-ORIGIN = Kind("url", Message("an address such as {example}, without a path", values={"example": _EXAMPLE_URL}), _origin)
-NETWORKS = Kind("network", _list_like('["127.0.0.1", "10.1.0.0/16"]'), _networks)
-PATH = Kind("path", _like('"/var/lib/evergreen-groups"'), _path)
+ORIGIN = Kind("url", Message("an address such as {example}, without a path", values=_FOR_EXAMPLE), str, _origin)
+PATH = Kind("path", _like('"/var/lib/evergreen-groups"'), str, _path)
 TEXTFILE = Kind(
     "path",
     _like('"/var/lib/prometheus/node-exporter/evergreen-groups.prom"'),
-    _where(_path, lambda path: path.suffix == ".prom"),
+    str,
+    lambda text: _matching(r".*[^/]\.prom")(text) and _path(text),
 )
-EXISTING_FILE = Kind("file", Message("an existing file"), _existing_file)
-LOCALE = Kind("locale", _like('"en-US"'), _where(_text, _TAG.fullmatch))
+EXISTING_FILE = Kind("file", Message("an existing file"), str, _existing_file)
+LOCALE = Kind("locale", _like('"en-US"'), str, _matching("[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"))
 LANGUAGE = Kind(
-    "language", Message('a language that has a translation, such as "fr-CA" (docs/translating.md)'), _language
+    "language", Message('a language that has a translation, such as "fr-CA" (docs/translating.md)'), str, _language
 )
-LANGUAGES_OF_LIBRARIES = Kind("shortname=language", _like('{BR3 = "fr-CA"}'), _languages_of_libraries, empty="{}")
-CURRENCY = Kind("currency", _like('"CAD" (ISO 4217)'), _where(_text, _CURRENCY_CODE.fullmatch))
-TIMEZONE = Kind("timezone", _like('"America/Toronto"'), _where(_text, catalogue.timezone_of))
+LANGUAGES_OF_LIBRARIES = Kind(
+    "shortname=language",
+    _like('{BR3 = "fr-CA"}'),
+    dict[str, str],
+    lambda tags: tuple((TEXT(name), LANGUAGE(tag)) for name, tag in tags.items()),
+    empty="{}",
+    split=_pairs,
+)
+CURRENCY = Kind("currency", _like('"CAD" (ISO 4217)'), str, _matching("[A-Z]{3}"))
+TIMEZONE = Kind("timezone", _like('"America/Toronto"'), str, _if(catalogue.timezone_of))
 _AN_AMOUNT = Message("an amount of {lowest} or more, with at most two decimal places")
-AMOUNT = Kind("amount", _AN_AMOUNT.with_values({"lowest": "0.00"}), _amount)
-AMOUNT_ABOVE_ZERO = Kind("amount", _AN_AMOUNT.with_values({"lowest": "0.01"}), _where(_amount, bool))
-_OR = Message("{allowed}; or {word}")
-LIMIT = Kind("amount", _OR.with_values({"allowed": AMOUNT.allowed, "word": '"none"'}), _limit)
-LIMIT_OR_ILS = Kind("amount", _OR.with_values({"allowed": LIMIT.allowed, "word": '"ils"'}), _limit_or_ils)
-_TABLES = Message("{name} tables in the configuration file")
-_LIMIT_KEYS = Message("limit, with profile, library or both; comparison is optional")
-LIMIT_RULES = Kind("limits", _TABLES.with_values({"name": "[[policy.limits]]"}), _limit_rules)
-LETTER_TEXTS = Kind("texts", _TABLES.with_values({"name": "[[letters.texts]]"}), _letter_texts)
-COMPARISON = Kind("comparison", Message("one of {words}", values={"words": "exceeds, reaches"}), Comparison)
-FILE_FORMAT_LIST = Kind(
-    "formats", Message("a list of {formats}", values={"formats": ", ".join(FILE_FORMATS)}), _file_formats
+AMOUNT_ABOVE_ZERO = Kind(
+    "amount", _AN_AMOUNT.with_values({"lowest": "0.01"}), Decimal, partial(_amount, lowest=Decimal("0.01"))
 )
-HOST = Kind("host", _like('"mail.example.org"'), _host)
-LISTEN = Kind("host:port", _like('"127.0.0.1:9821"'), _listen)
+_OR = Message("{allowed}; or {word}")
+_OR_NONE = _OR.with_values({"allowed": _AN_AMOUNT.with_values({"lowest": "0.00"}), "word": '"none"'})
+LIMIT: Kind[Decimal | str | None] = Kind("amount", _OR_NONE, Decimal, _amount, words={"none": None})
+_OR_ILS = _OR.with_values({"allowed": LIMIT.allowed, "word": '"ils"'})
+LIMIT_OR_ILS = replace(LIMIT, allowed=_OR_ILS, words={"none": None, "ils": "ils"})
+COMPARISON: Kind[Comparison] = Kind(
+    "comparison", Message("one of {words}", values={"words": "exceeds, reaches"}), Comparison
+)
+_LIMIT_TABLES = _tables(
+    "policy.limits",
+    {"profile": TEXT, "library": TEXT, "limit": LIMIT, "comparison": COMPARISON},
+    ({"limit"}, {"profile", "library"}),
+    Message("limit, with profile, library or both; comparison is optional"),
+    _limit_rule,
+)
+LIMIT_RULES = replace(_LIMIT_TABLES, read=_limit_rules)
+LETTER_TEXTS = _tables(
+    "letters.texts",
+    {"library": TEXT, "language": LANGUAGE, **dict.fromkeys(LETTER_PARTS, TEXT)},
+    (LETTER_PARTS,),
+    Message("opening, payment or closing; library and language are optional"),
+    LetterTexts,
+)
+FILE_FORMAT_LIST: Kind[tuple[str, ...]] = Kind(
+    "formats",
+    Message("a list of {formats}", values={"formats": ", ".join(FILE_FORMATS)}),
+    tuple[Literal[FILE_FORMATS], ...],  # type: ignore[valid-type]  # for msgspec
+    lambda formats: _if(bool)(tuple(dict.fromkeys(formats))),
+    split=_split,
+)
+HOST = Kind("host", _like('"mail.example.org"'), str, _matching(rf"(?=.{{1,253}}$){_DOMAIN}|[0-9a-fA-F:]+"))
+LISTEN = Kind("host:port", _like('"127.0.0.1:9821"'), str, _listen)
 MAIL_ADDRESS = Kind(
     "address",
     Message('an e-mail address such as "circulation@example.org"; an international domain begins with xn--'),
-    _mail_address,
+    str,
+    _matching(rf"(?=.{{1,64}}@.{{1,253}}$){_WORD}(\.{_WORD})*@{_DOMAIN}"),
 )
 RECIPIENTS = Kind(
     "shortname=address",
     _like('"all@example.org", or {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}'),
+    dict[str, str | list[str]],
     _recipients,
     empty="{}",
+    split=_split_recipients,
 )
-
-
-def closest_name(name: str, names: Iterable[str]) -> str | None:
-    """Return the name most similar to ``name``; None if none is similar.
-
-    >>> closest_name("min_totl", ["min_total", "top"]), closest_name("speed", ["url", "timeout"])
-    ('min_total', None)
-    """
-    from difflib import get_close_matches  # imported late: needed only for mistakes
-
-    return next(iter(get_close_matches(name, list(names), 1, 0.7)), None)

@@ -162,7 +162,7 @@ class TestCheck:
         document = json.loads(told("config", "check", "--json", status=exit_status.CONFIGURATION))
         assert (document["right"], document["file"]) == (False, str(config))
         [finding] = document["findings"]
-        assert (finding["verdict"], finding["code"]) == ("failed", "unknown-setting-of-report")
+        assert (finding["verdict"], finding["code"]) == ("failed", "unknown-setting")
         assert finding["origin"] == {"file": str(config), "line": 13, "variable": None}
 
     def test_a_wrong_setting_is_not_missing_as_well(self, config: Path, told: Told) -> None:

@@ -265,7 +265,7 @@ timeout = 0
             (f"{path}:7", "unknown-setting"),
             (f"{path}:10", "names-in-mail"),
             (f"{path}:22", "setting-not-allowed"),
-            (f"{path}:26", "setting-of-another-section"),
+            (f"{path}:26", "unknown-setting"),
             (f"{path}:27", "setting-not-allowed"),
             ("$EVERGREEN_GROUPS_MAIL_PORT", "setting-not-allowed"),
         ]
