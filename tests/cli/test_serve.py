@@ -81,7 +81,7 @@ def running(application: WSGIApplication, grace: float = 60, threads: int = 8) -
     """Yield a server that runs in a thread, and the list that gets the result of its ``run``."""
     listener = open_listener(ServeSettings(port=0))
     server, finished = Server(application, listener, threads=threads + SPARE_REQUESTS), list[bool]()
-    thread = threading.Thread(target=lambda: finished.append(server.run(grace)))
+    thread = threading.Thread(target=lambda: finished.append(server.run(grace=grace)))
     thread.start()
     try:
         yield server, finished
@@ -231,7 +231,7 @@ def test_the_demo_desk_has_the_clients_of_each_release_that_the_sandbox_can_be()
     assert list(option.type.choices) == list(LATEST_PATCHES)
 
 
-def test_a_second_signal_ends_it_at_once(serve: Command, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def test_ctrl_c_ends_one_that_is_stopping_at_once(serve: Command, proxy: FaultProxy, sandbox: Sandbox) -> None:
     asked_now = threading.Event()
 
     def answer_late(call: Call) -> Fault:
@@ -247,8 +247,8 @@ def test_a_second_signal_ends_it_at_once(serve: Command, proxy: FaultProxy, sand
         assert asked_now.wait(60)
         process.send_signal(signal.SIGTERM)
         wait_until_refused(address)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == exit_status.TERMINATED
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == exit_status.INTERRUPTED
 
 
 @pytest.mark.parametrize("path", ["/large", "/larger"])
