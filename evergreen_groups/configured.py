@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from evergreen_groups.state import State, find_state_directory
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway, RetryPolicy
+    from evergreen_groups.settings import ServeSettings
 
 
 def connect(
@@ -102,3 +105,11 @@ def _not_set(name: str, settings: Settings) -> ConfigurationError:
         code="gateway-not-set",
         values={"name": name, "file": settings.source or load.SYSTEM_FILE.name},
     )
+
+
+def listen_address(serve: ServeSettings) -> str:
+    """Return the address of ``[serve]`` with its port. A host name is looked up, because systemd accepts none."""
+    host = serve.host
+    with suppress(OSError, ValueError):  # systemd names an address that can't be used
+        host = str(socket.getaddrinfo(host, serve.port, type=socket.SOCK_STREAM)[0][4][0])
+    return f"[{host}]:{serve.port}" if ":" in host else f"{host}:{serve.port}"

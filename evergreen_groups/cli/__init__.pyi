@@ -2,7 +2,7 @@ from . import logs as logs
 from .application import main as main
 from .invocation import Invocation as Invocation
 from .invocation import apply_language as apply_language
-from .logs import ServiceManager as ServiceManager
+from .logs import notify_ready as notify_ready
 from .manual import SHELLS as SHELLS
 from .manual import completion_script as completion_script
 from .options import ENTRY_ID as ENTRY_ID

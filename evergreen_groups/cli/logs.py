@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -153,32 +152,16 @@ def _origin(record: logging.LogRecord) -> str:
 log = logging.getLogger("evergreen_groups.service_manager")
 
 
-class ServiceManager:
-    """Reports to the service manager that started this process (sd_notify), if ``environ`` names one."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._address = environ.get("NOTIFY_SOCKET", "")
-
-    def ready(self, status: str = "") -> None:
-        """Report that requests are served, possibly after a reload; ``status`` is shown to people."""
-        self._send("READY=1", *([f"STATUS={status}"] if status else []))
-
-    def reloading(self) -> None:
-        """Report that settings are being reloaded. A call to :meth:`ready` must follow."""
-        # With Type=notify-reload, systemd checks that this is later than its request.
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
-
-    def stopping(self) -> None:
-        """Report that the service is shutting down and only finishes running requests."""
-        self._send("STOPPING=1")
-
-    def _send(self, *lines: str) -> None:
-        if not self._address.startswith(("/", "@")):
-            return
-        address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifying:
-                notifying.connect(address)
-                notifying.sendall("\n".join(lines).encode())
-        except OSError as error:
-            log.warning("can't notify the service manager of %s (%s)", lines[0], type(error).__name__)
+def notify_ready(environ: Mapping[str, str], status: str) -> None:
+    """Tell the service manager that started this process (sd_notify), if any, that requests are served."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    if address.startswith("@"):
+        address = f"\0{address[1:]}"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifying:
+            notifying.connect(address)
+            notifying.sendall(f"READY=1\nSTATUS={status}".encode())
+    except OSError as error:
+        log.warning("can't notify the service manager (%s)", type(error).__name__)

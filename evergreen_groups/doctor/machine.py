@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -134,6 +135,28 @@ def events_secret(subject: Subject) -> Iterator[Finding]:
         yield warning("{trouble}", "{command}", code="secret-file-shared", values=values, setting=setting)
     else:
         yield ok("{place}", values={"place": file or _CREDENTIALS})
+
+
+def service_socket(subject: Subject) -> Iterator[Finding]:
+    """The unit of the service's socket listens at the configured address, if it is installed."""
+    try:
+        command = ["systemctl", "show", "--property=Listen", "--value", "evergreen-groups.socket"]
+        shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    except OSError:  # no systemd
+        return
+    if not (listening := shown.partition(" ")[0].strip()):
+        return
+    wanted = configured.listen_address(subject.settings.serve)
+    if listening == wanted:
+        yield ok("{address}", values={"address": wanted})
+        return
+    yield warning(
+        "systemd listens at {found}, but [serve] names {wanted}",
+        "run `evergreen-groups install serve`",
+        code="socket-at-another-address",
+        values={"found": listening, "wanted": wanted},
+        setting="serve.port",
+    )
 
 
 def metrics(subject: Subject) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evergreen_groups.configured import listen_address
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.installation.machine import (
     Machine,
@@ -45,7 +46,7 @@ def data_text(name: str) -> str:
 _DEFAULT = Machine()
 """The machine whose paths and address the files in ``config/`` contain."""
 _SPLIT = "--split library --output {directory}/reports"
-_CREDENTIAL = re.compile(r"(# )?(LoadCredential=|Environment=EVERGREEN_GROUPS_(?!CONFIG=%t))")
+_CREDENTIAL = re.compile(r"(# )?(LoadCredential=|Environment=EVERGREEN_GROUPS_)")
 _ACCOUNT = re.compile(r"[\w.@+-]+", re.ASCII)
 
 
@@ -60,10 +61,17 @@ def render_file(name: str, machine: Machine) -> str:
         (_DEFAULT.program, machine.program),
         (_DEFAULT.panel_script, machine.panel_script),
         (_DEFAULT.config_file, machine.config_file),
-        (service_address(None), service_address(machine.settings)),
+        (service_address(None), _own_address(name, machine.settings)),
     ):
         text = text.replace(str(default), str(own))
     return text if machine.settings is None else _with_settings(name, text, machine, machine.settings)
+
+
+def _own_address(name: str, settings: Settings | None) -> str:
+    """Return the service's address for this file: the socket's unit listens there, others connect."""
+    if name == "systemd/evergreen-groups.socket" and settings is not None:
+        return listen_address(settings.serve)
+    return service_address(settings)
 
 
 def _with_settings(name: str, text: str, machine: Machine, settings: Settings) -> str:
@@ -76,8 +84,7 @@ def _with_settings(name: str, text: str, machine: Machine, settings: Settings) -
             elsewhere = [f"ReadWritePaths={path}" for path in directories_elsewhere(machine)]
             return text.replace("\nUMask=0077\n", "\n".join(["", "UMask=0077", *elsewhere, ""]), 1)
         case "systemd/evergreen-groups.service":
-            # The unit copies the configuration. As a credential, a running service couldn't reload it.
-            return _with_credentials(text, files_for_service(machine, settings))
+            return _with_credentials(text, [configuration_for_unit(machine), *files_for_service(machine, settings)])
         case "cron.d/evergreen-groups":
             default = _SPLIT.format(directory=machine.state_directory)
             arguments = report_arguments(settings, str(machine.state_directory))

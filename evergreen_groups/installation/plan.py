@@ -31,14 +31,14 @@ _UNITS = Path("/etc/systemd/system")
 
 @dataclass(frozen=True, slots=True)
 class InstalledPart:
-    """A part that can be installed: its name, its files, and the systemd unit to start, if any.
+    """A part that can be installed: its name, its files, and the systemd units to start, if any.
 
     ``files`` has each file's path on the machine with its path in ``config/``.
     """
 
     name: str
     files: tuple[tuple[Path, str], ...]
-    unit: str | None = None
+    units: tuple[str, ...] = ()
     needs_account: bool = True
 
 
@@ -51,12 +51,15 @@ PARTS = {
                 (_UNITS / "evergreen-groups-report.service", "systemd/evergreen-groups-report.service"),
                 (_UNITS / "evergreen-groups-report.timer", "systemd/evergreen-groups-report.timer"),
             ),
-            unit="evergreen-groups-report.timer",
+            units=("evergreen-groups-report.timer",),
         ),
         InstalledPart(
             "serve",
-            ((_UNITS / "evergreen-groups.service", "systemd/evergreen-groups.service"),),
-            unit="evergreen-groups.service",
+            (
+                (_UNITS / "evergreen-groups.socket", "systemd/evergreen-groups.socket"),
+                (_UNITS / "evergreen-groups.service", "systemd/evergreen-groups.service"),
+            ),
+            units=("evergreen-groups.socket", "evergreen-groups.service"),
             needs_account=False,
         ),
         InstalledPart(
@@ -226,10 +229,10 @@ def _refuse_unsuitable(part: InstalledPart, machine: Machine) -> None:
 
 
 def _commands(part: InstalledPart, machine: Machine) -> Iterator[tuple[str, ...]]:
-    if part.unit is not None and runs_systemd(machine):
+    if part.units and runs_systemd(machine):
         yield ("systemctl", "daemon-reload")
-        yield ("systemctl", "enable", part.unit)
-        yield ("systemctl", "restart", part.unit)  # "enable --now" wouldn't apply a changed unit to a running service
+        yield ("systemctl", "enable", *part.units)
+        yield ("systemctl", "restart", *part.units)  # "enable --now" wouldn't apply a changed unit to a running service
     elif part.name == "apache" and shutil.which("a2enmod"):
         yield ("a2enmod", "--quiet", *APACHE_MODULES)
     elif part.name == "cron":
@@ -328,14 +331,14 @@ def plan_removal(machine: Machine, names: Iterable[str], *, purges: bool = False
             if condition is FileCondition.OURS:
                 _refuse_needed(path, machine)
                 files.append(path)
-                if part.unit == path.name:
-                    units.append(part.unit)
+                if path.name in part.units:
+                    units.append(path.name)
             elif condition is FileCondition.CHANGED:
                 left.append(path)
     before: tuple[tuple[str, ...], ...] = ()
     after: tuple[tuple[str, ...], ...] = ()
     if units and runs_systemd(machine):
-        before = tuple(("systemctl", "disable", "--now", unit) for unit in units)
+        before = (("systemctl", "disable", "--now", *units),)
         after = (("systemctl", "daemon-reload"),)
     purged = tuple(_purged(machine)) if purges else ()
     return RemovalPlan(machine, tuple(files), tuple(left), before, after, purged)

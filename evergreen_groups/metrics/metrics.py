@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -111,11 +111,6 @@ FAMILIES = (
     ),
     _service("cache_hits_total", "Values that were in the cache and recent enough.", "cache"),
     _service("cache_misses_total", "Values that had to be read from Evergreen.", "cache"),
-    _service(
-        "reloads_total",
-        "How often the settings were read again (SIGHUP): taken, or refused because of an error.",
-        "outcome",
-    ),
     _service("settings_timestamp_seconds", "When the current settings were read, in seconds since 1970."),
     _nightly("database_up", "1 if the program's database can be used, 0 if not."),
     _nightly("journal_open_steps", "Steps of changes that were sent and whose outcome isn't known yet."),
@@ -175,7 +170,7 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # se
 
 
 class ServiceCounters:
-    """The counters of one process. They survive a reload of the settings. Thread-safe; counting takes microseconds."""
+    """The counters of one process. Thread-safe; counting takes microseconds."""
 
     def __init__(self) -> None:
         # Creation times would double the number of series, and Prometheus doesn't use them.
@@ -189,10 +184,8 @@ class ServiceCounters:
         self._refusals = _counter("refusals_total", registry)
         self._calls = cache(_counter("gateway_calls_total", registry).labels)
         self._call_seconds = cache(_counter("gateway_seconds_total", registry).labels)
-        self._reloads = _counter("reloads_total", registry)
         read = _BY_NAME["settings_timestamp_seconds"]
-        self._settings_read = Gauge(read.name, read.help, registry=registry)
-        self._settings_read.set(time.time())
+        Gauge(read.name, read.help, registry=registry).set(time.time())
         build = _BY_NAME["build_info"]
         Gauge(build.name, build.help, build.labels, registry=registry).labels(__version__).set(1)
         ProcessCollector(registry=registry)
@@ -211,12 +204,6 @@ class ServiceCounters:
     def call(self, service: str, method: str, seconds: float, outcome: str) -> None:
         self._calls(service, method, outcome).inc()
         self._call_seconds(service, method).inc(seconds)
-
-    def reload(self, *, taken: bool) -> None:
-        """Count a reload of the settings, which were accepted (``taken``) or refused."""
-        self._reloads.labels("taken" if taken else "refused").inc()
-        if taken:
-            self._settings_read.set(time.time())
 
     def exposition(self) -> bytes:
         """Return the metrics in Prometheus's text format, version 0.0.4."""
@@ -240,11 +227,10 @@ PAUSE_SECONDS = 30.0
 class StateCollector:
     """Reads metrics from the database at each scrape. Thread-safe.
 
-    ``transactions`` returns the current database, which may change on a reload. If the database can't be used, only
-    ``database_up`` is reported, as 0.
+    If the database can't be used, only ``database_up`` is reported, as 0.
     """
 
-    def __init__(self, transactions: Callable[[], Transactions]) -> None:
+    def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
         self._lock = threading.Lock()
         self._read: tuple[Metric, ...] = ()
@@ -259,7 +245,7 @@ class StateCollector:
             if time.monotonic() >= self._until:
                 seconds = FRESH_SECONDS
                 try:
-                    self._read = (*figures(self._transactions()), samples_of("database_up", [((), 1)]))
+                    self._read = (*figures(self._transactions), samples_of("database_up", [((), 1)]))
                 except EvergreenGroupsError:
                     seconds, self._read = PAUSE_SECONDS, (samples_of("database_up", [((), 0)]),)
                 self._until = time.monotonic() + seconds

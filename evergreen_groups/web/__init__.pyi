@@ -11,12 +11,14 @@ from .changes import apply_plan as apply_plan
 from .changes import undo_change as undo_change
 from .problems import ANOTHER_DESK as ANOTHER_DESK
 from .problems import ProblemError as ProblemError
+from .server import GRACE as GRACE
 from .server import SPARE_REQUESTS as SPARE_REQUESTS
+from .server import TIMEOUT as TIMEOUT
 from .server import Server as Server
 from .server import metrics_served as metrics_served
 from .server import open_listener as open_listener
+from .server import passed_listener as passed_listener
 from .server import reduce_garbage_collection as reduce_garbage_collection
 from .service import DeskRequest as DeskRequest
-from .service import ReloadableService as ReloadableService
 from .service import Service as Service
-from .service import reloadable_service as reloadable_service
+from .service import service_of as service_of

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Request, Response, current_app, jsonify, request, url_for
+from flask import Blueprint, Request, Response, jsonify, request, url_for
 
 from evergreen_groups import __version__, hooks
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
@@ -28,7 +28,7 @@ from evergreen_groups.web.changes import apply_plan, undo_change
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.report_pages import name_of_report
 from evergreen_groups.web.requests import language_of_reader
-from evergreen_groups.web.service import Service, reloadable_service, service
+from evergreen_groups.web.service import Service, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -350,8 +350,7 @@ def metrics() -> Response:
     # compare_digest takes the same time for every wrong token. WSGI passes header bytes decoded as Latin-1.
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
         raise ProblemError(403, "Send the token of [metrics] as Authorization: Bearer.", code="metrics-token-wrong")
-    counters = reloadable_service(current_app).counters
-    return Response(counters.exposition(), content_type=METRICS_CONTENT_TYPE)
+    return Response(service().counters.exposition(), content_type=METRICS_CONTENT_TYPE)
 
 
 def _gateway_state() -> dict[str, str]:

@@ -6,10 +6,9 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
@@ -21,7 +20,7 @@ from evergreen_groups.web import api, follow_ups, letters, reports
 from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.problems import RETRY_SECONDS, ProblemError
 from evergreen_groups.web.requests import language_of_reader
-from evergreen_groups.web.service import ReloadableService, Service, ServiceCollector, reloadable_service, service
+from evergreen_groups.web.service import EXTENSION, Service, ServiceCollector, service, service_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -103,9 +102,10 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     # Flask's redirect would repeat the path, including a barcode in it.
     app.url_map.merge_slashes = False
     app.json = _JSON(app)
-    reloadable = ReloadableService(app, settings, environ, clock, counters := ServiceCounters())
-    counters.add(ServiceCollector(lambda: reloadable.current))
-    counters.add(StateCollector(lambda: reloadable.current.state.database))
+    running = Service(settings, environ, clock, counters := ServiceCounters())
+    app.extensions[EXTENSION] = running
+    counters.add(ServiceCollector(running))
+    counters.add(StateCollector(running.state.database))
     for blueprint in (
         *api.BLUEPRINTS,
         follow_ups.blueprint,
@@ -115,9 +115,9 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
         desk_pages.blueprint,
     ):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
-    app.before_request(partial(_begin, reloadable))
-    app.after_request(partial(_finish, reloadable))
-    app.teardown_request(partial(_end, reloadable))
+    app.before_request(_begin)
+    app.after_request(_finish)
+    app.teardown_request(_end)
     app.register_error_handler(ProblemError, _problem)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected)
@@ -126,12 +126,11 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
 
 def close(app: Flask) -> None:
     """Log out and close the connections to the gateway. Call this after the server has stopped."""
-    reloadable_service(app).close()
+    service_of(app).close()
 
 
-def _begin(reloadable: ReloadableService) -> None:
+def _begin() -> None:
     g.began = time.monotonic()
-    g.service = reloadable.enter()
     # Answers to programs are in English. Threads are reused, so the previous language is restored after the request.
     language = language_of_reader(request, service().settings.language) if _is_for_people() else ENGLISH
     g.previous_language = current_language()
@@ -142,29 +141,26 @@ def _is_for_people() -> bool:
     return request.blueprint in ("desk_pages", "letters", "reports", "worklist")
 
 
-def _end(reloadable: ReloadableService, _error: BaseException | None) -> None:
+def _end(_error: BaseException | None) -> None:
     if "previous_language" in g:
         set_language(g.previous_language)
-    running: Service | None = g.pop("service", None)
-    if running is not None:
-        reloadable.leave(running)
 
 
-def _finish(reloadable: ReloadableService, response: Response) -> Response:
+def _finish(response: Response) -> Response:
     # Log the route instead of the path, which contains ids and barcodes.
     method, rule = request.method, request.url_rule
     method = method if method in _METHODS else "(unknown method)"
     route = rule.rule if rule else "(no such address)"
     seconds = time.monotonic() - g.began
     log.info("%s %s %d %.0f ms", method, route, response.status_code, seconds * 1000)
-    reloadable.counters.request(method, route, response.status_code, seconds)
+    service().counters.request(method, route, response.status_code, seconds)
     return response
 
 
 def _problem(error: ProblemError) -> Response:
     cause = error.__cause__
     if error.status in _TURNED_AWAY:
-        reloadable_service(current_app).counters.refusal(error.code)
+        service().counters.refusal(error.code)
     if isinstance(cause, PermissionDeniedError):
         log.warning("the session lacks the permission %s", cause.permission or "(not named)")
     elif error.status >= 500 and cause is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import resource
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import wait
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
 
 from evergreen_groups.errors import ConfigurationError
@@ -47,8 +47,15 @@ TIMEOUT = 10
 """Seconds that a client has to send all headers of a request, to send more of its body, or to accept more of the
 response."""
 
-GRACE = 35.0
-"""Default number of seconds that running requests have to finish when the server stops."""
+GRACE = 80.0
+"""Seconds that a server has to stop. It goes on serving while changes run, for as long as this leaves
+:data:`FINISH_SECONDS`."""
+
+FINISH_SECONDS = 20.0
+"""Seconds that accepted requests have to finish after the server has stopped accepting others."""
+
+_ARRIVAL = 1.0
+"""Seconds that the bytes of a request may take to arrive after the server has stopped accepting connections."""
 
 _IN_MEMORY = 2**30
 """Requests and responses name patrons, so waitress must not put even large ones into temporary files."""
@@ -57,20 +64,26 @@ _COLLECTION_THRESHOLD = 20_000
 """New objects that survive until the next garbage collection. One request creates a few thousand."""
 
 
-class _Parser(HTTPRequestParser):
-    """Closes the connection after a request with two lengths: a proxy may see two requests there (RFC 9112, 6.1)."""
+class _Connection(HTTPChannel):
+    """A connection that ``owner`` may close after a response. waitress has no setting for it."""
 
-    def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
+    def __init__(self, owner: Server, *arguments: Any, **options: Any) -> None:
+        self._owner = owner
+        super().__init__(*arguments, **options)
+
+    def service(self) -> None:
+        """Answer a request. Close the connection if it has two lengths: a proxy may see two requests (RFC 9112, 6.1).
+
+        A server that stops closes each connection with its next response, so no client finds it closed.
+        """
+        request = self.requests[0]
         # HTTP/1.0 has no Transfer-Encoding, and waitress leaves the header there.
-        if (self.chunked and "CONTENT_LENGTH" in self.headers) or "TRANSFER_ENCODING" in self.headers:
-            self.headers = {**self.headers, "CONNECTION": "close"}
-
-
-class _Channel(HTTPChannel):
-    """A connection that reads requests as above. waitress has no setting for it."""
-
-    parser_class = _Parser
+        has_two_lengths = (request.chunked and "CONTENT_LENGTH" in request.headers) or (
+            "TRANSFER_ENCODING" in request.headers
+        )
+        if has_two_lengths or self._owner.is_stopping:
+            request.headers = {**request.headers, "CONNECTION": "close"}
+        super().service()
 
 
 def _log_kind_only(record: logging.LogRecord) -> bool:
@@ -114,42 +127,59 @@ class Server:
             ident="evergreen-groups",  # the default would reveal that it is waitress
         )
         self._server = cast("Any", server)  # the stubs know only some of its attributes
-        self._server.channel_class = _Channel
-        self._is_stopping = False
+        self._server.channel_class = partial(_Connection, self)
+        self._listener = listener
+        self.is_stopping = False
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def stop(self) -> None:
         """Tell the server to stop. May be called from a signal handler or another thread."""
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._server.pull_trigger()
-            # Not before: run() closes the trigger when it sees this. If it looks too early, it looks again in a second.
-            self._is_stopping = True
+            # Not before: run() may end and close the trigger. If it looks too early, it looks again in a second.
+            self.is_stopping = True
 
-    def run(self, grace: float | Callable[[], float] = GRACE) -> bool:
-        """Serve until stopped, then accept no more connections and finish the running requests.
+    def run(self, is_changing: Callable[[], bool] = lambda: False, *, grace: float = GRACE, reuse: float = 0.0) -> bool:
+        """Serve until stopped, and until no change runs. Then accept no more connections and finish the requests.
 
-        Returns whether all of them finished within ``grace`` seconds. A callable is evaluated when the server stops.
+        Returns whether everything finished within ``grace`` seconds. ``is_changing`` tells whether a change runs. If
+        another process will listen at the same address, ``reuse`` is how many seconds clients have to use the
+        connections that they have kept: each is closed with its next response.
         """
-        while not self._is_stopping:
-            self._wait(1.0)
-            self._close_oldest()
-        wasyncore.dispatcher.close(self._server)  # only the listening socket
-        deadline = time.monotonic() + (grace() if callable(grace) else grace)
-        while self._connections() and time.monotonic() < deadline:
-            self._server.maintenance(time.time())  # a client that takes no more of its answer isn't waited for
-            for connection in filter(_is_idle, self._connections()):
-                connection.handle_close()
+        while not self.is_stopping:
+            self._serve(1.0)
+        now = time.monotonic()
+        end, reuse_end = now + grace, now + reuse
+        changes_end = end - FINISH_SECONDS
+        earlier = set(self._connections())
+        while now < changes_end and (
+            is_changing() or (now < reuse_end and not earlier.isdisjoint(self._connections()))
+        ):
+            self._serve(0.1)
+            now = time.monotonic()
+        self._server.accepting = False
+        self._listener.close()
+        idle_end = now + _ARRIVAL
+        while self._connections() or (now < changes_end and is_changing()):
+            if now >= end:  # a thread that is still running needs the trigger
+                return False
+            for connection in self._connections() if now >= idle_end else ():
+                if _is_idle(connection):
+                    connection.handle_close()
             self._wait(0.1)
-        if self._connections():  # a thread that is still running needs the trigger
-            return False
+            now = time.monotonic()
         self._server.task_dispatcher.shutdown()
-        self._server.trigger.close()
-        return True
+        self._server.close()
+        return not is_changing()
 
     def _connections(self) -> list[wasyncore.dispatcher]:
         """Return the open connections, oldest first: a new socket is added at the end."""
-        return [one for one in self._sockets.values() if isinstance(one, _Channel)]
+        return [one for one in self._sockets.values() if isinstance(one, _Connection)]
+
+    def _serve(self, seconds: float) -> None:
+        self._wait(seconds)
+        self._close_oldest()
 
     def _wait(self, seconds: float) -> None:
         """Wait for bytes from clients, for room for more bytes to them, or for a thread, and handle these."""
@@ -180,6 +210,18 @@ def reduce_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECTION_THRESHOLD, 20, 20)
+
+
+def passed_listener(environ: Mapping[str, str]) -> socket.socket | None:
+    """Return the listening socket that systemd passes (``sd_listen_fds``), or None if it passes none."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    listener = socket.socket(fileno=_PASSED_FILE)
+    listener.set_inheritable(False)
+    return listener
+
+
+_PASSED_FILE = 3
 
 
 def open_listener(settings: ServeSettings) -> socket.socket:
@@ -227,7 +269,7 @@ def metrics_served(counters: ServiceCounters, address: str) -> Iterator[str]:
             values={"address": address, "reason": _reason(refusal)},
         ) from refusal
     server = Server(answer, listener, threads=_METRICS_THREADS)
-    serving = begin(partial(server.run, _METRICS_GRACE))
+    serving = begin(server.run)
     try:
         yield f"{server.url}/metrics"
     finally:

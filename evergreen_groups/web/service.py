@@ -8,32 +8,31 @@ from __future__ import annotations
 
 import hmac
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
-from flask import Request, g
+from flask import Request, current_app
 
 from evergreen_groups.breaker import BreakerState, CircuitBreaker
 from evergreen_groups.changes import WAIT, Operator
 from evergreen_groups.client import Client, adult_rule
-from evergreen_groups.configured import configured_plugins, configured_state, gateway_url
+from evergreen_groups.configured import configured_state, gateway_url
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, ReferenceData
 from evergreen_groups.language import current_language, set_language
 from evergreen_groups.metrics import samples_of
-from evergreen_groups.settings import Settings, declared, passwords, value_of, values, with_values
+from evergreen_groups.settings import Settings, passwords, values
 from evergreen_groups.state import counter_store
 from evergreen_groups.threads import begin
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
 from evergreen_groups.web.admission import Admission, Caller, Counters, Slots, has_permission, not_let_in, unanswered
-from evergreen_groups.web.changes import Approvals, ChangeRuns
+from evergreen_groups.web.approvals import Approvals
+from evergreen_groups.web.change_runs import ChangeRuns
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import (
     Address,
@@ -187,18 +186,11 @@ class Service:
         environ: Mapping[str, str],
         clock: Callable[[], float],
         counters: ServiceCounters,
-        *,
-        previous: Service | None = None,
     ) -> None:
-        """Build a service, taking over from ``previous`` (the one it replaces) what the settings leave unchanged."""
         self.settings = settings
         self.counters = counters
-        if previous is not None and previous.settings.state == settings.state:
-            self.state: State = previous.state
-            if previous.settings.plugins != settings.plugins:
-                self.state.plugins = configured_plugins(settings)
-        else:
-            self.state = configured_state(settings, environ)
+        self.is_closed = False
+        self.state = configured_state(settings, environ)
         threads, account = settings.serve.threads, settings.gateway
 
         def gateway(timeout: float, concurrency: int, credentials: Credentials | None = None) -> Gateway:
@@ -220,14 +212,10 @@ class Service:
         self.gateway = gateway(settings.serve.timeout, threads)  # each desk request has its own session
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
         redis = settings.redis
-        if previous is not None and previous.settings.redis == redis:
-            self._request_counters: Counters = previous._request_counters  # no count restarts at zero
-        else:
-            store = counter_store(redis.url, passwords.secret(redis, environ)) if redis.url else None
-            self._request_counters = Counters(store)
+        request_counters = Counters(counter_store(redis.url, passwords.secret(redis, environ)) if redis.url else None)
         self._adults = adult_rule(settings.audit)
         self.reference = ReferenceData(settings.policy, clock=clock)
-        self.admission = Admission(clock, self._request_counters, self.reference, per_minute=settings.serve.rate_limit)
+        self.admission = Admission(clock, request_counters, self.reference, per_minute=settings.serve.rate_limit)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
         self.breaker = CircuitBreaker(
             clock,
@@ -239,7 +227,7 @@ class Service:
             pause=10.0,
         )
         self.change_runs = ChangeRuns()
-        self.approvals = Approvals(self._request_counters)
+        self.approvals = Approvals(request_counters)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
         self.health = Health(clock, self.gateway, self.breaker, self.state)
         self.events_secret = passwords.secret(settings.events, environ)
@@ -359,16 +347,13 @@ class Service:
             reference=self.reference,
         )
 
-    def close(self, *, successor: Service | None = None) -> None:
-        """Log out and close all connections. Running changes finish their current step.
-
-        Whatever ``successor`` has taken over stays open.
-        """
+    def close(self) -> None:
+        """Log out and close all connections. Running changes finish their current step."""
+        self.is_closed = True
         self.change_runs.close()
         for gateway in self.gateways:
             gateway.close()
-        if successor is None or successor.state is not self.state:
-            self.state.close()
+        self.state.close()
 
     @property
     def gateways(self) -> tuple[Gateway, ...]:
@@ -376,115 +361,33 @@ class Service:
         return (self.gateway, self._events_gateway) if self._events_gateway else (self.gateway,)
 
 
+EXTENSION = "evergreen-groups"
+"""The service's key in ``app.extensions``."""
+
+
+def service_of(app: Flask) -> Service:
+    """Return the service of an app."""
+    return cast("Service", app.extensions[EXTENSION])
+
+
 def service() -> Service:
-    """Return the service that the current request began with."""
-    return cast("Service", g.service)
-
-
-EXTENSION, RELOADABLE_SERVICE = "evergreen-groups", "evergreen-groups-reloadable"
-"""Keys in ``app.extensions``."""
-
-AT_START = ("serve.host", "serve.port", "serve.threads", "metrics.listen")
-"""Settings that take effect only when the process starts."""
-
-
-class ReloadableService:
-    """The current :class:`Service`, replaced by a new one when settings are reloaded.
-
-    A request keeps the service that it began with (:meth:`enter`, :meth:`leave`). Safe to share between threads.
-    """
-
-    def __init__(
-        self,
-        app: Flask,
-        settings: Settings,
-        environ: Mapping[str, str],
-        clock: Callable[[], float],
-        counters: ServiceCounters,
-    ) -> None:
-        self._environ = environ
-        self._clock = clock
-        self.counters = counters
-        self._changed = threading.Condition()
-        self._under_way = Counter[Service]()
-        self._replacing = threading.Lock()
-        self._retiring: list[Future[None]] = []
-        self.is_closed = False
-        self._extensions = app.extensions
-        self._extensions[EXTENSION] = Service(settings, environ, clock, counters)
-        self._extensions[RELOADABLE_SERVICE] = self
-
-    @property
-    def current(self) -> Service:
-        """The service for new requests."""
-        service: Service = self._extensions[EXTENSION]
-        return service
-
-    def enter(self) -> Service:
-        """Return the service for a request that begins now. It stays open until the request leaves."""
-        with self._changed:
-            service = self.current
-            self._under_way[service] += 1
-            return service
-
-    def leave(self, service: Service) -> None:
-        """Note that a request has ended."""
-        with self._changed:
-            self._under_way[service] -= 1
-            self._changed.notify_all()
-
-    def replace(self, settings: Settings) -> list[str]:
-        """Use these settings for new requests. Return the keys of changed settings that need a restart.
-
-        Requests and changes in progress continue with the previous settings. If the settings, or a secret that they
-        name, can't be used, a ConfigurationError says so, and nothing changes.
-        """
-        with self._replacing:
-            previous = self.current
-            at_start = [one for one in declared(type(settings)) if one.key in AT_START]
-            at_work = {one.key: value_of(previous.settings, one) for one in at_start}
-            new = Service(with_values(settings, at_work), self._environ, self._clock, self.counters, previous=previous)
-            with self._changed:
-                self._extensions[EXTENSION] = new
-
-            def retire() -> None:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._under_way[previous] <= 0)
-                    del self._under_way[previous]
-                previous.change_runs.finish()
-                previous.close(successor=new)
-
-            self._retiring = [one for one in self._retiring if not one.done()] + [begin(retire)]
-        return [one.key for one in at_start if value_of(settings, one) != at_work[one.key]]
-
-    def close(self) -> None:
-        """Close the current service. Services that were replaced close themselves after their last request."""
-        self.is_closed = True
-        with self._changed:
-            self._under_way.clear()
-            self._changed.notify_all()
-        self.current.close()
-        wait(self._retiring, 1.0)
-
-
-def reloadable_service(app: Flask) -> ReloadableService:
-    """Return the reloadable service of an app."""
-    return cast("ReloadableService", app.extensions[RELOADABLE_SERVICE])
+    """Return the service of the app that answers the current request."""
+    return service_of(current_app)
 
 
 class ServiceCollector:
-    """Collects metrics from the service on request. ``service`` returns the current one."""
+    """Collects metrics from the service on request."""
 
-    def __init__(self, service: Callable[[], Service]) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: the collector is registered before the service exists."""
+        """Return nothing, as for every collector whose values vary."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
         """Yield the current values."""
-        running = self._service()
+        running = self._service
         retries = sum(gateway.statistics.retries for gateway in running.gateways)
         yield samples_of("gateway_retries_total", [((), retries)])
         last = running.breaker.last_outcome()

@@ -35,10 +35,10 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services.releases import LATEST_PATCHES
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import Server, open_listener
-from evergreen_groups.web.server import LARGEST_HEADERS, SPARE_REQUESTS
+from evergreen_groups.web.server import FINISH_SECONDS, LARGEST_HEADERS, SPARE_REQUESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -77,11 +77,18 @@ class Application:
 
 
 @contextmanager
-def running(application: WSGIApplication, grace: float = 60, threads: int = 8) -> Iterator[tuple[Server, list[bool]]]:
+def running(
+    application: WSGIApplication,
+    grace: float = 60,
+    threads: int = 8,
+    *,
+    is_changing: Callable[[], bool] = lambda: False,
+    reuse: float = 0.0,
+) -> Iterator[tuple[Server, list[bool]]]:
     """Yield a server that runs in a thread, and the list that gets the result of its ``run``."""
     listener = open_listener(ServeSettings(port=0))
     server, finished = Server(application, listener, threads=threads + SPARE_REQUESTS), list[bool]()
-    thread = threading.Thread(target=lambda: finished.append(server.run(grace)))
+    thread = threading.Thread(target=lambda: finished.append(server.run(is_changing, grace=grace, reuse=reuse)))
     thread.start()
     try:
         yield server, finished
@@ -137,6 +144,49 @@ def test_stopping_ends_all_the_same_when_a_request_never_does() -> None:
         wait_until_refused(server.url)
     assert finished == [False]
     application.let.set()
+
+
+def test_stopping_waits_for_a_change_and_goes_on_answering() -> None:
+    changing = threading.Event()
+    changing.set()
+    with running(Application(), is_changing=changing.is_set) as (server, finished):
+        with connected(server.url) as earlier:
+            earlier.request("GET", "/before")
+            assert earlier.getresponse().read() == b"/before"
+            server.stop()
+            earlier.request("GET", "/after")
+            answer = earlier.getresponse()
+            assert answer.read() == b"/after"
+            with connected(server.url) as later:
+                later.request("GET", "/later")
+                assert later.getresponse().headers["Connection"] == "close"
+        assert finished == []
+        changing.clear()
+        wait_until_refused(server.url)
+    assert finished == [True]
+
+
+def test_a_change_that_takes_longer_than_there_is_time_is_not_waited_for() -> None:
+    with running(Application(), FINISH_SECONDS + 0.1, is_changing=lambda: True) as (server, finished):
+        server.stop()
+        wait_until_refused(server.url)
+    assert finished == [False]
+
+
+def test_connections_are_used_once_more_before_another_process_takes_over() -> None:
+    with running(Application(), reuse=60) as (server, finished), connected(server.url) as earlier:
+        earlier.request("GET", "/before")
+        assert earlier.getresponse().read() == b"/before"
+        server.stop()
+        with connected(server.url) as later:
+            for _ in range(3):
+                later.request("GET", "/later")
+                assert later.getresponse().read() == b"/later"
+        assert finished == []
+        earlier.request("GET", "/after")
+        answer = earlier.getresponse()
+        assert (answer.read(), answer.headers["Connection"]) == (b"/after", "close")
+    assert finished == [True]
 
 
 def test_a_header_that_only_looks_like_a_proxy_s_is_left_out() -> None:
@@ -231,7 +281,7 @@ def test_the_demo_desk_has_the_clients_of_each_release_that_the_sandbox_can_be()
     assert list(option.type.choices) == list(LATEST_PATCHES)
 
 
-def test_a_second_signal_ends_it_at_once(serve: Command, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def test_ctrl_c_ends_one_that_is_stopping_at_once(serve: Command, proxy: FaultProxy, sandbox: Sandbox) -> None:
     asked_now = threading.Event()
 
     def answer_late(call: Call) -> Fault:
@@ -247,8 +297,8 @@ def test_a_second_signal_ends_it_at_once(serve: Command, proxy: FaultProxy, sand
         assert asked_now.wait(60)
         process.send_signal(signal.SIGTERM)
         wait_until_refused(address)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == exit_status.TERMINATED
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == exit_status.INTERRUPTED
 
 
 @pytest.mark.parametrize("path", ["/large", "/larger"])

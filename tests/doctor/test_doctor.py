@@ -105,6 +105,30 @@ def test_a_configuration_that_only_serves_is_checked_as_far_as_it_can_be(install
 
 
 @pytest.mark.parametrize(
+    ("listening", "verdicts"),
+    [
+        ("127.0.0.1:8211 (Stream)", [OK]),
+        ("127.0.0.1:8212 (Stream)", [WARNING]),
+        ("[::1]:8211 (Stream)", [WARNING]),
+        ("", []),
+    ],
+)
+def test_the_socket_listens_where_the_configuration_says(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listening: str, verdicts: list[Verdict]
+) -> None:
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\n[ "$4" = evergreen-groups.socket ] && echo "{listening}"\n')
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    findings = installation.examined(["configuration", "socket"]).findings[1:]
+    assert [finding.verdict for finding in findings] == verdicts
+    for finding in findings:
+        check_translated(finding)
+        if finding.verdict is WARNING:
+            assert (finding.setting, listening.split(maxsplit=1)[0] in finding.found) == ("serve.port", True)
+
+
+@pytest.mark.parametrize(
     "more", ['[mail.recipients]\n"*" = ["a@example.org"]\n', 'password_file = "/etc/password"\n', "events"]
 )
 def test_a_configuration_that_needs_an_account_misses_it(installation: Installation, more: str, tmp_path: Path) -> None:

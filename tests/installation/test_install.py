@@ -216,8 +216,8 @@ def test_systemd_is_asked_to_start_what_was_written(
         "systemctl daemon-reload",
         "systemctl enable evergreen-groups-report.timer",
         "systemctl restart evergreen-groups-report.timer",
-        "systemctl enable evergreen-groups.service",
-        "systemctl restart evergreen-groups.service",
+        "systemctl enable evergreen-groups.socket evergreen-groups.service",
+        "systemctl restart evergreen-groups.socket evergreen-groups.service",
     ]
     assert plan_installation(Machine(settings=machine.settings, root=tmp_path), ["serve"]).commands == ()
     removal = plan_removal(machine, ["nightly"])

@@ -17,6 +17,7 @@ from evergreen_groups.settings import reading as load
 CONFIG = REPOSITORY / "config"
 REPORT = "systemd/evergreen-groups-report.service"
 SERVICE = "systemd/evergreen-groups.service"
+SOCKET = "systemd/evergreen-groups.socket"
 CRONTAB = "cron.d/evergreen-groups"
 APACHE = "apache/evergreen-groups.conf"
 BALANCER = "apache/evergreen-groups-balancer.conf"
@@ -50,17 +51,22 @@ def unit(text: str) -> dict[str, list[str]]:
 GATEWAY = '[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n'
 
 
-def test_the_documented_template_has_a_port_and_a_directory_for_each_instance() -> None:
+def test_the_documented_templates_have_a_port_for_each_instance() -> None:
     page = (REPOSITORY / "docs/performance.md").read_text("utf-8")
-    command = page[page.index("sed -e") : page.index("evergreen-groups.service >")]
-    made = subprocess.run(["sh", "-c", f"{command} {CONFIG / SERVICE}"], capture_output=True, text=True, check=True)
-    service, template = unit((CONFIG / SERVICE).read_text("utf-8")), unit(made.stdout)
-    assert {name for name in service if service[name] != template[name]} == {
-        *("ExecStart", "ExecStartPre", "ExecReload", "RuntimeDirectory", "Environment")
+
+    def template(of: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        (command,) = re.findall(rf"^sed .* (?=evergreen-groups\.{of} >)", page, re.MULTILINE)
+        source = CONFIG / "systemd" / f"evergreen-groups.{of}"
+        made = subprocess.run(["sh", "-c", f"{command} {source}"], capture_output=True, text=True, check=True)
+        return unit(source.read_text("utf-8")), unit(made.stdout)
+
+    before, after = template("service")
+    assert {name: after[name] for name in before if before[name] != after[name]} == {
+        "Requires": ["evergreen-groups@%i.socket"],
+        "Also": ["evergreen-groups@%i.socket"],
     }
-    assert template["ExecStart"] == [f"{service['ExecStart'][0]} --port %i"]
-    assert template["Environment"] == ["EVERGREEN_GROUPS_CONFIG=%t/evergreen-groups-%i/config.toml"]
-    assert template["RuntimeDirectory"] == ["evergreen-groups-%i"]
+    before, after = template("socket")
+    assert {name: after[name] for name in before if before[name] != after[name]} == {"ListenStream": ["127.0.0.1:%i"]}
 
 
 @pytest.mark.parametrize("name", RENDERED)
@@ -130,18 +136,20 @@ def test_with_mail_in_the_configuration_the_unit_mails(tmp_path: Path) -> None:
     assert [value.partition(":")[0] for value in found["LoadCredential"]] == names
     assert "EVERGREEN_GROUPS_MAIL_PASSWORD_FILE=%d/mail_password" in found["Environment"]
     served = unit(render_file(SERVICE, here))
-    assert [value.partition(":")[0] for value in served["LoadCredential"]] == ["database_password", "redis_password"]
+    assert [value.partition(":")[0] for value in served["LoadCredential"]] == [
+        *("config.toml", "database_password", "redis_password")
+    ]
 
 
 def test_the_services_unit_has_password_and_secret_where_it_takes_events(tmp_path: Path) -> None:
     configuration = f'{GATEWAY}[events]\nsecret_file = "/etc/evergreen-groups/the-secret"\n'
     text = render_file(SERVICE, machine(tmp_path, configuration, password="x", the_secret="x"))
     found = unit(text)
-    copied = "/usr/bin/install -m 0444 /etc/evergreen-groups/config.toml %t/evergreen-groups/config.toml"
-    assert found["ExecStartPre"] == [f"+{copied}"]
-    assert found["ExecReload"] == [f"+{copied}", "/bin/kill -HUP $MAINPID"]
-    assert "EVERGREEN_GROUPS_CONFIG=%t/evergreen-groups/config.toml" in found["Environment"]
+    checked = "+/usr/local/bin/evergreen-groups --config /etc/evergreen-groups/config.toml config check"
+    assert found["ExecReload"] == [checked, "/bin/kill -TERM $MAINPID"]
+    assert "EVERGREEN_GROUPS_CONFIG=%d/config.toml" in found["Environment"]
     assert found["LoadCredential"] == [
+        "config.toml:/etc/evergreen-groups/config.toml",
         "password:/etc/evergreen-groups/password",
         "events_secret:/etc/evergreen-groups/the-secret",
     ]
@@ -192,6 +200,27 @@ def test_the_line_for_cron_names_what_the_configuration_does_not(tmp_path: Path)
     assert (
         " do /usr/local/bin/evergreen-groups --quiet report --scheduled --split library --output /var/lib" in lines[-1]
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1:9000"),
+        ("0.0.0.0", "0.0.0.0:9000"),
+        ("::", "[::]:9000"),
+        ("::1", "[::1]:9000"),
+        ("no.such.host.invalid", "no.such.host.invalid:9000"),
+    ],
+)
+def test_the_socket_listens_at_the_configured_address(tmp_path: Path, host: str, address: str) -> None:
+    configuration = f'{GATEWAY}[serve]\nhost = "{host}"\nport = 9000\n'
+    text = render_file(SOCKET, machine(tmp_path, configuration, password="x"))
+    assert unit(text)["ListenStream"] == [address]
+
+
+def test_a_host_name_is_looked_up_for_the_socket(tmp_path: Path) -> None:
+    text = render_file(SOCKET, machine(tmp_path, f'{GATEWAY}[serve]\nhost = "localhost"\n', password="x"))
+    assert unit(text)["ListenStream"][0] in ("127.0.0.1:8211", "[::1]:8211")
 
 
 @pytest.mark.parametrize(

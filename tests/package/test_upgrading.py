@@ -205,7 +205,8 @@ def test_a_release_there_and_back_and_away(machine: Machine) -> None:
     assert output.startswith(f"evergreen-groups, version {NEW}\n")
     assert "is up to date" in output
     assert machine.schema() == str(int(VERSION) + 1)
-    assert machine.asked_of_systemd()[0] == "stop evergreen-groups.service evergreen-groups-report.timer"
+    units = "evergreen-groups.socket evergreen-groups.service evergreen-groups-report.timer"
+    assert machine.asked_of_systemd()[0] == f"stop {units}"
     assert json.loads(machine.run("evergreen-groups state export\n").splitlines()[-1])
 
     machine.follow("Downgrade", "In a virtual environment")
@@ -224,7 +225,7 @@ def test_a_release_there_and_back_and_away(machine: Machine) -> None:
     machine.run("evergreen-groups --quiet report --output /var/lib/evergreen-groups/report.html\n")
 
     machine.run("evergreen-groups install --yes nightly serve\n")
-    assert len(list(machine.at("/etc/systemd/system").iterdir())) == 3
+    assert len(list(machine.at("/etc/systemd/system").iterdir())) == 4
     machine.follow("Removal", "In a virtual environment")
     left = list(machine.root.rglob("*evergreen-groups*"))
     assert not left

@@ -18,8 +18,6 @@ from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.api import SECRET_HEADER
 
 ROOT = REPOSITORY
-COPY = "evergreen-groups/config.toml"
-"""The service's copy of the configuration."""
 PANEL = (ROOT / "evergreen_groups" / "web" / "static" / "panel.js").read_text(encoding="utf-8")
 UNIT = (ROOT / "config" / "systemd" / "evergreen-groups.service").read_text(encoding="utf-8")
 
@@ -38,14 +36,10 @@ def test_with_the_units_credentials_the_nightly_reports_configuration_will_do(sa
     configured = {"gateway": f'url = "{sandbox.url}"\nusername = "consortium_staff"\npassword_file = "{kept}/password"'}
     configured["events"] = f'secret_file = "{kept}/events-secret"'
     document = "\n".join(f"[{section}]\n{lines}" for section, lines in configured.items())
-    assert f"/etc/evergreen-groups/config.toml %t/{COPY}" in UNIT
-    (tmp_path / COPY).parent.mkdir()
-    for name, text in zip((COPY, *credentials), (document, PASSWORD, SECRET, SECRET), strict=True):
+    for name, text in zip(credentials, (document, PASSWORD, SECRET, SECRET), strict=True):
         (tmp_path / name).touch(0o600)
         (tmp_path / name).write_text(text)
-    assigned = " ".join(re.findall(r"^(?:# )?Environment=(.+)$", UNIT, re.MULTILINE))
-    for directory in ("%d", "%t"):
-        assigned = assigned.replace(directory, str(tmp_path))
+    assigned = " ".join(re.findall(r"^(?:# )?Environment=(.+)$", UNIT, re.MULTILINE)).replace("%d", str(tmp_path))
     environ = dict(pair.split("=", 1) for pair in assigned.split()) | {"STATE_DIRECTORY": str(tmp_path / "state")}
     environ["CREDENTIALS_DIRECTORY"] = str(tmp_path)
     app = create_app(load.load(None, environ), environ)

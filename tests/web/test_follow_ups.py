@@ -200,9 +200,9 @@ def test_no_note_is_logged_or_counted(
     save(desk, {"group": number, **PROMISED})
     read(desk)
     assert "SECRET" not in caplog.text
-    from evergreen_groups.web.service import reloadable_service
+    from evergreen_groups.web.service import service_of
 
-    assert "SECRET" not in str(reloadable_service(app).counters.exposition())
+    assert "SECRET" not in str(service_of(app).counters.exposition())
 
 
 def test_a_promise_has_its_own_day_and_can_be_canceled(form: FormCaller, desk: DeskCaller, number: int) -> None:

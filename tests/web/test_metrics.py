@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import requests
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
-from support.fault_proxy import Fault, FaultProxy, HeldCalls
+from support.fault_proxy import Fault, FaultProxy
 from support.report_samples import report_of, sample_report
 from support.web_caller import API, SECRET, MakeApp, bearer, client_of, metrics_settings, served, settings_of
 
 from evergreen_groups.doctor.interface import METHODS
 from evergreen_groups.metrics import FAMILIES
 from evergreen_groups.report import History
-from evergreen_groups.settings import MetricsSettings
-from evergreen_groups.web import PREFIX, metrics_served, reloadable_service
+from evergreen_groups.web import PREFIX, metrics_served, service_of
 
 VERSION = "opensrf.open-ils.system.ils_version"
 Samples = dict[tuple[str, ...], float]
@@ -163,7 +158,7 @@ def test_a_database_that_cannot_be_used(app: Flask) -> None:
 
 
 def test_an_address_of_their_own(app: Flask) -> None:
-    with metrics_served(reloadable_service(app).counters, "127.0.0.1:0") as url:
+    with metrics_served(service_of(app).counters, "127.0.0.1:0") as url:
         answer = requests.get(url, timeout=60)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
         assert samples(answer.text)["evergreen_groups_database_up",] == 1
@@ -178,47 +173,3 @@ def test_no_count_is_lost_between_threads(make_app: MakeApp, proxy: FaultProxy, 
     with served(app) as url, ThreadPoolExecutor(8) as pool, requests.Session() as asking:
         list(pool.map(lambda _: asking.get(f"{url}{PREFIX}/desk.json", timeout=60), range(200)))
     assert shown(app)["evergreen_groups_requests_total", "GET", f"{PREFIX}/desk.json", "200"] == 200
-
-
-def test_other_settings_take_the_place_of_those_before(
-    app: Flask, staff: dict[str, str], proxy: FaultProxy, tmp_path: Path
-) -> None:
-    """A request in progress gets its answer, new requests use the new settings, and counters keep their values."""
-    former = app.extensions["evergreen-groups"]
-    held = HeldCalls(proxy)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(lambda: client_of(app).get(f"{API}/patrons/1001/summary", headers=staff))
-        held.wait_for()
-        without = settings_of(proxy.url, metrics=MetricsSettings())
-        assert reloadable_service(app).replace(without) == []
-        proxy.decide = lambda call: Fault.NONE
-        assert client_of(app).get(f"{PREFIX}/metrics", headers=bearer(SECRET)).status_code == 404
-        assert app.extensions["evergreen-groups"] is not former
-        assert not former.gateway._sender.is_closed
-        held.let_go()
-        assert asked.result().status_code == 200
-    for retiring in reloadable_service(app)._retiring:
-        retiring.result(60)
-    assert former.gateway._sender.is_closed
-    assert app.extensions["evergreen-groups"].state is former.state, "what is the same is taken over"
-    assert client_of(app).get(f"{API}/patrons/1001/summary", headers=staff).status_code == 200
-    assert reloadable_service(app).replace(settings_of(proxy.url, metrics=metrics_settings(tmp_path))) == []
-    assert shown(app)["evergreen_groups_requests_total", "GET", f"{API}/patrons/<patron>/summary", "200"] == 2
-
-
-def test_a_long_change_goes_on_with_the_settings_that_it_began_with(app: Flask, proxy: FaultProxy) -> None:
-    former, let_go = app.extensions["evergreen-groups"], threading.Event()
-    states: list[bool] = []
-
-    def held(progress: Callable[[str, int], None]) -> None:
-        let_go.wait(60)
-        progress("a step", 1)  # raises if the service is shutting down
-        states.append(former.gateway._sender.is_closed)
-
-    former.change_runs.begin(lambda: nullcontext(SimpleNamespace(id="1", apply=held)))
-    reloadable_service(app).replace(settings_of(proxy.url))
-    let_go.set()
-    for retiring in reloadable_service(app)._retiring:
-        retiring.result(60)
-    assert states == [False]
-    assert former.gateway._sender.is_closed

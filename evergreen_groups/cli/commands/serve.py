@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from types import FrameType
@@ -17,14 +16,14 @@ import click
 
 from evergreen_groups import cli, exit_status
 from evergreen_groups.cli.commands.sandbox import how_to_connect
-from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
+from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import gettext
 from evergreen_groups.message import own_pip
 from evergreen_groups.threads import begin
 
 if TYPE_CHECKING:
     from evergreen_groups.settings import Settings
-    from evergreen_groups.web import ReloadableService, Server
+    from evergreen_groups.web import Server, Service
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -32,75 +31,21 @@ log = logging.getLogger("evergreen_groups.web")
 _SECONDS_TO_ANSWER = 20.0
 
 
-@contextmanager
-def reload_on_sighup(
-    reloadable: ReloadableService, read: Callable[[], Settings], manager: cli.ServiceManager
-) -> Iterator[None]:
-    """Within this context, SIGHUP reloads the settings with ``read``, and new requests use them.
-
-    Invalid settings are logged on one line, and the previous ones stay in effect. A reload runs in a thread, so
-    requests continue. Several signals in a row cause a single reload.
-    """
-    asked = threading.Event()
-    is_ending = False
-
-    def reload_when_asked() -> None:
-        while asked.wait():
-            asked.clear()
-            if is_ending:
-                return
-            manager.reloading()
-            taken = reload(reloadable, read)
-            reloadable.counters.reload(taken=taken)
-            manager.ready()
-            if taken:
-                check_gateway(reloadable)
-
-    former = signal.signal(signal.SIGHUP, lambda _signal, _frame: asked.set())
-    begin(reload_when_asked)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, former)
-        is_ending = True
-        asked.set()
-
-
-def reload(reloadable: ReloadableService, read: Callable[[], Settings]) -> bool:
-    """Read the settings and use them for new requests. Return whether they were accepted.
-
-    Errors are logged instead of raised, because a running service must not stop because of them.
-    """
-    try:
-        settings = read()
-        not_taken = reloadable.replace(settings)
-    except EvergreenGroupsError as error:
-        log.error("invalid settings, so the previous ones stay in effect: %s", error)  # noqa: TRY400 - a traceback adds nothing
-        return False
-    except Exception as error:  # log only its type, because its text may contain secrets
-        log.error("can't read the settings, so the previous ones stay in effect: %s", type(error).__name__)  # noqa: TRY400
-        return False
-    log.info("settings reloaded from %s", settings.source or "the environment")
-    if not_taken:
-        log.warning("these changed settings need a restart: %s", ", ".join(not_taken))
-    return True
-
-
-def check_gateway(reloadable: ReloadableService) -> None:
+def check_gateway(service: Service) -> None:
     """Check in a thread whether the gateway answers, and log the result with advice."""
 
     def check() -> None:
-        problem = reloadable.current.health.check_gateway(_SECONDS_TO_ANSWER)
+        problem = service.health.check_gateway(_SECONDS_TO_ANSWER)
         if problem is None:
             log.info("the gateway answers")
-        elif not reloadable.is_closed:  # a sandbox stops with the service, perhaps before it has answered
+        elif not service.is_closed:  # a sandbox stops with the service, perhaps before it has answered
             log.warning("the gateway can't be used: %s", problem)
 
     begin(check)
 
 
-GRACE = 5.0
-"""Seconds added to the longest request timeout when waiting for running requests at shutdown."""
+LAST_STEP = 5.0
+"""Seconds that a long change has for its current step after the server's grace period. Then the process ends."""
 
 
 @click.command("serve")
@@ -117,25 +62,18 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
     """Run the web service, behind Evergreen's own Apache (see docs/install.md).
 
     Each request has the permissions of the person who makes it. Ctrl-C or SIGTERM stops the service after the running
-    requests, a second one immediately. SIGHUP reloads the settings; if they are invalid, the previous ones stay in
-    effect.
+    changes and requests, a second Ctrl-C immediately. The settings are read at the start.
     """
     session: cli.Invocation = context.obj
     demo_desk = demo_desk or release is not None
     if demo_desk and not session.use_sandbox:
         raise cli.needs_option("--demo-desk", "--sandbox")
 
-    def read() -> Settings:
-        return cli.with_command_line(context, replace(session).settings)  # a copy doesn't have the settings cached
-
+    settings = cli.with_command_line(context, session.settings)
     if not session.use_sandbox:
-        return _serve(read, os.environ)
+        return _serve(settings, os.environ)
     with session.sandbox() as (sandbox, environ):
-
-        def read_for_sandbox() -> Settings:
-            settings = read()
-            gateway = replace(settings.gateway, url=sandbox.url, username=sandbox.report_account[0])
-            return replace(settings, gateway=gateway)
+        gateway = replace(settings.gateway, url=sandbox.url, username=sandbox.report_account[0])
 
         def announce(service_url: str) -> None:
             click.echo(how_to_connect(sandbox))
@@ -147,7 +85,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
                     click.echo(f"  {client:9}  {address}")
             click.echo()
 
-        return _serve(read_for_sandbox, environ, announce)
+        return _serve(replace(settings, gateway=gateway), environ, announce)
 
 
 def refuse_without_server() -> None:
@@ -162,73 +100,59 @@ def refuse_without_server() -> None:
             )
 
 
-def _serve(
-    read: Callable[[], Settings], environ: Mapping[str, str], opened: Callable[[str], None] | None = None
-) -> int:
-    """Serve until a signal arrives, and return the exit status.
-
-    ``read`` reads the settings; ``opened`` is called with the service's origin.
-    """
-    settings = read()
+def _serve(settings: Settings, environ: Mapping[str, str], opened: Callable[[str], None] | None = None) -> int:
+    """Serve until a signal arrives, and return the exit status. ``opened`` is called with the service's origin."""
     refuse_without_server()
     from evergreen_groups.web import (
+        GRACE,
         PREFIX,
         SPARE_REQUESTS,
+        TIMEOUT,
         Server,
         close,
         create_app,
         metrics_served,
         open_listener,
+        passed_listener,
         reduce_garbage_collection,
-        reloadable_service,
+        service_of,
     )
 
-    manager = cli.ServiceManager(environ)
     app = create_app(settings, environ)
-    reloadable = reloadable_service(app)
+    service = service_of(app)
     try:
-        server = Server(app, open_listener(settings.serve), threads=settings.serve.threads + SPARE_REQUESTS)
+        passed = passed_listener(environ)
+        server = Server(app, passed or open_listener(settings.serve), threads=settings.serve.threads + SPARE_REQUESTS)
         with ExitStack() as stack:
             listen = settings.metrics.listen
-            metrics_url = listen and stack.enter_context(metrics_served(reloadable.counters, listen))
-            stack.enter_context(stop_on_signals(server, manager))
-            stack.enter_context(reload_on_sighup(reloadable, read, manager))
+            metrics_url = listen and stack.enter_context(metrics_served(service.counters, listen))
+            stop_on_signals(server, GRACE + LAST_STEP)
             if opened is not None:
                 opened(server.url)
             if metrics_url is not None:
                 log.info("metrics at %s", metrics_url)
             click.echo(gettext("Serving at {address}", address=f"{server.url}{PREFIX}/"))
-            manager.ready(f"serving at {server.url}{PREFIX}/")
-            check_gateway(reloadable)
+            cli.notify_ready(environ, f"serving at {server.url}{PREFIX}/")
+            check_gateway(service)
             reduce_garbage_collection()
-
-            def grace() -> float:
-                serving = reloadable.current.settings
-                return max(serving.serve.timeout, serving.events.deadline) + GRACE
-
-            finished = server.run(grace)
+            # A passed socket has a successor. Unused connections are closed after the timeout anyway.
+            reuse = 0.0 if passed is None else TIMEOUT
+            finished = server.run(lambda: service.change_runs.is_any_running, reuse=reuse)
     finally:
         close(app)
     return exit_status.DONE if finished else exit_status.TERMINATED
 
 
-@contextmanager
-def stop_on_signals(server: Server, manager: cli.ServiceManager) -> Iterator[None]:
-    """Let the first SIGTERM or Ctrl-C stop the server gracefully, and restore the default handling for a second one."""
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def restore() -> None:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+def stop_on_signals(server: Server, seconds: float) -> None:
+    """Have SIGTERM or Ctrl-C stop the server gracefully within ``seconds``, and a second Ctrl-C immediately."""
+    former = signal.getsignal(signal.SIGINT)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        restore()
-        manager.stopping()
-        server.stop()
+        # Another SIGTERM changes nothing: systemd sends one if a reload or a stop follows a reload.
+        signal.signal(signal.SIGINT, former)
+        if not server.is_stopping:
+            signal.alarm(round(seconds))  # ends the process even if a thread hangs
+            server.stop()
 
-    for number in former:
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        restore()
