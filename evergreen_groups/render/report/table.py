@@ -27,7 +27,7 @@ from evergreen_groups.render import printable
 from evergreen_groups.render import wording as texts
 from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, console_for, wrapped
 from evergreen_groups.render.report import columns, wording
-from evergreen_groups.render.report.columns import Column, MemberRow, member_row
+from evergreen_groups.render.report.columns import MemberRow, member_row
 from evergreen_groups.render.text import sentence
 from evergreen_groups.report import ChangeKind, Changes, Totals
 from evergreen_groups.values import Total
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evergreen_groups.groups import Group, Member
+    from evergreen_groups.render.column import Column
     from evergreen_groups.report import Report, ReportDetails
 
 WIDE = 116
