@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from operator import attrgetter
 from types import GenericAlias
@@ -104,14 +104,16 @@ class Column(Generic[Row]):
             # Translated once instead of for each cell.
             return {True: gettext("yes"), False: gettext("no"), None: gettext(NOT_KNOWN)}.__getitem__
         if self.total or self.kind == "money":
-            return lambda value: language.describe_total(value, short=short and self.total)
+            return partial(language.describe_total, short=True) if self.total and short else language.describe_total
         writers: dict[str, Callable[[Any], str]] = {
+            "text": printable,
+            "words": str,
             "number": language.number,
+            "id": str,
             "day": language.day,
             "change": language.describe_difference,
-            "words": str,
         }
-        write = writers.get(self.kind, lambda value: printable(str(value)))
+        write = writers[self.kind]
         return lambda value: "" if value is None else write(value)
 
     def json_keys(self) -> list[Key]:

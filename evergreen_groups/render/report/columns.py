@@ -99,9 +99,7 @@ _LEAD: JSONObject[Member] = JSONObject(
     own("name", help="Family name first."),
     own("barcode", type=str | None, help="The primary card's barcode; null: no card."),
     own(
-        "group_lead",
-        kind="flag",
-        help="false: the group has no visible lead, and this is the member registered first.",
+        "group_lead", kind="flag", help="false: the group has no visible lead, and this is the member registered first."
     ),
 )
 
@@ -258,10 +256,7 @@ GROUP_DETAILS: tuple[Column[SummedDetails], ...] = of_part(
         total=True,
     ),
     Column(
-        "items_complete",
-        lambda one: one.items_certain,
-        kind="flag",
-        help="Whether the items of all members are known.",
+        "items_complete", lambda one: one.items_certain, kind="flag", help="Whether the items of all members are known."
     ),
     own("returnable", type=bool | None, help="Whether an overdue item can still be returned; null: not known."),
 )

@@ -109,10 +109,7 @@ _TOTALS: JSONObject[_Sums] = JSONObject(
         own("over_limit_count", kind="number", total=True),
         own("group_fines", kind="money"),
         Column(
-            "groups_no_member_over_limit",
-            attrgetter("groups_without_member_over_limit"),
-            kind="number",
-            total=True,
+            "groups_no_member_over_limit", attrgetter("groups_without_member_over_limit"), kind="number", total=True
         ),
         own("incomplete_group_count", kind="number"),
     ),
