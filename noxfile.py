@@ -26,6 +26,8 @@ GENERATED = {
     "docs/python-api.md": ("tests/support/python_reference.py",),
     "docs/settings.md": ("-m", "evergreen_groups.settings.reference"),
     "config/evergreen-groups.toml": ("-m", "evergreen_groups.settings.toml"),
+    "evergreen_groups/render/report/report.schema.json": ("-m", "evergreen_groups.render.report.json"),
+    "evergreen_groups/render/report/report_lines.schema.json": ("-m", "evergreen_groups.render.report.json", "--lines"),
     "docs/releases.md": ("tests/support/tried_releases.py", "--page"),
 }
 """The files that are written from the source, or have a table that is, each with what Python is to run."""

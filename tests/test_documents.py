@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import openpyxl
 import pytest
+from support.documents import strict
 from support.pages import PAGES
 from support.repository import REPOSITORY
 from test_architecture import MAY_IMPORT, allowed
@@ -193,10 +195,18 @@ def test_the_example_of_a_column(tmp_path: Path) -> None:
     names = {(row[header.index("Name")], row[header.index("Family name")]) for row in rows}
     assert ("van der Meer, Marijke", "van der Meer") in names
     header, first, *_ = copy.command("report", "--format", "csv").splitlines()
-    assert ",first_of_group,member_family_name," in header
-    assert ",true,van der Meer," in first
+    assert header.endswith(",collections_since,member_family_name")
+    assert first.endswith(",van der Meer")
     document = json.loads(copy.command("report", "--format", "json"))
     assert document["groups"][0]["members"][0]["family_name"] == "van der Meer"
+    schema = json.loads(copy.run("-m", "evergreen_groups.render.report.json"))
+    jsonschema.validate(document, strict(schema))
+    assert schema["$defs"]["Member"]["properties"]["family_name"]["description"] == "The legal family name."
+    schema = json.loads(copy.run("-m", "evergreen_groups.render.report.json", "--lines"))
+    _about, *groups = lines = [json.loads(line) for line in copy.command("report", "--format", "jsonl").splitlines()]
+    for line in lines:
+        jsonschema.validate(line, strict(schema))
+    assert groups == document["groups"]
     page = copy.command("report", "--format", "html")
     assert "<th>Family name<" in page
     assert "<td>van der Meer" in page

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TextIO
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import msgspec
 
+from evergreen_groups.render.column import Column, JSONObject, own
 from evergreen_groups.render.text import LONE_SURROGATE
 from evergreen_groups.values import plain_amount, plain_amount_or_none
 
@@ -80,20 +82,32 @@ def write_json_document(document: Mapping[str, Any], stream: TextIO) -> None:
     stream.write("\n")
 
 
-def limit_document(limit: Limit) -> dict[str, Any]:
-    """Return a limit for own fines; an amount of null means no limit."""
-    return {"amount": plain_amount_or_none(limit.amount), "comparison": limit.comparison.value}
+LIMIT: JSONObject[Limit] = JSONObject(
+    "Limit",
+    own("amount", kind="money", help="null: no limit."),
+    Column(
+        "comparison",
+        lambda limit: limit.comparison.value,
+        type=Literal["exceeds", "reaches"],
+        help="Whether own fines of exactly the limit are within it (exceeds) or over it (reaches).",
+    ),
+    help="A limit of own fines.",
+)
+limit_document = LIMIT.document
+PENALTY: JSONObject[Penalty] = JSONObject(
+    "Penalty",
+    Column("name", attrgetter("kind.name"), help="The name of its kind, such as PATRON_EXCEEDS_FINES."),
+    Column("org_unit", attrgetter("org_unit.shortname"), help="Short name of the org unit where it applies."),
+    Column("since", attrgetter("set_date"), kind="day"),
+    own("by_staff", kind="flag", help="Whether staff set it, rather than Evergreen."),
+    help="A standing penalty.",
+)
 
 
 def penalty_document(penalty: Penalty, *, label: bool = False) -> dict[str, Any]:
     """Return a penalty as a JSON object, with the staff client's ``label`` if requested."""
-    return {
-        "name": penalty.kind.name,
-        **({"label": penalty.kind.label} if label else {}),
-        "org_unit": penalty.org_unit.shortname,
-        "since": penalty.set_date.isoformat(timespec="seconds") if penalty.set_date else None,
-        "by_staff": penalty.by_staff,
-    }
+    document = PENALTY.document(penalty)
+    return {"name": document["name"], "label": penalty.kind.label, **document} if label else document
 
 
 def standing_document(standing: Standing, *, labels: bool = False) -> dict[str, Any]:

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from itertools import chain, islice, repeat
-from typing import Any, Literal
+from typing import Any
 
 from rich.cells import cell_len
 
 from evergreen_groups.batches import batched
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import current_language, day, gettext, money_form
+from evergreen_groups.language import current_language, day, gettext, local, money_form
+from evergreen_groups.render.column import Column, ColumnKind, Mark, Value, known
 from evergreen_groups.render.text import printable
-
-Row = tuple[Any, ...]
-"""What a row is about, in parts. A part may be None, which leaves its cells empty."""
-Value = str | int | Decimal | date | None
-ColumnKind = Literal["text", "flag", "money", "change", "number", "id", "day"]
-Mark = Literal["", "blocked", "notable"]
 
 MOST_ROWS = 1_048_576
 """The file format's limit of rows on a sheet."""
@@ -52,27 +46,29 @@ _MARKS: dict[Mark, dict[str, object]] = {
 _HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "bg_color": "#E4EFE9"}
 
 
-@dataclass(frozen=True)
-class SpreadsheetColumn:
-    """A column: heading, kind of values, and functions that return the value and highlighting for a ``part`` of a row.
+Reader = Callable[[Iterable[Any]], list[Value]]
 
-    A "flag" is yes or no, a "change" is money with a sign, an "id" a number that isn't calculated with, and a "day" a
-    real date. ``mark`` returns "blocked" (red), "notable" or ""; None means that no cell is highlighted.
-    """
 
-    heading: str
-    kind: ColumnKind
-    part: int
-    value: Callable[[Any], Value]
-    mark: Callable[[Any], Mark] | None = None
+def _reader_of(column: Column[Any]) -> Reader:
+    """Return a function that returns what the cells of rows hold: numbers and real dates where the kind has them."""
+    part_of, value_of = column.part_of, column.value
+    converters: dict[str, Callable[[Any], Value]] = {
+        "flag": column.writer(),
+        "day": lambda moment: None if moment is None else local(moment).date(),
+        **dict.fromkeys(("money", "change", "number"), known),
+    }
+    if column.shown is None and column.kind in converters:
+        convert = converters[column.kind]
+        return lambda rows: [None if (one := part_of(row)) is None else convert(value_of(one)) for row in rows]
+    read = column.shown or value_of
+    return lambda rows: [None if (one := part_of(row)) is None else read(one) for row in rows]
 
-    def values(self, rows: Iterable[Row]) -> list[Value]:
-        part, value_of = self.part, self.value
-        return [None if (one := row[part]) is None else value_of(one) for row in rows]
 
-    def marks(self, rows: Iterable[Row]) -> list[Mark]:
-        part, mark_of = self.part, self.mark
-        return ["" if mark_of is None or (one := row[part]) is None else mark_of(one) for row in rows]
+def _marks(column: Column[Any], rows: Sequence[Any]) -> Iterable[Mark]:
+    part_of, mark_of = column.part_of, column.mark
+    if mark_of is None:
+        return repeat("", len(rows))
+    return ["" if (one := part_of(row)) is None else mark_of(one) for row in rows]
 
 
 class Formats:
@@ -166,12 +162,12 @@ def refuse_too_long(count: int) -> None:
 
 def fill(
     sheet: Any,
-    columns: Sequence[SpreadsheetColumn],
-    rows: Callable[[], Iterable[Row]],
+    columns: Sequence[Column[Any]],
+    rows: Callable[[], Iterable[Any]],
     formats: Formats,
     *,
     frozen: int,
-    numbers: Callable[[], Iterable[Row]] | None = None,
+    numbers: Callable[[], Iterable[Any]] | None = None,
     links: Iterable[str] = (),
 ) -> None:
     """Write heading and rows. The heading and the first ``frozen`` columns stay visible.
@@ -179,14 +175,15 @@ def fill(
     ``numbers`` returns the rows to measure the widest numbers of, which may lack other values; by default ``rows``.
     The texts in the second column link to ``links``, row by row.
     """
-    widths, count = _measure(columns, rows(), (numbers or rows)())
+    readers = [_reader_of(column) for column in columns]
+    widths, count = _measure(columns, readers, rows(), (numbers or rows)())
     _lay_out(sheet, columns, widths, count, formats, frozen=frozen)
     addresses = chain(islice(links, MOST_LINKS), repeat(None))
     used = [{mark: formats.of(column.kind, mark) for mark in _MARKS} for column in columns]
     number = 0
     for some in batched(rows(), _ROWS_AT_ONCE):
-        values = zip(*(column.values(some) for column in columns), strict=True)
-        marks = zip(*(column.marks(some) for column in columns), strict=True)
+        values = zip(*(read(some) for read in readers), strict=True)
+        marks = zip(*(_marks(column, some) for column in columns), strict=True)
         for cells, mark_of_cells, address in zip(values, marks, addresses, strict=False):
             number += 1
             for index, (value, mark) in enumerate(zip(cells, mark_of_cells, strict=True)):
@@ -198,11 +195,11 @@ def fill(
 
 
 def _lay_out(
-    sheet: Any, columns: Sequence[SpreadsheetColumn], widths: Sequence[int], last: int, formats: Formats, *, frozen: int
+    sheet: Any, columns: Sequence[Column[Any]], widths: Sequence[int], last: int, formats: Formats, *, frozen: int
 ) -> None:
     """Write the heading, and set up everything except the rows; ``last`` is the index of the last row."""
     for index, column in enumerate(columns):
-        sheet.write_string(0, index, column.heading, formats.heading(column.kind))
+        sheet.write_string(0, index, column.title, formats.heading(column.kind))
     for index, width in enumerate(widths):
         sheet.set_column(index, index, width)
     sheet.freeze_panes(1, frozen)
@@ -214,24 +211,25 @@ def _lay_out(
         sheet.repeat_columns(0, frozen - 1)
 
 
-def _measure(columns: Sequence[SpreadsheetColumn], rows: Iterable[Row], every: Iterable[Row]) -> tuple[list[int], int]:
+def _measure(
+    columns: Sequence[Column[Any]], readers: Sequence[Reader], rows: Iterable[Any], every: Iterable[Any]
+) -> tuple[list[int], int]:
     """Measure text and days in the first of ``rows``, and numbers in ``every`` row. Return the widths and the count."""
     measured = list(islice(rows, _ROWS_AT_ONCE))
-    widths = [width_of(column, measured) for column in columns]
-    numbers = [pair for pair in enumerate(columns) if pair[1].kind not in ("text", "flag", "day")]
+    widths = [_width_of(column, read(measured)) for column, read in zip(columns, readers, strict=True)]
+    numbers = [index for index, column in enumerate(columns) if column.kind not in ("text", "flag", "day")]
     count = 0
     # A number that is too wide isn't shown at all.
     for some in batched(every, _ROWS_AT_ONCE):
         count += len(some)
-        for index, column in numbers:
-            widths[index] = max(widths[index], width_of(column, some))
+        for index in numbers:
+            widths[index] = max(widths[index], _width_of(columns[index], readers[index](some)))
     return widths, count
 
 
-def width_of(column: SpreadsheetColumn, rows: Sequence[Row]) -> int:
-    """Return a column's width in characters, from its heading and its values in these rows."""
-    heading = max(cell_len(word) for word in column.heading.split())
-    values = column.values(rows)
+def _width_of(column: Column[Any], values: Sequence[Value]) -> int:
+    """Return a column's width in characters, from its heading and these values."""
+    heading = max(cell_len(word) for word in column.title.split())
     numbers = [value for value in values if isinstance(value, _NUMBERS)]
     # The lowest and the highest number are the widest. Equal texts and days are measured once.
     measured: set[Value] = {min(numbers), max(numbers)} if numbers else set()

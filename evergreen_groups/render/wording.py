@@ -25,6 +25,7 @@ CONFIDENTIAL = Message("Contains names and barcodes of patrons: keep it confiden
 LOWER_BOUND_NOTE = Message("+ means at least: the account can't see everything.")
 """Shown below a table whose totals are lower bounds."""
 NOTHING_FOUND = Message("No groups to list.")
+NOT_KNOWN = Message("not known")
 
 _SORT_ORDERS = {
     "total": Message("highest Group Fines first"),

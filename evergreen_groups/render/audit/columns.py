@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.audit import wording
+from evergreen_groups.render.column import Column
 from evergreen_groups.render.json_documents import limit_document
-from evergreen_groups.render.report import Column, member_document
+from evergreen_groups.render.report import member_document
 from evergreen_groups.render.wording import describe_limit, describe_penalty, penalty_cell
 
 if TYPE_CHECKING:

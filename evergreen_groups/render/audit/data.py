@@ -15,19 +15,21 @@ from evergreen_groups.batches import batched
 from evergreen_groups.render.audit import columns
 from evergreen_groups.render.audit.columns import GroupFindingRow, PatronFindingRow
 from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO
+from evergreen_groups.render.column import JSONObject
 from evergreen_groups.render.json_documents import fields, json_line, limit_document, text
-from evergreen_groups.render.report import document_of, json_keys
 from evergreen_groups.render.text import csv_cell
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit import ThresholdFinding
     from evergreen_groups.render import StaffClient
-    from evergreen_groups.render.report import Column
+    from evergreen_groups.render.column import Column
 
 SCHEMA = "evergreen-groups/audit/1"
 LINES_SCHEMA = "evergreen-groups/audit-lines/1"
 _AT_ONCE = 50
-_PATRON, _THRESHOLD = json_keys(columns.PATRON), json_keys(columns.THRESHOLD)
-_GROUP = json_keys(columns.GROUP)
+_PATRON: JSONObject[PatronFindingRow] = JSONObject("PatronFinding", *columns.PATRON)
+_THRESHOLD: JSONObject[ThresholdFinding] = JSONObject("ThresholdFinding", *columns.THRESHOLD)
+_GROUP: JSONObject[GroupFindingRow] = JSONObject("GroupFinding", *columns.GROUP)
 
 
 def write_document(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
@@ -75,9 +77,9 @@ def _head(audit: Audit) -> dict[str, Any]:
 def _lists(audit: Audit, client: StaffClient | None) -> dict[str, Iterator[dict[str, Any]]]:
     """Return the lists of findings by key, as objects that are made one at a time."""
     return {
-        "people": (document_of(_PATRON, PatronFindingRow(finding)) for finding in audit.patrons),
-        "thresholds": (document_of(_THRESHOLD, finding) for finding in audit.thresholds),
-        "groups": (document_of(_GROUP, GroupFindingRow(finding, client)) for finding in audit.groups),
+        "people": (_PATRON.document(PatronFindingRow(finding)) for finding in audit.patrons),
+        "thresholds": (_THRESHOLD.document(finding) for finding in audit.thresholds),
+        "groups": (_GROUP.document(GroupFindingRow(finding, client)) for finding in audit.groups),
     }
 
 

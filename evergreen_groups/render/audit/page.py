@@ -15,7 +15,7 @@ from evergreen_groups.render.pages import write_template
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit, FindingKind
     from evergreen_groups.render import StaffClient
-    from evergreen_groups.render.report import Column
+    from evergreen_groups.render.column import Column
 
 _FIX = "evergreen-groups audit --fix"
 

@@ -1,10 +1,7 @@
-from .columns import Column as Column
 from .email import LetterOptions as LetterOptions
 from .email import html_letter as html_letter
 from .email import plain_letter as plain_letter
 from .email import subject_line as subject_line
-from .json import document_of as document_of
-from .json import json_keys as json_keys
 from .json import member_document as member_document
 from .page import IndexedLibrary as IndexedLibrary
 from .page import write_index as write_index

@@ -1,77 +1,25 @@
-"""The report's columns, each declared once: CSV, JSON, spreadsheet and page are made from these declarations.
+"""The report's columns, each declared once: all formats and the JSON's schema are made from these declarations.
 
 A new column needs an entry in one of the tuples. CSV names it like the JSON key, after ``member_`` for members.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from evergreen_groups.language import describe_total, gettext
+from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.render.json_documents import fields, limit_document, penalty_document
+from evergreen_groups.render.column import Amount, Column, Count, JSONObject, Mark, Value, known, of_part, own
+from evergreen_groups.render.json_documents import LIMIT, PENALTY
 from evergreen_groups.render.report import wording
-from evergreen_groups.render.wording import DIFFERENCES, describe_limit, describe_penalty, penalty_cell
-from evergreen_groups.report import ChangeKind, GroupChange
-from evergreen_groups.values import Total, plain_amount, plain_amount_or_none
+from evergreen_groups.render.wording import DIFFERENCES, NOT_KNOWN, describe_limit, describe_penalty, penalty_cell
+from evergreen_groups.report import WAYS, ChangeKind, GroupChange
+from evergreen_groups.values import ZERO, plain_amount
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from evergreen_groups.groups import Group, Member, Standing
-    from evergreen_groups.render.sheets import ColumnKind, Mark, Value
     from evergreen_groups.report import Contact, KindSum, MemberDetails, Report, SummedDetails
-
-Row = TypeVar("Row")
-
-
-@dataclass(frozen=True)
-class Column(Generic[Row]):
-    """A column. ``value`` is what programs get: text, a number, an amount, a datetime, a truth, or a total.
-
-    ``heading`` is for people; a column without one is for programs only, and one without a ``name`` for people only.
-    ``kind`` determines how people read the value, unless ``shown`` returns what a cell of the spreadsheet holds, and
-    ``mark`` highlights the cell. ``json`` returns the value of the JSON key where it isn't ``value``. ``page`` is the
-    column's name in the page, empty for columns that the page doesn't have.
-    """
-
-    name: str
-    value: Callable[[Row], Any]
-    heading: Message | None = None
-    kind: ColumnKind = "text"
-    shown: Callable[[Row], Value] | None = None
-    mark: Callable[[Row], Mark] | None = None
-    json: Callable[[Row], Any] | None = None
-    page: str = ""
-    total: bool = False
-    """Whether the value is a :class:`Total`. Programs get its lower bound as well, as ``NAME_at_least``."""
-    table: bool = False
-    """Whether the table on a wide terminal has the column after those that it always has."""
-    for_csv: bool = True
-    for_json: bool = True
-    rank: int = 0
-    """People read columns with a lower rank first. Programs get all in the order of the declaration."""
-    new: bool = False
-    """CSV has new columns after all others, so that those keep their positions."""
-
-    @property
-    def is_number(self) -> bool:
-        return self.kind not in ("text", "flag", "day")
-
-
-def _own(name: str, heading: Message | None = None, kind: ColumnKind = "text", **others: Any) -> Column[Any]:
-    """Return the column of a row's attribute with the same name."""
-    return Column(name, attrgetter(name), heading, kind, **others)
-
-
-def known(total: Total[int] | Total[Decimal] | Decimal | None) -> Value:
-    """Return a total for a cell: a number only if exact, so that sums of the column are right."""
-    if isinstance(total, Total):
-        return total.at_least if total.exact else describe_total(total)
-    return describe_total(None) if total is None else total
 
 
 def _before(change: GroupChange) -> Value:
@@ -87,18 +35,24 @@ def _difference(change: GroupChange) -> Value:
 _CHANGE_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
 
 
+KIND: JSONObject[KindSum] = JSONObject(
+    "Kind",
+    Column("kind", attrgetter("kind.text"), help="The kind's name."),
+    Column("transaction", attrgetter("kind.transaction"), help="circulation, grocery or reservation."),
+    Column(
+        "billing_type",
+        lambda one: one.kind.billing_type or None,
+        type=str | None,
+        help="The library's name for it; null: claims returned, or nothing was billed.",
+    ),
+    own("balance", kind="money", type=Amount),
+    own("bill_count", kind="number", help="How many bills."),
+    help="The open bills of one kind.",
+)
+
+
 def _kinds_json(of: SummedDetails | MemberDetails) -> list[dict[str, Any]] | None:
-    return None if of.kinds is None else [*map(_kind_document, of.kinds)]
-
-
-def _kind_document(one: KindSum) -> dict[str, Any]:
-    return {
-        "kind": one.kind.text,
-        "transaction": one.kind.transaction,
-        "billing_type": one.kind.billing_type or None,
-        "balance": plain_amount(one.balance),
-        "bill_count": one.bill_count,
-    }
+    return None if of.kinds is None else [*map(KIND.document, of.kinds)]
 
 
 def _kinds_csv(of: SummedDetails | MemberDetails) -> str:
@@ -106,56 +60,125 @@ def _kinds_csv(of: SummedDetails | MemberDetails) -> str:
 
 
 def _kinds_shown(of: SummedDetails | MemberDetails) -> str | None:
-    return gettext(wording.NOT_KNOWN) if of.kinds is None else wording.describe_kinds(of.kinds) or None
+    return gettext(NOT_KNOWN) if of.kinds is None else wording.describe_kinds(of.kinds) or None
 
 
-def _change_document(change: GroupChange) -> dict[str, Any]:
-    return {
-        **fields(change, "kind"),
-        "before": plain_amount_or_none(change.known_before),
-        **fields(change, "difference", "formerly", "joined_count", "left_count", "certain"),
-    }
+CERTAIN: Column[Any] = own(
+    "certain",
+    kind="flag",
+    help="false: hidden members owe, or owed, an unknown amount; or a new group may have been hidden before.",
+)
+_CHANGE: JSONObject[GroupChange] = JSONObject(
+    "Change",
+    Column("kind", lambda change: change.kind.value, type=Literal["new", "worse", "better", "unchanged"]),
+    Column(
+        "before",
+        attrgetter("known_before"),
+        kind="money",
+        help="The combined fines in the previous run; null: it wasn't listed, or they aren't known (certain is false).",
+    ),
+    own(
+        "difference",
+        kind="money",
+        help="null: it wasn't listed before, or the amounts aren't known (certain is false).",
+    ),
+    own(
+        "formerly",
+        type=list[int],
+        help="Former numbers, unless there is only its own: several after a merge; for a new group, the one it was "
+        "split from.",
+    ),
+    own("joined_count", type=Count | None, help="How many members joined; null: not known."),
+    own("left_count", type=Count | None, help="How many members left; null: not known."),
+    CERTAIN,
+    help="What changed for a listed group since the previous run.",
+)
+_LEAD: JSONObject[Member] = JSONObject(
+    "Lead",
+    own("id", kind="id"),
+    own("name", help="Family name first."),
+    own("barcode", type=str | None, help="The primary card's barcode; null: no card."),
+    own(
+        "group_lead", kind="flag", help="false: the group has no visible lead, and this is the member registered first."
+    ),
+)
 
 
-def _lead_document(group: Group) -> dict[str, Any]:
-    return fields(group.lead, "id", "name", "barcode", "group_lead")
+def _share_over_limit(group: Group) -> int | None:
+    """Return the tenths of a group's fines that members over the limit owe. None if not known."""
+    if not group.complete or group.known_fines <= 0:
+        return None
+    owed = sum((member.own_fines for member in group.members if member.over_limit), ZERO)
+    # Credits of other members may make the total less than what members over the limit owe.
+    return min(round(owed / group.known_fines * 10), 10)
 
 
-GROUP: tuple[Column[Group], ...] = (
-    Column("group", lambda one: one.number, Message("Group"), "id", page="group"),
-    Column("lead", _lead_document, for_csv=False),
+GROUP: tuple[Column[Group], ...] = of_part(
+    "group",
+    Column(
+        "group",
+        lambda one: one.number,
+        Message("Group"),
+        "id",
+        help="The group's number (usrgroup in Evergreen).",
+        page="group",
+        mail=1,
+    ),
+    Column("lead", lambda one: _LEAD.document(one.lead), type=_LEAD.type, for_csv=False),
     Column("lead_id", lambda one: one.lead.id, for_json=False),
-    Column("lead_name", lambda one: one.lead.name, Message("Name"), page="name", for_json=False),
+    Column("lead_name", lambda one: one.lead.name, Message("Name"), page="name", mail=6, for_json=False),
     Column("lead_barcode", lambda one: one.lead.barcode, Message("Barcode"), for_json=False),
     Column("lead_group_lead", lambda one: one.lead.group_lead, for_json=False),
-    _own("library", Message("Library"), page="library"),
-    _own("member_count", Message("Members"), "number", page="members"),
-    _own("owing_count", Message("Members who owe"), "number", page="owing", total=True),
-    _own(
+    own("library", Message("Library"), help="Short name of the lead's home library.", page="library", mail=2),
+    own("member_count", Message("Members"), "number", help="Includes hidden members.", page="members", mail=3),
+    own("owing_count", Message("Members who owe"), "number", page="owing", total=True),
+    own(
         "group_fines",
         Message("Group Fines"),
         "money",
         mark=lambda one: "notable" if one.hidden_fines is None else "",
+        help="null: not known, because of hidden members.",
         page="total",
+        cell=("fines", lambda one: (one.group_fines, _share_over_limit(one))),
+        mail=4,
     ),
-    _own("highest_own_fines", Message("Highest own fines"), "money", page="highest", total=True),
-    _own("over_limit_count", Message("Over the limit"), "number", page="over", total=True),
-    _own("no_member_over_limit"),
-    _own("complete"),
-    _own(
-        "hidden_member_count", Message("Hidden members"), "number", mark=lambda one: "" if one.complete else "notable"
+    own("highest_own_fines", Message("Highest own fines"), "money", page="highest", total=True),
+    own(
+        "over_limit_count",
+        Message("Over the limit"),
+        "number",
+        page="over",
+        cell=("count_over_limit", lambda one: (one.over_limit_count, one.no_member_over_limit)),
+        total=True,
     ),
-    _own("hidden_fines", Message("Fines of hidden members"), "money", shown=lambda one: known(one.hidden_fines)),
+    own(
+        "no_member_over_limit",
+        type=bool | None,
+        help="Whether the group owes more than the limit although no member is over it; null: hidden members may be.",
+    ),
+    own("complete", kind="flag", help="Whether all members are visible to the account."),
+    own("hidden_member_count", Message("Hidden members"), "number", mark=lambda one: "" if one.complete else "notable"),
+    own(
+        "hidden_fines",
+        Message("Fines of hidden members"),
+        "money",
+        shown=lambda one: known(one.hidden_fines),
+        help="What hidden members owe, which is part of group_fines; null: not known.",
+    ),
 )
-CHANGE: tuple[Column[GroupChange], ...] = (
+CHANGE: tuple[Column[GroupChange], ...] = of_part(
+    "change",
     Column(
         "change",
         lambda change: change.kind.value,
         Message("Change"),
         shown=lambda change: gettext(wording.KINDS[change.kind]),
         mark=lambda change: _CHANGE_MARKS.get(change.kind, ""),
-        json=_change_document,
+        json=_CHANGE.document,
+        type=_CHANGE.type | None,
+        help="null: there is no previous run.",
         page="change",
+        cell=("change", lambda change: (change.kind, change.difference, change.certain)),
     ),
     Column(
         "group_fines_before",
@@ -166,34 +189,76 @@ CHANGE: tuple[Column[GroupChange], ...] = (
         for_json=False,
         rank=1,
     ),
-    _own("difference", wording.CHANGE_IN_FINES, "change", for_json=False, shown=_difference),
+    own("difference", wording.CHANGE_IN_FINES, "change", for_json=False, shown=_difference),
     Column("formerly", lambda change: " ".join(map(str, change.formerly)), for_json=False),
     Column("", wording.remarks, Message("Remarks"), rank=1),
+    Column("", wording.describe_kind_or_amount, Message("Change"), "words", mail=5, for_sheet=False),
 )
-GROUP_DETAILS: tuple[Column[SummedDetails], ...] = (
-    Column("kinds", _kinds_csv, Message("Owed for"), shown=_kinds_shown, json=_kinds_json),
+GROUP_DETAILS: tuple[Column[SummedDetails], ...] = of_part(
+    "details",
+    Column(
+        "kinds",
+        _kinds_csv,
+        Message("Owed for"),
+        shown=_kinds_shown,
+        json=_kinds_json,
+        type=KIND.array,
+        help="What is owed for, as far as known. Missing: details weren't read.",
+    ),
     Column(
         "kinds_not_known",
         lambda one: one.not_known,
         Message("Amount of unknown kind"),
         "money",
         lambda one: known(one.not_known) or None,
+        help="The amount of unknown kind. With the kinds, it adds up to group_fines.",
     ),
-    Column("kinds_complete", lambda one: one.certain),
-    _own("owing_since", Message("Owing since"), "day", page="age"),
+    Column("kinds_complete", lambda one: one.certain, kind="flag", help="Whether the bills of all members are known."),
+    own(
+        "owing_since",
+        Message("Owing since"),
+        "day",
+        help="When the oldest unpaid bill began; null: none is known.",
+        page="age",
+        cell=("dated", lambda one: (one.owing_since, one.certain)),
+    ),
     Column(
         "age_band",
         lambda one: one.age_band and one.age_band.text,
         Message("Days owing"),
         shown=lambda one: wording.describe_age_band(one.age_band),
+        type=str | None,
+        help="How many days ago that was, such as 30 to 59; null: not known, or bands are turned off.",
         page="band",
-        new=True,
+        new=1,
     ),
-    _own("last_payment", Message("Last payment"), "day"),
-    Column("items_overdue", lambda one: one.overdue, Message("Items overdue"), "number", page="overdue", total=True),
-    Column("items_lost", lambda one: one.lost, Message("Items lost"), "number", total=True),
-    Column("items_complete", lambda one: one.items_certain),
-    _own("returnable"),
+    own(
+        "last_payment",
+        Message("Last payment"),
+        "day",
+        help="The latest payment on a bill that isn't paid off; null: none is known.",
+    ),
+    Column(
+        "items_overdue",
+        lambda one: one.overdue,
+        Message("Items overdue"),
+        "number",
+        help="null: not known for all members.",
+        page="overdue",
+        total=True,
+    ),
+    Column(
+        "items_lost",
+        lambda one: one.lost,
+        Message("Items lost"),
+        "number",
+        help="null: not known for all members.",
+        total=True,
+    ),
+    Column(
+        "items_complete", lambda one: one.items_certain, kind="flag", help="Whether the items of all members are known."
+    ),
+    own("returnable", type=bool | None, help="Whether an overdue item can still be returned; null: not known."),
 )
 
 
@@ -201,29 +266,42 @@ def _over(member: Member) -> Mark:
     return "notable" if member.over_limit else ""
 
 
-MEMBER: tuple[Column[Member], ...] = (
-    _own("id"),
-    _own(
+MEMBER: tuple[Column[Member], ...] = of_part(
+    "member",
+    own("id", type=int),
+    own(
         "barcode",
         Message("Barcode"),
         shown=lambda member: gettext("no card") if member.barcode is None else member.barcode,
+        type=str | None,
+        help="The primary card's barcode; null: no card.",
         page="barcode",
     ),
-    _own("name", Message("Name"), page="name", rank=-1),
-    _own("library", Message("Library"), page="library"),
-    _own("own_fines", Message("Own fines"), "money", mark=_over, page="own_fines"),
-    _own("over_limit", Message("Over the limit"), "flag", mark=_over, page="over"),
-    _own("group_lead", Message("Group lead"), "flag", rank=1),
+    own("name", Message("Name"), help="Family name first.", page="name", rank=-1),
+    own("library", Message("Library"), help="Short name of the home library.", page="library"),
+    own("own_fines", Message("Own fines"), "money", mark=_over, type=Amount, page="own_fines"),
+    own(
+        "over_limit",
+        Message("Over the limit"),
+        "flag",
+        mark=_over,
+        help="By the member's own fines only.",
+        page="over",
+        cell=("over_limit", lambda member: (member.over_limit, member.limit)),
+    ),
+    own("group_lead", Message("Group lead"), "flag", rank=1),
     Column(
         "limit",
         lambda member: member.limit.amount,
         Message("Limit"),
         shown=lambda member: describe_limit(member.limit),
-        json=lambda member: limit_document(member.limit),
+        json=lambda member: LIMIT.document(member.limit),
+        type=LIMIT.type,
+        help="The limit that applies to this member.",
     ),
 )
-"""JSON has ``over_limit`` and ``limit`` only if a decision was made."""
-BLOCKS: tuple[Column[Standing], ...] = (
+BLOCKS: tuple[Column[Standing], ...] = of_part(
+    "standing",
     Column(
         "blocked_in_evergreen",
         lambda standing: "; ".join(map(penalty_cell, standing.blocks_for_fines)),
@@ -231,14 +309,22 @@ BLOCKS: tuple[Column[Standing], ...] = (
         shown=lambda standing: "; ".join(map(describe_penalty, standing.blocks_for_fines)) or gettext("no"),
         # Only this column has red cells: red is used for blocks only.
         mark=lambda standing: "blocked" if standing.blocks_for_fines else "",
-        json=lambda standing: [*map(penalty_document, standing.blocks_for_fines)],
+        json=lambda standing: [*map(PENALTY.document, standing.blocks_for_fines)],
+        type=PENALTY.array | None,
+        help="The penalties that block the member for fines; null: not read.",
         page="blocked",
+        cell=(
+            "blocked",
+            lambda standing: (tuple(map(describe_penalty, standing.blocks_for_fines)), standing.difference),
+        ),
     ),
     Column(
         "difference",
         lambda standing: None if standing.difference is None else standing.difference.value,
         Message("Limit and block differ"),
         shown=lambda standing: None if standing.difference is None else gettext(DIFFERENCES[standing.difference]),
+        type=Literal["not-yet-blocked", "now-within-limit"] | None,
+        help="How over_limit and blocked_in_evergreen differ; null: they don't, or penalties weren't read.",
     ),
 )
 
@@ -250,31 +336,83 @@ def _items(name: str, heading: Message) -> Column[MemberDetails]:
         lambda one: None if one.items is None else value_of(one),
         heading,
         "number",
-        lambda one: gettext(wording.NOT_KNOWN) if one.items is None else value_of(one),
+        lambda one: gettext(NOT_KNOWN) if one.items is None else value_of(one),
+        type=Count | None,
+        help="null: not known.",
     )
 
 
-MEMBER_DETAILS: tuple[Column[MemberDetails], ...] = (
-    Column("kinds", _kinds_csv, Message("Owed for"), shown=_kinds_shown, json=_kinds_json),
-    _own("owing_since", Message("Owing since"), "day"),
-    _own("last_payment", Message("Last payment"), "day"),
+MEMBER_DETAILS: tuple[Column[MemberDetails], ...] = of_part(
+    "member_details",
+    Column(
+        "kinds",
+        _kinds_csv,
+        Message("Owed for"),
+        shown=_kinds_shown,
+        json=_kinds_json,
+        type=KIND.array | None,
+        help="What is owed for, which adds up to own_fines; null: not known. Missing: details weren't read.",
+    ),
+    own("owing_since", Message("Owing since"), "day", help="As for a group."),
+    own("last_payment", Message("Last payment"), "day", help="As for a group."),
     _items("overdue", Message("Items overdue")),
     _items("lost", Message("Items lost")),
-    Column("juvenile", lambda one: one.state.juvenile),
-    Column("expired", lambda one: one.state.expired),
-    Column("barred", lambda one: one.state.barred),
+    Column("juvenile", lambda one: one.state.juvenile, kind="flag"),
+    Column("expired", lambda one: one.state.expired, kind="flag"),
+    Column("barred", lambda one: one.state.barred, kind="flag"),
     Column("", lambda one: wording.describe_state(one) or None, Message("Remarks")),
-    _own("profile", Message("Profile")),
+    own("profile", Message("Profile"), help="Name of the permission profile."),
+)
+CONTACT: tuple[Column[Contact], ...] = of_part(
+    "contact",
+    Column(
+        "contact_id",
+        lambda one: one.patron,
+        type=int | None,
+        help="The member to contact, or the juvenile whose guardian to contact; null: no one. The keys from here to "
+        "collections_since need contact = true.",
+        new=1,
+    ),
+    Column("contact_name", lambda one: one.name, Message("Contact"), new=1),
+    Column(
+        "contact_role",
+        lambda one: one.role,
+        Message("Contact's role"),
+        shown=lambda one: wording.describe_role(one) or None,
+        type=Literal["lead", "adult", "guardian", ""],
+        help="Empty: no one to contact.",
+        new=1,
+    ),
+    *(Column(f"contact_{way}", attrgetter(way), heading, new=1) for way, heading in wording.WAYS_TO_REACH.items()),
+    Column(
+        "contact_invalid",
+        lambda one: " ".join(one.invalid),
+        Message("Marked invalid"),
+        shown=lambda one: wording.describe_invalid(one) or None,
+        json=lambda one: list(one.invalid),
+        type=list[str],
+        help=f"What is marked as invalid in Evergreen: {', '.join(WAYS)}.",
+        new=1,
+    ),
+    Column(
+        "contact_withheld",
+        lambda one: one.withheld,
+        kind="flag",
+        help="Whether only the files of another library say how to reach the person.",
+        new=1,
+    ),
+    own("in_collections", Message("In collections"), "flag", help="Whether a member is in collections.", new=1),
+    own("collections_since", Message("In collections since"), "day", new=1),
 )
 CLEARED: tuple[Column[GroupChange], ...] = (
-    _own("group", Message("Group"), "id"),
+    own("group", Message("Group"), "id"),
     Column(
         "lead_name",
         lambda change: change.present and change.present.lead_name,
         Message("Name"),
         shown=wording.cleared_lead,
     ),
-    _own("library", Message("Library")),
+    own("library", Message("Library")),
     Column("", _before, Message("Owed before"), "money", _before),
     Column("", lambda change: change.present and change.present.group, Message("Now in group"), "id"),
     Column("", lambda change: change.present and change.present.group_fines, Message("Owes now"), "money"),
@@ -282,38 +420,14 @@ CLEARED: tuple[Column[GroupChange], ...] = (
 """The columns of cleared groups. Those with a name are columns of groups as well, which cleared groups fill in CSV."""
 
 
-CONTACT: tuple[Column[Contact], ...] = (
-    Column("contact_id", lambda one: one.patron, new=True),
-    Column("contact_name", lambda one: one.name, Message("Contact"), new=True),
-    Column(
-        "contact_role",
-        lambda one: one.role,
-        Message("Contact's role"),
-        shown=lambda one: wording.describe_role(one) or None,
-        new=True,
-    ),
-    *(Column(f"contact_{way}", attrgetter(way), heading, new=True) for way, heading in wording.WAYS_TO_REACH.items()),
-    Column(
-        "contact_invalid",
-        lambda one: " ".join(one.invalid),
-        Message("Marked invalid"),
-        shown=lambda one: wording.describe_invalid(one) or None,
-        json=lambda one: list(one.invalid),
-        new=True,
-    ),
-    Column("contact_withheld", lambda one: one.withheld, new=True),
-    _own("in_collections", Message("In collections"), "flag", new=True),
-    _own("collections_since", Message("In collections since"), "day", new=True),
-)
-
-
 class GroupRow(NamedTuple):
-    """A group with its change, its details and its contact, None if there are none."""
+    """A group with its change, details, contact and members, None if there are none."""
 
     group: Group
     change: GroupChange | None
     details: SummedDetails | None
     contact: Contact | None
+    members: list[MemberRow] | None
 
 
 class MemberRow(NamedTuple):
@@ -322,17 +436,33 @@ class MemberRow(NamedTuple):
     group: Group
     member: Member
     standing: Standing | None
-    details: MemberDetails | None
+    member_details: MemberDetails | None
 
 
-def group_row(report: Report, group: Group) -> GroupRow:
-    """Return a group with what the report knows about it."""
+def group_row(report: Report, group: Group, *, members: bool = False) -> GroupRow:
+    """Return a group with what the report knows about it, and about its ``members`` if requested."""
     change = report.changes.by_group.get(group.number) if report.changes else None
     details = None if report.details is None else report.details.of_group(group)
-    return GroupRow(group, change, details, None if report.contacts is None else report.contacts[group.number])
+    contact = None if report.contacts is None else report.contacts[group.number]
+    rows = [member_row(report, group, member) for member in group.members] if members else None
+    return GroupRow(group, change, details, contact, rows)
 
 
 def member_row(report: Report, group: Group, member: Member) -> MemberRow:
     """Return a member with what the report knows about them."""
     details = None if report.details is None else report.details.of(member)
     return MemberRow(group, member, report.standing(member), details)
+
+
+def shown_columns(report: Report, *some: tuple[Column[Any], ...]) -> list[Column[Any]]:
+    """Return the columns that people read, without those about what wasn't read or compared."""
+    unknown = {
+        "change": wording.compared_changes(report) is None,
+        "details": report.details is None,
+        "member_details": report.details is None,
+        "contact": report.contacts is None,
+        "standing": report.blocks is None,
+    }
+    every = (column for columns in some for column in columns)
+    known_ones = (column for column in every if column.heading and not unknown.get(column.part))
+    return sorted(known_ones, key=lambda column: column.rank)

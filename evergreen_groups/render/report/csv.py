@@ -16,57 +16,55 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.render.report import columns
-from evergreen_groups.render.report.columns import Column, group_row, member_row
+from evergreen_groups.render.report.columns import group_row, member_row
 from evergreen_groups.render.report.wording import compared_changes
 from evergreen_groups.render.text import BYTE_ORDER_MARK, escape_formula
 from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
+    from evergreen_groups.render.column import Column
     from evergreen_groups.report import Report
 
-_LAYOUT: tuple[tuple[str, tuple[Column[Any], ...], str], ...] = (
-    ("group", columns.GROUP, ""),
-    ("member", columns.MEMBER, "member_"),
-    ("change", columns.CHANGE, ""),
-    ("standing", columns.BLOCKS, "member_"),
-    ("details", columns.GROUP_DETAILS, ""),
-    ("member_details", columns.MEMBER_DETAILS, "member_"),
-    ("contact", columns.CONTACT, ""),
+_EVERY: tuple[Column[Any], ...] = (
+    *columns.GROUP,
+    *columns.MEMBER,
+    *columns.CHANGE,
+    *columns.BLOCKS,
+    *columns.GROUP_DETAILS,
+    *columns.MEMBER_DETAILS,
+    *columns.CONTACT,
 )
-"""The order of the columns: what they are about, the columns, and how their names begin."""
+_OF_MEMBERS = ("member", "standing", "member_details")
+_FIRST = "first"
 
 
-def column_names(*, members: bool = True) -> list[str]:
-    """Return the names of the columns; without ``members``, those of groups only."""
-    return [name for _, _, name, _ in _columns(members)]
-
-
-def _columns(members: bool) -> list[tuple[str, bool, str, Column[Any] | None]]:
-    """Return what each column is about, whether it is a lower bound, its name, and its declaration, if any."""
+def _columns(members: bool) -> list[tuple[str, str, Callable[[Any], Any]]]:
+    """Return each column's part of a row, name, and function for the value; without ``members``, those of groups."""
     every = [
-        (about, column, f"{prefix}{column.name}")
-        for about, some, prefix in _LAYOUT
-        for column in some
-        if column.name and column.for_csv and (members or not prefix)
+        (column, f"member_{column.name}" if column.part in _OF_MEMBERS else column.name)
+        for column in _EVERY
+        if column.name and column.for_csv and (members or column.part not in _OF_MEMBERS)
     ]
     return [
-        *((about, False, name, column) for about, column, name in every if not column.new),
-        *((about, True, f"{name}_at_least", column) for about, column, name in every if column.total),
-        ("first", False, "first_of_group", None),
-        *((about, False, name, column) for about, column, name in every if column.new),
+        *((one.part, name, _value(one)) for one, name in every if not one.new),
+        *((one.part, f"{name}_at_least", _bound(one.value)) for one, name in every if one.total),
+        (_FIRST, "first_of_group", bool),
+        *((one.part, name, _value(one)) for one, name in sorted(every, key=lambda pair: pair[0].new) if one.new),
     ]
 
 
-def _value(column: Column[Any], *, at_least: bool) -> Callable[[Any], Any]:
-    """Return a function that returns a column's value of a row: of a total, what is known exactly, or its bound."""
+def _value(column: Column[Any]) -> Callable[[Any], Any]:
     value_of = column.value
-    if at_least:
-        return lambda row: value_of(row).at_least
     return (lambda row: value_of(row).value) if column.total else value_of
+
+
+def _bound(value_of: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda row: value_of(row).at_least
 
 
 def write_csv(
@@ -103,32 +101,31 @@ class CsvWriter:
             type(None): lambda _none: "",
         }
         self._columns = _columns(details)
-        # The functions that return the values, with adjacent columns about the same thing together.
-        self._blocks: list[tuple[str, list[Callable[[Any], Any]]]] = []
-        for about, at_least, _name, column in self._columns:
-            if not self._blocks or self._blocks[-1][0] != about:
-                self._blocks.append((about, []))
-            if column is not None:
-                self._blocks[-1][1].append(_value(column, at_least=at_least))
+        # The functions that return the values, with adjacent columns about the same part together.
+        self._blocks = [
+            (part, [value_of for _, _, value_of in some])
+            for part, some in groupby(self._columns, lambda column: column[0])
+        ]
 
     def head(self) -> str:
-        return f"{self._mark}{self._separator.join(name for _, _, name, _ in self._columns)}\r\n"
+        return f"{self._mark}{self._separator.join(name for _, name, _ in self._columns)}\r\n"
 
     def group(self, group: Group) -> str:
         separator = self._separator
         row = group_row(self._report, group)
-        of_group = {"group": row.group, "change": row.change, "details": row.details, "contact": row.contact}
-        made = [self._joined(values, of_group[about]) if about in of_group else None for about, values in self._blocks]
+        made = [
+            None if part == _FIRST or part in _OF_MEMBERS else self._joined(values, getattr(row, part))
+            for part, values in self._blocks
+        ]
         if not self._with_members:
             return f"{separator.join('true' if block is None else block for block in made)}\r\n"
         rows = []
         first = "true"
         for member in group.members:
             one = member_row(self._report, group, member)
-            of = {"member": one.member, "standing": one.standing, "member_details": one.details}
             blocks = [
-                block if block is not None else first if about == "first" else self._joined(values, of[about])
-                for block, (about, values) in zip(made, self._blocks, strict=True)
+                block if block is not None else first if part == _FIRST else self._joined(values, getattr(one, part))
+                for block, (part, values) in zip(made, self._blocks, strict=True)
             ]
             rows.append(f"{separator.join(blocks)}\r\n")
             first = "false"
@@ -146,15 +143,13 @@ class CsvWriter:
         changes = compared_changes(self._report)
         for cleared in changes.cleared if changes else ():
             cells = []
-            for about, at_least, name, column in self._columns:
-                if column is None:
-                    cells.append("false")
-                elif about == "group" and name in known:
+            for part, name, value_of in self._columns:
+                if part == "group" and name in known:
                     cells.append(self._joined([known[name]], cleared))
+                elif part == "change":
+                    cells.append(self._joined([value_of], cleared))
                 else:
-                    cells.append(
-                        self._joined([_value(column, at_least=at_least)], cleared) if about == "change" else ""
-                    )
+                    cells.append("false" if part == _FIRST else "")
             yield f"{self._separator.join(cells)}\r\n"
 
     def _amount(self, value: Decimal) -> str:

@@ -5,7 +5,7 @@ Patrons' names are left out unless requested.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -17,14 +17,14 @@ from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.columns import aligned
-from evergreen_groups.render.report.wording import KINDS, compared_changes, describe_change_amount, since
+from evergreen_groups.render.report.columns import CHANGE, GROUP, group_row, shown_columns
+from evergreen_groups.render.report.wording import since
 from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import DIFFERENCES, TITLE, describe_criteria
-from evergreen_groups.report import ChangeKind, GroupChange, Report
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
+    from evergreen_groups.report import Report
 
 _MOST_GROUPS = 10
 _WIDTH = 72
@@ -70,7 +70,6 @@ def plain_letter(report: Report, options: LetterOptions) -> str:
         "mail.txt",
         **_values(report, options),
         filled=_wrapped,
-        aligned=_aligned,
         fact=_fact,
         label_of=lambda word: gettext("{label}:", label=word),
     )
@@ -81,44 +80,48 @@ def html_letter(report: Report, options: LetterOptions) -> str:
     return template_text("mail.html", **_values(report, options))
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column of the table of groups; ``width`` (in characters) is that of its longest text."""
-
-    heading: str
-    is_number: bool
-    width: int
-
-    @property
-    def side(self) -> str:
-        """The side that the texts are aligned to."""
-        return "right" if self.is_number is (language.current_language().direction == "ltr") else "left"
-
-
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
+    start, end = ("right", "left") if language.current_language().direction == "rtl" else ("left", "right")
     facts = list(_facts(report))
     changed = gettext("What changed")
     large = (gettext("Groups"), pgettext("of all groups", "Group Fines"), gettext("Members over the limit"))
     groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))[:_MOST_GROUPS]
-    cells = list(_cells(report, options))
-    rows = [[cell_of(group) for _heading, _is_number, cell_of in cells] for group in groups]
-    client = options.client if options.names else None
-    columns = [
-        _Column(heading, is_number, max(map(cell_len, (heading, *(row[index] for row in rows)))))
-        for index, (heading, is_number, _cell_of) in enumerate(cells)
+    columns = sorted(
+        (
+            column
+            for column in shown_columns(report, GROUP, CHANGE)
+            if column.mail and (options.names or column.name != "lead_name")
+        ),
+        key=lambda column: column.mail,
+    )
+    cells = [(column.part_of, column.value, column.writer()) for column in columns]
+    headings = [column.title for column in columns]
+    rows = [
+        ["" if (one := part_of(row)) is None else write(value_of(one)) for part_of, value_of, write in cells]
+        for row in (group_row(report, group) for group in groups)
     ]
+    widths = [max(map(cell_len, texts)) for texts in zip(headings, *rows, strict=True)]
+    client = options.client if options.names else None
     return {
         "title": gettext(TITLE),
         "heading": gettext("{label}: {value}", label=TITLE, value=_places(options.places)),
         "highest": ngettext("Highest Group Fines: {count} group", "Highest Group Fines: {count} groups", len(rows)),
-        "start": "right" if language.current_language().direction == "rtl" else "left",
+        "start": start,
         "report": report,
         "first_facts": [fact for fact in facts if fact[0] in (changed, *large)],
         "changed": dict(facts).get(changed, ""),
         "figures": [(term, value) for term, value in facts if term in large],
         "other_facts": [fact for fact in facts if fact[0] not in (changed, *large)],
         "facts_indent": max(filter(_MOST_INDENT.__ge__, (cell_len(term) + 2 for term, _ in facts)), default=0),
-        "columns": columns,
+        "headings": headings,
+        "sides": [start, *(end if column.is_number else start for column in columns[1:])],
+        "lines": [
+            "  ".join(
+                aligned(cell, width, right=column.is_number)
+                for cell, width, column in zip(cells_of, widths, columns, strict=True)
+            ).rstrip()
+            for cells_of in (headings, *rows)
+        ],
         "rows": rows,
         "addresses": [(client.group_page(group.lead.id), client.patron_page(group.lead.id)) for group in groups]
         if client
@@ -168,27 +171,3 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         yield gettext("Incomplete groups"), language.number(totals.incomplete_group_count)
     yield gettext("Listed"), describe_criteria(report.criteria)
     yield gettext("Data as of"), language.time_with_zone(report.generated_at)
-
-
-def _cells(report: Report, options: LetterOptions) -> Iterator[tuple[str, bool, Callable[[Group], str]]]:
-    """Yield the table's columns: heading, whether it has numbers, and a function that returns a group's cell."""
-    yield gettext("Group"), True, lambda group: str(group.number)
-    yield gettext("Library"), False, lambda group: printable(group.library)
-    yield gettext("Members"), True, lambda group: language.number(group.member_count)
-    yield gettext("Group Fines"), True, lambda group: language.describe_total(group.group_fines)
-    if (changes := compared_changes(report)) is not None:
-        yield gettext("Change"), False, lambda group: _change(changes.by_group.get(group.number))
-    if options.names:
-        yield gettext("Name"), False, lambda group: printable(group.lead.name)
-
-
-def _change(change: GroupChange | None) -> str:
-    if change is None:
-        return ""
-    amount_known = change.kind in (ChangeKind.WORSE, ChangeKind.BETTER)
-    return describe_change_amount(change) if amount_known else gettext(KINDS[change.kind])
-
-
-def _aligned(row: Iterable[str], columns: Sequence[_Column]) -> str:
-    cells = zip(row, columns, strict=True)
-    return "  ".join(aligned(cell, column.width, right=column.is_number) for cell, column in cells).rstrip()

@@ -1,27 +1,253 @@
-"""The report as JSON, described by ``report.schema.json`` in this folder.
+"""The report as JSON, described by ``report.schema.json`` in this folder, which is made from these declarations.
 
 ``schema`` names the format and its version. Within a version, keys may be added but never changed or removed, so
 readers should ignore unknown keys.
+
+    python -m evergreen_groups.render.report.json [--lines]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+import json
+import sys
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TextIO
 
-from evergreen_groups.render.json_documents import fields, json_line, limit_document, text, total_document
+from msgspec import Meta
+from msgspec.json import schema_components
+
+from evergreen_groups.formats import SORT_ORDERS
+from evergreen_groups.render.column import Amount, Column, Count, JSONObject, Time, of_part, own
+from evergreen_groups.render.json_documents import LIMIT, json_line, text
 from evergreen_groups.render.report import columns
-from evergreen_groups.render.report.columns import Column, group_row, member_row
+from evergreen_groups.render.report.columns import CERTAIN, MemberRow, group_row
 from evergreen_groups.report import AgeSum, BlockTotals, ChangeKind, Criteria, GroupChange, Report
-from evergreen_groups.values import Total, plain_amount, plain_amount_or_none
+from evergreen_groups.values import Total
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.groups import Member
+    from evergreen_groups.report import Changes, Totals
 
 SCHEMA = "evergreen-groups/report/1"
 LINES_SCHEMA = "evergreen-groups/report-lines/1"
 
 _BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
+
+_MEMBER: JSONObject[MemberRow] = JSONObject(
+    "Member", *columns.MEMBER, *columns.BLOCKS, *columns.MEMBER_DETAILS, optional=("member_details",)
+)
+_GROUP: JSONObject[columns.GroupRow] = JSONObject(
+    "Group",
+    *columns.GROUP,
+    *columns.CHANGE,
+    *columns.GROUP_DETAILS,
+    *columns.CONTACT,
+    *of_part(
+        "members",
+        Column(
+            "members",
+            lambda rows: [*map(_MEMBER.document, rows)],
+            type=Annotated[_MEMBER.array, Meta(min_length=1)],
+            help="The visible members. Missing: the report was made without members.",
+        ),
+    ),
+    optional=("details", "contact", "members"),
+)
+_CRITERIA: JSONObject[Criteria] = JSONObject(
+    "Criteria",
+    own("min_total", kind="money", type=Amount, help="The minimum combined fines."),
+    own("min_members", type=Annotated[int, Meta(ge=1)], help="The minimum number of members."),
+    own(
+        "orgs",
+        type=list[str],
+        help="Short names of org units; a member's home library is one of these, or below one. Empty: all.",
+    ),
+    own("top", type=Count | None, help="The maximum number of groups; null: all."),
+    own("sort", type=Annotated[str, Meta(extra_json_schema={"enum": list(SORT_ORDERS)})]),
+    Column(
+        "limit",
+        lambda criteria: None if criteria.limit is None else LIMIT.document(criteria.limit),
+        type=LIMIT.type | None,
+        help="The limit of own fines; null: limits differ between members.",
+    ),
+    Column(
+        "choice",
+        lambda criteria: criteria.choice.document(),
+        type=dict[str, Any],
+        help="The other filters: owing_since (days), kinds, with_items_out, with_juvenile, over_limit, blocked, "
+        "profiles. Empty: none.",
+    ),
+    Column(
+        "details",
+        lambda criteria: "full" if criteria.details else "sums",
+        type=Literal["full", "sums"],
+        help="full: including what is owed for, since when, and items; sums: only amounts.",
+    ),
+    help="Which groups are listed, and how.",
+)
+_AGE_SUM: JSONObject[AgeSum] = JSONObject(
+    "AgeBand",
+    Column("age_band", attrgetter("band.text")),
+    own("group_count", kind="number"),
+    own("group_fines", kind="money"),
+)
+
+
+class _Sums(NamedTuple):
+    totals: Totals
+    blocks: BlockTotals
+    ages: list[AgeSum]
+
+
+_TOTALS: JSONObject[_Sums] = JSONObject(
+    "Totals",
+    *of_part(
+        "totals",
+        own("group_count", kind="number"),
+        own("member_count", kind="number", help="Includes hidden members."),
+        own("owing_count", kind="number", total=True),
+        own("over_limit_count", kind="number", total=True),
+        own("group_fines", kind="money"),
+        Column(
+            "groups_no_member_over_limit", attrgetter("groups_without_member_over_limit"), kind="number", total=True
+        ),
+        own("incomplete_group_count", kind="number"),
+    ),
+    *of_part(
+        "blocks",
+        Column(
+            "blocked_in_evergreen_count",
+            attrgetter("blocked"),
+            kind="number",
+            total=True,
+            help="How many members have a penalty that blocks for fines.",
+        ),
+        Column(
+            "not_yet_blocked_count",
+            attrgetter("not_yet_blocked"),
+            kind="number",
+            total=True,
+            help="How many members are over the limit without such a penalty.",
+        ),
+        Column(
+            "now_within_limit_count",
+            attrgetter("now_within_limit"),
+            kind="number",
+            total=True,
+            help="How many members have such a penalty, but own fines within the limit.",
+        ),
+    ),
+    *of_part(
+        "ages",
+        Column(
+            "age_bands",
+            lambda sums: [*map(_AGE_SUM.document, sums)],
+            type=_AGE_SUM.array,
+            help="The totals by age_band, the newest debts first.",
+        ),
+    ),
+    help="Totals of the listed groups. Counts are null if hidden members make them uncertain, or if penalties weren't "
+    "read.",
+)
+_PRESENT: JSONObject[Any] = JSONObject(
+    "PresentGroup",
+    own("group", kind="id", help="The current number."),
+    own("lead_name", help="Family name first."),
+    own("member_count", kind="number"),
+    own("group_fines", kind="money", help="null: not known, because of hidden members."),
+)
+_CLEARED: JSONObject[GroupChange] = JSONObject(
+    "ClearedGroup",
+    own("group", kind="id", help="The number under which it was listed."),
+    own("library", help="Short name of the lead's home library in the previous run."),
+    Column(
+        "before",
+        attrgetter("known_before"),
+        kind="money",
+        help="The combined fines in the previous run; null: not known.",
+    ),
+    CERTAIN,
+    own("member_count", kind="number", help="How many members it had."),
+    Column(
+        "present",
+        lambda change: change.present and _PRESENT.document(change.present),
+        type=_PRESENT.type | None,
+        help="The group's current state; null: not looked up, or its members are in several groups.",
+    ),
+)
+_RUN: JSONObject[Any] = JSONObject(
+    "Run",
+    own("at", kind="day", type=Time, help="When reading began."),
+    own("group_count", kind="number"),
+    own("member_count", kind="number"),
+    own("group_fines", kind="money"),
+)
+
+
+def _count(kind: ChangeKind, help: str = "") -> Column[Changes]:
+    return Column(kind.value, lambda changes: changes.count(kind), kind="number", help=help)
+
+
+_HIDDEN = "Groups at libraries that the account can no longer see; their state is unknown."
+_COUNTS: JSONObject[Changes] = JSONObject(
+    "ChangeCounts",
+    *(_count(kind, _HIDDEN if kind is ChangeKind.HIDDEN else "") for kind in ChangeKind),
+    help="How many groups there are of each kind. The new, worse, better and unchanged ones are listed.",
+)
+_CHANGES: JSONObject[Changes] = JSONObject(
+    "Changes",
+    own("since", kind="day", help="When reading for the previous run began; null: there is no previous run."),
+    Column("counts", _COUNTS.document, type=_COUNTS.type),
+    own(
+        "difference",
+        kind="money",
+        help="By how much the combined fines of the groups that both runs list changed. null: not known, because of "
+        "hidden members.",
+    ),
+    own(
+        "new_fines",
+        kind="money",
+        help="The combined fines of the new groups; what they owed before isn't known. null: not certain for any.",
+    ),
+    own(
+        "cleared_difference",
+        kind="money",
+        help="By how much the combined fines of the groups no longer listed changed. null: not known for any.",
+    ),
+    Column(
+        "cleared",
+        lambda changes: [*map(_CLEARED.document, changes.cleared)],
+        type=_CLEARED.array,
+        help="Groups that are no longer listed, the highest former fines first.",
+    ),
+    Column(
+        "trend",
+        lambda changes: [*map(_RUN.document, changes.trend)],
+        type=_RUN.array,
+        help="Totals of the last runs, the oldest first and this run last, over all groups that met the criteria.",
+    ),
+)
+_HEAD: tuple[Column[Report], ...] = (
+    own("generated_at", kind="day", type=Time, help="When reading began, with the UTC offset."),
+    own("gateway", help="The gateway's address."),
+    Column("criteria", lambda report: _CRITERIA.document(report.criteria), type=_CRITERIA.type),
+    Column(
+        "totals",
+        lambda report: _TOTALS.document(
+            _Sums(report.totals, report.block_totals or _BLOCKS_NOT_READ, AgeSum.of(report))
+        ),
+        type=_TOTALS.type,
+    ),
+    own("notes", type=list[str], help="Sentences for the reader, for example about missing data."),
+    own("left_out_count", kind="number", help="How many groups criteria.top left out."),
+    Column(
+        "changes",
+        lambda report: report.changes and _CHANGES.document(report.changes),
+        type=_CHANGES.type | None,
+        help="What changed since the previous run with the same settings; null: not compared.",
+    ),
+)
+_DOCUMENT: JSONObject[Report] = JSONObject("Report", *_HEAD)
 
 
 def write_document(report: Report, stream: TextIO, *, details: bool = True) -> None:
@@ -29,142 +255,76 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
 
     Amounts are strings with two decimal places. Non-Latin text isn't escaped.
     """
-    stream.write(text({"schema": SCHEMA, **_head(report)}).removesuffix("\n}"))
+    stream.write(text({"schema": SCHEMA, **_DOCUMENT.document(report)}).removesuffix("\n}"))
     stream.write(',\n  "groups": [')
     separator = "\n    "
     for group in report.groups:
         # Line breaks inside strings are escaped, so replacing only affects indentation.
-        stream.write(separator + text(_document(report, group, details=details)).replace("\n", "\n    "))
+        made = text(_GROUP.document(group_row(report, group, members=details)))
+        stream.write(separator + made.replace("\n", "\n    "))
         separator = ",\n    "
     stream.write("\n  ]\n}\n" if report.groups else "]\n}\n")
 
 
 def write_lines(report: Report, stream: TextIO, *, details: bool = True) -> None:
     """Write the head, then one line for each group. The values are as in :func:`write_document`."""
-    stream.write(json_line({"schema": LINES_SCHEMA, **_head(report)}))
+    stream.write(json_line({"schema": LINES_SCHEMA, **_DOCUMENT.document(report)}))
     for group in report.groups:
-        stream.write(json_line(_document(report, group, details=details)))
+        stream.write(json_line(_GROUP.document(group_row(report, group, members=details))))
 
 
-def _document(report: Report, group: Group, *, details: bool) -> dict[str, Any]:
-    row = group_row(report, group)
-    document = document_of(_GROUP, row.group) | document_of(_CHANGE, row.change)
-    if report.details is not None:
-        document |= document_of(_GROUP_DETAILS, row.details)
-    if row.contact is not None:
-        document |= document_of(_CONTACT, row.contact)
-    if details:
-        document["members"] = [_member(report, group, member) for member in group.members]
-    return document
-
-
-def _member(report: Report, group: Group, member: Member) -> dict[str, Any]:
-    row = member_row(report, group, member)
-    # Null means that penalties weren't read; an empty list means none.
-    document = member_document(member) | document_of(_BLOCKS, row.standing)
-    return document if row.details is None else document | document_of(_MEMBER_DETAILS, row.details)
-
-
-def _head(report: Report) -> dict[str, Any]:
-    """Return everything about a report except its groups."""
-    totals, changes = report.totals, report.changes
-    blocks = report.block_totals or _BLOCKS_NOT_READ
-    return {
-        **fields(report, "generated_at", "gateway"),
-        "criteria": _criteria(report.criteria),
-        "totals": {
-            **fields(totals, "group_count", "member_count"),
-            **total_document("owing_count", totals.owing_count),
-            **total_document("over_limit_count", totals.over_limit_count),
-            "group_fines": plain_amount_or_none(totals.group_fines),
-            **total_document("groups_no_member_over_limit", totals.groups_without_member_over_limit),
-            "incomplete_group_count": totals.incomplete_group_count,
-            **total_document("blocked_in_evergreen_count", blocks.blocked),
-            **total_document("not_yet_blocked_count", blocks.not_yet_blocked),
-            **total_document("now_within_limit_count", blocks.now_within_limit),
-            "age_bands": [
-                {"age_band": one.band.text, **fields(one, "group_count", "group_fines")} for one in AgeSum.of(report)
-            ],
-        },
-        **fields(report, "notes", "left_out_count"),
-        "changes": None
-        if changes is None
-        else {
-            **fields(changes, "since"),
-            "counts": {kind.value: changes.count(kind) for kind in ChangeKind},
-            **fields(changes, "difference", "new_fines", "cleared_difference"),
-            "cleared": list(map(_cleared, changes.cleared)),
-            "trend": [fields(run, "at", "group_count", "member_count", "group_fines") for run in changes.trend],
-        },
-    }
-
-
-Keys = tuple[tuple[str, Callable[[Any], Any]], ...]
-
-
-def json_keys(columns: Iterable[Column[Any]]) -> Keys:
-    """Return the keys of JSON objects, each with a function that returns its value."""
-    found: list[tuple[str, Callable[[Any], Any]]] = []
-    for column in columns:
-        if column.name and column.for_json:
-            found += _with_bounds(column) if column.total else [(column.name, column.json or _plain(column))]
-    return tuple(found)
-
-
-def _plain(column: Column[Any]) -> Callable[[Any], Any]:
-    value_of = column.value
-    if column.kind == "money":
-        return lambda row: plain_amount_or_none(value_of(row))
-    if column.kind == "day":
-        return lambda row: None if (when := value_of(row)) is None else when.isoformat(timespec="seconds")
-    return value_of
-
-
-def _with_bounds(column: Column[Any]) -> Iterator[tuple[str, Callable[[Any], Any]]]:
-    value_of = column.value
-    if column.kind == "money":
-        yield column.name, lambda row: plain_amount_or_none(value_of(row).value)
-        yield f"{column.name}_at_least", lambda row: plain_amount(value_of(row).at_least)
-    else:
-        yield column.name, lambda row: value_of(row).value
-        yield f"{column.name}_at_least", lambda row: value_of(row).at_least
-
-
-_GROUP, _CHANGE, _GROUP_DETAILS = json_keys(columns.GROUP), json_keys(columns.CHANGE), json_keys(columns.GROUP_DETAILS)
-_BLOCKS, _MEMBER_DETAILS = json_keys(columns.BLOCKS), json_keys(columns.MEMBER_DETAILS)
-_CONTACT = json_keys(columns.CONTACT)
-
-
-def document_of(keys: Keys, row: Any) -> dict[str, Any]:
-    """Return an object, with only nulls for None."""
-    return (
-        {name: value_of(row) for name, value_of in keys} if row is not None else dict.fromkeys(name for name, _ in keys)
-    )
-
-
-_MEMBER = json_keys(columns.MEMBER)
-_UNDECIDED = tuple(key for key in _MEMBER if key[0] not in ("over_limit", "limit"))
+_UNNAMED = of_part("", *columns.MEMBER)
+_OF_MEMBER: JSONObject[Member] = JSONObject("Member", *_UNNAMED)
+_OF_UNDECIDED: JSONObject[Member] = JSONObject(
+    "Member", *(column for column in _UNNAMED if column.name not in ("over_limit", "limit"))
+)
 
 
 def member_document(member: Member) -> dict[str, Any]:
     """Return a member of a group, with ``over_limit`` and ``limit`` only if a decision was made."""
-    return document_of(_UNDECIDED if member.decision is None else _MEMBER, member)
+    return (_OF_UNDECIDED if member.decision is None else _OF_MEMBER).document(member)
 
 
-def _criteria(criteria: Criteria) -> dict[str, Any]:
+_WIDTH = 120
+_ABOUT = (
+    "For information only: a group's combined fines block no one. Amounts are in the library's currency, with two "
+    "decimal places, negative for a credit. A total is null unless it is exact; NAME_at_least is its lower bound. "
+    "Ignore unknown keys."
+)
+
+
+def json_schema(*, lines: bool = False) -> dict[str, Any]:
+    """Return the schema of the document, or of its lines. An object may have more keys than it names."""
+    name = LINES_SCHEMA if lines else SCHEMA
+    own_name = Column("schema", str, type=Annotated[str, Meta(extra_json_schema={"const": name})])
+    groups = () if lines else (Column("groups", str, type=_GROUP.array),)
+    title = "FirstLine" if lines else "Report"
+    about = JSONObject(title, own_name, *_HEAD, *groups).type
+    (first, *others), definitions = schema_components(
+        [about, *([_GROUP.type] if lines else [])], ref_template="#/$defs/{name}"
+    )
     return {
-        **fields(criteria, "min_total", "min_members", "orgs", "top", "sort"),
-        "limit": None if criteria.limit is None else limit_document(criteria.limit),
-        "choice": criteria.choice.document(),
-        "details": "full" if criteria.details else "sums",
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:{name.replace('/', ':')}",
+        **({"oneOf": [first, *others]} if lines else definitions.pop(title)),
+        "title": "Report of groups with high combined fines",
+        "description": _ABOUT,
+        "$defs": definitions,
     }
 
 
-def _cleared(change: GroupChange) -> dict[str, Any]:
-    present = change.present
-    return {
-        **fields(change, "group", "library"),
-        "before": plain_amount_or_none(change.known_before),
-        **fields(change, "certain", "member_count"),
-        "present": present and fields(present, "group", "lead_name", "member_count", "group_fines"),
-    }
+def _laid_out(value: Any, indent: str = "\n") -> str:
+    """Return JSON with objects and arrays on one line each, if they aren't too long for that."""
+    flat = json.dumps(value, ensure_ascii=False)
+    if len(indent) + len(flat) < _WIDTH or not isinstance(value, dict | list):
+        return flat
+    deeper = f"{indent}  "
+    if isinstance(value, list):
+        return f"[{','.join(deeper + _laid_out(one, deeper) for one in value)}{indent}]"
+    return (
+        f"{{{','.join(f'{deeper}{json.dumps(key)}: {_laid_out(one, deeper)}' for key, one in value.items())}{indent}}}"
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(_laid_out(json_schema(lines="--lines" in sys.argv)) + "\n")

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from urllib.parse import quote
@@ -23,9 +25,9 @@ from evergreen_groups.message import Message
 from evergreen_groups.render import printable, sentence, template_text
 from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report import columns, wording
-from evergreen_groups.render.report.columns import Column, group_row, member_row
+from evergreen_groups.render.report.columns import group_row, member_row
 from evergreen_groups.render.report.worklist import replaceable_row
-from evergreen_groups.render.wording import describe_limit, describe_penalty, report_title
+from evergreen_groups.render.wording import describe_limit, report_title
 from evergreen_groups.report import AgeSum, ChangeKind
 from evergreen_groups.values import ZERO
 
@@ -35,51 +37,50 @@ if TYPE_CHECKING:
     from evergreen_groups.ils import BillKind
     from evergreen_groups.language import Language
     from evergreen_groups.render import StaffClient
+    from evergreen_groups.render.column import Column
     from evergreen_groups.report import AgeBand, Changes, Report, RunTotals, libraries
 
 _CACHE_SIZE = 4096
 """Cache this many formatted values of each kind."""
 
 
-def group_columns(report: Report) -> list[Column[Any]]:
-    """Return the columns of the page's table of groups."""
-    details = columns.GROUP_DETAILS if report.details is not None else ()
-    changes = columns.CHANGE if wording.compared_changes(report) else ()
-    every: tuple[Column[Any], ...] = (*columns.GROUP, *details, *changes)
-    return [column for column in every if column.page]
+def _page_columns(report: Report, *some: tuple[Column[Any], ...]) -> list[Column[Any]]:
+    return [column for column in columns.shown_columns(report, *some) if column.page]
 
 
-def _member_columns(report: Report) -> list[Column[Any]]:
-    """Return the columns of the tables of members, which have no details: those are sentences below."""
-    blocks = columns.BLOCKS if report.blocks is not None else ()
-    every: tuple[Column[Any], ...] = (*columns.MEMBER, *blocks)
-    return sorted((column for column in every if column.page), key=lambda column: column.rank)
+Cells = list[tuple[Callable[[Any], Any], list[Callable[[Any], str]], str]]
 
 
-def _cell(form: RowTemplate, write: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Return a cached function that returns the cell of a value, with the text that ``write`` returns."""
-    return lru_cache(maxsize=_CACHE_SIZE)(lambda value: form.filled({"text": escape(write(value))}))
+def _cells(macros: Any, some: Iterable[Column[Any]]) -> Cells:
+    """Return the functions that return cells, together for adjacent columns about the same part of a row.
+
+    The first returns that part, and the text is that of the cells without it.
+    """
+    found: Cells = []
+    for part, about in groupby(some, lambda column: column.part):
+        cells = [_cell(macros, column) for column in about]
+        found.append((attrgetter(part), cells, str(macros.empty_cell()) * len(cells)))
+    return found
 
 
-def _cells_of(cells: Sequence[Sequence[Callable[[Any], str]]], rows: Sequence[Any], empty: str) -> str:
-    """Return the cells about each of ``rows``, empty ones for None."""
+def _cell(macros: Any, column: Column[Any]) -> Callable[[Any], str]:
+    """Return a function that returns a row's cell: a text, or what the column's macro makes of its arguments."""
+    if column.cell is not None:
+        name, arguments = column.cell
+        cached_macro = _cached(getattr(macros, name))
+        return lambda row: cached_macro(*arguments(row))
+    form, write, value_of = RowTemplate(macros.cell_form), column.writer(), column.shown or column.value
+    cached = lru_cache(maxsize=_CACHE_SIZE)(lambda value: form.filled({"text": escape(write(value))}))
+    return lambda row: cached(value_of(row))
+
+
+def _joined(cells: Cells, row: Any) -> str:
     return "".join(
-        [empty if row is None else cell(row) for some, row in zip(cells, rows, strict=True) for cell in some]
+        [
+            without if (one := part_of(row)) is None else "".join([cell(one) for cell in some])
+            for part_of, some, without in cells
+        ]
     )
-
-
-def _plain_cell(form: RowTemplate, column: Column[Any]) -> Callable[[Any], str]:
-    """Return a function that returns a row's cell, written by the column's kind."""
-    value_of = column.value
-    write: Callable[..., str] = printable
-    if column.kind == "flag":
-        write = {True: gettext("yes"), False: gettext("no"), None: gettext(wording.NOT_KNOWN)}.__getitem__
-    elif column.total or column.kind == "money":
-        write = language.describe_total
-    elif column.kind in ("number", "id"):
-        write = language.number
-    cell = _cell(form, write)
-    return lambda row: cell(value_of(row))
 
 
 def _cached(write: Callable[..., str]) -> Callable[..., str]:
@@ -201,15 +202,6 @@ def trend_chart(trend: Sequence[RunTotals]) -> dict[str, object] | None:
     }
 
 
-def _share_over_limit(group: Group) -> int | None:
-    """Return the tenths of a group's fines that members over the limit owe. None if not known."""
-    if not group.complete or group.known_fines <= 0:
-        return None
-    owed = sum((member.own_fines for member in group.members if member.over_limit), ZERO)
-    # Credits of other members may make the total less than what members over the limit owe.
-    return min(round(owed / group.known_fines * 10), 10)
-
-
 def shared_values(report: Report) -> dict[str, object]:
     """Return the template values that report and index share: the changes since the last run, and the trend."""
     trend = report.changes.trend if report.changes else ()
@@ -314,18 +306,20 @@ class PageWriter:
             "describe_group_details": wording.describe_group_details,
             "describe_invalid": wording.describe_invalid,
             "describe_role": wording.describe_role,
+            "describe_limit": describe_limit,
             "ways_to_reach": wording.WAYS_TO_REACH,
             "link_to": link_to,
         }
-        of_groups, of_members = group_columns(report), _member_columns(report)
-        self._column_count = len(of_groups)
+        self._columns = _page_columns(report, columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE)
+        # Members' details are sentences below them.
+        of_members = _page_columns(report, columns.MEMBER, columns.BLOCKS)
         given = {
             **self._values,
             "report": report,
             "changes": wording.compared_changes(report),
             "owed_for": self._marks.with_kinds,
-            "column_count": self._column_count,
-            "member_headings": [gettext(column.heading or "") for column in of_members],
+            "column_count": len(self._columns),
+            "member_headings": [column.title for column in of_members],
             "members_of_group": lambda group: gettext("Members of group {group}", group=group),
         }
         macros: Any = environment().get_template("report_groups.html").make_module(given)
@@ -339,38 +333,9 @@ class PageWriter:
         self._profile = lru_cache(maxsize=_CACHE_SIZE)(
             lambda name: gettext("{label}: {value}", label=gettext("Profile"), value=printable(name))
         )
-        over_count, over_limit = _cached(macros.count_over_limit), _cached(macros.over_limit)
-        fines = _cached(macros.fines)
-        blocked, change, no_card = _cached(macros.blocked), _cached(macros.change), str(macros.no_card())
-        cell_form, self._empty_cell = RowTemplate(macros.cell_form), str(macros.empty_cell())
-        band = _cell(cell_form, lambda found: wording.describe_age_band(found) or "")
-        one_limit = report.criteria.limit is not None
         # The template has the cells of group, lead and member's name, which are links.
-        special: dict[str, Callable[[Any], str]] = {
-            "group_fines": lambda group: fines(group.group_fines, _share_over_limit(group)),
-            "over_limit_count": lambda group: over_count(group.over_limit_count, group.no_member_over_limit),
-            "owing_since": macros.dated,
-            "age_band": lambda details: band(details.age_band),
-            "change": lambda change_: change(change_.kind, change_.difference, change_.certain),
-            "barcode": lambda member: (
-                no_card if member.barcode is None else cell_form.filled({"text": escape(printable(member.barcode))})
-            ),
-            "over_limit": lambda one: over_limit(one.over_limit, "" if one_limit else describe_limit(one.limit)),
-            "blocked_in_evergreen": lambda standing: blocked(
-                tuple(map(describe_penalty, standing.blocks_for_fines)), standing.difference
-            ),
-        }
-        cells = [
-            (column, special.get(column.name) or _plain_cell(cell_form, column))
-            for column in (*of_groups[2:], *of_members[1:])
-        ]
-        self._group_cells = [
-            [cell for column, cell in cells if column in some]
-            for some in (columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE)
-        ]
-        self._member_cells = [
-            [cell for column, cell in cells if column in some] for some in (columns.MEMBER, columns.BLOCKS)
-        ]
+        self._group_cells = _cells(macros, self._columns[2:])
+        self._member_cells = _cells(macros, of_members[1:])
 
     def without_groups(self) -> str:
         """Return the page with a placeholder for its groups."""
@@ -380,9 +345,7 @@ class PageWriter:
             **shared_values(report),
             **self._values,
             title=report_title(report.criteria, report.name),
-            columns=[
-                (column.page, gettext(column.heading or ""), _sort_kind(column)) for column in group_columns(report)
-            ],
+            columns=[(column.page, column.title, _sort_kind(column)) for column in self._columns],
             filters=self._marks.offered_filters(),
             owed_for=self._marks.offered_kinds(),
             age_sums=[(_band_mark(one.band), wording.describe_age_sum(one)) for one in AgeSum.of(report)],
@@ -421,9 +384,9 @@ class PageWriter:
                 "lead_link": escape(client.patron_page(lead.id)) if client else "",
                 "lead": escape(printable(lead.name)),
                 "beside": marked if self._with_members else about,
-                "cells": _cells_of(self._group_cells, (row.group, row.details, row.change), self._empty_cell),
+                "cells": _joined(self._group_cells, row),
                 "summary": self._summary(len(group.members), group.member_count) if self._with_members else "",
-                "follow_up": replaceable_row(group.number, self._follow_ups.get(group.number), self._column_count),
+                "follow_up": replaceable_row(group.number, self._follow_ups.get(group.number), len(self._columns)),
                 "about": about,
                 "members": "".join(self._of_member(group, member) for member in group.members)
                 if self._with_members
@@ -439,7 +402,7 @@ class PageWriter:
                 "link": escape(client.patron_page(patron.id)) if client else "",
                 "name": escape(printable(patron.name)),
                 "lead": self._lead if patron.group_lead else "",
-                "cells": _cells_of(self._member_cells, (member, row.standing), self._empty_cell),
+                "cells": _joined(self._member_cells, row),
                 "about": self._details_of(member),
             }
         )

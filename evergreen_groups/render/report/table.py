@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from dataclasses import replace
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from rich.cells import cell_len, set_cell_size
@@ -27,7 +28,7 @@ from evergreen_groups.render import printable
 from evergreen_groups.render import wording as texts
 from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, console_for, wrapped
 from evergreen_groups.render.report import columns, wording
-from evergreen_groups.render.report.columns import Column, MemberRow, member_row
+from evergreen_groups.render.report.columns import MemberRow, member_row
 from evergreen_groups.render.text import sentence
 from evergreen_groups.report import ChangeKind, Changes, Totals
 from evergreen_groups.values import Total
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evergreen_groups.groups import Group, Member
+    from evergreen_groups.render.column import Column
     from evergreen_groups.report import Report, ReportDetails
 
 WIDE = 116
@@ -60,13 +62,17 @@ BLOCKED_ALONE = Message("(blocked)", context="member")
 Row = list[Cell]
 
 
+def _empty(_row: object) -> Cell:
+    return EMPTY
+
+
 class TableColumn(NamedTuple):
     """A column of the table: its heading, and its cell for a group, a member and the totals."""
 
     heading: str
     group: Callable[[Group], Cell]
-    member: Callable[[MemberRow], Cell] = lambda _row: EMPTY
-    sums: Callable[[Totals], Cell] = lambda _totals: EMPTY
+    member: Callable[[MemberRow], Cell] = _empty
+    sums: Callable[[Totals], Cell] = _empty
     right: bool = False
     least: int | None = None
     """The width down to which texts may be wrapped."""
@@ -90,18 +96,8 @@ def table_columns(report: Report, width: int) -> list[TableColumn]:
         lambda totals: Cell(ngettext("Total, {count} group", "Total, {count} groups", totals.group_count), BOLD),
         least=16 if wide else 12,
     )
-    library = TableColumn(
-        gettext("Library"),
-        lambda group: Cell(printable(group.library)),
-        lambda row: Cell(printable(row.member.library)),
-        least=7,
-    )
-    fines = TableColumn(
-        gettext("Group Fines"),
-        lambda group: Cell(language.describe_total(group.group_fines), BOLD),
-        sums=lambda totals: Cell(language.describe_total(totals.group_fines), BOLD),
-        right=True,
-    )
+    library = _column("library", "library", least=7)
+    fines = _column("group_fines", style=BOLD)
     highest = TableColumn(
         gettext("Highest own fines"),
         lambda group: Cell(language.describe_total(group.highest_own_fines, short=True)),
@@ -130,48 +126,42 @@ def table_columns(report: Report, width: int) -> list[TableColumn]:
         name,
         TableColumn(gettext("Barcode"), lambda group: _barcode(group.lead), lambda row: _barcode(row.member), least=10),
         library,
-        TableColumn(
-            gettext("Members"),
-            lambda group: Cell(language.number(group.member_count)),
-            sums=lambda totals: Cell(language.number(totals.member_count), BOLD),
-            right=True,
-        ),
-        TableColumn(
-            gettext("Members who owe"),
-            lambda group: Cell(language.describe_total(group.owing_count, short=True)),
-            sums=lambda totals: Cell(language.describe_total(totals.owing_count, short=True), BOLD),
-            right=True,
-        ),
+        _column("member_count"),
+        _column("owing_count"),
         fines,
         *([_change_column(changes)] if changes else []),
         highest,
         over,
-        *_other_columns(),
+        *(_column(column.name, least=7) for column in columns.GROUP if column.table),
+        *(_column(member=column.name, least=7) for column in columns.MEMBER if column.table),
         TableColumn(gettext("Remarks"), _group_remarks, _remarks, least=12),
     ]
 
 
-def _other_columns() -> Iterator[TableColumn]:
-    """Yield the columns declared for the table that need no cells of their own."""
-    for column in columns.GROUP:
-        if column.table and column.heading:
-            yield TableColumn(gettext(column.heading), partial(_cell, column), right=column.is_number, least=7)
-    for of_member in columns.MEMBER:
-        if of_member.table and of_member.heading:
-            yield TableColumn(
-                gettext(of_member.heading),
-                lambda _group: EMPTY,
-                lambda row, column=of_member: _cell(column, row.member),  # type: ignore[misc]
-                right=of_member.is_number,
-                least=7,
-            )
+_OF_GROUP = {column.name: column for column in columns.GROUP}
+_OF_MEMBER = {column.name: column for column in columns.MEMBER}
 
 
-def _cell(column: Column[Any], of: Any) -> Cell:
-    value = column.value(of)
-    if column.total or column.kind == "money":
-        return Cell(language.describe_total(value, short=column.total))
-    return Cell(language.number(value) if column.kind == "number" else printable("" if value is None else str(value)))
+def _column(group: str = "", member: str = "", style: Style = PLAIN, least: int | None = None) -> TableColumn:
+    """Return the declared column of groups, with that of members below, and the total if there is one."""
+    of_group, of_member = _OF_GROUP.get(group), _OF_MEMBER.get(member)
+    column = of_group or _OF_MEMBER[member]
+    below = _cells(of_member)
+    return TableColumn(
+        column.title,
+        _cells(of_group, style),
+        _empty if of_member is None else lambda row: below(row.member),
+        _cells(replace(column, value=attrgetter(group)) if hasattr(Totals, group) else None, BOLD),
+        right=column.is_number,
+        least=least,
+    )
+
+
+def _cells(column: Column[Any] | None, style: Style = PLAIN) -> Callable[[Any], Cell]:
+    if column is None:
+        return _empty
+    write, value_of = column.writer(short=True), column.value
+    return lambda row: Cell(write(value_of(row)), style)
 
 
 def _counts(of: Group | Totals) -> str:

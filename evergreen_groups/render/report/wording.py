@@ -19,6 +19,7 @@ from evergreen_groups.language import (
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
 from evergreen_groups.render.text import capitalized
+from evergreen_groups.render.wording import NOT_KNOWN
 from evergreen_groups.report import ADULT, GUARDIAN, LEAD, ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
@@ -151,7 +152,6 @@ def describe_state(details: MemberDetails) -> str:
 
 CHANGE_IN_FINES = Message("Change in Group Fines")
 UNCERTAIN = Message("not certain")
-NOT_KNOWN = Message("not known")
 KINDS: Mapping[ChangeKind, Message] = {
     ChangeKind.NEW: Message("new", context="group"),
     ChangeKind.WORSE: Message("owes more", context="group"),
@@ -234,6 +234,12 @@ def change_sentence(change: GroupChange | None) -> str:
 def describe_change_amount(change: GroupChange) -> str:
     """Describe by how much a group's fines changed: ``owes more: +$12.50``."""
     return gettext("{label}: {value}", label=KINDS[change.kind], value=describe_difference(change.difference))
+
+
+def describe_kind_or_amount(change: GroupChange) -> str:
+    """Describe a change by its amount, or by its kind if it has none."""
+    amount_known = change.kind in (ChangeKind.WORSE, ChangeKind.BETTER)
+    return describe_change_amount(change) if amount_known else gettext(KINDS[change.kind])
 
 
 def remarks(change: GroupChange | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC
 from functools import partial
@@ -19,21 +19,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import StandingDifference
-from evergreen_groups.language import day, gettext, local, minute, pgettext, time_with_zone
+from evergreen_groups.language import day, gettext, minute, pgettext, time_with_zone
 from evergreen_groups.message import own_pip
+from evergreen_groups.render.column import ColumnKind, Value, known
 from evergreen_groups.render.report import columns, wording
-from evergreen_groups.render.report.columns import Column, GroupRow, MemberRow, group_row, known, member_row
-from evergreen_groups.render.sheets import (
-    ColumnKind,
-    Formats,
-    SpreadsheetColumn,
-    Value,
-    cell_text,
-    fill,
-    refuse_too_long,
-    set_direction,
-    write_cell,
-)
+from evergreen_groups.render.report.columns import MemberRow, group_row, member_row, shown_columns
+from evergreen_groups.render.sheets import Formats, cell_text, fill, refuse_too_long, set_direction, write_cell
 from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import CONFIDENTIAL, DIFFERENCES, describe_criteria, information_only, report_title
 from evergreen_groups.report import AgeSum, ChangeKind, Report
@@ -42,52 +33,6 @@ if TYPE_CHECKING:
     from evergreen_groups.render import StaffClient
 
 _LONGEST_SHEET_NAME = 31
-
-
-def group_columns(report: Report) -> list[SpreadsheetColumn]:
-    return _ranked(
-        GroupRow._fields,
-        group=columns.GROUP,
-        details=columns.GROUP_DETAILS if report.details is not None else (),
-        change=columns.CHANGE if wording.compared_changes(report) else (),
-        contact=columns.CONTACT if report.contacts is not None else (),
-    )
-
-
-def member_columns(report: Report) -> list[SpreadsheetColumn]:
-    """Return the columns of the sheet of members, with their limits unless one limit applies to everyone."""
-    return [
-        *_ranked(MemberRow._fields, group=columns.GROUP[:1]),
-        *_ranked(
-            MemberRow._fields,
-            member=[column for column in columns.MEMBER if column.name != "limit" or report.criteria.limit is None],
-            standing=columns.BLOCKS if report.blocks is not None else (),
-            details=columns.MEMBER_DETAILS if report.details is not None else (),
-        ),
-    ]
-
-
-def _ranked(fields: Sequence[str], **parts: Iterable[Column[Any]]) -> list[SpreadsheetColumn]:
-    """Return the columns of a sheet, which are about the parts of its rows; ``fields`` are the names of all parts."""
-    shown = [(column, fields.index(part)) for part, some in parts.items() for column in some if column.heading]
-    return [
-        SpreadsheetColumn(gettext(column.heading or ""), column.kind, part, column.shown or _shown(column), column.mark)
-        for column, part in sorted(shown, key=lambda pair: pair[0].rank)
-    ]
-
-
-def _shown(column: Column[Any]) -> Callable[[Any], Value]:
-    """Return a function that returns what a cell holds, by the column's kind."""
-    value_of = column.value
-    if column.kind == "flag":
-        # Translated once instead of for each cell.
-        words = {True: gettext("yes"), False: gettext("no"), None: gettext(wording.NOT_KNOWN)}
-        return lambda row: words[value_of(row)]
-    if column.kind == "day":
-        return lambda row: None if (moment := value_of(row)) is None else local(moment).date()
-    if column.kind in ("money", "change", "number"):
-        return lambda row: known(value_of(row))
-    return value_of
 
 
 def write_summary(sheet: Any, report: Report, formats: Formats) -> None:
@@ -190,8 +135,8 @@ def write_workbook(
         if (changes := wording.compared_changes(report)) and changes.cleared:
             fill(
                 workbook.add_worksheet(_sheet_name(wording.change_heading(ChangeKind.CLEARED))),
-                _ranked(("change",), change=columns.CLEARED),
-                lambda: ((change,) for change in changes.cleared),
+                columns.CLEARED,
+                lambda: changes.cleared,
                 formats,
                 frozen=1,
             )
@@ -204,9 +149,10 @@ def write_workbook(
 
 
 def _write_groups(sheet: Any, report: Report, formats: Formats, client: StaffClient | None) -> None:
+    shown = shown_columns(report, columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE, columns.CONTACT)
     fill(
         sheet,
-        group_columns(report),
+        [column for column in shown if column.for_sheet],
         partial(map, partial(group_row, report), report.groups),
         formats,
         frozen=2,
@@ -215,13 +161,16 @@ def _write_groups(sheet: Any, report: Report, formats: Formats, client: StaffCli
 
 
 def _write_members(sheet: Any, report: Report, formats: Formats, client: StaffClient | None) -> None:
+    """Write the sheet of members, with their limits unless one limit applies to everyone."""
+
     def rows(report: Report) -> Iterator[MemberRow]:
         return (member_row(report, group, member) for group in report.groups for member in group.members)
 
     members = (member for group in report.groups for member in group.members)
+    shown = shown_columns(report, columns.MEMBER, columns.BLOCKS, columns.MEMBER_DETAILS)
     fill(
         sheet,
-        member_columns(report),
+        [columns.GROUP[0], *(one for one in shown if one.name != "limit" or report.criteria.limit is None)],
         partial(rows, report),
         formats,
         frozen=2,

@@ -119,7 +119,10 @@ def test_what_is_summed_by_group_adds_up_in_the_rows_that_have_it_once(details: 
 
 def test_header_alone_when_empty() -> None:
     columns = (OF_GROUPS, OF_MEMBERS, OF_CHANGES, OF_BLOCKS, GROUP_DETAILS, MEMBER_DETAILS, LAST)
-    assert csv_text(samples.empty_report()) == ",".join(columns) + "\r\n"
+    header = csv_text(samples.empty_report())
+    assert header.startswith(",".join(columns)), "new columns are last"
+    assert header.count("\r\n") == 1
+    assert header.endswith("\r\n")
 
 
 def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> None:

@@ -11,28 +11,23 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from referencing import Registry, Resource
 from support import report_samples as samples
 from support.documents import strict
 from support.rendered import written
 
 from evergreen_groups.groups import Group
 from evergreen_groups.policy import Limit
-from evergreen_groups.render.report.json import text
+from evergreen_groups.render.report.json import json_schema, text
 from evergreen_groups.report import Changes, Criteria, Report
 
 
-def schema(name: str) -> Any:
+def printed(name: str) -> Any:
     return json.loads(resources.files("evergreen_groups.render.report").joinpath(name).read_text("utf-8"))
 
 
-SCHEMA = schema("report.schema.json")
+SCHEMA, LINES_SCHEMA = json_schema(), json_schema(lines=True)
 VALIDATOR = jsonschema.Draft202012Validator(strict(SCHEMA))
-DOCUMENT: Resource[Any] = Resource.from_contents(strict(SCHEMA))
-LINES = jsonschema.Draft202012Validator(
-    strict(schema("report_lines.schema.json")),
-    registry=Registry().with_resource("urn:evergreen-groups:report:1", DOCUMENT),
-)
+LINES = jsonschema.Draft202012Validator(strict(LINES_SCHEMA))
 LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text()
 
 
@@ -40,8 +35,23 @@ def document(report: Report, *, details: bool = True) -> Any:
     return json.loads(written(report, "json", details=details))
 
 
-def test_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+@pytest.mark.parametrize(
+    ("schema", "file"), [(SCHEMA, "report.schema.json"), (LINES_SCHEMA, "report_lines.schema.json")]
+)
+def test_the_published_schema_is_made_from_the_columns(schema: Any, file: str) -> None:
+    """``nox -s docs`` writes it."""
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert printed(file) == schema
+
+
+def test_a_consumer_who_validates_survives_new_keys() -> None:
+    assert "additionalProperties" not in json.dumps([SCHEMA, LINES_SCHEMA])
+    shown = document(samples.detailed())
+    for one in (shown, shown["totals"], shown["groups"][0], shown["groups"][0]["members"][0]):
+        one["new_key"] = "new"
+    jsonschema.validate(shown, SCHEMA)
+    for line in (shown["groups"][0], {**shown, "schema": "evergreen-groups/report-lines/1"}):
+        jsonschema.validate(line, LINES_SCHEMA)
 
 
 @pytest.mark.parametrize("details", [True, False])

@@ -62,7 +62,9 @@ def test_members_with_different_limits_have_theirs_beside_the_verdict() -> None:
 def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> None:
     tree = page(samples.blocked_report())
     rows = {row.xpath("string(th/bdi)"): row for row in tree.xpath("//tr[@class='members']//tbody/tr")}
-    found = {name: texts(row.xpath("td[position() > 3]")) for name, row in rows.items()}
+    headings = texts(tree.xpath("(//tr[@class='members']//thead)[1]//th"))
+    places = [headings.index(heading) for heading in ("Over the limit", "Blocked in Evergreen")]
+    found = {name: [texts(list(row))[place] for place in places] for name, row in rows.items() if len(row) > 1}
     assert found["Castellanos-Whitfield, Maximiliana Josephine"] == [
         "yes",
         "yes, for finesPATRON_EXCEEDS_FINES at CONS, since 1 Aug 2026",
@@ -188,7 +190,7 @@ def test_facts_notes_and_marks() -> None:
     assert [number for number, row in rows.items() if "no group lead" in row[1].text_content()] == ["85"]
     assert texts(tree.xpath("//summary"))[2] == "2 of 4 members"
     [theo] = tree.xpath("//details//tr[th/bdi='Castellanos-Whitfield, Theo']")
-    assert texts(list(theo)) == ["Castellanos-Whitfield, Theo", "29999000000413", "BR1", "$88.10", "yes"]
+    assert texts(list(theo))[:5] == ["Castellanos-Whitfield, Theo", "29999000000413", "BR1", "$88.10", "yes"]
 
 
 def test_the_fines_have_a_bar_of_what_members_over_the_limit_owe() -> None:
