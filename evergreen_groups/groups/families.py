@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -153,27 +154,24 @@ def read_people(
 ) -> dict[int, Record]:
     """Read patrons by id or barcode, the members of their groups, and of ``groups``. Up to 200 of them take one call.
 
-    The records have the ``FIELDS`` and all cards, because a barcode may be on an old one.
+    The records have the ``FIELDS`` and all cards, because a barcode may be on an old one (``desk-010``).
     """
     named = [*(("id", id) for id in ids), *(("barcode", code) for code in barcodes), *(("group", it) for it in groups)]
     batches = batched_by_size(named, _CHARACTERS_AT_ONCE, lambda one: len(quote(str(one[1]))), lambda _count: _AT_ONCE)
-    found = gateway.map(lambda batch: _matching(gateway, batch), batches)
+    found = gateway.map(partial(_matching, gateway), batches)
     return {person.id: person for person in chain.from_iterable(found)}
 
 
 def _matching(gateway: Gateway, named: Sequence[tuple[str, Any]]) -> list[Record]:
-    """Read the patrons who are named, and the members of their groups (``desk-010``)."""
     gateway.idl("au", "ac", "mous", "aua")  # load them in one request, together with those needed next
     ids, barcodes, groups = ([value for kind, value in named if kind == it] for it in ("id", "barcode", "group"))
     # PostgreSQL uses an index for each query of the union, but would scan all patrons for an "or".
     queries: list[Query] = []
-    if ids:
-        queries.append(ids_of({"id": ids}))
-        queries.append(ids_of({"deleted": "f", "usrgroup": {"in": ids_of({"id": ids}, "usrgroup")}}))
-    if barcodes:
-        owners = {"select": {"ac": ["usr"]}, "from": "ac", "where": {"barcode": barcodes}}
-        queries.append(ids_of({"id": {"in": owners}}))
-        queries.append(ids_of({"deleted": "f", "usrgroup": {"in": ids_of({"id": {"in": owners}}, "usrgroup")}}))
+    owners = {"select": {"ac": ["usr"]}, "from": "ac", "where": {"barcode": barcodes}}
+    for given, patrons in ((ids, ids), (barcodes, {"in": owners})):
+        if given:
+            queries.append(ids_of({"id": patrons}))
+            queries.append(ids_of({"deleted": "f", "usrgroup": {"in": ids_of({"id": patrons}, "usrgroup")}}))
     if groups:
         queries.append(ids_of({"deleted": "f", "usrgroup": groups}))
     flesh_fields = {"au": ("cards",)}

@@ -216,9 +216,8 @@ def find_hidden(
     which the ids of ``org_units`` may be needed. For more groups, first find those with hidden members (two calls for
     some 600 groups).
 
-    Raises:
-        DataError: the ILS lists members or balances of other groups, or leaves some out.
-        PermissionDeniedError: the account has no VIEW_USER at its own library, so it can't list members.
+    Raises DataError if the ILS lists members or balances of other groups, or leaves some out, and PermissionDeniedError
+    if the account has no VIEW_USER at its own library, so that it can't list members.
     """
     groups, at_once = sorted(visible), _MAX_GROUPS
     if len(groups) > _MAX_GROUPS:
@@ -290,7 +289,6 @@ def _read_hidden(
     *,
     with_fines: bool,
 ) -> dict[int, HiddenMembers]:
-    """Read the hidden members of a few groups at a time. The rest is as in :func:`find_hidden`."""
     for _ in range(_MAX_ROUNDS if len(groups) == 1 else 1):
         everybody, known = _all_and_visible(gateway, groups, visible)
         hidden = everybody - known

@@ -162,9 +162,8 @@ class HiddenMembers:
 class Group:
     """A patron group (``usrgroup``) and its members' combined fines, which are for information only.
 
-    ``members`` are the visible ones. ``hidden_fines`` is None if unknown. Totals either include hidden members or say
-    that they don't: ``group_fines`` is None if ``hidden_fines`` is, and counts of visible members are a
-    :class:`~evergreen_groups.values.Total`.
+    ``members`` are the visible ones. Totals either include hidden members or say that they don't: ``group_fines`` is
+    None if ``hidden_fines`` is (unknown), and counts of visible members are a :class:`~evergreen_groups.values.Total`.
     """
 
     __repr__ = arguments.brief
@@ -413,10 +412,9 @@ class StandingDifference(Enum):
 
 
 class Standing(NamedTuple):
-    """A member's status: over the limit by the rule, and blocked by penalties in the ILS.
+    """A member's status: over the limit by the rule (None: the limit is hidden), and blocked by penalties in the ILS.
 
-    ``over_limit`` is None if the account may not see the limit. ``blocks_for_fines`` and ``other_blocks`` hold the
-    penalties that block the member; notes don't block and aren't included.
+    Notes don't block, and aren't among the penalties.
     """
 
     over_limit: bool | None

@@ -66,8 +66,7 @@ class FamilyReader:
     def of_group(self, number: int, viewer: panel.GroupViewer) -> panel.VisiblePatrons:
         """Read the group with this number for the desk.
 
-        Raises DataError if the group has more than ``panel.MAX_MEMBERS`` members, or if patrons keep being moved
-        between reads.
+        Raises DataError if it has more than ``panel.MAX_MEMBERS`` members, or patrons keep being moved between reads.
         """
         query = panel.FamilyQuery.of_number(number, viewer)
         return panel.split_rows(number, panel.search(self._gateway, query), query)
@@ -98,10 +97,9 @@ class FamilyReader:
         first the patrons and their cards, then fines, members and contacts concurrently. Without ``with_fines``, all
         members seem to owe nothing.
 
-        Raises:
-            PlanError: ``active_cards`` is set and a barcode isn't that of an active card.
-            DataError: a replica doesn't have one of the named patrons yet, or patrons keep being moved between reads.
-            PermissionDeniedError: the account may not see patrons at its own library.
+        Raises PlanError if ``active_cards`` is set and a barcode isn't that of an active card, PermissionDeniedError if
+        the account may not see patrons at its own library, and DataError if a replica doesn't have a named patron yet,
+        or patrons keep being moved between reads.
         """
         wanted = list(dict.fromkeys(references))
         barcodes = [named for named in wanted if isinstance(named, str)]
@@ -182,11 +180,7 @@ class FamilyReader:
 
 @dataclass(frozen=True, slots=True)
 class GroupReader:
-    """Turns rows of patrons into groups with own fines, cards and hidden members.
-
-    ``limits`` decide who is over the limit; without them, nothing is decided. ``progress`` reports on the balances of
-    hidden members.
-    """
+    """Turns rows of patrons into groups with own fines, cards and hidden members, and decides by ``limits``, if any."""
 
     gateway: Gateway
     org_units: OrgUnits

@@ -70,10 +70,7 @@ class ReplicaFamilyReader(FamilyReader):
         return {id: owed for id, owed in found.items() if owed is not None}
 
     def of_patron(self, patron: int, viewer: panel.GroupViewer) -> panel.VisiblePatrons | None:
-        """Ask the primary database for the patron's group first.
-
-        Raises DataError if the replica doesn't have the patron yet.
-        """
+        """Ask the primary database for the patron's group first. Raises DataError if the replica lacks the patron."""
         record = read_patron(self._gateway, patron)
         if record is None:
             return super().of_patron(patron, viewer)
@@ -87,11 +84,9 @@ class ReplicaFamilyReader(FamilyReader):
     def of_group(self, number: int, viewer: panel.GroupViewer) -> panel.VisiblePatrons:
         """Take the membership from the primary database. Other fields are as old as the replica.
 
-        This takes one more concurrent call, one for each member who joined or left, and another for those who joined
-        together. The records of members who may have changed are read as well, because their group lead flag may have
-        changed. Without VIEW_USER at its own library, the account can't list members and gets the replica's group.
-
-        Raises DataError if member lists and records keep contradicting each other.
+        This takes one more concurrent call, one for each member who joined or left or whose group lead flag may have
+        changed, and another for those who joined together. Without VIEW_USER at its own library, the account can't
+        list members and gets the replica's group. Raises DataError if lists and records keep contradicting each other.
         """
         gateway = self._gateway
 
@@ -125,8 +120,7 @@ class ReplicaFamilyReader(FamilyReader):
     def _corrected(self, people: People, named: Set[int], groups: Collection[int]) -> tuple[People, MemberLists | None]:
         """Take a call for each named patron and each group, and one or two for members whom the replica has elsewhere.
 
-        Raises:
-            DataError: the replica doesn't have one of the named patrons yet, or patrons keep being moved between reads.
+        Raises DataError if the replica lacks a named patron, or if patrons keep being moved between reads.
         """
         gateway = self._gateway
         if not named <= people.keys():  # the replica has the patron, but not the new card

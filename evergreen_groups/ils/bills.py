@@ -306,7 +306,7 @@ def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool
     """Return what patrons owe at all libraries (``mous``), by id. Leaves out patrons without an open transaction.
 
     The session's own user is also left out, unless they have VIEW_USER at their home library (``pcrud-056``).
-    ``debtors_only`` leaves out patrons with a balance of 0.00, which makes large answers smaller.
+    ``debtors_only`` leaves out balances of 0.00, too.
     """
     fields = ("usr", "balance_owed")
     owes = {"balance_owed": {"<>": 0}} if debtors_only else None
@@ -316,8 +316,7 @@ def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool
 def read_fines_of(gateway: Gateway, id: int, *, primary: bool = False) -> Decimal | None:
     """Return what one patron owes at all libraries, or None if they have no open transaction.
 
-    Works for the session's own user, too (``patrons-070``). ``primary`` asks the primary database. Raises
-    PermissionDeniedError if the session lacks the permission, and isn't the patron's own.
+    Raises PermissionDeniedError, but not for the session's own user (``patrons-070``).
     """
     # Without open transactions the payload is empty, because the result is null (patrons-056).
     method = f"open-ils.actor.user.fines.summary{'.authoritative' if primary else ''}"
@@ -342,8 +341,7 @@ def read_fines_within(
     """Return what each patron owes within their scope, by id. None: no open transaction within the scope.
 
     ``totals`` has what patrons with open transactions owe at all libraries. Takes a call per 3,000 patrons (``mobts``).
-    Patrons with transactions that the account can't see for lack of VIEW_USER_TRANSACTIONS raise DataError, or are left
-    out with ``leave_out_hidden``.
+    Hidden transactions, for lack of VIEW_USER_TRANSACTIONS, raise DataError unless ``leave_out_hidden``.
     """
     # None differs from 0.00: SQL's sum over no rows is null, which doesn't even reach a threshold of 0.00.
     found: dict[int, Decimal | None] = dict.fromkeys(scopes)

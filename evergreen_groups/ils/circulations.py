@@ -56,8 +56,8 @@ def kind_of(
 ) -> CirculationKind | None:
     """Return the kind of a circulation that isn't checked in, or None if the ILS doesn't count it.
 
-    ``finished`` says whether the transaction is closed, as when a lost item has been paid. ``now`` is aware.
-    Raises DataError if the fine interval isn't one that PostgreSQL writes.
+    ``finished`` means that the transaction is closed, as when a lost item has been paid. Raises DataError for a fine
+    interval that PostgreSQL doesn't write.
     """
     stopped = _STOPPED.get(stop_fines or "")
     if stopped is not None:
@@ -98,7 +98,7 @@ class ItemOut:
     """An item that a patron has out, or has returned but still owes something for.
 
     ``id`` is that of the circulation and its bill, ``copy`` the item's (``acp``; 0 if it wasn't asked for), ``library``
-    the org unit that lent it. ``due`` is in the ILS's time zone. ``kind`` is None for items that the ILS doesn't count,
+    the lending org unit's. ``due`` is in the ILS's time zone. ``kind`` is None for items that the ILS doesn't count,
     such as returned ones, and ``stop_fines`` is None while fines accrue.
     """
 
@@ -296,7 +296,7 @@ Counted = dict[int, CirculationCounts | None]  # by patron id; None: the account
 
 
 class CirculationReader:
-    """Counts the circulations of sets of patrons, as far as the account may see them.
+    """Counts the circulations of patrons.
 
     pcrud returns rows for many patrons at once, but silently omits circulations at libraries where the account lacks
     VIEW_CIRCULATIONS. ``checked_out.count`` counts all circulations of one patron, if the account has it at the
@@ -360,10 +360,7 @@ class CirculationReader:
         return self._counted(patrons, theirs, asked if self._hidden_at and not none_hidden else ())
 
     def with_exact_counts(self, counted: Counted) -> Counted:
-        """Replace lower bounds by exact counts, in one call and one for each patron with hidden circulations.
-
-        After the first six such patrons, the counts become None.
-        """
+        """Replace lower bounds by exact counts, in one call and one for each of six patrons, or by None after these."""
         unsure = {id: counts for id, counts in counted.items() if counts is not None and not counts.complete}
         hidden = sorted(_patrons_with_items_of(self._gateway, unsure, self._hidden_at)) if unsure else []
         requested = hidden[:_MOST_ONE_BY_ONE]

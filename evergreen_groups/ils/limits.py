@@ -273,8 +273,7 @@ def decide_all(
     """Decide about patrons, by id. No call if all their fines count, else one per 3,000 patrons.
 
     ``own_fines`` has what patrons with open transactions owe at all libraries. A decision's ``counted_fines`` includes
-    only the fines that the limit counts. Patrons whose transactions are needed and hidden raise DataError, or are left
-    out with ``leave_out_hidden``.
+    only the fines that the limit counts. Hidden transactions raise DataError unless ``leave_out_hidden``.
     """
     scopes = {id: limit.scope for id, limit in limits.items() if limit.scope is not None}
     within = read_fines_within(gateway, scopes, own_fines, leave_out_hidden=leave_out_hidden) if scopes else {}

@@ -46,11 +46,9 @@ class ReferenceData:
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
-        seconds = {**dict.fromkeys(_CACHES, SECONDS), **dict.fromkeys(_OF_SESSION, RIGHTS_SECONDS)}
-        self.caches: Mapping[str, TimeToLiveCache[Any]] = {
-            name: TimeToLiveCache(clock, lifetime) for name, lifetime in seconds.items()
-        }
+        self.caches: dict[str, TimeToLiveCache[Any]] = {name: TimeToLiveCache(clock, SECONDS) for name in _CACHES}
         """All caches by name, for metrics."""
+        self.caches |= {name: TimeToLiveCache(clock, RIGHTS_SECONDS) for name in _OF_SESSION}
 
     def _cached(self, name: str, key: str, read: Callable[[], Value]) -> Value:
         cache: TimeToLiveCache[Value] = self.caches[name]
