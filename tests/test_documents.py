@@ -201,7 +201,7 @@ def test_the_example_of_a_column(tmp_path: Path) -> None:
     assert document["groups"][0]["members"][0]["family_name"] == "van der Meer"
     schema = json.loads(copy.run("-m", "evergreen_groups.render.report.json"))
     jsonschema.validate(document, strict(schema))
-    assert schema["$defs"]["Member"]["properties"]["family_name"]["description"] == "The legal family name."
+    assert schema["$defs"]["Member"]["properties"]["family_name"]["description"] == "Legal family name."
     schema = json.loads(copy.run("-m", "evergreen_groups.render.report.json", "--lines"))
     _about, *groups = lines = [json.loads(line) for line in copy.command("report", "--format", "jsonl").splitlines()]
     for line in lines:
