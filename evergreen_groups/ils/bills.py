@@ -215,7 +215,8 @@ class Bill:
     def read(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
         """Return the visible bills of patrons by patron id, oldest first, with kinds by billing type.
 
-        Takes a call per 3,000 patrons and another per 3,000 bills (``mobts``). pcrud silently omits the bills of
+        Takes a call per 3,000 patrons and another per 3,000 bills (``mobts``, which names the billing library since
+        before 3.12: ``3.12/family-002``, ``details-002``). pcrud silently omits the bills of
         patrons at whose home library the account lacks VIEW_USER_TRANSACTIONS (``family-018``, ``details-003``), so a
         patron without bills may still owe something. :meth:`Bill.verify` tells the difference.
         """
