@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -13,6 +14,8 @@ from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TypeVar
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -122,9 +125,17 @@ class Watcher:
             time.sleep(_TICK)
             with self._lock:
                 for look in list(self._looks):
-                    if not look():
+                    if not self._wants_more(look):
                         del self._looks[look]
                 self._is_running = bool(self._looks)
+
+    @staticmethod
+    def _wants_more(look: Callable[[], bool]) -> bool:
+        try:
+            return look()
+        except Exception as error:  # the deadlines of all others depend on this thread
+            logger.warning("a watched function failed: %s", type(error).__name__)
+            return False
 
 
 watcher = Watcher()
