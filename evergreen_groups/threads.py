@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
@@ -106,9 +106,12 @@ class Watcher:
         with self._lock:
             self._looks[look] = None
             if not self._is_running:
-                with suppress(RuntimeError):  # Python is exiting, and starts no more threads
+                # Set before the thread begins, which may be at once: it must not find that it isn't needed.
+                self._is_running = True
+                try:
                     begin(self._run)
-                    self._is_running = True
+                except RuntimeError:  # Python is exiting, and starts no more threads
+                    self._is_running = False
 
     @contextmanager
     def watching(self, look: Callable[[], bool]) -> Iterator[None]:
@@ -121,13 +124,15 @@ class Watcher:
                 self._looks.pop(look, None)
 
     def _run(self) -> None:
-        while self._is_running:
+        while True:
             time.sleep(_TICK)
             with self._lock:
                 for look in list(self._looks):
                     if not self._wants_more(look):
                         del self._looks[look]
-                self._is_running = bool(self._looks)
+                if not self._looks:
+                    self._is_running = False
+                    return
 
     @staticmethod
     def _wants_more(look: Callable[[], bool]) -> bool:
