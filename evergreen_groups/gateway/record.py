@@ -62,10 +62,10 @@ def whole_number(value: Any) -> int | None:
 
 
 def finite_number(value: Any) -> Decimal | None:
-    """Return a number given as a number or text; None for anything else, including booleans, NaN and infinities.
+    """Return a number given as a number or text; None for all else: booleans, NaN, infinities, over 20 digits.
 
-    >>> finite_number("7.50"), finite_number(True), finite_number("1_0"), finite_number("NaN")
-    (Decimal('7.50'), None, None, None)
+    >>> finite_number("7.50"), finite_number(True), finite_number("1_0"), finite_number("NaN"), finite_number("1e400")
+    (Decimal('7.50'), None, None, None, None)
     """
     # Python accepts True, "1_0" and digits of any script as numbers.
     if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
@@ -74,7 +74,8 @@ def finite_number(value: Any) -> Decimal | None:
         number = Decimal(value)
     except (InvalidOperation, TypeError, ValueError):
         return None
-    return number if number.is_finite() else None
+    # A threshold of 400 digits would be a limit that nobody exceeds.
+    return number if number.is_finite() and number.adjusted() < _MOST_DIGITS else None
 
 
 # Ids are numbers from pcrud, and text from usergroup.new (usergroup-new-001), patron search (patrons-085) and full_path

@@ -93,6 +93,8 @@ class TestReading:
             ("au", "create_date", "2026-11-24T22:24:11"),
             ("au", "create_date", 20261124),
             ("pgpt", "threshold", "high"),
+            ("pgpt", "threshold", "1e400"),
+            ("pgpt", "threshold", "9" * 400),
         ],
     )
     def test_values_that_cannot_be(self, class_id, field, wire):
