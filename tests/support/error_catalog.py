@@ -289,12 +289,12 @@ def page() -> str:
     from evergreen_groups.render.plans import WARNINGS
 
     problems = {
-        (f"`{site.code}`", "" if site.status is None else str(site.status), _shown(site.message))
+        (f"`{site.code}`", "" if site.status is None else str(site.status), _shown(site.message), _advice(site))
         for site in errors()
         if site.kind == "ProblemError" and site.code and site.message is not None
     }
     verdicts = {
-        (f"`{site.code}`", site.kind, _shown(site.message))
+        (f"`{site.code}`", site.kind, _shown(site.message), _advice(site))
         for site in findings()
         if site.code and site.message is not None
     }
@@ -305,14 +305,14 @@ def page() -> str:
         "service. The parts of a text that vary are named values, shown here in braces.\n\n"
         "Made from the source by `python tests/support/error_catalog.py`.",
         "## Errors",
-        _table(("Code", "Class", "Exit status", "Says"), _error_rows()),
+        _table(("Code", "Class", "Exit status", "Says", "Advises"), _error_rows()),
         "## Problems of the web service",
         "For events, the service also returns the errors above, with their codes.",
-        _table(("Code", "HTTP status", "Says"), problems),
+        _table(("Code", "HTTP status", "Says", "Advises"), problems),
         "## Findings of `doctor`",
         "What fails because of an error has that error's code; what is right has the code `well`, and what couldn't "
         "be checked `not-checked`.",
-        _table(("Code", "Verdict", "Says"), verdicts),
+        _table(("Code", "Verdict", "Says", "Advises"), verdicts),
         "## Warnings of a plan",
         _table(("Code", "Says"), ((f"`{code}`", _shown(words.plural or words)) for code, words in WARNINGS.items())),
         "## Reasons in an audit",
@@ -348,8 +348,13 @@ def _error_rows() -> set[tuple[str, ...]]:
         known: type[tree.EvergreenGroupsError] = getattr(tree, kind)
         status = exit_status.for_error(known.__new__(known))
         code = site.code or default_code(site.kind)
-        rows.add((f"`{code}`", f"`{site.kind}`", str(status), _shown(site.message, site.detail)))
+        rows.add((f"`{code}`", f"`{site.kind}`", str(status), _shown(site.message, site.detail), _advice(site)))
     return rows
+
+
+def _advice(site: Site) -> str:
+    """Return the advice; an ellipsis if the source chooses it by what happened."""
+    return "…" if site.advice is None else _shown(site.advice)
 
 
 def _shown(template: str, detail: str | None = None) -> str:
