@@ -176,6 +176,14 @@ def test_the_terminal_of_this_program(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.user, found.host) == (pwd.getpwuid(os.geteuid()).pw_name, socket.gethostname())
 
 
+@pytest.mark.parametrize(("logged_in", "shown"), [("pat", "pat"), (pwd.getpwuid(os.geteuid()).pw_name, None)])
+def test_who_logged_in_before_becoming_another_user(
+    monkeypatch: pytest.MonkeyPatch, logged_in: str, shown: str | None
+) -> None:
+    monkeypatch.setattr(os, "getlogin", lambda: logged_in)
+    assert TerminalUser.current().login_user == shown
+
+
 def test_half_a_plan_is_none(journal: Journal) -> None:
     with pytest.raises(StateError, match="rejected a write"):
         begun(journal, HERE, GROUPS, "move", [StoredStep(1001, "usrgroup", 1, 2), StoredStep(1001, "day_phone", 1, 2)])
@@ -366,7 +374,9 @@ def forget(state: State, patron: int) -> None:
 def test_an_entry_that_is_partly_forgotten_is_not_taken_back_by_half(
     state: State, client: Client, admin: Gateway
 ) -> None:
-    assert client.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD).apply().done
+    plan = client.move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
+    assert plan.apply().done
+    assert [entry.missing_step_count for entry in client.changes.entries()] == [0]
     forget(state, 1053)
     with pytest.raises(PlanError, match=r"change 1-.{6} can't be undone completely: 1 of its 2 steps") as caught:
         client.undo(change_id(client.changes, 1))

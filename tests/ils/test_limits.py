@@ -105,6 +105,11 @@ def test_the_nearest_rule_counts(admin: Gateway, profile: int, library: int, amo
     assert found.scope is None
 
 
+def test_limits_by_thresholds_need_them() -> None:
+    with pytest.raises(ValueError, match="need the thresholds"):
+        Limits(ILS).limit_for(ADULT, HARBOR)
+
+
 def test_rules_come_before_the_thresholds(admin: Gateway) -> None:
     limits = read_limits(admin, PolicySettings(limit="ils", limits=RULES))
     assert limits.limit_for(CHILD, HARBOR).limit.amount == Decimal("3.00")

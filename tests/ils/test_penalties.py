@@ -113,6 +113,7 @@ class TestInForce:
         assert [penalty.id for penalty in found[PATRON]] == [first, ends_soon]
         assert [penalty.kind.id for penalty in found[PATRON]] == [25, 1]
         assert [penalty.by_staff for penalty in found[PATRON]] == [True, False]
+        assert found[PATRON][0].kind.label == "Alerting block on Circ, Hold and Renew"
         assert found[PATRON][1].kind.blocks
         assert {penalty.org_unit.shortname for penalty in found[PATRON]} == {"HARBOR"}
         assert {penalty.set_date for penalty in found[PATRON]} == {datetime(2026, 10, 1, 10, tzinfo=UTC)}
