@@ -124,3 +124,13 @@ class TestInForce:
         rows = [PenaltyRow(id, PATRON, 25, HARBOR, None, None) for id in (9, 7, 8)]
         found = kinds_of({}).by_patron(rows, OrgUnits.read(admin), [PATRON])
         assert [penalty.id for penalty in found[PATRON]] == [7, 8, 9]
+
+    @pytest.mark.apache(reason="it counts calls")
+    @pytest.mark.parametrize(("promised", "calls"), [({}, 2), ({"all_visible": True}, 1)])
+    def test_hidden_rows_are_looked_for_unless_none_is_hidden(self, promised: dict[str, bool], calls: int) -> None:
+        """Before 3.16, where they count against a page."""
+        with Sandbox(release="3.14") as older, gateway_of(older.url, "consortium_staff") as gateway:
+            list(rows_in_force(gateway, [1013]))
+            before = gateway.statistics.calls
+            list(rows_in_force(gateway, [PATRON], **promised))
+            assert gateway.statistics.calls - before == calls
