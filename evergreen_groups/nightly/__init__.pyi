@@ -2,7 +2,6 @@ from .jobs import ReportJob as ReportJob
 from .jobs import ReportOptions as ReportOptions
 from .jobs import RunPurpose as RunPurpose
 from .jobs import Target as Target
-from .jobs import Unpublished as Unpublished
 from .jobs import choice_of as choice_of
 from .jobs import criteria_of as criteria_of
 from .jobs import named_job as named_job

@@ -67,14 +67,10 @@ class Readers:
 
     def of_libraries(self, shortnames: Collection[str]) -> Language:
         """Return the common language and time zone of several libraries, or the defaults where they differ."""
-        languages = {self.of_library(name) for name in shortnames}
-        if len(languages) == 1:
-            return languages.pop()
-        tags = {language.tag for language in languages}
-        zones = {language.timezone for language in languages}
-        fallback = self.of_all
-        zone = zones.pop() if len(zones) == 1 else fallback.timezone
-        return self.settings.language(tags.pop() if len(tags) == 1 else None, zone)
+        languages = [self.of_library(name) for name in shortnames]
+        tags, zones = {one.tag for one in languages}, {one.timezone for one in languages}
+        tag = tags.pop() if len(tags) == 1 else None
+        return self.settings.language(tag, zones.pop() if len(zones) == 1 else self.of_all.timezone)
 
 
 def timezones_for(gateway: Gateway, jobs: Iterable[ReportJob], settings: LanguageSettings) -> dict[int, tzinfo]:
@@ -104,24 +100,20 @@ class WrittenReport:
     library_count: int | None = None
 
 
-_NO_FOLLOW_UPS: Mapping[int, FollowUpState] = {}
-
-
 def write(
     report: Report,
     target: Target,
     width: int,
-    progress: Progress = silent,
-    client: StaffClient | None = None,
+    progress: Progress,
+    client: StaffClient,
     *,
-    readers: Readers | None = None,
-    follow_ups: Mapping[int, FollowUpState] = _NO_FOLLOW_UPS,
+    readers: Readers,
+    follow_ups: Mapping[int, FollowUpState],
 ) -> Rendered | WrittenReport:
     """Write a report to its target atomically. For standard output, return the text instead.
 
     ``progress`` counts the files of a directory. Names link to the staff ``client``. Files are in the language of their
-    ``readers``. Standard output is in the current language, and so are files without readers. A page shows the
-    ``follow_ups``, by group number.
+    ``readers``, standard output in the current language. A page shows the ``follow_ups``, by group number.
     """
     [name, *_] = target.formats
     options: WritingOptions = {
@@ -140,7 +132,7 @@ def write(
     if target.split:
         path, days = target.path, target.keep_days
         return publish(report, path, target.formats, keep_days=days, progress=progress, readers=readers, **options)
-    with use_language(readers.of_libraries(report.criteria.orgs) if readers else current_language()):
+    with use_language(readers.of_libraries(report.criteria.orgs)):
         write_file(report, name, target.path, **options)
     return WrittenReport(target.path)
 

@@ -20,22 +20,17 @@ from evergreen_groups.state import RunOutcome, read_run_status, write_run_status
 
 if TYPE_CHECKING:
     from evergreen_groups.mail import Delivery
-    from evergreen_groups.nightly.jobs import ReportOptions, Unpublished
+    from evergreen_groups.nightly.jobs import ReportOptions
 
 AT_TERMINAL = Message(
     "This run isn't recorded, so tonight's report won't be compared with it. To record a run, use --history."
 )
+NOT_PUBLISHED = Message(
+    "This run isn't recorded, and {path} isn't replaced, because the run differs from the configuration "
+    "({settings}). To replace it, use --publish."
+)
 
 log = logging.getLogger("evergreen_groups.report_run")
-
-
-def not_published(unpublished: Unpublished) -> Message:
-    """Say in one line which output was left alone, and why."""
-    return Message(
-        "This run isn't recorded, and {path} isn't replaced, because the run differs from the configuration "
-        "({settings}). To replace it, use --publish.",
-        values={"path": unpublished.path, "settings": ", ".join(unpublished.differences)},
-    )
 
 
 def summary(made: Sequence[PreparedReport], delivery: Delivery | None) -> Message | None:
@@ -212,7 +207,8 @@ class ReportRun:
                 named = Message("{label}: {value}", values={"label": one.job.name, "value": note})
                 self._environment.emit(named if one.job.name else note)
         if work.made and work.purpose is RunPurpose.AT_TERMINAL:
-            unpublished = work.options.unpublished if work.options else None
-            self._environment.emit(AT_TERMINAL if unpublished is None else not_published(unpublished))
+            differences = work.options.differences if work.options else ()
+            values = {"path": self._environment.settings.report.output, "settings": ", ".join(differences)}
+            self._environment.emit(NOT_PUBLISHED.with_values(values) if differences else AT_TERMINAL)
         if done := summary(work.made, work.delivery):
             self._environment.summarise(done)
