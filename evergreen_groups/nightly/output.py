@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from email.message import EmailMessage
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from evergreen_groups.nightly.jobs import ReportJob, Target
     from evergreen_groups.render import StaffClient
     from evergreen_groups.render.report import IndexedLibrary
+    from evergreen_groups.report import History
     from evergreen_groups.settings import LanguageSettings
     from evergreen_groups.state import RunStatus
 
@@ -100,29 +102,39 @@ class WrittenReport:
     library_count: int | None = None
 
 
-def write(
-    report: Report,
-    target: Target,
-    width: int,
-    progress: Progress,
-    client: StaffClient,
-    *,
-    readers: Readers,
-    follow_ups: Mapping[int, FollowUpState],
-) -> Rendered | WrittenReport:
+@dataclass(slots=True)
+class PreparedReport:
+    """A report that was read, with its job, readers and former runs.
+
+    ``follow_ups`` are those of the groups that have entries, by group number. ``output`` is what was written, or what
+    is to be written to standard output.
+    """
+
+    job: ReportJob
+    report: Report
+    history: History
+    readers: Readers
+    client: StaffClient
+    follow_ups: Mapping[int, FollowUpState] = field(default_factory=dict)
+    letters: list[EmailMessage] = field(default_factory=list)
+    output: Rendered | WrittenReport | None = None
+
+
+def write(one: PreparedReport, width: int, progress: Progress) -> Rendered | WrittenReport:
     """Write a report to its target atomically. For standard output, return the text instead.
 
-    ``progress`` counts the files of a directory. Names link to the staff ``client``. Files are in the language of their
-    ``readers``, standard output in the current language. A page shows the ``follow_ups``, by group number.
+    ``progress`` counts the files of a directory. Files are in the language of their readers, standard output in the
+    current language. Only a page shows follow-ups.
     """
+    report, target, readers = one.report, one.job.target, one.readers
     [name, *_] = target.formats
     options: WritingOptions = {
         "details": target.details,
         "width": width,
         "bom": target.bom,
         "dialect": target.dialect,
-        "client": client,
-        "follow_ups": follow_ups,
+        "client": one.client,
+        "follow_ups": one.follow_ups,
     }
     if target.path is None:
         options["color"] = sys.stdout.isatty() and not os.environ.get("NO_COLOR")

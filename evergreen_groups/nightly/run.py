@@ -14,8 +14,8 @@ from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.message import Message
 from evergreen_groups.nightly.jobs import RunPurpose
 from evergreen_groups.nightly.monitoring import call_url, write_metrics
-from evergreen_groups.nightly.output import Readers, Rendered, WrittenReport, write_failure_page
-from evergreen_groups.nightly.steps import Environment, PreparedReport, Work, mailer_for, make_reports, send
+from evergreen_groups.nightly.output import PreparedReport, Readers, Rendered, WrittenReport, write_failure_page
+from evergreen_groups.nightly.steps import Environment, Work, mailer_for, make_reports, send
 from evergreen_groups.state import RunOutcome, read_run_status, write_run_status
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from email.message import EmailMessage
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -18,24 +17,17 @@ from evergreen_groups.message import Message
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.jobs import RunPurpose
 from evergreen_groups.nightly.monitoring import note_sent, write_metrics
-from evergreen_groups.nightly.output import (
-    Readers,
-    Rendered,
-    WrittenReport,
-    remove_failure_page,
-    timezones_for,
-    write,
-)
+from evergreen_groups.nightly.output import PreparedReport, Readers, Rendered, remove_failure_page, timezones_for, write
 from evergreen_groups.render import SERVICE, StaffClient
 from evergreen_groups.report import History, Run, look_up_cleared, read_reports
 from evergreen_groups.state import RunOutcome, RunStatus, prune, write_run_status
 
 if TYPE_CHECKING:
-    from evergreen_groups.follow_up import FollowUp, FollowUpState
+    from evergreen_groups.follow_up import FollowUp
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Delivery, Mailer
     from evergreen_groups.message import Progress
-    from evergreen_groups.nightly.jobs import ReportJob, ReportOptions
+    from evergreen_groups.nightly.jobs import ReportOptions
     from evergreen_groups.report import Report
     from evergreen_groups.settings import Settings
     from evergreen_groups.state import State, Transactions
@@ -61,24 +53,6 @@ class Environment(Protocol):
     def emit(self, message: str, *, error: bool = False) -> None: ...
     def summarise(self, message: str) -> None: ...
     def line(self, message: str, *, error: bool = False) -> str: ...
-
-
-@dataclass(slots=True)
-class PreparedReport:
-    """A report that was read, with its job, readers and former runs.
-
-    ``follow_ups`` are those of the groups that have entries, by group number. ``output`` is what was written, or what
-    is to be written to standard output.
-    """
-
-    job: ReportJob
-    report: Report
-    history: History
-    readers: Readers
-    client: StaffClient
-    follow_ups: Mapping[int, FollowUpState] = field(default_factory=dict)
-    letters: list[EmailMessage] = field(default_factory=list)
-    output: Rendered | WrittenReport | None = None
 
 
 @dataclass(slots=True)
@@ -286,10 +260,7 @@ def _write(work: Work, one: PreparedReport) -> None:
     try:
         with environment.progress(Message("writing …")) as progress:
             if target.formats:  # not only mailed
-                width, client, readers = environment.width(), one.client, one.readers
-                one.output = write(
-                    one.report, target, width, progress, client, readers=readers, follow_ups=one.follow_ups
-                )
+                one.output = write(one, environment.width(), progress)
     except DeadlineError:
         raise
     except EvergreenGroupsError as error:

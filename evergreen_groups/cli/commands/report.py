@@ -11,15 +11,7 @@ import click
 from evergreen_groups import cli
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import FILE_FORMATS, TEXT_FORMATS, format_for, format_of_file, is_document, output_format
-from evergreen_groups.nightly import (
-    ReportJob,
-    ReportOptions,
-    RunPurpose,
-    Target,
-    criteria_of,
-    named_job,
-    target_of,
-)
+from evergreen_groups.nightly import ReportJob, ReportOptions, RunPurpose, Target, criteria_of, named_job, target_of
 from evergreen_groups.settings import Settings, declared, reading, value_of, with_values
 
 _SOURCES = ("gateway.url", "gateway.username", "gateway.workstation")
