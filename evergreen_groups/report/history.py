@@ -224,7 +224,7 @@ class History:
         """Record ``report`` in one transaction. ``within`` is the connection of an open transaction to join."""
         current, matching = Run.of(report), None
         with self._transactions.writing() if within is None else nullcontext(within) as connection:
-            mine = self._series(report)
+            mine = self._series(report.criteria)
             series = connection.execute(select(schema.series.c.id).filter_by(**mine)).scalar_one_or_none()
             if series is None:
                 added = schema.series.insert().values(**mine).returning(schema.series.c.id)
@@ -275,12 +275,19 @@ class History:
                 connection.execute(schema.run_groups.insert(), rows)
             record_nights(connection, series, new, current.listings, matching)
 
-    def _series(self, report: Report) -> dict[str, str]:
-        return {"gateway": self._url, "settings": _series_settings(report.criteria, self._name)}
+    def _series(self, criteria: Criteria) -> dict[str, str]:
+        settings = {
+            "min_members": criteria.min_members,
+            "min_total": f"{criteria.min_total:.2f}",
+            "orgs": sorted({org.casefold() for org in criteria.orgs}),
+            **({"report": self._name} if self._name else {}),
+            **criteria.choice.document(),  # empty without a choice, as in series from before choices existed
+        }
+        return {"gateway": self._url, "settings": json.dumps(settings)}
 
     def _last_runs(self, connection: Connection, report: Report, count: int) -> Sequence[Row[Any]]:
         """Return up to ``count`` runs of the report's series, the last one last."""
-        runs = select(schema.runs).join(schema.series).filter_by(**self._series(report))
+        runs = select(schema.runs).join(schema.series).filter_by(**self._series(report.criteria))
         return connection.execute(runs.order_by(schema.runs.c.id.desc()).limit(count)).all()[::-1]
 
 
@@ -431,18 +438,6 @@ def _names_in(text: str) -> frozenset[str]:
 @lru_cache(1000)
 def _list_of(names: frozenset[str]) -> str:
     return json.dumps(sorted(names))
-
-
-def _series_settings(criteria: Criteria, name: str) -> str:
-    return json.dumps(
-        {
-            "min_members": criteria.min_members,
-            "min_total": f"{criteria.min_total:.2f}",
-            "orgs": sorted({org.casefold() for org in criteria.orgs}),
-            **({"report": name} if name else {}),
-            **criteria.choice.document(),  # empty without a choice, as in series from before choices existed
-        }
-    )
 
 
 logger = logging.getLogger(__name__)
