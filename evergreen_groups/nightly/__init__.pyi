@@ -2,15 +2,14 @@ from .jobs import ReportJob as ReportJob
 from .jobs import ReportOptions as ReportOptions
 from .jobs import RunPurpose as RunPurpose
 from .jobs import Target as Target
-from .jobs import Unpublished as Unpublished
 from .jobs import choice_of as choice_of
 from .jobs import criteria_of as criteria_of
 from .jobs import named_job as named_job
 from .jobs import target_of as target_of
 from .mailing import EVERYTHING as EVERYTHING
+from .monitoring import note_sent as note_sent
 from .output import INDEX as INDEX
 from .output import Readers as Readers
 from .output import Rendered as Rendered
 from .output import library_file_names as library_file_names
 from .run import ReportRun as ReportRun
-from .run import note_sent as note_sent

@@ -56,21 +56,14 @@ class ReportJob:
 class ReportOptions:
     """The reports of one run, all made from the same reading. ``deadline`` is in seconds.
 
-    ``unpublished`` is the configured output if this run leaves it alone.
+    If the run leaves the configured output alone, ``differences`` are the settings in which it differs from the
+    configuration.
     """
 
     jobs: tuple[ReportJob, ...]
     deadline: int
     healthcheck_url: str | None
-    unpublished: Unpublished | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unpublished:
-    """The output that a run leaves alone because of its ``differences`` from the configuration (names of settings)."""
-
-    path: Path
-    differences: tuple[str, ...]
+    differences: tuple[str, ...] = ()
 
 
 class RunPurpose(Enum):

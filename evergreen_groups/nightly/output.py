@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from email.message import EmailMessage
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from evergreen_groups.nightly.jobs import ReportJob, Target
     from evergreen_groups.render import StaffClient
     from evergreen_groups.render.report import IndexedLibrary
+    from evergreen_groups.report import History
     from evergreen_groups.settings import LanguageSettings
     from evergreen_groups.state import RunStatus
 
@@ -67,14 +69,10 @@ class Readers:
 
     def of_libraries(self, shortnames: Collection[str]) -> Language:
         """Return the common language and time zone of several libraries, or the defaults where they differ."""
-        languages = {self.of_library(name) for name in shortnames}
-        if len(languages) == 1:
-            return languages.pop()
-        tags = {language.tag for language in languages}
-        zones = {language.timezone for language in languages}
-        fallback = self.of_all
-        zone = zones.pop() if len(zones) == 1 else fallback.timezone
-        return self.settings.language(tags.pop() if len(tags) == 1 else None, zone)
+        languages = [self.of_library(name) for name in shortnames]
+        tags, zones = {one.tag for one in languages}, {one.timezone for one in languages}
+        tag = tags.pop() if len(tags) == 1 else None
+        return self.settings.language(tag, zones.pop() if len(zones) == 1 else self.of_all.timezone)
 
 
 def timezones_for(gateway: Gateway, jobs: Iterable[ReportJob], settings: LanguageSettings) -> dict[int, tzinfo]:
@@ -104,33 +102,39 @@ class WrittenReport:
     library_count: int | None = None
 
 
-_NO_FOLLOW_UPS: Mapping[int, FollowUpState] = {}
+@dataclass(slots=True)
+class PreparedReport:
+    """A report that was read, with its job, readers and former runs.
+
+    ``follow_ups`` are those of the groups that have entries, by group number. ``output`` is what was written, or what
+    is to be written to standard output.
+    """
+
+    job: ReportJob
+    report: Report
+    history: History
+    readers: Readers
+    client: StaffClient
+    follow_ups: Mapping[int, FollowUpState] = field(default_factory=dict)
+    letters: list[EmailMessage] = field(default_factory=list)
+    output: Rendered | WrittenReport | None = None
 
 
-def write(
-    report: Report,
-    target: Target,
-    width: int,
-    progress: Progress = silent,
-    client: StaffClient | None = None,
-    *,
-    readers: Readers | None = None,
-    follow_ups: Mapping[int, FollowUpState] = _NO_FOLLOW_UPS,
-) -> Rendered | WrittenReport:
+def write(one: PreparedReport, width: int, progress: Progress) -> Rendered | WrittenReport:
     """Write a report to its target atomically. For standard output, return the text instead.
 
-    ``progress`` counts the files of a directory. Names link to the staff ``client``. Files are in the language of their
-    ``readers``. Standard output is in the current language, and so are files without readers. A page shows the
-    ``follow_ups``, by group number.
+    ``progress`` counts the files of a directory. Files are in the language of their readers, standard output in the
+    current language. Only a page shows follow-ups.
     """
+    report, target, readers = one.report, one.job.target, one.readers
     [name, *_] = target.formats
     options: WritingOptions = {
         "details": target.details,
         "width": width,
         "bom": target.bom,
         "dialect": target.dialect,
-        "client": client,
-        "follow_ups": follow_ups,
+        "client": one.client,
+        "follow_ups": one.follow_ups,
     }
     if target.path is None:
         options["color"] = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -140,7 +144,7 @@ def write(
     if target.split:
         path, days = target.path, target.keep_days
         return publish(report, path, target.formats, keep_days=days, progress=progress, readers=readers, **options)
-    with use_language(readers.of_libraries(report.criteria.orgs) if readers else current_language()):
+    with use_language(readers.of_libraries(report.criteria.orgs)):
         write_file(report, name, target.path, **options)
     return WrittenReport(target.path)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import GroupReader, GroupSearch, PatronState, search
@@ -32,7 +32,8 @@ from evergreen_groups.settings import PolicySettings
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Group, PatronRow
-    from evergreen_groups.ils import Penalty, PenaltyRow
+    from evergreen_groups.ils import PenaltyRow
+    from evergreen_groups.report.details import MemberDetails
 
 _NEVER = float("inf")
 
@@ -164,7 +165,7 @@ def read_reports(
     require_details(criteria)
     reading = _Reading(gateway, criteria, policy or PolicySettings(), progress)
     _require_kinds(gateway, wanted)
-    report = reading.report(reading.groups(groups), now or datetime.now(UTC))
+    report = reading.report(reading.batches(groups), now or datetime.now(UTC))
     if len(wanted) == 1:
         return [report]
     for one in wanted:
@@ -172,12 +173,33 @@ def read_reports(
     return [_selected(report, one) for one in wanted]
 
 
+class _Batch(NamedTuple):
+    """Groups that were read together, and what was read of their members: details by patron id, and penalties."""
+
+    groups: list[Group]
+    details: dict[int, MemberDetails]
+    penalties: list[PenaltyRow]
+
+    @classmethod
+    def of(cls, groups: list[Group], details: Mapping[int, MemberDetails], penalties: Iterable[PenaltyRow]) -> _Batch:
+        """Make a batch of these groups. Details and penalties of other patrons are left out."""
+        members = {member.id for group in groups for member in group.members}
+        return cls(
+            groups,
+            {patron: details[patron] for patron in members if patron in details},
+            [row for row in penalties if row.patron in members],
+        )
+
+    def without(self, numbers: Collection[int]) -> _Batch:
+        """Return the batch without the groups with these numbers."""
+        return _Batch.of([group for group in self.groups if group.number not in numbers], self.details, self.penalties)
+
+
 class _Reading:
     """One reading of the groups that meet ``criteria``, in stages.
 
-    Creating it reads what applies to all groups, and begins to read what only their members need. :meth:`groups` reads
-    the groups in batches, several at once, and collects what is known about their members. :meth:`report` puts
-    everything together.
+    Creating it reads what applies to all groups, and begins to read what only their members need. :meth:`batches` reads
+    the groups, several batches at once. :meth:`report` puts everything together.
     """
 
     def __init__(self, gateway: Gateway, criteria: Criteria, policy: PolicySettings, progress: Progress) -> None:
@@ -208,11 +230,10 @@ class _Reading:
         if criteria.choice.profiles:
             self._details.result()  # reports a wrong name before reading everything
         self._contacts = ContactReader(gateway, criteria.contact)
-        # By patron id.
         self._states: dict[int, PatronState] = {}
-        self._penalties: dict[int, list[Penalty]] = {}
+        """By patron id, until the details of the patron's group are read."""
 
-    def groups(self, numbers: Collection[int] | None) -> list[Group]:
+    def batches(self, numbers: Collection[int] | None) -> list[_Batch]:
         """Read the groups with these numbers, or search for all that may meet the criteria."""
         criteria, access = self._criteria, self._access
         query = search.HighFines(
@@ -223,60 +244,64 @@ class _Reading:
             visible_orgs=() if access.everywhere else access.visible_orgs,
         )
         extra = (*PatronState.FIELDS, *self._contacts.fields) if criteria.details or criteria.contact else ()
-        found = GroupSearch(self._gateway, query, self._progress, extra_fields=extra, take=self._note_person)
+        found = GroupSearch(self._gateway, query, self._progress, extra_fields=extra, take=self._take_person)
         if numbers is not None:
-            return found.read(numbers, self._build_batch)
-        return found.run(
-            self._build_batch, lambda groups, gone: [group for group in groups if group.number not in gone]
-        )
+            return found.read(numbers, self._read_batch)
+        return found.run(self._read_batch, lambda batches, gone: [batch.without(gone) for batch in batches])
 
-    def _note_person(self, patron: int, values: Sequence[Any]) -> None:
+    def _take_person(self, patron: int, values: Sequence[Any]) -> None:
         of_state = len(PatronState.FIELDS)
         state = self._states[patron] = PatronState.of(values[:of_state], self._started)
         if self._criteria.contact:
             self._contacts.add_person(patron, state.juvenile, values[of_state:])
 
-    def _build_batch(self, rows: Sequence[PatronRow]) -> list[Group]:
-        """Make groups of the rows of all their members, and note the members' details and blocks for fines."""
-        built, block_rows, found = self._gateway.in_parallel(
+    def _read_batch(self, rows: Sequence[PatronRow]) -> list[_Batch]:
+        """Make groups of the rows of all their members, and read the members' details and penalties."""
+        built, penalties, found = self._gateway.in_parallel(
             lambda: self._reader.with_limits(self._limits.result()).build_groups(rows),
-            lambda: _read_block_rows(self._gateway, self._kinds.result(), [row.id for row in rows], self._contacts),
+            lambda: self._read_penalties([row.id for row in rows]),
             lambda: details.read(rows) if (details := self._details.result()) else None,
         )
-        candidates = with_enough_fines(built, self._criteria)
-        members = {member.id: member for group in candidates for member in group.members}
+        groups, of_members = with_enough_fines(built, self._criteria), {}
         if (details := self._details.result()) is not None:
             bills, items = found
-            details.add(members.values(), bills, items, self._states)
-        blocked = [row for row in block_rows if row.patron in members]
-        # Groups that are read again replace what was read of their members before.
-        for row in rows:
-            self._penalties.pop(row.id, None)
-        kinds, patrons = self._kinds.result(), {row.patron for row in blocked}
-        self._penalties.update(kinds.by_patron(blocked, self.org_units, patrons))
-        return candidates
+            members = [member for group in groups for member in group.members]
+            of_members = details.of_members(members, bills, items, self._states)
+        return [_Batch.of(groups, of_members, penalties)]
 
-    def report(self, groups: Sequence[Group], now: datetime) -> Report:
+    def _read_penalties(self, patrons: list[int]) -> list[PenaltyRow]:
+        """Read these patrons' blocks for fines, in lists of up to 3,000, and the penalties that contacts depend on."""
+        kinds = self._kinds.result()
+        wanted = sorted(kinds.blocking_for_fines_anywhere | self._contacts.penalties(kinds))
+        # If no kind blocks, no patron is blocked. An empty list of kinds would be a server error (pcrud-015).
+        return list(rows_in_force(self._gateway, patrons, kinds=wanted, all_visible=True)) if wanted else []
+
+    def report(self, batches: Sequence[_Batch], now: datetime) -> Report:
         """Return the report of the groups that meet the criteria, with notes about what is missing."""
-        blocks, details = FinesBlocks(self._penalties, self._kinds.result()), self._details.result()
+        kinds, reader = self._kinds.result(), self._details.result()
         self._limits.result()  # report invalid limits even if no group was found
+        rows = [row for batch in batches for row in batch.penalties]
+        blocks = [row for row in rows if row.kind in kinds.blocking_for_fines_anywhere]
+        in_force = FinesBlocks(kinds.by_patron(blocks, self.org_units, {row.patron for row in blocks}), kinds)
+        details = {patron: one for batch in batches for patron, one in batch.details.items()}
         visible = self._access.visible_orgs
         report = Report(
             generated_at=now.astimezone(),
             gateway=self._gateway.url,
             criteria=self._criteria,
-            groups=tuple(groups),
+            groups=tuple(group for batch in batches for group in batch.groups),
             totals=Totals.of(()),
             org_units=tuple(self.org_units),
             hidden_libraries=frozenset(unit.shortname for unit in self.org_units if unit.id not in visible),
-            blocks=blocks,
-            details=None if details is None else ReportDetails(details.members, details.profiles),
+            blocks=in_force,
+            details=None if reader is None else ReportDetails(details, reader.profiles),
         )
         report = apply_criteria(report, self._criteria)
         missing = {"permission": VIEW_USER, "libraries": self._access.missing_names}
         notes = [*([] if self._access.everywhere else [HIDDEN_PATRONS.with_values(missing)]), *report.notes]
-        if details is not None:
-            notes += details.notes(report.groups)
+        if reader is not None:
+            members = [member.id for group in report.groups for member in group.members]
+            notes += reader.notes({patron: details[patron] for patron in members})
         unreadable = self._gateway.statistics.unreadable_dates[self._unreadable_before :]
         notes += [
             Message(
@@ -285,8 +310,17 @@ class _Reading:
             )
             for class_id, key, field in unreadable[:_MAX_DATES]
         ]
-        report = _with_contacts(report, self._contacts, blocks.kinds, self._libraries)
-        return replace(report, blocks=blocks.of_members(report.groups), notes=tuple(notes))
+        report = replace(report, blocks=in_force.of_members(report.groups), notes=tuple(notes))
+        return self._with_contacts(report, kinds, rows) if self._criteria.contact else report
+
+    def _with_contacts(self, report: Report, kinds: PenaltyKinds, penalties: Iterable[PenaltyRow]) -> Report:
+        """Add the contacts. A report of some libraries is for their staff."""
+        self._contacts.add_penalties((), penalties)
+        self._contacts.finish(report.groups, kinds)
+        known = {group.number: self._contacts.of_group(group) for group in report.groups}
+        libraries = {unit.shortname for unit in report.org_units if unit.id in self._libraries or not self._libraries}
+        shown = {number: contact.for_libraries(libraries) for number, contact in known.items()}
+        return replace(report, contacts=shown, known_contacts=known)
 
 
 def combined_criteria(wanted: Sequence[Criteria]) -> Criteria:
@@ -320,26 +354,3 @@ def _read_org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
     of_details = ("mobts", "mb", "circ", "pgt") if criteria.details else ()
     gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *of_details, *(("aua",) if criteria.contact else ()))
     return OrgUnits.read(gateway)
-
-
-def _read_block_rows(
-    gateway: Gateway, kinds: PenaltyKinds, patrons: list[int], contacts: ContactReader
-) -> list[PenaltyRow]:
-    """Read the rows of these patrons' blocks for fines, in lists of up to 3,000, and those that ``contacts`` needs."""
-    blocking = kinds.blocking_for_fines_anywhere
-    wanted = sorted(blocking | contacts.penalties(kinds))
-    # If no kind blocks, no patron is blocked. An empty list of kinds would be a server error (pcrud-015).
-    rows = list(rows_in_force(gateway, patrons, kinds=wanted, all_visible=True)) if wanted else []
-    contacts.add_penalties(patrons, rows)
-    return [row for row in rows if row.kind in blocking]
-
-
-def _with_contacts(report: Report, contacts: ContactReader, kinds: PenaltyKinds, chosen: Collection[int]) -> Report:
-    """Add the contacts if wanted. A report of some libraries (``chosen``, by id) is for their staff."""
-    if not report.criteria.contact:
-        return report
-    contacts.finish(report.groups, kinds)
-    known = {group.number: contacts.of_group(group) for group in report.groups}
-    libraries = {unit.shortname for unit in report.org_units if unit.id in chosen or not chosen}
-    shown = {number: contact.for_libraries(libraries) for number, contact in known.items()}
-    return replace(report, contacts=shown, known_contacts=known)

@@ -240,8 +240,6 @@ class DetailReader:
         self.profiles = Profiles.read(gateway)
         """All of the ILS's profiles."""
         self.profiles.named(named)
-        self.members: dict[int, MemberDetails] = {}
-        """The details of all members that were added, by patron id."""
         # Members with equal details share one record, because for most there is nothing to say. Equal sums by kind are
         # shared, too.
         self._shared: dict[MemberDetails, MemberDetails] = {}
@@ -259,11 +257,14 @@ class DetailReader:
         )
         return bills, items
 
-    def add(self, members: Collection[Member], bills: Bills, items: Items, states: dict[int, PatronState]) -> None:
-        """Store the details of members and take theirs from ``states``. Reread bills that don't add up to own fines."""
+    def of_members(
+        self, members: Collection[Member], bills: Bills, items: Items, states: dict[int, PatronState]
+    ) -> dict[int, MemberDetails]:
+        """Return the members' details, and remove their ``states``. Reread bills that don't add up to own fines."""
         hidden = {member.id for member in members if member.patron.home_library.id not in self._bills_at}
         own_fines = {member.id: member.own_fines for member in members}
         verified = Bill.verify(self._gateway, own_fines, bills, hidden)
+        of_members = {}
         for member in members:
             id, profile = member.id, self.profiles.name(member.patron.profile)
             found = verified[id]
@@ -274,16 +275,17 @@ class DetailReader:
                     self._by_billing_type.add(id)
             owed = None if found is None else SummedBills.of(found, self._kinds)
             details = MemberDetails(owed, items[id].unreturned, states.pop(id), profile)
-            self.members[id] = details if found else self._shared.setdefault(details, details)
+            of_members[id] = details if found else self._shared.setdefault(details, details)
+        return of_members
 
-    def notes(self, groups: Collection[Group]) -> Iterator[Message]:
+    def notes(self, members: Mapping[int, MemberDetails]) -> Iterator[Message]:
         """Yield notes: for how many members bills or items are unknown, and which permissions the account lacks."""
-        found = [self.members[member.id] for group in groups for member in group.members]
+        found = members.values()
         without_bills = [member.owed for member in found].count(None)
         if without_bills:
             reason = self._reason(permissions.VIEW_USER_TRANSACTIONS, self._bills_at)
             yield _not_known(Message("Owed for"), without_bills, len(found), reason)
-        by_type = len({member.id for group in groups for member in group.members} & self._by_billing_type)
+        by_type = len(members.keys() & self._by_billing_type)
         if by_type:
             yield Message(
                 "For {count:,} of {all:,} members, bills for items are listed by billing type only ({reason}).",

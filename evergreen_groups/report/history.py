@@ -58,8 +58,8 @@ _EVERYWHERE = ""
 class Run:
     """One run: when reading began (aware), and the groups that met its criteria.
 
-    ``hidden_libraries`` are the short names of libraries whose patrons the account couldn't see. The report shows the
-    first ``listed_count`` groups; ``top`` cut off the others.
+    ``hidden_libraries`` are the short names of libraries whose patrons the account couldn't see. A report shows the
+    first ``listed_count`` groups; ``top`` cut off the others. Of a recorded run, that isn't known.
     """
 
     at: datetime
@@ -103,16 +103,16 @@ class Run:
         return totals
 
 
-def compare(previous: Run | None, current: Run, matching: GroupMatching | None = None) -> Changes:
+def compare(previous: Run | None, current: Run) -> Changes:
     """Compare two runs: what changed for each listed group, and which groups are cleared.
 
-    Groups are matched across membership changes (:class:`GroupMatching`; pass ``matching`` to reuse one), so moves
-    between groups don't look like new or cleared fines. A group isn't cleared if only ``top`` cut it off, or if the
-    account can't see its libraries any more.
+    Groups are matched across membership changes (:class:`GroupMatching`), so moves between groups don't look like new
+    or cleared fines. A group isn't cleared if only ``top`` cut it off, or if the account can't see its libraries any
+    more.
     """
     if previous is None:
         return Changes(None, {})
-    matching = matching or GroupMatching(previous.listings, current.listings)
+    matching = GroupMatching(previous.listings, current.listings)
     gone = [
         _gone(listing, current.hidden_libraries)
         for number, listing in previous.listings.items()
@@ -197,14 +197,17 @@ class History:
         self._transactions = transactions
         self._name = name
         self._url = url
-        self._latest: tuple[tuple[object, ...], Run, Run | None, GroupMatching | None] | None = None
 
     def compare(self, report: Report) -> Changes:
         """Compare ``report`` with the last run of its series. Record nothing."""
-        with self._transactions.reading() if self._transactions.is_there else nullcontext() as connection:
-            last = [] if connection is None else self._last_runs(connection, report)
-            totals = [] if connection is None else _totals_of_runs(connection, last)
-            current, previous, matching = self._matched(connection, report, last[-1] if last else None)
+        current, previous = Run.of(report), None
+        last: Sequence[Row[Any]] = ()
+        totals: list[dict[str, RunTotals]] = []
+        if self._transactions.is_there:
+            with self._transactions.reading() as connection:
+                last = self._last_runs(connection, report, TREND - 1)
+                totals = _totals_of_runs(connection, last)
+                previous = _recorded(connection, last[-1]) if last else None
         # The trend ends with this report, which isn't recorded yet.
         moments = [*(run.at for run in last), current.at]
         totals.append(current.totals(report.org_units))
@@ -214,19 +217,20 @@ class History:
             name: tuple(run.get(name) or RunTotals(at, 0, 0, ZERO) for at, run in zip(moments, totals, strict=True))
             for name in (_EVERYWHERE, *names)
         }
-        changes = compare(previous, current, matching)
+        changes = compare(previous, current)
         return replace(changes, trend=trends.pop(_EVERYWHERE), library_trends=trends)
 
     def record(self, report: Report, within: Connection | None = None) -> None:
         """Record ``report`` in one transaction. ``within`` is the connection of an open transaction to join."""
+        current, matching = Run.of(report), None
         with self._transactions.writing() if within is None else nullcontext(within) as connection:
-            mine = {"gateway": self._url, "settings": _series_settings(report.criteria, self._name)}
+            mine = self._series(report.criteria)
             series = connection.execute(select(schema.series.c.id).filter_by(**mine)).scalar_one_or_none()
             if series is None:
                 added = schema.series.insert().values(**mine).returning(schema.series.c.id)
                 series = connection.execute(added).scalar_one()
-            last = self._last_runs(connection, report)
-            current, _previous, matching = self._matched(connection, report, last[-1] if last else None)
+            for last in self._last_runs(connection, report, 1):
+                matching = GroupMatching(_recorded(connection, last).listings, current.listings)
             # Groups with patron ids are kept for the last run only.
             of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == series)
             connection.execute(delete(schema.run_groups).where(schema.run_groups.c.run.in_(of_the_series)))
@@ -271,33 +275,26 @@ class History:
                 connection.execute(schema.run_groups.insert(), rows)
             record_nights(connection, series, new, current.listings, matching)
 
-    def _last_runs(self, connection: Connection, report: Report) -> list[Row[Any]]:
-        """Return the runs of the report's series that the trend covers, the last one last."""
-        mine = {"gateway": self._url, "settings": _series_settings(report.criteria, self._name)}
-        runs = select(schema.runs).join(schema.series).filter_by(**mine)
-        rows = connection.execute(runs.order_by(schema.runs.c.id.desc()).limit(TREND - 1))
-        return list(reversed(rows.all()))
+    def _series(self, criteria: Criteria) -> dict[str, str]:
+        settings = {
+            "min_members": criteria.min_members,
+            "min_total": f"{criteria.min_total:.2f}",
+            "orgs": sorted({org.casefold() for org in criteria.orgs}),
+            **({"report": self._name} if self._name else {}),
+            **criteria.choice.document(),  # empty without a choice, as in series from before choices existed
+        }
+        return {"gateway": self._url, "settings": json.dumps(settings)}
 
-    def _matched(
-        self, connection: Connection | None, report: Report, last: Row[Any] | None
-    ) -> tuple[Run, Run | None, GroupMatching | None]:
-        """Return the report's record and the previous run, matched. Cached: a report is compared, and recorded later.
+    def _last_runs(self, connection: Connection, report: Report, count: int) -> Sequence[Row[Any]]:
+        """Return up to ``count`` runs of the report's series, the last one last."""
+        runs = select(schema.runs).join(schema.series).filter_by(**self._series(report.criteria))
+        return connection.execute(runs.order_by(schema.runs.c.id.desc()).limit(count)).all()[::-1]
 
-        Copies of a report that differ in notes or changes have the same record.
-        """
-        source = (report.generated_at, report.groups, report.left_out, report.hidden_libraries, report.org_units)
-        number = None if last is None else last.id
-        if self._latest is not None:
-            (known, *of), *_ = self._latest
-            if known == number and all(mine is its for mine, its in zip(source, of, strict=True)):
-                return self._latest[1:]
-        current, previous, matching = Run.of(report), None, None
-        if connection is not None and last is not None:
-            listings = {listing.group: listing for listing in _listings(connection, last.id)}
-            previous = Run(last.at, listings, frozenset(json.loads(last.hidden_libraries)))
-            matching = GroupMatching(previous.listings, current.listings)
-        self._latest = (number, *source), current, previous, matching
-        return current, previous, matching
+
+def _recorded(connection: Connection, run: Row[Any], *where: ColumnElement[bool]) -> Run:
+    """Return a recorded run with those of its groups that meet the conditions."""
+    listings = {one.group: one for one in _listings(connection, run.id, *where)}
+    return Run(run.at, listings, frozenset(json.loads(run.hidden_libraries)))
 
 
 def latest_totals(transactions: Transactions) -> dict[str, dict[str, RunTotals]]:
@@ -327,10 +324,7 @@ def incomplete_since(transactions: Transactions, started: datetime) -> bool:
 def listed_by(connection: Connection, url: str, name: str) -> Run | None:
     """Return the last run of a report (``""``: the one configured as ``[report]``), with the groups that it shows."""
     found = _last_runs(connection, url).get(name)
-    if found is None:
-        return None
-    listings = {one.group: one for one in _listings(connection, found.id, schema.run_groups.c.listed)}
-    return Run(found.at, listings, frozenset(json.loads(found.hidden_libraries)), len(listings))
+    return None if found is None else _recorded(connection, found, schema.run_groups.c.listed)
 
 
 class ListedGroup(NamedTuple):
@@ -444,18 +438,6 @@ def _names_in(text: str) -> frozenset[str]:
 @lru_cache(1000)
 def _list_of(names: frozenset[str]) -> str:
     return json.dumps(sorted(names))
-
-
-def _series_settings(criteria: Criteria, name: str) -> str:
-    return json.dumps(
-        {
-            "min_members": criteria.min_members,
-            "min_total": f"{criteria.min_total:.2f}",
-            "orgs": sorted({org.casefold() for org in criteria.orgs}),
-            **({"report": name} if name else {}),
-            **criteria.choice.document(),  # empty without a choice, as in series from before choices existed
-        }
-    )
 
 
 logger = logging.getLogger(__name__)

@@ -346,7 +346,7 @@ def test_a_healthcheck_with_an_odd_answer_is_a_warning(
     report: Runs, monkeypatch: pytest.MonkeyPatch, answer: Action, error: str
 ) -> None:
     if error == "Deadline":
-        monkeypatch.setattr("evergreen_groups.nightly.run._HEALTHCHECK_SECONDS", 0.3)
+        monkeypatch.setattr("evergreen_groups.nightly.monitoring._HEALTHCHECK_SECONDS", 0.3)
     with Server(otherwise=answer) as server:
         assert report("--healthcheck-url", f"{server.url}/ping/5ecre7") == exit_status.DONE
     assert f"the healthcheck could not be called ({error}Error)" in report.said()[1]

@@ -280,6 +280,12 @@ READ_FIRST = 60_000
 """A group with high fines, and so high a number that its range is read first."""
 
 
+def of_members(report: Report) -> tuple[object, object]:
+    assert report.blocks is not None
+    assert report.details is not None
+    return report.blocks.penalties, report.details.members
+
+
 def moved_while_read(sandbox: Sandbox, proxy: FaultProxy, patron: int, to: int, *, dated: bool) -> list[int]:
     """Move a patron after the range of ``READ_FIRST`` has been read; gives the groups in which the report has them.
 
@@ -301,7 +307,9 @@ def moved_while_read(sandbox: Sandbox, proxy: FaultProxy, patron: int, to: int, 
         report = build_report(gateway, Criteria(min_members=1))
     proxy.before_answer = lambda call: None
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        assert report.groups == build_report(gateway, Criteria(min_members=1)).groups
+        afterwards = build_report(gateway, Criteria(min_members=1))
+    assert report.groups == afterwards.groups
+    assert of_members(report) == of_members(afterwards)
     assert moved
     return [group.number for group in report.groups for member in group.members if member.id == patron]
 
@@ -311,6 +319,7 @@ def debtors(sandbox: Sandbox) -> None:
     sandbox._store.update("au", 1007, {"usrgroup": READ_FIRST})
     owe(sandbox, 1007, (HARBOR, "90.00"))
     owe(sandbox, 1002, (HARBOR, "30.00"))
+    sandbox._store.insert("ausp", {"usr": 1002, "org_unit": 1, "standing_penalty": 1})
 
 
 @pytest.mark.usefixtures("debtors")

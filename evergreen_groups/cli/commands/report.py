@@ -11,16 +11,7 @@ import click
 from evergreen_groups import cli
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import FILE_FORMATS, TEXT_FORMATS, format_for, format_of_file, is_document, output_format
-from evergreen_groups.nightly import (
-    ReportJob,
-    ReportOptions,
-    RunPurpose,
-    Target,
-    Unpublished,
-    criteria_of,
-    named_job,
-    target_of,
-)
+from evergreen_groups.nightly import ReportJob, ReportOptions, RunPurpose, Target, criteria_of, named_job, target_of
 from evergreen_groups.settings import Settings, declared, reading, value_of, with_values
 
 _SOURCES = ("gateway.url", "gateway.username", "gateway.workstation")
@@ -129,13 +120,11 @@ def report_options(context: click.Context, session: cli.Invocation, purpose: Run
     """
     settings, mails = session.settings, context.params["mail"]
     wanted = _wanted(context, settings)
-    unpublished = None
+    differences: tuple[str, ...] = ()
     own_output = context.params["output"] or context.params["publish"]
     if purpose is RunPurpose.AT_TERMINAL and settings.report.output is not None and not own_output:
         differences = _differences(context, wanted, _configuration(session))
-        if differences:
-            unpublished = Unpublished(settings.report.output, differences)
-    target = _target(context, settings, RunPurpose.PREVIEW if unpublished else purpose)
+    target = _target(context, settings, RunPurpose.PREVIEW if differences else purpose)
     main = ReportJob(
         criteria=criteria_of(wanted.report, cli.shared_limit(wanted)),
         target=target,
@@ -145,7 +134,7 @@ def report_options(context: click.Context, session: cli.Invocation, purpose: Run
         named_job(report, settings, limit=cli.shared_limit(settings), mails=mails)
         for report in (settings.reports if purpose is RunPurpose.NIGHTLY else ())
     ]
-    return ReportOptions((main, *named), wanted.report.deadline, wanted.report.healthcheck_url, unpublished)
+    return ReportOptions((main, *named), wanted.report.deadline, wanted.report.healthcheck_url, differences)
 
 
 def _wanted(context: click.Context, settings: Settings) -> Settings:

@@ -91,8 +91,7 @@ class StatusReading:
     @property
     def exit_status(self) -> int:
         """The exit status for monitoring."""
-        is_current = self.last is not None and self._verdict == self.last.outcome.value
-        if self.last is None or not is_current:
+        if self.last is None or self._verdict != self.last.outcome.value:
             return exit_status.STALE
         return self.last.exit_code or (exit_status.UNSENT if self.held_mails.count else exit_status.DONE)
 
@@ -117,12 +116,12 @@ class StatusReading:
             lines.append(gettext("A later run was killed ({holder}).", holder=holder.message))
         elif holder and holder.alive:
             lines.append(gettext("A run is in progress ({holder}).", holder=holder.message))
-        if last and self._too_old:
+        if last and self._age > self.max_age:
             hours = self.max_age // timedelta(hours=1)
             lines.append(
                 ngettext("Too old: more than {count} hour ago.", "Too old: more than {count} hours ago.", hours)
             )
-        if last and self._in_future:
+        if last and self._age < -_CLOCK_TOLERANCE:
             lines.append(gettext("The last run ended in the future: check the clock."))
         if self.held_mails.count:
             lines.append(gettext(self.held_mails.message))
@@ -143,19 +142,13 @@ class StatusReading:
             return "killed"
         if self.last is None:
             return "never run"
-        return "too old" if self._too_old else "in the future" if self._in_future else self.last.outcome.value
+        if self._age > self.max_age:
+            return "too old"
+        return "in the future" if self._age < -_CLOCK_TOLERANCE else self.last.outcome.value
 
     @property
     def _age(self) -> timedelta:
         return self.now - self.last.finished if self.last else timedelta.max
-
-    @property
-    def _too_old(self) -> bool:
-        return self._age > self.max_age
-
-    @property
-    def _in_future(self) -> bool:
-        return self._age < -_CLOCK_TOLERANCE
 
     @property
     def _killed(self) -> bool:
