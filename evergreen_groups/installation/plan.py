@@ -42,32 +42,22 @@ class InstalledPart:
     needs_account: bool = True
 
 
+def _unit_files(*names: str) -> tuple[tuple[Path, str], ...]:
+    return tuple((_UNITS / name, f"systemd/{name}") for name in names)
+
+
+_APACHE_FILE = (Path("/etc/apache2/evergreen-groups.conf"), "apache/evergreen-groups.conf")
+_CRON_FILE = (Path("/etc/cron.d/evergreen-groups"), "cron.d/evergreen-groups")
+_TIMER = "evergreen-groups-report.timer"
+_SERVICE_UNITS = ("evergreen-groups.socket", "evergreen-groups.service")
+
 PARTS = {
     part.name: part
     for part in (
-        InstalledPart(
-            "nightly",
-            (
-                (_UNITS / "evergreen-groups-report.service", "systemd/evergreen-groups-report.service"),
-                (_UNITS / "evergreen-groups-report.timer", "systemd/evergreen-groups-report.timer"),
-            ),
-            units=("evergreen-groups-report.timer",),
-        ),
-        InstalledPart(
-            "serve",
-            (
-                (_UNITS / "evergreen-groups.socket", "systemd/evergreen-groups.socket"),
-                (_UNITS / "evergreen-groups.service", "systemd/evergreen-groups.service"),
-            ),
-            units=("evergreen-groups.socket", "evergreen-groups.service"),
-            needs_account=False,
-        ),
-        InstalledPart(
-            "apache",
-            ((Path("/etc/apache2/evergreen-groups.conf"), "apache/evergreen-groups.conf"),),
-            needs_account=False,
-        ),
-        InstalledPart("cron", ((Path("/etc/cron.d/evergreen-groups"), "cron.d/evergreen-groups"),)),
+        InstalledPart("nightly", _unit_files("evergreen-groups-report.service", _TIMER), (_TIMER,)),
+        InstalledPart("serve", _unit_files(*_SERVICE_UNITS), _SERVICE_UNITS, needs_account=False),
+        InstalledPart("apache", (_APACHE_FILE,), needs_account=False),
+        InstalledPart("cron", (_CRON_FILE,)),
     )
 }
 """The parts that ``install`` writes, by name."""
@@ -335,11 +325,9 @@ def plan_removal(machine: Machine, names: Iterable[str], *, purges: bool = False
                     units.append(path.name)
             elif condition is FileCondition.CHANGED:
                 left.append(path)
-    before: tuple[tuple[str, ...], ...] = ()
-    after: tuple[tuple[str, ...], ...] = ()
-    if units and runs_systemd(machine):
-        before = (("systemctl", "disable", "--now", *units),)
-        after = (("systemctl", "daemon-reload"),)
+    stops = bool(units) and runs_systemd(machine)
+    before = (("systemctl", "disable", "--now", *units),) if stops else ()
+    after = (("systemctl", "daemon-reload"),) if stops else ()
     purged = tuple(_purged(machine)) if purges else ()
     return RemovalPlan(machine, tuple(files), tuple(left), before, after, purged)
 
