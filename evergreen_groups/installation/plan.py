@@ -15,8 +15,7 @@ from pathlib import Path
 from evergreen_groups.configured import gateway_account
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.installation.files import (
-    FileCondition,
-    condition_of,
+    is_ours,
     read_installed,
     render_file,
     without_digest,
@@ -117,7 +116,7 @@ class PlannedFile:
     @property
     def is_left(self) -> bool:
         """Whether an administrator has changed or created the file, so that it must not be overwritten."""
-        return not self.is_up_to_date and condition_of(self.current) is FileCondition.CHANGED
+        return self.current is not None and not self.is_up_to_date and not is_ours(self.current)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,14 +316,16 @@ def plan_removal(machine: Machine, names: Iterable[str], *, purges: bool = False
     files, left, units = [], [], []
     for part in (PARTS[name] for name in names):
         for path, _source in part.files:
-            condition = condition_of(read_installed(machine.below_root(path)))
-            if condition is FileCondition.OURS:
-                _refuse_needed(path, machine)
-                files.append(path)
-                if path.name in part.units:
-                    units.append(path.name)
-            elif condition is FileCondition.CHANGED:
+            text = read_installed(machine.below_root(path))
+            if text is None:
+                continue
+            if not is_ours(text):
                 left.append(path)
+                continue
+            _refuse_needed(path, machine)
+            files.append(path)
+            if path.name in part.units:
+                units.append(path.name)
     stops = bool(units) and runs_systemd(machine)
     before = (("systemctl", "disable", "--now", *units),) if stops else ()
     after = (("systemctl", "daemon-reload"),) if stops else ()
