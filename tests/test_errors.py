@@ -15,6 +15,7 @@ from support.error_catalog import (
     page,
     records,
     sources,
+    unused_findings,
 )
 
 from evergreen_groups.errors import (
@@ -97,6 +98,10 @@ def test_a_code_means_one_thing() -> None:
             assert site.code, site.place
             found[site.code].add((site.kind, site.message))
     assert {code: meant for code, meant in found.items() if len(meant) > 1} == {}
+
+
+def test_every_row_of_a_table_of_findings_is_used() -> None:
+    assert unused_findings() == []
 
 
 def test_warnings_and_reasons_have_words_for_exactly_their_values() -> None:

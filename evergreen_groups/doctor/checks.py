@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from evergreen_groups.doctor.finding import (
     NOT_NEEDED,
     Diagnosis,
     Finding,
+    Found,
     Subject,
     Verdict,
     failed,
@@ -28,6 +29,16 @@ from evergreen_groups.settings import Origin, Reading, passwords
 from evergreen_groups.settings import reading as load
 from evergreen_groups.state import counter_store, postgresql_url
 
+_ANSWER_OF_ANOTHER_SHAPE = failed(
+    "answer-of-another-shape", "an answer isn't in Evergreen's format ({kind})", CHECK_ADDRESS, "gateway.url"
+)
+_ACCOUNT_NOT_SET = warning(
+    "account-not-set",
+    "no account is set, so only the web service works",
+    "set [gateway] username, unless you use only the web service",
+    "gateway.username",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -38,7 +49,7 @@ class Check:
 
     name: str
     title: str
-    look: Callable[[Subject], Iterable[Finding]]
+    look: Callable[[Subject], Found]
     needs: tuple[str, ...] = ()
     login: bool = False
 
@@ -115,13 +126,7 @@ def _run_check(check: Check, subject: Subject, obstacles: dict[str, str]) -> Ite
         yield from findings_of(check.look, subject)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # The server may be something other than Evergreen, with answers of any shape. That is a finding too.
-        yield failed(
-            "an answer isn't in Evergreen's format ({kind})",
-            CHECK_ADDRESS,
-            code="answer-of-another-shape",
-            values={"kind": type(error).__name__},
-            setting="gateway.url",
-        )
+        yield _ANSWER_OF_ANOTHER_SHAPE(kind=type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,32 +160,25 @@ def _named(finding: Finding) -> Finding:
     return finding.named("configuration", Message("Configuration"))
 
 
-def _gateway(subject: Subject) -> Iterator[Finding]:
+def _gateway(subject: Subject) -> Found:
     """A gateway is configured, and an account unless only the web service is used."""
     if nothing := machine.missing_configuration(subject.settings):
-        yield nothing
-        return
+        return nothing
     configured.gateway_url(subject.settings)
-    if subject.settings.gateway.username is None:
-        yield warning(
-            "no account is set, so only the web service works",
-            "set [gateway] username, unless you use only the web service",
-            code="account-not-set",
-            setting="gateway.username",
-        )
+    return _ACCOUNT_NOT_SET() if subject.settings.gateway.username is None else ()
 
 
-def _password(subject: Subject) -> Iterable[Finding]:
+def _password(subject: Subject) -> Found:
     return machine.password(subject) if subject.settings.gateway.username is not None else ()
 
 
-def _database_address(subject: Subject) -> Iterable[Finding]:
+def _database_address(subject: Subject) -> Found:
     if (state := subject.settings.state).database:
         postgresql_url(state.database, passwords.secret(state, subject.environ))
     return ()
 
 
-def _redis_address(subject: Subject) -> Iterable[Finding]:
+def _redis_address(subject: Subject) -> Found:
     if (redis := subject.settings.redis).url:
         counter_store(redis.url, passwords.secret(redis, subject.environ))
     return ()
@@ -194,10 +192,10 @@ def _certificates(subject: Subject) -> Iterator[Finding]:
             if file is not None:
                 file.open("rb").close()
         except OSError as error:
-            yield replace(from_os_error(error), setting=f"{section}.ca_bundle")
+            yield from_os_error(error).at(f"{section}.ca_bundle")
 
 
-_LOCAL_CHECKS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
+_LOCAL_CHECKS: tuple[Callable[[Subject], Found], ...] = (
     _gateway,
     machine.configuration_file,
     _password,

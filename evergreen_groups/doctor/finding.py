@@ -91,13 +91,43 @@ class Finding:
         """Return the finding as one of this check, unless it has a name already."""
         return self if self.check else replace(self, check=check, title=title)
 
+    def at(self, setting: str) -> Finding:
+        """Return the finding as one about this setting."""
+        return replace(self, setting=setting)
 
-ok = partial(Finding, Verdict.OK)
-"""The check found no problem."""
-warning = partial(Finding, Verdict.WARNING)
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table of findings. Call it with the values of its texts to make the finding.
+
+    ``setting`` is the setting concerned, unless the finding is located :meth:`~Finding.at` another.
+    """
+
+    verdict: Verdict
+    code: str
+    text: str
+    advice: str = ""
+    setting: str | None = None
+
+    def __call__(self, **values: object) -> Finding:
+        return Finding(self.verdict, self.text, self.advice, self.code, values, self.setting)
+
+
+noted = partial(Row, Verdict.OK)
+"""Information, not a problem, with its own code."""
+warning = partial(Row, Verdict.WARNING)
 """Something works, but not permanently or not completely."""
-failed = partial(Finding, Verdict.FAILED)
+failed = partial(Row, Verdict.FAILED)
 """Something can't work."""
+
+Found = Finding | Iterable[Finding]
+"""What a check returns: one finding, or several, which are shown as the check yields them."""
+
+
+def ok(text: str, /, **values: object) -> Finding:
+    """Return the finding of a check that found no problem."""
+    return Finding(Verdict.OK, text, values=values)
+
 
 NOT_CONFIGURED = ok("not configured")
 """An optional feature isn't used."""
@@ -105,8 +135,9 @@ NOT_CONFIGURED = ok("not configured")
 NOT_NEEDED = Finding(Verdict.SKIPPED, Message("not needed for the web service alone"), code="not-needed")
 """The check doesn't apply: the web service alone needs no account."""
 
-
 NOT_CHECKED = "not-checked"
+
+_FILE_NOT_READ = failed("file-not-read", "{problem}", "check that it exists and that this user may read it")
 
 
 def not_checked(because: str) -> Finding:
@@ -121,31 +152,28 @@ def from_error(error: EvergreenGroupsError) -> Finding:
     # For errors about the address, the method that was called is irrelevant.
     if isinstance(error, GatewayError) and error.asked and not isinstance(error, _ADDRESS_ERRORS):
         problem = Message("{place}: {problem}", values={"place": error.asked, "problem": problem})
-    advice = next(text for kind, text in _DEFAULT_ADVICE if isinstance(error, kind))
+    values, remedy = {**error.values, "problem": problem}, "{advice}"
     if error.advice:
-        advice = Message(error.advice, values=error.values)
+        values["advice"] = Message(error.advice, values=error.values)
     elif isinstance(error, ConfigurationError):  # the problem says what to correct
-        return failed("{problem}", code=error.code, values={**error.values, "problem": problem}, setting=error.setting)
-    values = {**error.values, "problem": problem, "advice": advice}
-    return failed("{problem}", "{advice}", code=error.code, values=values, setting=error.setting)
+        remedy = ""
+    else:
+        values["advice"] = next(text for kind, text in _DEFAULT_ADVICE if isinstance(error, kind))
+    return Finding(Verdict.FAILED, "{problem}", remedy, error.code, values, error.setting)
 
 
 def from_os_error(error: OSError) -> Finding:
     problem = system_reason(error)
     if error.filename:
         problem = Message("{place}: {problem}", values={"place": error.filename, "problem": problem})
-    return failed(
-        "{problem}",
-        "check that it exists and that this user may read it",
-        code="file-not-read",
-        values={"problem": problem},
-    )
+    return _FILE_NOT_READ(problem=problem)
 
 
-def findings_of(look: Callable[[Subject], Iterable[Finding]], subject: Subject) -> Iterator[Finding]:
+def findings_of(look: Callable[[Subject], Found], subject: Subject) -> Iterator[Finding]:
     """Yield what a check finds. Errors of the package, and files that can't be read, are findings too."""
     try:
-        yield from look(subject)
+        found = look(subject)
+        yield from (found,) if isinstance(found, Finding) else found
     except EvergreenGroupsError as error:
         yield from_error(error)
     except OSError as error:

@@ -158,8 +158,22 @@ DESK_PERMISSIONS = ("STAFF_LOGIN", permissions.VIEW_USER, "VIEW_CIRCULATIONS", "
 
 _RANGE = 3_000
 
+_IDL_INCOMPLETE = failed("idl-incomplete", "missing: {missing}", CHECK_SERVER)
+_METHODS_UNTOLD = warning(
+    "methods-untold", "the gateway doesn't say whether these methods exist: {methods}", CHECK_SERVER
+)
+_METHOD_REPLACED = warning(
+    "method-replaced",
+    "{method} is missing, but can be replaced; needed for: {purpose}",
+    "nothing to do; a newer Evergreen has the method",
+)
+_METHOD_NOT_OFFERED = failed("method-not-offered", "{method} is missing; needed for: {purpose}", CHECK_SERVER)
+_NO_PATRONS = failed("no-patrons", "the account sees no patrons", "check at which libraries the account has VIEW_USER")
+_QUERY_REFUSED = failed("query-refused", "Evergreen refuses the query that the report needs", CHECK_SERVER)
+_QUERY_SLOW = warning("query-slow", "no answer within {seconds} s; the report uses smaller queries", CHECK_LOAD)
 
-def idl(subject: Subject) -> Iterator[Finding]:
+
+def idl(subject: Subject) -> Finding:
     """The server's IDL has all classes and fields that are used."""
     gateway = subject.gateway
     missing: list[str] = []
@@ -172,10 +186,7 @@ def idl(subject: Subject) -> Iterator[Finding]:
             missing.append(class_id)
             continue
         missing += [f"{class_id}.{field}" for field in sorted(fields - known.positions.keys())]
-    if missing:
-        yield failed("missing: {missing}", CHECK_SERVER, code="idl-incomplete", values={"missing": missing})
-    else:
-        yield ok("has all classes and fields that the program needs")
+    return _IDL_INCOMPLETE(missing=missing) if missing else ok("has all classes and fields that the program needs")
 
 
 def methods(subject: Subject) -> Iterator[Finding]:
@@ -188,28 +199,14 @@ def methods(subject: Subject) -> Iterator[Finding]:
     # there.
     wanted = [one for one in METHODS if gateway.kind is not GatewayKind.RUST or one.service != Pcrud.SERVICE]
     offered = list(zip(wanted, gateway.map(lambda method: _offered(gateway, method), wanted), strict=True))
-    untold = [method.name for method, there in offered if there is None]
+    if untold := [method.name for method, there in offered if there is None]:
+        yield _METHODS_UNTOLD(methods=untold)
     missing = [method for method, there in offered if there is False]
-    if untold:
-        yield warning(
-            "the gateway doesn't say whether these methods exist: {methods}",
-            CHECK_SERVER,
-            code="methods-untold",
-            values={"methods": untold},
-        )
     for method in missing:
-        values = {"method": method.name, "purpose": method.purpose}
         if method.has_substitute:
-            yield warning(
-                "{method} is missing, but can be replaced; needed for: {purpose}",
-                "nothing to do; a newer Evergreen has the method",
-                code="method-replaced",
-                values=values,
-            )
+            yield _METHOD_REPLACED(method=method.name, purpose=method.purpose)
         else:
-            yield failed(
-                "{method} is missing; needed for: {purpose}", CHECK_SERVER, code="method-not-offered", values=values
-            )
+            yield _METHOD_NOT_OFFERED(method=method.name, purpose=method.purpose)
     if not missing and not untold:
         yield ok("has all methods that the program needs")
 
@@ -227,7 +224,7 @@ def _offered(gateway: Gateway, method: Method) -> bool | None:
     return True
 
 
-def pushdown(subject: Subject) -> Iterator[Finding]:
+def pushdown(subject: Subject) -> Finding:
     """Evergreen's database can add up groups' fines, which the report and the audit depend on."""
     gateway = subject.gateway
     everywhere = len(subject.visible_orgs) == sum(1 for _unit in subject.org_units)
@@ -238,23 +235,14 @@ def pushdown(subject: Subject) -> Iterator[Finding]:
     )
     highest = GroupSearch(gateway, fines).highest_group()
     if not highest:
-        yield failed(
-            "the account sees no patrons", "check at which libraries the account has VIEW_USER", code="no-patrons"
-        )
-        return
+        return _NO_PATRONS()
     # Take a range that certainly has groups, so that the database has real work to do.
     query = fines.members(IdRange(highest - _RANGE, highest))
     began = time.monotonic()
     try:
         gateway.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
     except ServerError:
-        yield failed("Evergreen refuses the query that the report needs", CHECK_SERVER, code="query-refused")
+        return _QUERY_REFUSED()
     except (TimedOutError, UnexpectedAnswerError):
-        yield warning(
-            "no answer within {seconds} s; the report uses smaller queries",
-            CHECK_LOAD,
-            code="query-slow",
-            values={"seconds": TIMEOUT},
-        )
-    else:
-        yield ok("fines added up in {milliseconds:,.0f} ms", values={"milliseconds": (time.monotonic() - began) * 1000})
+        return _QUERY_SLOW(seconds=TIMEOUT)
+    return ok("fines added up in {milliseconds:,.0f} ms", milliseconds=(time.monotonic() - began) * 1000)

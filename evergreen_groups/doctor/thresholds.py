@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from decimal import Decimal
 from enum import Enum
 from itertools import product
@@ -178,11 +177,69 @@ def describe_libraries(some: Collection[int], every: int, org_units: OrgUnits) -
     )
 
 
-_BLOCKS_EARLIER = (
+_BLOCKED_EARLY = (
     "Evergreen blocks at {threshold}; limit: {rule}. A patron who owes {example} is blocked in Evergreen, but not "
     "over the limit ({profile_part}; {library_part})"
 )
 _SET_THRESHOLD = "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or change [policy]"
+
+_DIFFERENCES = {
+    DifferenceKind.BLOCKS_AT_LIMIT: warning(
+        "blocks-at-limit",
+        _BLOCKED_EARLY,
+        "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or set [policy] comparison "
+        '= "reaches"',
+        "policy.comparison",
+    ),
+    DifferenceKind.BLOCKS_EARLIER: warning("blocks-earlier", _BLOCKED_EARLY, _SET_THRESHOLD, "policy.limit"),
+    DifferenceKind.BLOCKS_LATER: warning(
+        "blocks-later",
+        "Evergreen blocks at {threshold}; limit: {rule}. A patron who owes {example} is over the limit, but not "
+        "blocked in Evergreen ({profile_part}; {library_part})",
+        _SET_THRESHOLD,
+        "policy.limit",
+    ),
+    DifferenceKind.NO_THRESHOLD: warning(
+        "no-threshold",
+        "Evergreen has no threshold for {penalty}; limit: {rule}. A patron who owes {example} is over the "
+        "limit, but never blocked in Evergreen ({profile_part}; {library_part})",
+        "add a threshold of {owed} for {penalty} in Evergreen (Group Penalty Thresholds), or change [policy]",
+        "policy.limit",
+    ),
+    DifferenceKind.NO_LIMIT: warning(
+        "no-limit",
+        _BLOCKED_EARLY,
+        "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set [policy] limit",
+        "policy.limit",
+    ),
+    DifferenceKind.BLOCKS_NOTHING: warning(
+        "penalty-blocks-nothing",
+        "Evergreen's penalty for fines, {penalty}, blocks nothing; limit: {rule}. A patron who owes {owed} is "
+        "over the limit, but not blocked in Evergreen ({profile_part}; {library_part})",
+        "make {penalty} block something in Evergreen (Standing Penalties), or name another penalty in {setting}",
+        "policy.limit",
+    ),
+    DifferenceKind.COUNTS_FEWER: warning(
+        "counts-fewer-bills",
+        "Evergreen's threshold counts only bills at, above and below its own org unit, the rule all bills. A "
+        "patron from {threshold_place} who owes {owed} at {elsewhere} is over the limit, but not blocked in "
+        "Evergreen ({profile_part}; {library_part})",
+        'replace the threshold of {rows} by one at {root}, or set [policy] limit = "ils"',
+        "policy.limit",
+    ),
+}
+_THRESHOLDS_NOT_VISIBLE = warning(
+    "thresholds-not-visible",
+    "the account can't see Evergreen's thresholds for patrons of {places}, so neither doctor nor the audit can "
+    "compare them with the rule",
+    "grant {permission} at depth 0, with the top org unit as a working location",
+)
+_MORE_DIFFERENCES = warning(
+    "more-differences",
+    "more differences, which affect fewer patrons: {count:,}",
+    "correct the ones above, then run doctor again",
+    "policy.limits",
+)
 MOST = 6
 """Maximum number of differences with a finding each. Those that concern most patrons come first."""
 
@@ -198,15 +255,9 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
     if not reader.complete:
         view = permissions.VIEW_THRESHOLDS
         libraries = set(permissions.orgs_by_permission(gateway, org_units, [view])[view])
-    hidden = subject.visible_orgs - libraries
-    if hidden:
-        yield warning(
-            "the account can't see Evergreen's thresholds for patrons of {places}, so neither doctor nor the audit can "
-            "compare them with the rule",
-            "grant {permission} at depth 0, with the top org unit as a working location",
-            code="thresholds-not-visible",
-            values={"places": name_places(org_units, set(hidden)), "permission": permissions.VIEW_THRESHOLDS},
-        )
+    if hidden := subject.visible_orgs - libraries:
+        places = name_places(org_units, set(hidden))
+        yield _THRESHOLDS_NOT_VISIBLE(places=places, permission=permissions.VIEW_THRESHOLDS)
     if not libraries:
         return
     found = RuleDifference.find(
@@ -220,18 +271,10 @@ def thresholds(subject: Subject) -> Iterator[Finding]:
     for difference in found[:MOST]:
         yield _describe_difference(difference, profiles, org_units, len(libraries))
     if len(found) > MOST:
-        yield warning(
-            "more differences, which affect fewer patrons: {count:,}",
-            "correct the ones above, then run doctor again",
-            code="more-differences",
-            values={"count": len(found) - MOST},
-            setting="policy.limits",
-        )
+        yield _MORE_DIFFERENCES(count=len(found) - MOST)
     if not found:
-        yield ok(
-            "Evergreen's thresholds match the rule at {library_part}",
-            values={"library_part": describe_libraries(libraries, len(org_units), org_units)},
-        )
+        everywhere = describe_libraries(libraries, len(org_units), org_units)
+        yield ok("Evergreen's thresholds match the rule at {library_part}", library_part=everywhere)
 
 
 def _describe_difference(
@@ -258,50 +301,4 @@ def _describe_difference(
         "root": org_units.root.shortname,
         "setting": PenaltyKinds.SETTING,
     }
-    by_kind = {
-        DifferenceKind.BLOCKS_AT_LIMIT: warning(
-            _BLOCKS_EARLIER,
-            "set the threshold of {rows} to {owed} in Evergreen (Group Penalty Thresholds), or set [policy] comparison "
-            '= "reaches"',
-            code="blocks-at-limit",
-            values=values,
-        ),
-        DifferenceKind.BLOCKS_EARLIER: warning(_BLOCKS_EARLIER, _SET_THRESHOLD, code="blocks-earlier", values=values),
-        DifferenceKind.BLOCKS_LATER: warning(
-            "Evergreen blocks at {threshold}; limit: {rule}. A patron who owes {example} is over the limit, but not "
-            "blocked in Evergreen ({profile_part}; {library_part})",
-            _SET_THRESHOLD,
-            code="blocks-later",
-            values=values,
-        ),
-        DifferenceKind.NO_THRESHOLD: warning(
-            "Evergreen has no threshold for {penalty}; limit: {rule}. A patron who owes {example} is over the "
-            "limit, but never blocked in Evergreen ({profile_part}; {library_part})",
-            "add a threshold of {owed} for {penalty} in Evergreen (Group Penalty Thresholds), or change [policy]",
-            code="no-threshold",
-            values=values,
-        ),
-        DifferenceKind.NO_LIMIT: warning(
-            _BLOCKS_EARLIER,
-            "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set [policy] limit",
-            code="no-limit",
-            values=values,
-        ),
-        DifferenceKind.BLOCKS_NOTHING: warning(
-            "Evergreen's penalty for fines, {penalty}, blocks nothing; limit: {rule}. A patron who owes {owed} is "
-            "over the limit, but not blocked in Evergreen ({profile_part}; {library_part})",
-            "make {penalty} block something in Evergreen (Standing Penalties), or name another penalty in {setting}",
-            code="penalty-blocks-nothing",
-            values=values,
-        ),
-        DifferenceKind.COUNTS_FEWER: warning(
-            "Evergreen's threshold counts only bills at, above and below its own org unit, the rule all bills. A "
-            "patron from {threshold_place} who owes {owed} at {elsewhere} is over the limit, but not blocked in "
-            "Evergreen ({profile_part}; {library_part})",
-            'replace the threshold of {rows} by one at {root}, or set [policy] limit = "ils"',
-            code="counts-fewer-bills",
-            values=values,
-        ),
-    }
-    setting = "policy.comparison" if difference.kind is DifferenceKind.BLOCKS_AT_LIMIT else "policy.limit"
-    return replace(by_kind[difference.kind], setting=setting)
+    return _DIFFERENCES[difference.kind](**values)

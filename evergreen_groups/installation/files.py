@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from enum import Enum
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,16 +169,6 @@ _PATTERN = re.compile(_FIRST_LINE.format(digest="([0-9a-f]{32})"))
 _READABLE = 0o644
 
 
-class FileCondition(Enum):
-    """Whether a file exists, and if so, whether the administrator changed it."""
-
-    ABSENT = "absent"
-    OURS = "ours"
-    """As this program wrote it."""
-    CHANGED = "changed"
-    """Changed since, or not written by this program."""
-
-
 def with_digest(text: str) -> str:
     """Return the text below a first line with its digest, by which later changes are detected."""
     return _FIRST_LINE.format(digest=_digest(text)) + text
@@ -189,14 +178,10 @@ def without_digest(text: str) -> str:
     return _PATTERN.sub("", text, count=1) if _PATTERN.match(text) else text
 
 
-def condition_of(text: str | None) -> FileCondition:
-    """Return the condition of a file with this text (None: no file)."""
-    if text is None:
-        return FileCondition.ABSENT
+def is_ours(text: str) -> bool:
+    """Return whether this program wrote a file with this text, and no one changed it since."""
     found = _PATTERN.match(text)
-    if found is None or found[1] != _digest(text[found.end() :]):
-        return FileCondition.CHANGED
-    return FileCondition.OURS
+    return found is not None and found[1] == _digest(text[found.end() :])
 
 
 def read_installed(path: Path) -> str | None:

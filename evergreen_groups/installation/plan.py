@@ -15,8 +15,7 @@ from pathlib import Path
 from evergreen_groups.configured import gateway_account
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.installation.files import (
-    FileCondition,
-    condition_of,
+    is_ours,
     read_installed,
     render_file,
     without_digest,
@@ -42,32 +41,22 @@ class InstalledPart:
     needs_account: bool = True
 
 
+def _unit_files(*names: str) -> tuple[tuple[Path, str], ...]:
+    return tuple((_UNITS / name, f"systemd/{name}") for name in names)
+
+
+_APACHE_FILE = (Path("/etc/apache2/evergreen-groups.conf"), "apache/evergreen-groups.conf")
+_CRON_FILE = (Path("/etc/cron.d/evergreen-groups"), "cron.d/evergreen-groups")
+_TIMER = "evergreen-groups-report.timer"
+_SERVICE_UNITS = ("evergreen-groups.socket", "evergreen-groups.service")
+
 PARTS = {
     part.name: part
     for part in (
-        InstalledPart(
-            "nightly",
-            (
-                (_UNITS / "evergreen-groups-report.service", "systemd/evergreen-groups-report.service"),
-                (_UNITS / "evergreen-groups-report.timer", "systemd/evergreen-groups-report.timer"),
-            ),
-            units=("evergreen-groups-report.timer",),
-        ),
-        InstalledPart(
-            "serve",
-            (
-                (_UNITS / "evergreen-groups.socket", "systemd/evergreen-groups.socket"),
-                (_UNITS / "evergreen-groups.service", "systemd/evergreen-groups.service"),
-            ),
-            units=("evergreen-groups.socket", "evergreen-groups.service"),
-            needs_account=False,
-        ),
-        InstalledPart(
-            "apache",
-            ((Path("/etc/apache2/evergreen-groups.conf"), "apache/evergreen-groups.conf"),),
-            needs_account=False,
-        ),
-        InstalledPart("cron", ((Path("/etc/cron.d/evergreen-groups"), "cron.d/evergreen-groups"),)),
+        InstalledPart("nightly", _unit_files("evergreen-groups-report.service", _TIMER), (_TIMER,)),
+        InstalledPart("serve", _unit_files(*_SERVICE_UNITS), _SERVICE_UNITS, needs_account=False),
+        InstalledPart("apache", (_APACHE_FILE,), needs_account=False),
+        InstalledPart("cron", (_CRON_FILE,)),
     )
 }
 """The parts that ``install`` writes, by name."""
@@ -127,7 +116,7 @@ class PlannedFile:
     @property
     def is_left(self) -> bool:
         """Whether an administrator has changed or created the file, so that it must not be overwritten."""
-        return not self.is_up_to_date and condition_of(self.current) is FileCondition.CHANGED
+        return self.current is not None and not self.is_up_to_date and not is_ours(self.current)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,19 +316,19 @@ def plan_removal(machine: Machine, names: Iterable[str], *, purges: bool = False
     files, left, units = [], [], []
     for part in (PARTS[name] for name in names):
         for path, _source in part.files:
-            condition = condition_of(read_installed(machine.below_root(path)))
-            if condition is FileCondition.OURS:
-                _refuse_needed(path, machine)
-                files.append(path)
-                if path.name in part.units:
-                    units.append(path.name)
-            elif condition is FileCondition.CHANGED:
+            text = read_installed(machine.below_root(path))
+            if text is None:
+                continue
+            if not is_ours(text):
                 left.append(path)
-    before: tuple[tuple[str, ...], ...] = ()
-    after: tuple[tuple[str, ...], ...] = ()
-    if units and runs_systemd(machine):
-        before = (("systemctl", "disable", "--now", *units),)
-        after = (("systemctl", "daemon-reload"),)
+                continue
+            _refuse_needed(path, machine)
+            files.append(path)
+            if path.name in part.units:
+                units.append(path.name)
+    stops = bool(units) and runs_systemd(machine)
+    before = (("systemctl", "disable", "--now", *units),) if stops else ()
+    after = (("systemctl", "daemon-reload"),) if stops else ()
     purged = tuple(_purged(machine)) if purges else ()
     return RemovalPlan(machine, tuple(files), tuple(left), before, after, purged)
 

@@ -10,7 +10,7 @@ from support.command import Command
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.installation import Machine, plan_installation, plan_removal, run_command
 from evergreen_groups.installation import plan as installation_plan
-from evergreen_groups.installation.files import FileCondition, condition_of, with_digest, without_digest
+from evergreen_groups.installation.files import is_ours, with_digest, without_digest
 from evergreen_groups.settings import reading as load
 
 UNITS = Path("etc/systemd/system")
@@ -49,11 +49,10 @@ def root(tmp_path: Path) -> Root:
 
 def test_a_text_is_known_again_until_it_is_changed() -> None:
     text = with_digest("a = 1\nb = 2\n")
-    assert condition_of(text) is FileCondition.OURS
+    assert is_ours(text)
     assert without_digest(text) == "a = 1\nb = 2\n"
     for changed in (text + "\n", text.replace("1", "2", 1), "a = 1\nb = 2\n", "", f"\n{text}"):
-        assert condition_of(changed) is FileCondition.CHANGED
-    assert condition_of(None) is FileCondition.ABSENT
+        assert not is_ours(changed)
 
 
 @pytest.mark.long

@@ -44,8 +44,8 @@ MAKERS = {
 """Functions that make an error, and how they do it with their arguments; they pass named ones on."""
 PASSING_ON = {"_fail"}
 """Methods with a class as first argument, followed by the class's arguments."""
-VERDICTS = {"warning", "failed", "ok"}
-"""Functions that make a finding of the doctor."""
+VERDICTS = {"warning": "warning", "failed": "failed", "noted": "ok"}
+"""Functions that declare a row of a table of findings of the doctor, with its verdict."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,59 @@ def errors() -> list[Site]:
 
 @cache
 def findings() -> list[Site]:
-    """Return all places that make a finding of the doctor."""
+    """Return all places that make a finding of the doctor, by calling a row of a table or ``ok``."""
     return [
-        _site(path, tree, function, call, call.func.id, message=0, advice=1)
+        site
         for path, tree in sources().items()
         if path.startswith("doctor/")
         for function, call in _calls(tree)
-        if isinstance(call.func, ast.Name) and call.func.id in VERDICTS
+        for site in _findings(path, tree, function, call)
     ]
+
+
+def unused_findings() -> list[str]:
+    """Return the rows of tables of findings that no check calls."""
+    made = {site.code for site in findings()}
+    return [
+        code
+        for path, tree in sources().items()
+        if path.startswith("doctor/")
+        for row in (row for rows in _rows(tree).values() for row in rows)
+        if (code := str(ast.literal_eval(row.args[0]))) not in made
+    ]
+
+
+def _findings(path: str, tree: ast.Module, function: ast.AST, call: ast.Call) -> Iterator[Site]:
+    # Tables are constants, or dictionaries of rows by kind.
+    table = call.func.value if isinstance(call.func, ast.Subscript) else call.func
+    name = table.id if isinstance(table, ast.Name) else ""
+    names, exact = _passed(call, function)
+    if name == "ok":
+        yield Site(f"{path}:{call.lineno}", name, _text(call.args[0], tree), "", "", names, exact)
+    for row in _rows(tree).get(name, []):
+        code, message, advice = (_text(node, tree) for node in (*row.args, ast.Constant(""))[:3])
+        verdict = VERDICTS[ast.unparse(row.func)]
+        yield Site(f"{path}:{row.lineno}", verdict, message, advice, code, names, exact)
+
+
+@cache
+def _rows(tree: ast.Module) -> dict[str, list[ast.Call]]:
+    """Return the rows of a module's tables of findings by the constant that holds them."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            values = node.value.values if isinstance(node.value, ast.Dict) else [node.value]
+            rows = [one for one in values if isinstance(one, ast.Call) and ast.unparse(one.func) in VERDICTS]
+            found[node.targets[0].id] = rows
+    return found
+
+
+def _passed(call: ast.Call, function: ast.AST) -> tuple[frozenset[str], bool]:
+    """Return the names of a call's keyword arguments, and whether all are literal."""
+    names: frozenset[str] = frozenset()
+    for keyword in call.keywords:
+        names |= {keyword.arg} if keyword.arg else _names_of(keyword.value, function)[0]
+    return names, all(keyword.arg for keyword in call.keywords)
 
 
 def records(name: str) -> list[tuple[str, frozenset[str]]]:
