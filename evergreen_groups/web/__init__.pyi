@@ -6,7 +6,11 @@ from .app import PREFIX as PREFIX
 from .app import close as close
 from .app import create_app as create_app
 from .bodies import Approval as Approval
+from .bodies import Id as Id
+from .bodies import RecordId as RecordId
+from .bodies import incomplete_form as incomplete_form
 from .bodies import is_plan_id as is_plan_id
+from .bodies import read_form as read_form
 from .changes import apply_plan as apply_plan
 from .changes import undo_change as undo_change
 from .problems import ANOTHER_DESK as ANOTHER_DESK

@@ -9,7 +9,7 @@ import datetime
 import json
 import re
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flask import Request
+    from werkzeug.datastructures import MultiDict
 
     from evergreen_groups.groups import PatronReference
 
@@ -43,7 +44,8 @@ _RECORD = f"^{record_ids.PATTERN}$"
 
 # Looking up a barcode ignores spaces in it, since cards are printed in many ways. Refuse only what no card can have.
 _Barcode = Annotated[str, Meta(min_length=1, max_length=100)]
-_Id = Annotated[int, Meta(ge=1, le=LARGEST_ID)]
+Id = Annotated[int, Meta(ge=1, le=LARGEST_ID)]
+RecordId = Annotated[str, Meta(pattern=rf"^{record_ids.PATTERN}\Z")]
 _Login = Annotated[str, Meta(min_length=1, max_length=200)]
 _Password = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema={"format": "password"})]
 
@@ -51,7 +53,7 @@ _Password = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema=
 class PatronId(Struct, frozen=True, forbid_unknown_fields=True):
     """A patron by id."""
 
-    id: _Id
+    id: Id
 
 
 class PlanBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,7 +87,7 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
 class FollowUpEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """An entry of a group's follow-up. With `deletes`, the fields after it don't matter."""
 
-    group: _Id
+    group: Id
     seen: Annotated[
         Annotated[str, Meta(pattern=_RECORD)] | None,
         Meta(description="The group's `seen`, as last read. If there is a newer entry, nothing is saved."),
@@ -139,7 +141,7 @@ class EventBody(Struct, frozen=True):
             extra_json_schema={"pattern": "^[ -~]+$"},
         ),
     ]
-    patron: _Id
+    patron: Id
 
 
 class GroupsQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -307,6 +309,25 @@ def event(request: Request) -> hooks.Event:
 
 
 Body = TypeVar("Body", bound=Struct)
+
+
+def read_form(fields: MultiDict[str, str], shape: type[Body]) -> Body:
+    """Return the fields of a form, or of a page's address, as a ``shape``. Empty fields count as missing.
+
+    A ProblemError refuses what the pages never send. Fields that ``shape`` lacks belong to others.
+    """
+    lists = [field.encode_name for field in msgspec.structs.fields(shape) if get_origin(field.type) is tuple]
+    filled = {name: [text for text in texts if text] for name, texts in fields.lists()}
+    values = {name: texts if name in lists else texts[0] for name, texts in filled.items() if texts}
+    try:
+        return msgspec.convert(values, shape, strict=False)
+    except msgspec.ValidationError:
+        raise incomplete_form() from None
+
+
+def incomplete_form() -> ProblemError:
+    """Return the error for a form that no page sends."""
+    return ProblemError(400, "The form is incomplete.", code="form-incomplete")
 
 
 def _body(request: Request, shape: type[Body]) -> Body:

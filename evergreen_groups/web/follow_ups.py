@@ -8,16 +8,17 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
+import msgspec
 from flask import Blueprint, Response, jsonify, request, url_for
+from msgspec import Meta, Struct, structs
 
 from evergreen_groups.errors import ConfigurationError, NotFoundError, PlanError, StateError
 from evergreen_groups.follow_up import (
-    Agreed,
     DraftEntry,
     FollowUps,
     How,
@@ -222,7 +223,6 @@ worklist = Blueprint("worklist", __name__)
 
 SCRIPT = "follow-up.js"
 _LARGEST_FORM = 32 * 1024
-_LONGEST_NAME = 200
 _ANOTHER_SESSION = Message("You have logged in again since this page was opened.")
 _SAVE_AGAIN = Message("Check what you typed, then save again.")
 _COVERS = Message("The letter covers {covered} of {owed}.")
@@ -266,84 +266,70 @@ def script() -> Response:
     return file_response(SCRIPT)
 
 
-class Covers(NamedTuple):
-    """What a letter covers of what a family owes; noted if that isn't all."""
-
-    covered: Decimal
-    owed: Total[Decimal]
-
-    @classmethod
-    def parsed(cls, text: str) -> Self:
-        """Parse a value of :meth:`__str__`. Raises ValueError."""
-        if (parts := re.fullmatch("([0-9]{1,9}[.][0-9]{2})-([0-9]{1,9}[.][0-9]{2})([+]?)", text)) is None:
-            raise ValueError(text)
-        return cls(Decimal(parts[1]), Total(Decimal(parts[2]), not parts[3]))
-
-    def __str__(self) -> str:
-        """Return the form's text: ``2.00-33.50``, with a plus sign if more may be owed."""
-        return f"{plain_amount(self.covered)}-{plain_amount(self.owed.at_least)}{'' if self.owed.exact else '+'}"
+_GROUP, _AMOUNT = "([1-9][0-9]{0,9})", "([0-9]{1,9}[.][0-9]{2})"
+_COVERED = re.compile(rf"^{_GROUP}:{_AMOUNT}-{_AMOUNT}([+]?)\Z")
+_Name = Annotated[str, Meta(max_length=200)]
+_Seen = Annotated[str, Meta(pattern=rf"^{_GROUP}(:({record_ids.PATTERN})?)?\Z")]
+_Covered = Annotated[str, Meta(pattern=_COVERED.pattern)]
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+def covered_text(group: int, covered: Decimal, owed: Total[Decimal]) -> str:
+    """Return what a letter covers of what a family owes: ``1017:2.00-33.50``, with a plus sign if more may be owed."""
+    return f"{group}:{plain_amount(covered)}-{plain_amount(owed.at_least)}{'' if owed.exact else '+'}"
+
+
+class Form(Struct, frozen=True, kw_only=True):
     """What a request is about, and what the reader has typed.
 
     ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has; ``patron`` (id)
-    is set if it was the page of that patron's group. ``seen`` are the groups with the last row that the reader has
-    seen, ``entry`` is the entry to correct or delete. ``covers`` says what letters cover that don't cover everything.
-    ``do`` is the button.
+    is set if it was the page of that patron's group. ``group`` has the number of each group and the last row that the
+    reader has seen, ``covers`` what letters cover that don't cover everything. ``entry`` is the entry to correct,
+    ``delete`` the one to delete. ``do`` is the button. What was typed remains a text, to show it again.
     """
 
-    report: str
-    page: str
-    language: str
-    columns: int
-    patron: int | None
-    seen: Mapping[int, str | None]
-    entry: str | None
-    do: str
-    key: str
-    typed: Mapping[str, str]
-    covers: Mapping[int, Covers] = field(default_factory=dict)
+    report: _Name = ""
+    page: _Name = ""
+    language: _Name = ""
+    columns: Annotated[int, Meta(ge=1, le=99)] = 1
+    patron: bodies.Id | None = None
+    entry: bodies.RecordId | None = None
+    key: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")] = msgspec.field(default_factory=lambda: secrets.token_hex(16))
+    group: tuple[_Seen, ...] = ()
+    covers: tuple[_Covered, ...] = ()
+    delete: bodies.RecordId | None = None
+    do: str = ""
+    note: str = ""
+    weeks: str = ""
+    remind_on: str = ""
+    pay_by: str = ""
+    day: str = ""
+    __repr__ = object.__repr__  # without the note
 
     @classmethod
     def read(cls, fields: MultiDict[str, str]) -> Self:
         """Parse a form, or the query of an address. A ProblemError (400) refuses what the pages never send."""
-        seen: dict[int, str | None] = {}
-        for text in fields.getlist("group"):
-            number, _, row = text.partition(":")
-            seen[requests.record_id(number)] = row or None
-        try:
-            covers = {
-                requests.record_id(number): Covers.parsed(amounts)
-                for number, _, amounts in (text.partition(":") for text in fields.getlist("covers"))
-            }
-        except ValueError:
-            raise ProblemError(400, "The form is incomplete.", code="form-incomplete") from None
-        key, to_delete = fields.get("key", "") or secrets.token_hex(16), fields.get("delete", "")
-        entry = to_delete or fields.get("entry", "")
-        report, page, patron = (fields.get(name, "") for name in ("report", "page", "patron"))
-        ids_are_right = all(map(record_ids.is_record_id, filter(None, (entry, *seen.values()))))
-        if max(len(report), len(page)) > _LONGEST_NAME or not re.fullmatch("[0-9a-f]{32}", key) or not ids_are_right:
-            raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
-        if len(seen) > bodies.MOST_ENTRIES:
+        form = bodies.read_form(fields, cls)
+        if len(form.seen) > bodies.MOST_ENTRIES:
             values = {"most": bodies.MOST_ENTRIES}
             raise ProblemError(400, "Select at most {most} groups.", code="too-many-groups-selected", values=values)
-        if not seen:
+        if not form.group:
             raise ProblemError(400, "Select a group in the report first.", code="no-group-selected")
-        return cls(
-            report=report,
-            page=page,
-            language=fields.get("language", "")[:10],
-            columns=min(int(fields["columns"]), 99) if re.fullmatch("[0-9]{1,3}", fields.get("columns", "")) else 1,
-            patron=requests.record_id(patron) if patron else None,
-            seen=seen,
-            entry=entry or None,
-            do="delete" if to_delete else fields.get("do", ""),
-            key=key,
-            typed={name: fields[name] for name in ("note", "weeks", "remind_on", "pay_by", "day") if fields.get(name)},
-            covers=covers,
-        )
+        return structs.replace(form, entry=form.delete, do="delete") if form.delete else form
+
+    @property
+    def seen(self) -> dict[int, str | None]:
+        """The groups, with the last row that the reader has seen of each."""
+        return {int(number): row or None for number, _, row in (text.partition(":") for text in self.group)}
+
+    def with_seen(self, seen: Mapping[int, str | None]) -> Form:
+        """Return the form with these groups."""
+        return structs.replace(self, group=tuple(f"{number}:{row or ''}" for number, row in seen.items()))
+
+    @property
+    def typed(self) -> dict[str, str]:
+        """What the reader has typed."""
+        typed = {name: getattr(self, name) for name in ("note", "weeks", "remind_on", "pay_by", "day")}
+        return {name: text for name, text in typed.items() if text}
 
     @property
     def action(self) -> str:
@@ -361,19 +347,10 @@ class Form:
 
     def fields(self, token: str) -> list[tuple[str, str]]:
         """Return the form's hidden fields. ``token`` is the session's form token."""
-        fields = {
-            "report": self.report,
-            "page": self.page,
-            "language": self.language,
-            "columns": str(self.columns),
-            "patron": str(self.patron or ""),
-            "entry": self.entry or "",
-            "form": token,
-            "key": self.key,
-        }
-        groups = [("group", f"{number}:{row or ''}") for number, row in self.seen.items()]
-        covers = [("covers", f"{number}:{amounts}") for number, amounts in self.covers.items()]
-        return [(name, value) for name, value in [*fields.items(), *groups, *covers] if value]
+        names = ("report", "page", "language", "columns", "patron", "entry", "key")
+        fields = [("form", token), *((name, getattr(self, name)) for name in names)]
+        groups, covers = [("group", text) for text in self.group], [("covers", text) for text in self.covers]
+        return [(name, str(value)) for name, value in [*fields, *groups, *covers] if value]
 
     def draft(self, group: int, today: date, entries: Iterable[Entry] = ()) -> DraftEntry:
         """Return the entry to save for a group. A correction of a note or reminder keeps the outcome in ``entries``.
@@ -388,33 +365,32 @@ class Form:
             what, how, cancels = What.NOTE.value, "", how
         before = next((one for one in entries if one.original.id == self.entry), None)
         if self.do == What.NOTE.value and before is not None:
-            what, how = before.what.value, before.how.value if before.how else ""
-            cancels = before.cancels.value if before.cancels else ""
-        is_promise = what == What.PROMISED.value
-        note = self.typed.get("note", "")
-        if not note and how == How.LETTER.value and group in self.covers:
-            note = gettext(_COVERS, **self.covers[group]._asdict())
+            what, how, cancels = (one.value if one else "" for one in (before.what, before.how, before.cancels))
         try:
-            weeks = int(self.typed.get("weeks", "0"))
-            remind_on = today + timedelta(weeks=weeks) if 0 < weeks < 53 else None
-            if "remind_on" in self.typed:
-                remind_on = date.fromisoformat(self.typed["remind_on"])
-            return DraftEntry(
-                group,
-                self.seen[group],
-                self.entry,
-                what=What(what),
-                how=How(how) if how else None,
-                day=date.fromisoformat(self.typed["day"]) if "day" in self.typed else None,
-                remind_on=None if what == What.CLOSED.value else remind_on,
-                note=note,
-                pay_by=date.fromisoformat(self.typed["pay_by"]) if is_promise and "pay_by" in self.typed else None,
-                cancels=Agreed(cancels) if cancels else None,
-            )
-        except ValueError:
+            weeks = int(self.weeks or 0)
+            remind_on = self.remind_on or ((today + timedelta(weeks=weeks)).isoformat() if 0 < weeks < 53 else "")
+            optional = {
+                "corrects": self.entry,
+                "how": how,
+                "day": self.day,
+                "remind_on": "" if what == What.CLOSED.value else remind_on,
+                "note": self.note or (self._coverage(group) if how == How.LETTER.value else ""),
+                "pay_by": self.pay_by if what == What.PROMISED.value else "",
+                "cancels": cancels,
+            }
+            given = {name: value for name, value in optional.items() if value}
+            return msgspec.convert({"group": group, "seen": self.seen[group], "what": what, **given}, DraftEntry)
+        except (ValueError, msgspec.ValidationError):
             raise PlanError(
                 "the form is incomplete, or its date can't be read", code="follow-up-form-unclear"
             ) from None
+
+    def _coverage(self, group: int) -> str:
+        """Return a note of what the letter to a group covers; "" if it covers everything."""
+        for number, covered, owed, more in (_COVERED.findall(text)[0] for text in self.covers):
+            if int(number) == group:
+                return gettext(_COVERS, covered=Decimal(covered), owed=Total(Decimal(owed), not more))
+        return ""
 
 
 @worklist.get("/reports/follow-up")
@@ -454,7 +430,7 @@ def _save(read: ReadFollowUps, form: Form) -> Response:
         outcome = save_entries(read.desk, form.report, drafts, form.key, read)
     except (PlanError, NotFoundError) as error:
         if error.code == "key-of-other-entries":  # an earlier attempt was saved, and its answer lost
-            form = replace(form, key=secrets.token_hex(16))
+            form = structs.replace(form, key=secrets.token_hex(16))
         status = 404 if isinstance(error, NotFoundError) else 400
         return _show(read, form, NotSaved(status, error_sentences(error)))
     read = ReadFollowUps.read(read.desk, form.report)
@@ -491,7 +467,7 @@ def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> R
         raise ProblemError(404, "The report no longer lists this group.", code="follow-up-of-unlisted")
     user, changes = desk.caller.user, running.settings.desk.changes
     if problem and all(entry.deleted or entry.original.id != form.entry for entry in groups[0].entries):
-        form = replace(form, entry=None)  # deleted by now: what was typed can be saved as a new entry
+        form = structs.replace(form, entry=None)  # deleted by now: what was typed can be saved as a new entry
     corrected = None if form.entry is None else groups[0].entry(form.entry)
     is_own = corrected is not None and corrected.original.staff == user
     versions = [version for one in groups for entry in one.entries for version in (entry, *entry.earlier)]
@@ -514,14 +490,14 @@ def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> R
         shown.append(ShownGroup(number, name, library, row.state.status, owed, entries, pending, refusal))
     if corrected is not None and problem is None:
         days = {"remind_on": corrected.remind_on, "pay_by": corrected.pay_by, "day": corrected.day}
-        typed = {name: day.isoformat() for name, day in days.items() if day}
-        form = replace(form, typed={"note": corrected.note, **typed})
+        typed = {name: day.isoformat() if day else "" for name, day in days.items()}
+        form = structs.replace(form, note=corrected.note, weeks="", **typed)
     accepted = {one.group.group: one.seen for one, view in zip(groups, shown, strict=True) if not view.refusal}
     page = FollowUpPage(
         shown,
         form.action,
         form.back(),
-        replace(form, seen=accepted).fields(desk.form_token),
+        form.with_seen(accepted).fields(desk.form_token),
         form.typed,
         corrected=corrected,
         deletes=corrected is not None and form.do == "delete",

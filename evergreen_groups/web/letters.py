@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from flask import Blueprint, Response, request, url_for
+from msgspec import structs
 
 from evergreen_groups.errors import TimedOutError
 from evergreen_groups.ils import OrgUnits
@@ -16,7 +17,7 @@ from evergreen_groups.letters import LeftOut, NoLetter, Selection, read_debtors,
 from evergreen_groups.nightly import Readers
 from evergreen_groups.render.letters import LettersBar, write_debtors, write_letters
 from evergreen_groups.report import Criteria, build_report
-from evergreen_groups.web.follow_ups import Covers, Form, ReadFollowUps, read_only
+from evergreen_groups.web.follow_ups import Form, ReadFollowUps, covered_text, read_only
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.report_pages import page_response, settings_of_report
 from evergreen_groups.web.service import service
@@ -107,16 +108,16 @@ def _bar(selected: Selected, made: Letters) -> LettersBar:
     writable = read.writable(library_of.values())
     marked = {number: read.listed[number].seen for number, library in library_of.items() if library in writable}
     refusals = {read_only(desk.service, library): None for library in library_of.values() if library not in writable}
-    covers = {
-        number: Covers(one.covered, one.owed)
+    covers = [
+        covered_text(one.group.number, one.covered, one.owed)
         for one in made.coverage
-        if (number := one.group.number) in marked and not one.everything
-    }
+        if one.group.number in marked and not one.everything
+    ]
     again_after = desk.service.settings.follow_up.again_after
     return LettersBar(
         file=url_for("letters.mail_merge_file", report=form.report or None, group=[*form.seen]),
         action=form.action,
-        fields=replace(form, seen=marked, covers=covers).fields(desk.form_token),
+        fields=structs.replace(form.with_seen(marked), covers=tuple(covers)).fields(desk.form_token),
         count=len(marked),
         refusals=tuple(refusals),
         follow_ups={number: read.listed[number].state(read.today, again_after) for number in form.seen},

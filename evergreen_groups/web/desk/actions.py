@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from evergreen_groups.changes import GROUP, PENALTIES, Action, PlanRequest, StepState, recently_changed
 from evergreen_groups.desk import LookupKind, explain_unknown
@@ -113,7 +114,7 @@ def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
     joining = {step.member.id for step in draft.steps}
     patrons = tuple(patron for patron in form.patrons if patron in joining)
     members = " ".join(sentence(printable(gettext(text))) for text in draft.unchanged)
-    return replace(form, patrons=patrons), members
+    return structs.replace(form, patrons=patrons), members
 
 
 def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> tuple[str, tuple[NearCard, ...]]:

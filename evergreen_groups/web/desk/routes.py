@@ -6,12 +6,13 @@ import io
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, g, request, url_for
+from msgspec import structs
 from werkzeug.datastructures import MultiDict
 
 from evergreen_groups.desk import LookupKind, Titles, make_statement
@@ -368,7 +369,7 @@ def _plan_page(
         if not form.patrons:
             return list_page(clerk, message=message)
     if not actions.may_apply(clerk.desk, made.draft):
-        form = replace(form, approve=True)
+        form = structs.replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
     if warned and page["warnings"]:
