@@ -18,7 +18,7 @@ from evergreen_groups.nightly import Readers
 from evergreen_groups.render.letters import LettersBar, write_debtors, write_letters
 from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.web.follow_ups import Form, ReadFollowUps, covered_text, read_only
-from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.problems import ProblemError, page_turned_off
 from evergreen_groups.web.report_pages import page_response, settings_of_report
 from evergreen_groups.web.service import service
 
@@ -53,13 +53,7 @@ def _selected(desk: DeskRequest) -> Iterator[Selected]:
     form, running, gateway = Form.read(request.args), desk.service, desk.client.gateway
     settings = settings_of_report(running, form.report or None)
     if not settings.contact:
-        raise ProblemError(
-            404,
-            "Your library has turned this page off (setting: {setting}).",
-            setting="report.contact",
-            code="no-letters",
-            values={"setting": "contact in [report]"},
-        )
+        raise page_turned_off("contact in [report]")
     read = ReadFollowUps.read(desk, form.report)
     if not form.seen.keys() <= read.listed.keys():
         raise ProblemError(404, "The report no longer lists this group.", code="follow-up-of-unlisted")

@@ -25,7 +25,7 @@ from evergreen_groups.render import (
     sentence,
 )
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web import ANOTHER_DESK, ProblemError, apply_plan, undo_change
+from evergreen_groups.web import ANOTHER_DESK, ProblemError
 from evergreen_groups.web.desk.forms import ChangeForm
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def apply(desk: DeskRequest, plan: str, approval: Approval | None, *, needs_appr
     try:
         if needs_approval and approval is None and desk.client.changes.find(plan).key is None:
             return "", gettext("Type the supervisor's user name and password.")
-        return apply_plan(desk, plan, plan, approval), ""
+        return desk.apply_plan(plan, plan, approval), ""
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
             return "", gettext("The group has changed. Nothing was moved: check both groups again.")
@@ -210,7 +210,7 @@ def undo_to_approve(desk: DeskRequest, change: str) -> tuple[ChangeForm, Propose
 def undo(desk: DeskRequest, entry: str, key: str) -> tuple[str, str]:
     """Undo a change. Return the id of the new change, or "" and a sentence why it can't be undone."""
     try:
-        return undo_change(desk, entry, key), ""
+        return desk.undo_change(entry, key), ""
     except (PlanError, NotFoundError) as error:
         return "", error_sentences(error)
     except BusyError:

@@ -22,7 +22,7 @@ from evergreen_groups.language import catalogue, current_language, gettext, lang
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_entry, template_text
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web import DeskRequest, ProblemError, file_response, requests, service, versioned
+from evergreen_groups.web import DeskRequest, ProblemError, file_response, page_turned_off, requests, service, versioned
 from evergreen_groups.web.desk import actions, forms
 from evergreen_groups.web.follow_ups import writable_at
 from evergreen_groups.web.report_pages import location_of
@@ -100,12 +100,7 @@ def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
     """Admit the caller of a page. ``writes`` means that the form may change something."""
     running = service.service()
     if not running.settings.desk.page:
-        raise ProblemError(
-            404,
-            "Your library has turned this page off (setting: {setting}).",
-            code="no-desk-page",
-            values={"setting": "page in [desk]"},
-        )
+        raise page_turned_off("page in [desk]")
     # Links in mails and files lead here too: the page shows only what the caller's session may see.
     largest = forms.LARGEST_FORM if request.method == "POST" else 0
     enter = running.changing_desk if writes else partial(running.desk, by_link=True)
@@ -429,12 +424,7 @@ def statement(patron: str) -> Response:
     settings = service.service().settings.statement
     with admitted(patron) as clerk:
         if not settings.page:
-            raise ProblemError(
-                404,
-                "Your library has turned this page off (setting: {setting}).",
-                code="no-statement",
-                values={"setting": "page in [statement]"},
-            )
+            raise page_turned_off("page in [statement]")
         found = clerk.client.bills.of_user(clerk.patron, titles=Titles(settings.titles))
         return clerk.page(
             "statement.html",
