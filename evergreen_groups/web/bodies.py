@@ -290,13 +290,10 @@ def event(request: Request) -> hooks.Event:
         raise ProblemError(
             400, "An event must be an object with the fields event, hook and patron.", code="event-of-another-shape"
         )
-    for name in ("event", "patron"):  # Evergreen's template writes numbers as text, in a form or in quotation marks
-        value = fields.get(name)
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-            fields[name] = int(value)
     body: EventBody | None = None
     try:
-        body = msgspec.convert(fields, EventBody)
+        # Evergreen's template writes numbers as text, in a form or in quotation marks.
+        body = msgspec.convert(fields, EventBody, strict=False)
     except msgspec.ValidationError as error:
         place = ".".join(_place(error)[0])
         if place != "hook":

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import structs
 
@@ -117,7 +117,18 @@ def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
     return structs.replace(form, patrons=patrons), members
 
 
-def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> tuple[str, tuple[NearCard, ...]]:
+class Said(NamedTuple):
+    """What a page says about what was typed: a ``message``, the text to correct, and cards like it."""
+
+    message: str = ""
+    typed: str = ""
+    similar: tuple[NearCard, ...] = ()
+
+
+NOTHING: Said = Said()
+
+
+def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> Said:
     """Say that no patron was found, with advice about a barcode, and find similar cards. Makes up to three calls."""
     is_name = not any(letter.isdigit() for letter in text)
     not_found = Message("{text} not found. Check the spelling, or scan the card.")
@@ -133,7 +144,7 @@ def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> tupl
             why = list(describe_unknown(unknown))
             sentences = [*(sentences if unknown.deleted is None else ()), *why]
             similar = () if why else unknown.near
-    return " ".join(sentences), similar
+    return Said(" ".join(sentences), text, similar)
 
 
 # The clerk is waiting for the answer itself.

@@ -30,7 +30,7 @@ from evergreen_groups.web.report_pages import location_of
 if TYPE_CHECKING:
     from evergreen_groups.changes import ProposedPlan
     from evergreen_groups.client import Client
-    from evergreen_groups.desk import GroupDetails, Lookup, NearCard
+    from evergreen_groups.desk import GroupDetails, Lookup
     from evergreen_groups.follow_up import Entry
 
 log = logging.getLogger("evergreen_groups.web")
@@ -144,9 +144,7 @@ def list_page(
     clerk: Clerk,
     *,
     within: str = "",
-    message: str = "",
-    typed: str = "",
-    similar: tuple[NearCard, ...] = (),
+    said: actions.Said = actions.NOTHING,
     change: str | None = None,
     selected: tuple[int, ...] = (),
 ) -> Response:
@@ -176,10 +174,8 @@ def list_page(
         shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),
         shown_of_all=gettext(_SHOWN_OF_ALL),
         searchable=len(rows) >= _LEAST_SEARCHABLE,
-        message=message,
-        typed=typed,
         form=forms.ChangeForm("join", ()),
-        similar=similar,
+        **said._asdict(),
         outcome=outcome,
         selected=selected,
         recalculable=any(forecast.may_change for forecast in details.forecasts.values()),
@@ -262,7 +258,7 @@ def change(patron: str) -> Response:
         if done:
             return _redirect_to_outcome(done)
         # The plan is outdated. Show a new one, and why.
-        return _plan_page(clerk, form, message=message)
+        return _plan_page(clerk, form, said=actions.Said(message))
 
 
 @blueprint.post(f"{_GROUP}/undo")
@@ -274,7 +270,7 @@ def undo(patron: str) -> Response:
         if planned is not None:
             return _plan_page(clerk, *planned)
         done, message = actions.undo(clerk.desk, entry, forms.read_key(clerk.fields))
-        return _redirect_to_outcome(done) if done else list_page(clerk, message=message)
+        return _redirect_to_outcome(done) if done else list_page(clerk, said=actions.Said(message))
 
 
 def _next_step(clerk: Clerk) -> Response:
@@ -286,7 +282,7 @@ def _next_step(clerk: Clerk) -> Response:
     elif form.action == "recalculate" and not clerk.fields.getlist("patron"):
         form = forms.ChangeForm("recalculate", actions.recalculable(clerk.client, clerk.patron))
     if not card and not form.patrons:
-        return list_page(clerk, message=gettext(_NO_PATRON.get(form.action, _SELECT_FIRST)))
+        return list_page(clerk, said=actions.Said(gettext(_NO_PATRON.get(form.action, _SELECT_FIRST))))
     if card:
         planned = actions.propose_with_card(clerk.client, form, card, clerk.patron)
         if planned is not None:
@@ -298,18 +294,16 @@ def _next_step(clerk: Clerk) -> Response:
             return _card_page(clerk, form, lookup)
         form = form.with_found(lookup.patron)
     if form.needs_target:
-        return _card_page(clerk, form, None)
+        return _card_page(clerk, form)
     return _plan_page(clerk, form)
 
 
 def _not_found(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
     """Say that no patron has the card or name, on the page where it was scanned, and keep everything else."""
-    message, similar = actions.describe_unfound(clerk.client, card, sees_everybody=clerk.desk.sees_everybody())
+    said = actions.describe_unfound(clerk.client, card, sees_everybody=clerk.desk.sees_everybody())
     if form.action != "join":
-        return _card_page(clerk, form, None, message, card, similar)
-    if not form.patrons:
-        return list_page(clerk, message=message, typed=card, similar=similar)
-    return _plan_page(clerk, form, message=message, typed=card, similar=similar)
+        return _card_page(clerk, form, said=said)
+    return _plan_page(clerk, form, said=said) if form.patrons else list_page(clerk, said=said)
 
 
 def _unchanged(form: forms.ChangeForm) -> str:
@@ -319,14 +313,11 @@ def _unchanged(form: forms.ChangeForm) -> str:
 
 
 def _card_page(
-    clerk: Clerk,
-    form: forms.ChangeForm,
-    lookup: Lookup | None,
-    message: str = "",
-    typed: str = "",
-    similar: tuple[NearCard, ...] = (),
+    clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None = None, said: actions.Said = actions.NOTHING
 ) -> Response:
     joins = form.action == "join"
+    if lookup:
+        said = actions.Said(gettext(actions.NOT_FOUND[lookup.kind]))
     return clerk.page(
         "card.html",
         title=gettext(_WHICH.get(form.action, _WHICH["move"])),
@@ -334,9 +325,7 @@ def _card_page(
         label=gettext("Card or name") if joins else gettext("Card of any member of the other group"),
         form=form,
         field="patron" if joins else "target_id",
-        message=gettext(actions.NOT_FOUND[lookup.kind]) if lookup else message,
-        typed=typed,
-        similar=similar,
+        **said._asdict(),
         found=lookup.patrons if lookup else (),
         age=pages.age_or_juvenile,
         more=lookup is not None and lookup.more,
@@ -349,26 +338,24 @@ def _plan_page(
     form: forms.ChangeForm,
     made: ProposedPlan | str | None = None,
     *,
-    message: str = "",
-    typed: str = "",
-    similar: tuple[NearCard, ...] = (),
+    said: actions.Said = actions.NOTHING,
     warned: bool = False,
 ) -> Response:
     """Show a plan: a new one, unless it was ``made``. ``warned`` means that Enter was pressed on one with warnings."""
     made = made or actions.propose(clerk.client, form, clerk.patron)
     if isinstance(made, str):
-        return list_page(clerk, message=made, selected=form.selected)
+        return list_page(clerk, said=actions.Said(made), selected=form.selected)
     form, already = actions.without_members(form, made.draft)
     if already:  # said once, like an unknown card
-        message = " ".join(filter(None, (message, already)))
+        said = said._replace(message=" ".join(filter(None, (said.message, already))))
         if not form.patrons:
-            return list_page(clerk, message=message)
+            return list_page(clerk, said=actions.Said(said.message))
     if not actions.may_apply(clerk.desk, made.draft):
         form = structs.replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
     if warned and page["warnings"]:
-        message = gettext(_NOT_CONFIRMED, button=page["confirm"])
+        said = said._replace(message=gettext(_NOT_CONFIRMED, button=page["confirm"]))
     return clerk.page(
         "plan.html",
         title=page["title"],
@@ -376,10 +363,8 @@ def _plan_page(
         unchanged=_unchanged(form),
         plan=page,
         stored=made.stored if made.draft.steps else None,
-        message=message,
         username=username,
-        typed=typed,
-        similar=similar,
+        **said._asdict(),
     )
 
 
