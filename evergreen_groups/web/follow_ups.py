@@ -11,13 +11,13 @@ import secrets
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import msgspec
 from flask import Blueprint, Response, jsonify, request, url_for
 from msgspec import Meta, Struct, structs
 
-from evergreen_groups.errors import ConfigurationError, NotFoundError, PlanError, StateError
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, NotFoundError, PlanError, StateError
 from evergreen_groups.follow_up import (
     DraftEntry,
     FollowUps,
@@ -32,7 +32,7 @@ from evergreen_groups.follow_up import (
 )
 from evergreen_groups.language import describe_advice, describe_problem, gettext, use_language
 from evergreen_groups.message import Message
-from evergreen_groups.render import StaffClient, entry_document, error_sentences, follow_ups_document, sentence
+from evergreen_groups.render import StaffClient, entry_document, follow_ups_document, sentence
 from evergreen_groups.render.report import (
     FollowUpPage,
     ShownGroup,
@@ -206,15 +206,19 @@ def save() -> Response:
         report, drafts = bodies.follow_up_entries(request)
         outcome = save_entries(desk, report, drafts, requests.idempotency_key(request))
         if outcome.newer:
-            raise ProblemError(
-                409,
-                "A colleague has added an entry. Yours wasn't saved.",
-                advice="Check the new entry, then save yours.",
-                code="newer-entry",
-                more={"newer": [entry_document(entry) for entry in outcome.newer]},
-            )
+            raise _newer_entry(outcome)
         entries = [entry_document(entry) for entry in outcome.entries]
         return jsonify(version=1, kind="follow-up-entries", entries=entries)
+
+
+def _newer_entry(outcome: Written) -> ProblemError:
+    return ProblemError(
+        409,
+        "A colleague has added an entry. Yours wasn't saved.",
+        advice="Check the new entry, then save yours.",
+        code="newer-entry",
+        more={"newer": [entry_document(entry) for entry in outcome.newer]},
+    )
 
 
 # --- The worklist ---
@@ -223,11 +227,7 @@ worklist = Blueprint("worklist", __name__)
 
 SCRIPT = "follow-up.js"
 _LARGEST_FORM = 32 * 1024
-_ANOTHER_SESSION = Message("You have logged in again since this page was opened.")
-_SAVE_AGAIN = Message("Check what you typed, then save again.")
 _COVERS = Message("The letter covers {covered} of {owed}.")
-_NEWER = Message("A colleague has added an entry. Yours wasn't saved.")
-_LOOK = Message("Check the new entry, then save yours.")
 _READ_ONLY = Message(
     "To save entries or mark letters as sent, your login needs the permission {permission} at {library}."
 )
@@ -413,7 +413,7 @@ def save_form() -> Response:
             form = Form.read(request.form)
             read = ReadFollowUps.read(desk, form.report)
             if not desk.has_made(request.form):
-                return _show(read, form, NotSaved(403, gettext(_ANOTHER_SESSION), gettext(_SAVE_AGAIN)))
+                return _show(read, form, _another_session(), 403)
             return _save(read, form)
     except ProblemError as error:
         request.max_content_length = _LARGEST_FORM
@@ -431,11 +431,10 @@ def _save(read: ReadFollowUps, form: Form) -> Response:
     except (PlanError, NotFoundError) as error:
         if error.code == "key-of-other-entries":  # an earlier attempt was saved, and its answer lost
             form = structs.replace(form, key=secrets.token_hex(16))
-        status = 404 if isinstance(error, NotFoundError) else 400
-        return _show(read, form, NotSaved(status, error_sentences(error)))
+        return _show(read, form, error, 404 if isinstance(error, NotFoundError) else 400)
     read = ReadFollowUps.read(read.desk, form.report)
     if outcome.newer:
-        return _show(read, form, NotSaved(409, gettext(_NEWER), gettext(_LOOK)))
+        return _show(read, form, _newer_entry(outcome), 409)
     if requests.KEY_HEADER not in request.headers:
         back = form.back(None if form.do == "delete" else len(outcome.entries))
         return Response(status=303, headers={"Location": back})
@@ -451,15 +450,20 @@ def read_only(running: Service, library: str) -> str:
     return gettext(_READ_ONLY, permission=running.settings.follow_up.permission, library=library)
 
 
-class NotSaved(NamedTuple):
-    """Why nothing was saved, and what to do."""
+def _another_session() -> ProblemError:
+    return ProblemError(
+        403,
+        "You have logged in again since this page was opened.",
+        advice="Check what you typed, then save again.",
+        code="form-of-another-session",
+    )
 
-    status: int
-    text: str
-    advice: str = ""
+
+def _described(error: EvergreenGroupsError) -> tuple[str, str]:
+    return sentence(describe_problem(error)), sentence(describe_advice(error))
 
 
-def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> Response:
+def _show(read: ReadFollowUps, form: Form, problem: EvergreenGroupsError | None = None, status: int = 200) -> Response:
     """Return the form's page, with the ``problem`` if nothing was saved."""
     desk, running = read.desk, read.desk.service
     groups = [read.listed[number] for number in form.seen if number in read.listed]
@@ -502,11 +506,11 @@ def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> R
         corrected=corrected,
         deletes=corrected is not None and form.do == "delete",
         today=min(read.today(one.group.contact_library) for one in groups),
-        problem=(problem.text, problem.advice) if problem else ("", ""),
+        problem=_described(problem) if problem else ("", ""),
         with_corrections=changes and len(groups) == 1,
         from_group=form.patron is not None,
     )
-    return page_response(page.html().encode(), problem.status if problem else 200, with_form=True)
+    return page_response(page.html().encode(), status, with_form=True)
 
 
 def _not_saved(running: Service, form: Form, error: ProblemError) -> Response:
@@ -518,7 +522,7 @@ def _not_saved(running: Service, form: Form, error: ProblemError) -> Response:
         form.back(),
         form.fields(request.form.get("form", "")),
         form.typed,
-        problem=(sentence(describe_problem(error)), sentence(describe_advice(error))),
+        problem=_described(error),
         login=StaffClient.of(running.settings, running.gateway.url).login_page() if has_ended else "",
         from_group=form.patron is not None,
     )

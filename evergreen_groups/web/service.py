@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
@@ -261,16 +262,11 @@ class Service:
         self._adults = adult_rule(settings.audit)
         self.reference = ReferenceData(settings.policy, clock=clock)
         self.admission = Admission(clock, request_counters, self.reference, per_minute=settings.serve.rate_limit)
+        breaker = partial(CircuitBreaker, clock, unanswered, not_let_in, failures=5, pause=10.0)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
-        self.breaker = CircuitBreaker(
-            clock,
-            unanswered,
-            not_let_in,
-            failures=5,
-            most_waiting=threads // 2,
-            slow_after=_WAIT_SECONDS,
-            pause=10.0,
-        )
+        self.breaker = breaker(most_waiting=threads // 2, slow_after=_WAIT_SECONDS)
+        # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
+        self.events_breaker = breaker(most_waiting=EVENTS_AT_ONCE, slow_after=0.0)
         self.change_runs = ChangeRuns()
         self.approvals = Approvals(request_counters)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
@@ -290,10 +286,6 @@ class Service:
             credentials = Credentials(username=account.username, password=password, workstation=account.workstation)
             self._events_gateway = gateway(settings.events.deadline, EVENTS_AT_ONCE, credentials)
         self.state.load()  # now, in one thread, instead of in several during the first requests
-        # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
-        self.events_breaker = CircuitBreaker(
-            clock, unanswered, not_let_in, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0
-        )
 
     def desk(
         self, request: Request, *, by_link: bool = False, largest: int = 0, verify: bool = True
