@@ -338,11 +338,6 @@ class Admission:
             raise
 
 
-def has_permission(gateway: Gateway, caller: Caller, org_unit: int, permission: str) -> bool:
-    """Return whether the caller has a permission at an org unit (an id)."""
-    return org_unit in permitted_at(gateway, caller, {org_unit}, permission)
-
-
 def permitted_at(gateway: Gateway, caller: Caller, org_units: Collection[int], permission: str) -> frozenset[int]:
     """Return at which of these org units (ids) the caller has a permission. One call, none without org units."""
     if not org_units:

@@ -313,9 +313,10 @@ def read_form(fields: MultiDict[str, str], shape: type[Body]) -> Body:
 
     A ProblemError refuses what the pages never send. Fields that ``shape`` lacks belong to others.
     """
-    lists = [field.encode_name for field in msgspec.structs.fields(shape) if get_origin(field.type) is tuple]
-    filled = {name: [text for text in texts if text] for name, texts in fields.lists()}
-    values = {name: texts if name in lists else texts[0] for name, texts in filled.items() if texts}
+    values: dict[str, str | list[str]] = {}
+    for field in msgspec.structs.fields(shape):
+        if texts := [text for text in fields.getlist(field.encode_name) if text]:
+            values[field.encode_name] = texts if get_origin(field.type) is tuple else texts[0]
     try:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError:

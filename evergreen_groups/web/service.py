@@ -31,7 +31,7 @@ from evergreen_groups.state import counter_store
 from evergreen_groups.threads import begin
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
-from evergreen_groups.web.admission import Admission, Caller, Counters, Slots, has_permission, not_let_in, unanswered
+from evergreen_groups.web.admission import Admission, Caller, Counters, Slots, not_let_in, permitted_at, unanswered
 from evergreen_groups.web.approvals import Approvals
 from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS, ChangeRuns
 from evergreen_groups.web.problems import ProblemError
@@ -353,7 +353,7 @@ class Service:
             state=self.state,
             reference=self.reference,
             may_undo_others=lambda: (
-                permission is not None and has_permission(gateway, caller, caller.library, permission)
+                permission is not None and bool(permitted_at(gateway, caller, {caller.library}, permission))
             ),
             adults=self._adults,
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 from werkzeug.datastructures import MultiDict
 
@@ -30,7 +30,6 @@ LARGEST_FORM = 60 * 1024
 """Maximum size in bytes; enough for a thousand selected members."""
 MOST_PATRONS = 1000
 LONGEST_TEXT = 100
-LONGEST_LOGIN = 200
 
 
 class ChangeForm(Struct, frozen=True):
@@ -63,6 +62,13 @@ class ChangeForm(Struct, frozen=True):
     def needs_target(self) -> bool:
         """Whether a member of the target group must still be named."""
         return self.action in ("move", "merge") and self.target is None
+
+
+class UndoForm(Struct, frozen=True):
+    """The change to undo, and the idempotency key of the undo."""
+
+    entry: RecordId
+    key: Annotated[str, Meta(pattern=r"^[0-9A-Za-z]{16,64}\Z")]
 
 
 def read_fields(request: Request, desk: DeskRequest) -> MultiDict[str, str]:
@@ -127,21 +133,15 @@ def read_plan(fields: MultiDict[str, str]) -> str:
 
 def read_approval(fields: MultiDict[str, str]) -> Approval | None:
     """Return the login of the supervisor who approves this change; None if either field is empty."""
-    username, password = read_username(fields), _login_field(fields, "password")
-    return Approval(username, password) if username and password else None
+    username = read_username(fields)
+    if not (username and fields.get("password")):
+        return None
+    return replace(read_form(fields, Approval), username=username)
 
 
 def read_username(fields: MultiDict[str, str]) -> str:
     """Return the supervisor's user name as typed; "" if empty or a scanned card."""
-    username = _login_field(fields, "username").strip()
-    return "" if _scan_as_username(fields) else username
-
-
-def _login_field(fields: MultiDict[str, str], name: str) -> str:
-    text = fields.get(name, "")
-    if len(text) > LONGEST_LOGIN:
-        raise incomplete_form()
-    return text
+    return "" if _scan_as_username(fields) else fields.get("username", "").strip()
 
 
 _BARCODE = re.compile("[0-9]{8,}")  # as in desk.js
@@ -152,11 +152,3 @@ def _scan_as_username(fields: MultiDict[str, str]) -> str:
     username = fields.get("username", "").strip()
     joins = fields.get("action") == "join" and not fields.get("password")
     return username if joins and len(username) <= LONGEST_TEXT and _BARCODE.fullmatch(username) else ""
-
-
-def read_key(fields: MultiDict[str, str]) -> str:
-    """Return the idempotency key of an undo."""
-    key = fields.get("key", "")
-    if not (16 <= len(key) <= 64 and key.isascii() and key.isalnum()):
-        raise incomplete_form()
-    return key

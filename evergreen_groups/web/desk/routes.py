@@ -22,7 +22,16 @@ from evergreen_groups.language import catalogue, current_language, gettext, lang
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_entry, template_text
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web import DeskRequest, ProblemError, file_response, page_turned_off, requests, service, versioned
+from evergreen_groups.web import (
+    DeskRequest,
+    ProblemError,
+    file_response,
+    page_turned_off,
+    read_form,
+    requests,
+    service,
+    versioned,
+)
 from evergreen_groups.web.desk import actions, forms
 from evergreen_groups.web.follow_ups import writable_at
 from evergreen_groups.web.report_pages import location_of
@@ -265,11 +274,11 @@ def change(patron: str) -> Response:
 def undo(patron: str) -> Response:
     """Undo a change. If a supervisor had to approve it and has to again, show the plan instead."""
     with admitted(patron, writes=True) as clerk:
-        entry = requests.change_id(clerk.fields.get("entry", ""))
-        planned = actions.undo_to_approve(clerk.desk, entry)
+        form = read_form(clerk.fields, forms.UndoForm)
+        planned = actions.undo_to_approve(clerk.desk, form.entry)
         if planned is not None:
             return _plan_page(clerk, *planned)
-        done, message = actions.undo(clerk.desk, entry, forms.read_key(clerk.fields))
+        done, message = actions.undo(clerk.desk, form.entry, form.key)
         return _redirect_to_outcome(done) if done else list_page(clerk, said=actions.Said(message))
 
 
