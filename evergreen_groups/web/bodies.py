@@ -23,8 +23,6 @@ from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import LARGEST_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flask import Request
     from werkzeug.datastructures import MultiDict
 
@@ -193,10 +191,6 @@ _FORMS = {
     "entries[].pay_by": "a date, such as 2026-11-29, or null",
     "entries[].cancels": "promise or reminder, or null",
     "entries[].note": f"a text of at most {LONGEST_NOTE} characters",
-}
-"""What each field is, by its place in the body."""
-
-_QUERY_FORMS = {
     "min_total": "an amount, such as 25.00",
     "over_limit": "true or false",
     "age_band": "the `age_band` of an answer, such as 30 to 59",
@@ -204,6 +198,7 @@ _QUERY_FORMS = {
     "limit": f"a whole number from 1 to {MOST_LISTED:,}",
     "cursor": "`next` of an earlier answer",
 }
+"""What each field is, by its place in the body or query."""
 
 # The beginnings of msgspec's messages aren't stable, but their ends have been since 0.1.
 _PLACE = re.compile(
@@ -351,7 +346,7 @@ def _converted(fields: dict[str, Any], shape: type[Body], *, strict: bool = True
     except msgspec.ValidationError as error:
         place, is_unknown = _place(error)
     if not is_unknown:
-        raise _wrong(place, _FORMS if strict else _QUERY_FORMS)
+        raise _wrong(place)
     known = (_OBJECTS.get(place[0], shape) if len(place) > 1 else shape).__struct_encode_fields__
     nearest = get_close_matches(place[-1], known, 1) or [f"one of {', '.join(known)}" if known else "none"]
     raise ProblemError(
@@ -403,10 +398,10 @@ def _reference(patron: str | PatronId, *place: str) -> PatronReference:
     return patron
 
 
-def _wrong(place: tuple[str, ...], forms: Mapping[str, str] = _FORMS) -> ProblemError:
+def _wrong(place: tuple[str, ...]) -> ProblemError:
     name = re.sub(r"\.\d+", "[]", ".".join(place))
     field = place[0] if place else "the body"
-    form = forms.get(name) or forms.get(field, "an object with other keys")
+    form = _FORMS.get(name) or _FORMS.get(field, "an object with other keys")
     return ProblemError(
         400, "{field} must be {form}.", code="field-wrong", values={"field": field, "form": form}, more=_pointing(place)
     )

@@ -107,14 +107,10 @@ class ReadFollowUps:
         """The follow-ups by the groups' numbers."""
         return {} if self.found is None else self.found.by_group
 
-    def writable(self, libraries: Iterable[str]) -> frozenset[str]:
-        """Return the libraries (short names) at which the caller may save entries."""
-        return writable_at(self.desk, libraries)
-
     def rows(self, numbers: Iterable[int]) -> dict[int, WorklistRow]:
         """Return the worklist's rows of those of these groups that are listed."""
         listed = {number: self.listed[number] for number in numbers if number in self.listed}
-        writable = self.writable({one.group.contact_library for one in listed.values()})
+        writable = writable_at(self.desk, {one.group.contact_library for one in listed.values()})
         again_after = self.desk.service.settings.follow_up.again_after
         return {
             number: WorklistRow(one.state(self.today, again_after), one.group.contact_library in writable)
@@ -152,7 +148,7 @@ def follow_ups() -> Response:
     with running.desk(request) as desk:
         report = request.args.get("report", "")
         read = ReadFollowUps.read(desk, report)
-        writable = read.writable({one.group.contact_library for one in read.listed.values()})
+        writable = writable_at(desk, {one.group.contact_library for one in read.listed.values()})
         again_after = running.settings.follow_up.again_after
         return jsonify(follow_ups_document(report, read.found, read.today, again_after, writable=writable))
 
@@ -178,7 +174,7 @@ def save_entries(
         for one, draft in each
         if draft.corrects is None or one.entry(draft.corrects).original.staff != caller.user
     }
-    for library in sorted(others - read.writable(others)):
+    for library in sorted(others - writable_at(desk, others)):
         raise ProblemError(
             403,
             "your login lacks the permission {permission} at {library}",

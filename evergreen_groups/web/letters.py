@@ -17,7 +17,7 @@ from evergreen_groups.letters import LeftOut, NoLetter, Selection, read_debtors,
 from evergreen_groups.nightly import Readers
 from evergreen_groups.render.letters import LettersBar, write_debtors, write_letters
 from evergreen_groups.report import Criteria, build_report
-from evergreen_groups.web.follow_ups import Form, ReadFollowUps, covered_text, read_only
+from evergreen_groups.web.follow_ups import Form, ReadFollowUps, covered_text, read_only, writable_at
 from evergreen_groups.web.problems import ProblemError, page_turned_off
 from evergreen_groups.web.report_pages import page_response, settings_of_report
 from evergreen_groups.web.service import service
@@ -99,7 +99,7 @@ def letters() -> Response:
 def _bar(selected: Selected, made: Letters) -> LettersBar:
     form, read, desk = selected.form, selected.follow_ups, selected.follow_ups.desk
     library_of = {letter.group: read.listed[letter.group].group.contact_library for letter in made.letters}
-    writable = read.writable(library_of.values())
+    writable = writable_at(desk, library_of.values())
     marked = {number: read.listed[number].seen for number, library in library_of.items() if library in writable}
     refusals = {read_only(desk.service, library): None for library in library_of.values() if library not in writable}
     covers = [

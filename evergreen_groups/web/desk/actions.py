@@ -117,7 +117,7 @@ def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
     return structs.replace(form, patrons=patrons), members
 
 
-class Said(NamedTuple):
+class Notice(NamedTuple):
     """What a page says about what was typed: a ``message``, the text to correct, and cards like it."""
 
     message: str = ""
@@ -125,10 +125,10 @@ class Said(NamedTuple):
     similar: tuple[NearCard, ...] = ()
 
 
-NOTHING: Said = Said()
+NO_NOTICE: Notice = Notice()
 
 
-def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> Said:
+def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> Notice:
     """Say that no patron was found, with advice about a barcode, and find similar cards. Makes up to three calls."""
     is_name = not any(letter.isdigit() for letter in text)
     not_found = Message("{text} not found. Check the spelling, or scan the card.")
@@ -144,7 +144,7 @@ def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> Said
             why = list(describe_unknown(unknown))
             sentences = [*(sentences if unknown.deleted is None else ()), *why]
             similar = () if why else unknown.near
-    return Said(" ".join(sentences), text, similar)
+    return Notice(" ".join(sentences), text, similar)
 
 
 # The clerk is waiting for the answer itself.

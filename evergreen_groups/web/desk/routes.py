@@ -153,7 +153,7 @@ def list_page(
     clerk: Clerk,
     *,
     within: str = "",
-    said: actions.Said = actions.NOTHING,
+    notice: actions.Notice = actions.NO_NOTICE,
     change: str | None = None,
     selected: tuple[int, ...] = (),
 ) -> Response:
@@ -184,7 +184,7 @@ def list_page(
         shown_of_all=gettext(_SHOWN_OF_ALL),
         searchable=len(rows) >= _LEAST_SEARCHABLE,
         form=forms.ChangeForm("join", ()),
-        **said._asdict(),
+        **notice._asdict(),
         outcome=outcome,
         selected=selected,
         recalculable=any(forecast.may_change for forecast in details.forecasts.values()),
@@ -267,7 +267,7 @@ def change(patron: str) -> Response:
         if done:
             return _redirect_to_outcome(done)
         # The plan is outdated. Show a new one, and why.
-        return _plan_page(clerk, form, said=actions.Said(message))
+        return _plan_page(clerk, form, notice=actions.Notice(message))
 
 
 @blueprint.post(f"{_GROUP}/undo")
@@ -279,7 +279,7 @@ def undo(patron: str) -> Response:
         if planned is not None:
             return _plan_page(clerk, *planned)
         done, message = actions.undo(clerk.desk, form.entry, form.key)
-        return _redirect_to_outcome(done) if done else list_page(clerk, said=actions.Said(message))
+        return _redirect_to_outcome(done) if done else list_page(clerk, notice=actions.Notice(message))
 
 
 def _next_step(clerk: Clerk) -> Response:
@@ -291,7 +291,7 @@ def _next_step(clerk: Clerk) -> Response:
     elif form.action == "recalculate" and not clerk.fields.getlist("patron"):
         form = forms.ChangeForm("recalculate", actions.recalculable(clerk.client, clerk.patron))
     if not card and not form.patrons:
-        return list_page(clerk, said=actions.Said(gettext(_NO_PATRON.get(form.action, _SELECT_FIRST))))
+        return list_page(clerk, notice=actions.Notice(gettext(_NO_PATRON.get(form.action, _SELECT_FIRST))))
     if card:
         planned = actions.propose_with_card(clerk.client, form, card, clerk.patron)
         if planned is not None:
@@ -309,10 +309,10 @@ def _next_step(clerk: Clerk) -> Response:
 
 def _not_found(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
     """Say that no patron has the card or name, on the page where it was scanned, and keep everything else."""
-    said = actions.describe_unfound(clerk.client, card, sees_everybody=clerk.desk.sees_everybody())
+    notice = actions.describe_unfound(clerk.client, card, sees_everybody=clerk.desk.sees_everybody())
     if form.action != "join":
-        return _card_page(clerk, form, said=said)
-    return _plan_page(clerk, form, said=said) if form.patrons else list_page(clerk, said=said)
+        return _card_page(clerk, form, notice=notice)
+    return _plan_page(clerk, form, notice=notice) if form.patrons else list_page(clerk, notice=notice)
 
 
 def _unchanged(form: forms.ChangeForm) -> str:
@@ -322,11 +322,11 @@ def _unchanged(form: forms.ChangeForm) -> str:
 
 
 def _card_page(
-    clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None = None, said: actions.Said = actions.NOTHING
+    clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None = None, notice: actions.Notice = actions.NO_NOTICE
 ) -> Response:
     joins = form.action == "join"
     if lookup:
-        said = actions.Said(gettext(actions.NOT_FOUND[lookup.kind]))
+        notice = actions.Notice(gettext(actions.NOT_FOUND[lookup.kind]))
     return clerk.page(
         "card.html",
         title=gettext(_WHICH.get(form.action, _WHICH["move"])),
@@ -334,7 +334,7 @@ def _card_page(
         label=gettext("Card or name") if joins else gettext("Card of any member of the other group"),
         form=form,
         field="patron" if joins else "target_id",
-        **said._asdict(),
+        **notice._asdict(),
         found=lookup.patrons if lookup else (),
         age=pages.age_or_juvenile,
         more=lookup is not None and lookup.more,
@@ -347,24 +347,24 @@ def _plan_page(
     form: forms.ChangeForm,
     made: ProposedPlan | str | None = None,
     *,
-    said: actions.Said = actions.NOTHING,
+    notice: actions.Notice = actions.NO_NOTICE,
     warned: bool = False,
 ) -> Response:
     """Show a plan: a new one, unless it was ``made``. ``warned`` means that Enter was pressed on one with warnings."""
     made = made or actions.propose(clerk.client, form, clerk.patron)
     if isinstance(made, str):
-        return list_page(clerk, said=actions.Said(made), selected=form.selected)
+        return list_page(clerk, notice=actions.Notice(made), selected=form.selected)
     form, already = actions.without_members(form, made.draft)
     if already:  # said once, like an unknown card
-        said = said._replace(message=" ".join(filter(None, (said.message, already))))
+        notice = notice._replace(message=" ".join(filter(None, (notice.message, already))))
         if not form.patrons:
-            return list_page(clerk, said=actions.Said(said.message))
+            return list_page(clerk, notice=actions.Notice(notice.message))
     if not actions.may_apply(clerk.desk, made.draft):
         form = structs.replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
     if warned and page["warnings"]:
-        said = said._replace(message=gettext(_NOT_CONFIRMED, button=page["confirm"]))
+        notice = notice._replace(message=gettext(_NOT_CONFIRMED, button=page["confirm"]))
     return clerk.page(
         "plan.html",
         title=page["title"],
@@ -373,7 +373,7 @@ def _plan_page(
         plan=page,
         stored=made.stored if made.draft.steps else None,
         username=username,
-        **said._asdict(),
+        **notice._asdict(),
     )
 
 
