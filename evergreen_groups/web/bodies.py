@@ -9,6 +9,7 @@ import datetime
 import json
 import re
 from difflib import get_close_matches
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
@@ -303,13 +304,16 @@ def event(request: Request) -> hooks.Event:
 Body = TypeVar("Body", bound=Struct)
 
 
+_fields_of = cache(msgspec.structs.fields)  # it evaluates annotations, which takes longer than a form
+
+
 def read_form(fields: MultiDict[str, str], shape: type[Body]) -> Body:
     """Return the fields of a form, or of a page's address, as a ``shape``. Empty fields count as missing.
 
     A ProblemError refuses what the pages never send. Fields that ``shape`` lacks belong to others.
     """
     values: dict[str, str | list[str]] = {}
-    for field in msgspec.structs.fields(shape):
+    for field in _fields_of(shape):
         if texts := [text for text in fields.getlist(field.encode_name) if text]:
             values[field.encode_name] = texts if get_origin(field.type) is tuple else texts[0]
     try:
