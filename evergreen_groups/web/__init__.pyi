@@ -6,11 +6,14 @@ from .app import PREFIX as PREFIX
 from .app import close as close
 from .app import create_app as create_app
 from .bodies import Approval as Approval
+from .bodies import Id as Id
+from .bodies import RecordId as RecordId
+from .bodies import incomplete_form as incomplete_form
 from .bodies import is_plan_id as is_plan_id
-from .changes import apply_plan as apply_plan
-from .changes import undo_change as undo_change
+from .bodies import read_form as read_form
 from .problems import ANOTHER_DESK as ANOTHER_DESK
 from .problems import ProblemError as ProblemError
+from .problems import page_turned_off as page_turned_off
 from .server import GRACE as GRACE
 from .server import SPARE_REQUESTS as SPARE_REQUESTS
 from .server import TIMEOUT as TIMEOUT

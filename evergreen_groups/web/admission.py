@@ -204,10 +204,8 @@ def unanswered(error: Exception) -> str | None:
 
 def not_let_in(seconds: float, too_many: bool) -> ProblemError:
     """Return the error (503) for a request that a breaker refuses."""
-    return _too_many_wait(seconds) if too_many else unreachable(seconds)
-
-
-def _too_many_wait(seconds: float) -> ProblemError:
+    if not too_many:
+        return unreachable(seconds)
     return ProblemError(503, _TOO_MANY, code="too-many-waiting", retry_after=seconds)
 
 
@@ -237,7 +235,7 @@ class Slots:
             with self._lock:
                 if not granted.is_set():  # it may have been granted just after the timeout
                     self._waiting.remove(granted)
-                    raise _too_many_wait(self._timeout)
+                    raise not_let_in(self._timeout, True)
         try:
             yield
         finally:
@@ -338,11 +336,6 @@ class Admission:
             with suppress(ProblemError):  # the call for this token has already been made
                 self._unknown_tokens.take(address)
             raise
-
-
-def has_permission(gateway: Gateway, caller: Caller, org_unit: int, permission: str) -> bool:
-    """Return whether the caller has a permission at an org unit (an id)."""
-    return org_unit in permitted_at(gateway, caller, {org_unit}, permission)
 
 
 def permitted_at(gateway: Gateway, caller: Caller, org_units: Collection[int], permission: str) -> frozenset[int]:

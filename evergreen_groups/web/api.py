@@ -24,7 +24,6 @@ from evergreen_groups.render import total_document
 from evergreen_groups.report import history
 from evergreen_groups.values import plain_amount
 from evergreen_groups.web import bodies, problems, requests
-from evergreen_groups.web.changes import apply_plan, undo_change
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.report_pages import name_of_report
 from evergreen_groups.web.requests import language_of_reader
@@ -185,7 +184,7 @@ def apply() -> Response:
     """Apply a plan once. Repeating the request with the same key gives the same answer."""
     with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
         agreement = bodies.agreement(request)
-        id = apply_plan(desk, agreement.plan, requests.idempotency_key(request), agreement.approval)
+        id = desk.apply_plan(agreement.plan, requests.idempotency_key(request), agreement.approval)
         return _change(hooks.own_change(desk.client, id))
 
 
@@ -209,7 +208,7 @@ def undo(change: str) -> Response:
     with service().changing_desk(request, largest=requests.LARGEST_PLAN_BODY) as desk:
         id, key = requests.change_id(change), requests.idempotency_key(request)
         bodies.require_empty_body(request)
-        return _change(hooks.own_change(desk.client, undo_change(desk, id, key)))
+        return _change(hooks.own_change(desk.client, desk.undo_change(id, key)))
 
 
 def _change(found: hooks.Change) -> Response:

@@ -9,7 +9,8 @@ import datetime
 import json
 import re
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -23,9 +24,8 @@ from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import LARGEST_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flask import Request
+    from werkzeug.datastructures import MultiDict
 
     from evergreen_groups.groups import PatronReference
 
@@ -43,7 +43,8 @@ _RECORD = f"^{record_ids.PATTERN}$"
 
 # Looking up a barcode ignores spaces in it, since cards are printed in many ways. Refuse only what no card can have.
 _Barcode = Annotated[str, Meta(min_length=1, max_length=100)]
-_Id = Annotated[int, Meta(ge=1, le=LARGEST_ID)]
+Id = Annotated[int, Meta(ge=1, le=LARGEST_ID)]
+RecordId = Annotated[str, Meta(pattern=rf"^{record_ids.PATTERN}\Z")]
 _Login = Annotated[str, Meta(min_length=1, max_length=200)]
 _Password = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema={"format": "password"})]
 
@@ -51,7 +52,7 @@ _Password = Annotated[str, Meta(min_length=1, max_length=200, extra_json_schema=
 class PatronId(Struct, frozen=True, forbid_unknown_fields=True):
     """A patron by id."""
 
-    id: _Id
+    id: Id
 
 
 class PlanBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,7 +86,7 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True):
 class FollowUpEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """An entry of a group's follow-up. With `deletes`, the fields after it don't matter."""
 
-    group: _Id
+    group: Id
     seen: Annotated[
         Annotated[str, Meta(pattern=_RECORD)] | None,
         Meta(description="The group's `seen`, as last read. If there is a newer entry, nothing is saved."),
@@ -139,7 +140,7 @@ class EventBody(Struct, frozen=True):
             extra_json_schema={"pattern": "^[ -~]+$"},
         ),
     ]
-    patron: _Id
+    patron: Id
 
 
 class GroupsQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -191,10 +192,6 @@ _FORMS = {
     "entries[].pay_by": "a date, such as 2026-11-29, or null",
     "entries[].cancels": "promise or reminder, or null",
     "entries[].note": f"a text of at most {LONGEST_NOTE} characters",
-}
-"""What each field is, by its place in the body."""
-
-_QUERY_FORMS = {
     "min_total": "an amount, such as 25.00",
     "over_limit": "true or false",
     "age_band": "the `age_band` of an answer, such as 30 to 59",
@@ -202,6 +199,7 @@ _QUERY_FORMS = {
     "limit": f"a whole number from 1 to {MOST_LISTED:,}",
     "cursor": "`next` of an earlier answer",
 }
+"""What each field is, by its place in the body or query."""
 
 # The beginnings of msgspec's messages aren't stable, but their ends have been since 0.1.
 _PLACE = re.compile(
@@ -288,13 +286,10 @@ def event(request: Request) -> hooks.Event:
         raise ProblemError(
             400, "An event must be an object with the fields event, hook and patron.", code="event-of-another-shape"
         )
-    for name in ("event", "patron"):  # Evergreen's template writes numbers as text, in a form or in quotation marks
-        value = fields.get(name)
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-            fields[name] = int(value)
     body: EventBody | None = None
     try:
-        body = msgspec.convert(fields, EventBody)
+        # Evergreen's template writes numbers as text, in a form or in quotation marks.
+        body = msgspec.convert(fields, EventBody, strict=False)
     except msgspec.ValidationError as error:
         place = ".".join(_place(error)[0])
         if place != "hook":
@@ -307,6 +302,29 @@ def event(request: Request) -> hooks.Event:
 
 
 Body = TypeVar("Body", bound=Struct)
+
+
+_fields_of = cache(msgspec.structs.fields)  # it evaluates annotations, which takes longer than a form
+
+
+def read_form(fields: MultiDict[str, str], shape: type[Body]) -> Body:
+    """Return the fields of a form, or of a page's address, as a ``shape``. Empty fields count as missing.
+
+    A ProblemError refuses what the pages never send. Fields that ``shape`` lacks belong to others.
+    """
+    values: dict[str, str | list[str]] = {}
+    for field in _fields_of(shape):
+        if texts := [text for text in fields.getlist(field.encode_name) if text]:
+            values[field.encode_name] = texts if get_origin(field.type) is tuple else texts[0]
+    try:
+        return msgspec.convert(values, shape, strict=False)
+    except msgspec.ValidationError:
+        raise incomplete_form() from None
+
+
+def incomplete_form() -> ProblemError:
+    """Return the error for a form that no page sends."""
+    return ProblemError(400, "The form is incomplete.", code="form-incomplete")
 
 
 def _body(request: Request, shape: type[Body]) -> Body:
@@ -332,7 +350,7 @@ def _converted(fields: dict[str, Any], shape: type[Body], *, strict: bool = True
     except msgspec.ValidationError as error:
         place, is_unknown = _place(error)
     if not is_unknown:
-        raise _wrong(place, _FORMS if strict else _QUERY_FORMS)
+        raise _wrong(place)
     known = (_OBJECTS.get(place[0], shape) if len(place) > 1 else shape).__struct_encode_fields__
     nearest = get_close_matches(place[-1], known, 1) or [f"one of {', '.join(known)}" if known else "none"]
     raise ProblemError(
@@ -384,10 +402,10 @@ def _reference(patron: str | PatronId, *place: str) -> PatronReference:
     return patron
 
 
-def _wrong(place: tuple[str, ...], forms: Mapping[str, str] = _FORMS) -> ProblemError:
+def _wrong(place: tuple[str, ...]) -> ProblemError:
     name = re.sub(r"\.\d+", "[]", ".".join(place))
     field = place[0] if place else "the body"
-    form = forms.get(name) or forms.get(field, "an object with other keys")
+    form = _FORMS.get(name) or _FORMS.get(field, "an object with other keys")
     return ProblemError(
         400, "{field} must be {form}.", code="field-wrong", values={"field": field, "form": form}, more=_pointing(place)
     )

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.web")
 
+MAX_AWAITED_STEPS = 10
+"""Maximum number of steps for which a desk waits. A step takes about three calls."""
+
 MAX_RUNNING = 4
 """Maximum number of long changes at a time."""
 

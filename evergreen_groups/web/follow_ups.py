@@ -8,16 +8,17 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
+import msgspec
 from flask import Blueprint, Response, jsonify, request, url_for
+from msgspec import Meta, Struct, structs
 
-from evergreen_groups.errors import ConfigurationError, NotFoundError, PlanError, StateError
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, NotFoundError, PlanError, StateError
 from evergreen_groups.follow_up import (
-    Agreed,
     DraftEntry,
     FollowUps,
     How,
@@ -31,7 +32,7 @@ from evergreen_groups.follow_up import (
 )
 from evergreen_groups.language import describe_advice, describe_problem, gettext, use_language
 from evergreen_groups.message import Message
-from evergreen_groups.render import StaffClient, entry_document, error_sentences, follow_ups_document, sentence
+from evergreen_groups.render import StaffClient, entry_document, follow_ups_document, sentence
 from evergreen_groups.render.report import (
     FollowUpPage,
     ShownGroup,
@@ -106,14 +107,10 @@ class ReadFollowUps:
         """The follow-ups by the groups' numbers."""
         return {} if self.found is None else self.found.by_group
 
-    def writable(self, libraries: Iterable[str]) -> frozenset[str]:
-        """Return the libraries (short names) at which the caller may save entries."""
-        return writable_at(self.desk, libraries)
-
     def rows(self, numbers: Iterable[int]) -> dict[int, WorklistRow]:
         """Return the worklist's rows of those of these groups that are listed."""
         listed = {number: self.listed[number] for number in numbers if number in self.listed}
-        writable = self.writable({one.group.contact_library for one in listed.values()})
+        writable = writable_at(self.desk, {one.group.contact_library for one in listed.values()})
         again_after = self.desk.service.settings.follow_up.again_after
         return {
             number: WorklistRow(one.state(self.today, again_after), one.group.contact_library in writable)
@@ -151,7 +148,7 @@ def follow_ups() -> Response:
     with running.desk(request) as desk:
         report = request.args.get("report", "")
         read = ReadFollowUps.read(desk, report)
-        writable = read.writable({one.group.contact_library for one in read.listed.values()})
+        writable = writable_at(desk, {one.group.contact_library for one in read.listed.values()})
         again_after = running.settings.follow_up.again_after
         return jsonify(follow_ups_document(report, read.found, read.today, again_after, writable=writable))
 
@@ -177,7 +174,7 @@ def save_entries(
         for one, draft in each
         if draft.corrects is None or one.entry(draft.corrects).original.staff != caller.user
     }
-    for library in sorted(others - read.writable(others)):
+    for library in sorted(others - writable_at(desk, others)):
         raise ProblemError(
             403,
             "your login lacks the permission {permission} at {library}",
@@ -205,15 +202,19 @@ def save() -> Response:
         report, drafts = bodies.follow_up_entries(request)
         outcome = save_entries(desk, report, drafts, requests.idempotency_key(request))
         if outcome.newer:
-            raise ProblemError(
-                409,
-                "A colleague has added an entry. Yours wasn't saved.",
-                advice="Check the new entry, then save yours.",
-                code="newer-entry",
-                more={"newer": [entry_document(entry) for entry in outcome.newer]},
-            )
+            raise _newer_entry(outcome)
         entries = [entry_document(entry) for entry in outcome.entries]
         return jsonify(version=1, kind="follow-up-entries", entries=entries)
+
+
+def _newer_entry(outcome: Written) -> ProblemError:
+    return ProblemError(
+        409,
+        "A colleague has added an entry. Yours wasn't saved.",
+        advice="Check the new entry, then save yours.",
+        code="newer-entry",
+        more={"newer": [entry_document(entry) for entry in outcome.newer]},
+    )
 
 
 # --- The worklist ---
@@ -222,12 +223,7 @@ worklist = Blueprint("worklist", __name__)
 
 SCRIPT = "follow-up.js"
 _LARGEST_FORM = 32 * 1024
-_LONGEST_NAME = 200
-_ANOTHER_SESSION = Message("You have logged in again since this page was opened.")
-_SAVE_AGAIN = Message("Check what you typed, then save again.")
 _COVERS = Message("The letter covers {covered} of {owed}.")
-_NEWER = Message("A colleague has added an entry. Yours wasn't saved.")
-_LOOK = Message("Check the new entry, then save yours.")
 _READ_ONLY = Message(
     "To save entries or mark letters as sent, your login needs the permission {permission} at {library}."
 )
@@ -266,84 +262,70 @@ def script() -> Response:
     return file_response(SCRIPT)
 
 
-class Covers(NamedTuple):
-    """What a letter covers of what a family owes; noted if that isn't all."""
-
-    covered: Decimal
-    owed: Total[Decimal]
-
-    @classmethod
-    def parsed(cls, text: str) -> Self:
-        """Parse a value of :meth:`__str__`. Raises ValueError."""
-        if (parts := re.fullmatch("([0-9]{1,9}[.][0-9]{2})-([0-9]{1,9}[.][0-9]{2})([+]?)", text)) is None:
-            raise ValueError(text)
-        return cls(Decimal(parts[1]), Total(Decimal(parts[2]), not parts[3]))
-
-    def __str__(self) -> str:
-        """Return the form's text: ``2.00-33.50``, with a plus sign if more may be owed."""
-        return f"{plain_amount(self.covered)}-{plain_amount(self.owed.at_least)}{'' if self.owed.exact else '+'}"
+_GROUP, _AMOUNT = "([1-9][0-9]{0,9})", "([0-9]{1,9}[.][0-9]{2})"
+_COVERED = re.compile(rf"^{_GROUP}:{_AMOUNT}-{_AMOUNT}([+]?)\Z")
+_Name = Annotated[str, Meta(max_length=200)]
+_Seen = Annotated[str, Meta(pattern=rf"^{_GROUP}(:({record_ids.PATTERN})?)?\Z")]
+_Covered = Annotated[str, Meta(pattern=_COVERED.pattern)]
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+def covered_text(group: int, covered: Decimal, owed: Total[Decimal]) -> str:
+    """Return what a letter covers of what a family owes: ``1017:2.00-33.50``, with a plus sign if more may be owed."""
+    return f"{group}:{plain_amount(covered)}-{plain_amount(owed.at_least)}{'' if owed.exact else '+'}"
+
+
+class Form(Struct, frozen=True, kw_only=True):
     """What a request is about, and what the reader has typed.
 
     ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has; ``patron`` (id)
-    is set if it was the page of that patron's group. ``seen`` are the groups with the last row that the reader has
-    seen, ``entry`` is the entry to correct or delete. ``covers`` says what letters cover that don't cover everything.
-    ``do`` is the button.
+    is set if it was the page of that patron's group. ``group`` has the number of each group and the last row that the
+    reader has seen, ``covers`` what letters cover that don't cover everything. ``entry`` is the entry to correct,
+    ``delete`` the one to delete. ``do`` is the button. What was typed remains a text, to show it again.
     """
 
-    report: str
-    page: str
-    language: str
-    columns: int
-    patron: int | None
-    seen: Mapping[int, str | None]
-    entry: str | None
-    do: str
-    key: str
-    typed: Mapping[str, str]
-    covers: Mapping[int, Covers] = field(default_factory=dict)
+    report: _Name = ""
+    page: _Name = ""
+    language: _Name = ""
+    columns: Annotated[int, Meta(ge=1, le=99)] = 1
+    patron: bodies.Id | None = None
+    entry: bodies.RecordId | None = None
+    key: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")] = msgspec.field(default_factory=lambda: secrets.token_hex(16))
+    group: tuple[_Seen, ...] = ()
+    covers: tuple[_Covered, ...] = ()
+    delete: bodies.RecordId | None = None
+    do: str = ""
+    note: str = ""
+    weeks: str = ""
+    remind_on: str = ""
+    pay_by: str = ""
+    day: str = ""
+    __repr__ = object.__repr__  # without the note
 
     @classmethod
     def read(cls, fields: MultiDict[str, str]) -> Self:
         """Parse a form, or the query of an address. A ProblemError (400) refuses what the pages never send."""
-        seen: dict[int, str | None] = {}
-        for text in fields.getlist("group"):
-            number, _, row = text.partition(":")
-            seen[requests.record_id(number)] = row or None
-        try:
-            covers = {
-                requests.record_id(number): Covers.parsed(amounts)
-                for number, _, amounts in (text.partition(":") for text in fields.getlist("covers"))
-            }
-        except ValueError:
-            raise ProblemError(400, "The form is incomplete.", code="form-incomplete") from None
-        key, to_delete = fields.get("key", "") or secrets.token_hex(16), fields.get("delete", "")
-        entry = to_delete or fields.get("entry", "")
-        report, page, patron = (fields.get(name, "") for name in ("report", "page", "patron"))
-        ids_are_right = all(map(record_ids.is_record_id, filter(None, (entry, *seen.values()))))
-        if max(len(report), len(page)) > _LONGEST_NAME or not re.fullmatch("[0-9a-f]{32}", key) or not ids_are_right:
-            raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
-        if len(seen) > bodies.MOST_ENTRIES:
+        form = bodies.read_form(fields, cls)
+        if len(form.seen) > bodies.MOST_ENTRIES:
             values = {"most": bodies.MOST_ENTRIES}
             raise ProblemError(400, "Select at most {most} groups.", code="too-many-groups-selected", values=values)
-        if not seen:
+        if not form.group:
             raise ProblemError(400, "Select a group in the report first.", code="no-group-selected")
-        return cls(
-            report=report,
-            page=page,
-            language=fields.get("language", "")[:10],
-            columns=min(int(fields["columns"]), 99) if re.fullmatch("[0-9]{1,3}", fields.get("columns", "")) else 1,
-            patron=requests.record_id(patron) if patron else None,
-            seen=seen,
-            entry=entry or None,
-            do="delete" if to_delete else fields.get("do", ""),
-            key=key,
-            typed={name: fields[name] for name in ("note", "weeks", "remind_on", "pay_by", "day") if fields.get(name)},
-            covers=covers,
-        )
+        return structs.replace(form, entry=form.delete, do="delete") if form.delete else form
+
+    @property
+    def seen(self) -> dict[int, str | None]:
+        """The groups, with the last row that the reader has seen of each."""
+        return {int(number): row or None for number, _, row in (text.partition(":") for text in self.group)}
+
+    def with_seen(self, seen: Mapping[int, str | None]) -> Form:
+        """Return the form with these groups."""
+        return structs.replace(self, group=tuple(f"{number}:{row or ''}" for number, row in seen.items()))
+
+    @property
+    def typed(self) -> dict[str, str]:
+        """What the reader has typed."""
+        typed = {name: getattr(self, name) for name in ("note", "weeks", "remind_on", "pay_by", "day")}
+        return {name: text for name, text in typed.items() if text}
 
     @property
     def action(self) -> str:
@@ -361,19 +343,10 @@ class Form:
 
     def fields(self, token: str) -> list[tuple[str, str]]:
         """Return the form's hidden fields. ``token`` is the session's form token."""
-        fields = {
-            "report": self.report,
-            "page": self.page,
-            "language": self.language,
-            "columns": str(self.columns),
-            "patron": str(self.patron or ""),
-            "entry": self.entry or "",
-            "form": token,
-            "key": self.key,
-        }
-        groups = [("group", f"{number}:{row or ''}") for number, row in self.seen.items()]
-        covers = [("covers", f"{number}:{amounts}") for number, amounts in self.covers.items()]
-        return [(name, value) for name, value in [*fields.items(), *groups, *covers] if value]
+        names = ("report", "page", "language", "columns", "patron", "entry", "key")
+        fields = [("form", token), *((name, getattr(self, name)) for name in names)]
+        groups, covers = [("group", text) for text in self.group], [("covers", text) for text in self.covers]
+        return [(name, str(value)) for name, value in [*fields, *groups, *covers] if value]
 
     def draft(self, group: int, today: date, entries: Iterable[Entry] = ()) -> DraftEntry:
         """Return the entry to save for a group. A correction of a note or reminder keeps the outcome in ``entries``.
@@ -388,33 +361,32 @@ class Form:
             what, how, cancels = What.NOTE.value, "", how
         before = next((one for one in entries if one.original.id == self.entry), None)
         if self.do == What.NOTE.value and before is not None:
-            what, how = before.what.value, before.how.value if before.how else ""
-            cancels = before.cancels.value if before.cancels else ""
-        is_promise = what == What.PROMISED.value
-        note = self.typed.get("note", "")
-        if not note and how == How.LETTER.value and group in self.covers:
-            note = gettext(_COVERS, **self.covers[group]._asdict())
+            what, how, cancels = (one.value if one else "" for one in (before.what, before.how, before.cancels))
         try:
-            weeks = int(self.typed.get("weeks", "0"))
-            remind_on = today + timedelta(weeks=weeks) if 0 < weeks < 53 else None
-            if "remind_on" in self.typed:
-                remind_on = date.fromisoformat(self.typed["remind_on"])
-            return DraftEntry(
-                group,
-                self.seen[group],
-                self.entry,
-                what=What(what),
-                how=How(how) if how else None,
-                day=date.fromisoformat(self.typed["day"]) if "day" in self.typed else None,
-                remind_on=None if what == What.CLOSED.value else remind_on,
-                note=note,
-                pay_by=date.fromisoformat(self.typed["pay_by"]) if is_promise and "pay_by" in self.typed else None,
-                cancels=Agreed(cancels) if cancels else None,
-            )
-        except ValueError:
+            weeks = int(self.weeks or 0)
+            remind_on = self.remind_on or ((today + timedelta(weeks=weeks)).isoformat() if 0 < weeks < 53 else "")
+            optional = {
+                "corrects": self.entry,
+                "how": how,
+                "day": self.day,
+                "remind_on": "" if what == What.CLOSED.value else remind_on,
+                "note": self.note or (self._coverage(group) if how == How.LETTER.value else ""),
+                "pay_by": self.pay_by if what == What.PROMISED.value else "",
+                "cancels": cancels,
+            }
+            given = {name: value for name, value in optional.items() if value}
+            return msgspec.convert({"group": group, "seen": self.seen[group], "what": what, **given}, DraftEntry)
+        except (ValueError, msgspec.ValidationError):
             raise PlanError(
                 "the form is incomplete, or its date can't be read", code="follow-up-form-unclear"
             ) from None
+
+    def _coverage(self, group: int) -> str:
+        """Return a note of what the letter to a group covers; "" if it covers everything."""
+        for number, covered, owed, more in (_COVERED.findall(text)[0] for text in self.covers):
+            if int(number) == group:
+                return gettext(_COVERS, covered=Decimal(covered), owed=Total(Decimal(owed), not more))
+        return ""
 
 
 @worklist.get("/reports/follow-up")
@@ -437,7 +409,7 @@ def save_form() -> Response:
             form = Form.read(request.form)
             read = ReadFollowUps.read(desk, form.report)
             if not desk.has_made(request.form):
-                return _show(read, form, NotSaved(403, gettext(_ANOTHER_SESSION), gettext(_SAVE_AGAIN)))
+                return _show(read, form, _another_session(), 403)
             return _save(read, form)
     except ProblemError as error:
         request.max_content_length = _LARGEST_FORM
@@ -454,12 +426,11 @@ def _save(read: ReadFollowUps, form: Form) -> Response:
         outcome = save_entries(read.desk, form.report, drafts, form.key, read)
     except (PlanError, NotFoundError) as error:
         if error.code == "key-of-other-entries":  # an earlier attempt was saved, and its answer lost
-            form = replace(form, key=secrets.token_hex(16))
-        status = 404 if isinstance(error, NotFoundError) else 400
-        return _show(read, form, NotSaved(status, error_sentences(error)))
+            form = structs.replace(form, key=secrets.token_hex(16))
+        return _show(read, form, error, 404 if isinstance(error, NotFoundError) else 400)
     read = ReadFollowUps.read(read.desk, form.report)
     if outcome.newer:
-        return _show(read, form, NotSaved(409, gettext(_NEWER), gettext(_LOOK)))
+        return _show(read, form, _newer_entry(outcome), 409)
     if requests.KEY_HEADER not in request.headers:
         back = form.back(None if form.do == "delete" else len(outcome.entries))
         return Response(status=303, headers={"Location": back})
@@ -475,15 +446,20 @@ def read_only(running: Service, library: str) -> str:
     return gettext(_READ_ONLY, permission=running.settings.follow_up.permission, library=library)
 
 
-class NotSaved(NamedTuple):
-    """Why nothing was saved, and what to do."""
+def _another_session() -> ProblemError:
+    return ProblemError(
+        403,
+        "You have logged in again since this page was opened.",
+        advice="Check what you typed, then save again.",
+        code="form-of-another-session",
+    )
 
-    status: int
-    text: str
-    advice: str = ""
+
+def _described(error: EvergreenGroupsError) -> tuple[str, str]:
+    return sentence(describe_problem(error)), sentence(describe_advice(error))
 
 
-def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> Response:
+def _show(read: ReadFollowUps, form: Form, problem: EvergreenGroupsError | None = None, status: int = 200) -> Response:
     """Return the form's page, with the ``problem`` if nothing was saved."""
     desk, running = read.desk, read.desk.service
     groups = [read.listed[number] for number in form.seen if number in read.listed]
@@ -491,7 +467,7 @@ def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> R
         raise ProblemError(404, "The report no longer lists this group.", code="follow-up-of-unlisted")
     user, changes = desk.caller.user, running.settings.desk.changes
     if problem and all(entry.deleted or entry.original.id != form.entry for entry in groups[0].entries):
-        form = replace(form, entry=None)  # deleted by now: what was typed can be saved as a new entry
+        form = structs.replace(form, entry=None)  # deleted by now: what was typed can be saved as a new entry
     corrected = None if form.entry is None else groups[0].entry(form.entry)
     is_own = corrected is not None and corrected.original.staff == user
     versions = [version for one in groups for entry in one.entries for version in (entry, *entry.earlier)]
@@ -514,23 +490,23 @@ def _show(read: ReadFollowUps, form: Form, problem: NotSaved | None = None) -> R
         shown.append(ShownGroup(number, name, library, row.state.status, owed, entries, pending, refusal))
     if corrected is not None and problem is None:
         days = {"remind_on": corrected.remind_on, "pay_by": corrected.pay_by, "day": corrected.day}
-        typed = {name: day.isoformat() for name, day in days.items() if day}
-        form = replace(form, typed={"note": corrected.note, **typed})
+        typed = {name: day.isoformat() if day else "" for name, day in days.items()}
+        form = structs.replace(form, note=corrected.note, weeks="", **typed)
     accepted = {one.group.group: one.seen for one, view in zip(groups, shown, strict=True) if not view.refusal}
     page = FollowUpPage(
         shown,
         form.action,
         form.back(),
-        replace(form, seen=accepted).fields(desk.form_token),
+        form.with_seen(accepted).fields(desk.form_token),
         form.typed,
         corrected=corrected,
         deletes=corrected is not None and form.do == "delete",
         today=min(read.today(one.group.contact_library) for one in groups),
-        problem=(problem.text, problem.advice) if problem else ("", ""),
+        problem=_described(problem) if problem else ("", ""),
         with_corrections=changes and len(groups) == 1,
         from_group=form.patron is not None,
     )
-    return page_response(page.html().encode(), problem.status if problem else 200, with_form=True)
+    return page_response(page.html().encode(), status, with_form=True)
 
 
 def _not_saved(running: Service, form: Form, error: ProblemError) -> Response:
@@ -542,7 +518,7 @@ def _not_saved(running: Service, form: Form, error: ProblemError) -> Response:
         form.back(),
         form.fields(request.form.get("form", "")),
         form.typed,
-        problem=(sentence(describe_problem(error)), sentence(describe_advice(error))),
+        problem=_described(error),
         login=StaffClient.of(running.settings, running.gateway.url).login_page() if has_ended else "",
         from_group=form.patron is not None,
     )

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from flask import Blueprint, Response, request, url_for
+from msgspec import structs
 
 from evergreen_groups.errors import TimedOutError
 from evergreen_groups.ils import OrgUnits
@@ -16,8 +17,8 @@ from evergreen_groups.letters import LeftOut, NoLetter, Selection, read_debtors,
 from evergreen_groups.nightly import Readers
 from evergreen_groups.render.letters import LettersBar, write_debtors, write_letters
 from evergreen_groups.report import Criteria, build_report
-from evergreen_groups.web.follow_ups import Covers, Form, ReadFollowUps, read_only
-from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.follow_ups import Form, ReadFollowUps, covered_text, read_only, writable_at
+from evergreen_groups.web.problems import ProblemError, page_turned_off
 from evergreen_groups.web.report_pages import page_response, settings_of_report
 from evergreen_groups.web.service import service
 
@@ -52,13 +53,7 @@ def _selected(desk: DeskRequest) -> Iterator[Selected]:
     form, running, gateway = Form.read(request.args), desk.service, desk.client.gateway
     settings = settings_of_report(running, form.report or None)
     if not settings.contact:
-        raise ProblemError(
-            404,
-            "Your library has turned this page off (setting: {setting}).",
-            setting="report.contact",
-            code="no-letters",
-            values={"setting": "contact in [report]"},
-        )
+        raise page_turned_off("contact in [report]")
     read = ReadFollowUps.read(desk, form.report)
     if not form.seen.keys() <= read.listed.keys():
         raise ProblemError(404, "The report no longer lists this group.", code="follow-up-of-unlisted")
@@ -104,19 +99,19 @@ def letters() -> Response:
 def _bar(selected: Selected, made: Letters) -> LettersBar:
     form, read, desk = selected.form, selected.follow_ups, selected.follow_ups.desk
     library_of = {letter.group: read.listed[letter.group].group.contact_library for letter in made.letters}
-    writable = read.writable(library_of.values())
+    writable = writable_at(desk, library_of.values())
     marked = {number: read.listed[number].seen for number, library in library_of.items() if library in writable}
     refusals = {read_only(desk.service, library): None for library in library_of.values() if library not in writable}
-    covers = {
-        number: Covers(one.covered, one.owed)
+    covers = [
+        covered_text(one.group.number, one.covered, one.owed)
         for one in made.coverage
-        if (number := one.group.number) in marked and not one.everything
-    }
+        if one.group.number in marked and not one.everything
+    ]
     again_after = desk.service.settings.follow_up.again_after
     return LettersBar(
         file=url_for("letters.mail_merge_file", report=form.report or None, group=[*form.seen]),
         action=form.action,
-        fields=replace(form, seen=marked, covers=covers).fields(desk.form_token),
+        fields=structs.replace(form.with_seen(marked), covers=tuple(covers)).fields(desk.form_token),
         count=len(marked),
         refusals=tuple(refusals),
         follow_ups={number: read.listed[number].state(read.today, again_after) for number in form.seen},

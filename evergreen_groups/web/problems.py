@@ -112,6 +112,16 @@ def not_found() -> ProblemError:
     return ProblemError(404, "Not found, or not visible to your login.", code="not-found")
 
 
+def page_turned_off(setting: str) -> ProblemError:
+    """Return the error for a page that the library doesn't want; ``setting`` is as in ``page in [desk]``."""
+    return ProblemError(
+        404,
+        "Your library has turned this page off (setting: {setting}).",
+        code="page-turned-off",
+        values={"setting": setting},
+    )
+
+
 def no_events() -> ProblemError:
     """Return the error for a service without events."""
     return ProblemError(404, "Events are turned off: there is no secret for them in [events].", code="no-events")

@@ -124,15 +124,11 @@ def problem_page(error: ProblemError) -> Response:
 def _find_file(name: str, units: OrgUnits) -> tuple[OrgUnit, str]:
     """Return the org unit and format for ``name``, which is a file's name or an org unit's short name."""
     files = library_file_names([unit.shortname for unit in units])
-    for unit in units:
-        for format in FILE_FORMATS:
-            if name == f"{files[unit.shortname]}.{output_format(format).ending}":
-                return unit, format
-    for unit in units:
-        if name == files[unit.shortname]:
-            return unit, PAGE
+    found = {files[unit.shortname]: (unit, PAGE) for unit in units}
+    for format in FILE_FORMATS:
+        found |= {f"{files[unit.shortname]}.{output_format(format).ending}": (unit, format) for unit in units}
     try:
-        return units.find(name), PAGE
+        return found.get(name) or (units.find(name), PAGE)
     except ConfigurationError:
         raise not_found() from None
 

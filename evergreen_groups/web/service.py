@@ -9,8 +9,9 @@ from __future__ import annotations
 import hmac
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
@@ -30,9 +31,9 @@ from evergreen_groups.state import counter_store
 from evergreen_groups.threads import begin
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web import problems
-from evergreen_groups.web.admission import Admission, Caller, Counters, Slots, has_permission, not_let_in, unanswered
+from evergreen_groups.web.admission import Admission, Caller, Counters, Slots, not_let_in, permitted_at, unanswered
 from evergreen_groups.web.approvals import Approvals
-from evergreen_groups.web.change_runs import ChangeRuns
+from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS, ChangeRuns
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import (
     Address,
@@ -50,8 +51,10 @@ if TYPE_CHECKING:
     from werkzeug.datastructures import MultiDict
 
     from evergreen_groups.breaker import RequestOutcome
+    from evergreen_groups.changes import Changer, PlanRun, StoredStep
     from evergreen_groups.metrics import ServiceCounters
     from evergreen_groups.state import State
+    from evergreen_groups.web.bodies import Approval
 
 # A clerk is waiting: an error within a few seconds is better than a total after a minute. The nightly run allows more.
 _CONNECT_SECONDS = 3.0
@@ -162,6 +165,49 @@ class DeskRequest:
         """Return whether a form was made in the caller's session, in constant time."""
         return hmac.compare_digest(form.get("form", "").encode(), self.form_token.encode())
 
+    def apply_plan(self, plan: str, key: str, approval: Approval | None) -> str:
+        """Apply a plan, with a supervisor's approval if the request has one. Return the change's id.
+
+        A long change continues in the background. A plan that was already applied needs neither approval nor a thread.
+        """
+        running, changes = self.service, self.client.changes
+        with running.change_runs.running(), ExitStack() as stack:
+            found = changes.find(plan)
+            is_long = len(found.steps) > MAX_AWAITED_STEPS
+            if found.key is not None and is_long:
+                return changes.apply(plan, key, timeout=0.0)
+            if found.key is not None or (approval is None and not is_long):
+                return changes.apply(plan, key)
+            if approval is None:
+                return self._begin(lambda changes: changes.begin(plan, key))
+            # A long change keeps the supervisor's session beyond this block.
+            supervisor, user = stack.enter_context(
+                running.approvals.approved(running.gateway, self.client.gateway, self.caller, approval)
+            )
+            if not is_long:
+                with_deadline = supervisor.within(running.settings.serve.timeout)
+                return running.client_for(self.caller, with_deadline, approved_by=user).changes.apply(plan, key)
+            client, session = running.client_for(self.caller, supervisor, approved_by=user), ExitStack()
+
+            @contextmanager
+            def begun() -> Iterator[PlanRun[StoredStep]]:
+                with session, client.changes.begin(plan, key) as change:
+                    yield change
+
+            # If the change can't start, this block ends the session. Once started, the thread does.
+            return running.change_runs.begin(begun, on_accepted=lambda: session.push(stack.pop_all()))
+
+    def undo_change(self, change: str, key: str) -> str:
+        """Undo a change. Return the id of the new change that does it. A long one continues in the background."""
+        with self.service.change_runs.running():
+            if len(self.client.changes.entry(change).steps) <= MAX_AWAITED_STEPS:
+                return self.client.changes.undo(change, key)
+            return self._begin(lambda changes: changes.begin_undo(change, key))
+
+    def _begin(self, begin: Callable[[Changer], AbstractContextManager[PlanRun[StoredStep]]]) -> str:
+        without_deadline = self.service.client_for(self.caller, self.gateway)
+        return self.service.change_runs.begin(lambda: begin(without_deadline.changes))
+
     def may_change(self, library: int, profile: int | None) -> bool:
         """Return whether the caller may change such patrons. One call per session and library (an id)."""
         return self.service.reference.may_change(self.client.gateway, library, profile)
@@ -216,16 +262,11 @@ class Service:
         self._adults = adult_rule(settings.audit)
         self.reference = ReferenceData(settings.policy, clock=clock)
         self.admission = Admission(clock, request_counters, self.reference, per_minute=settings.serve.rate_limit)
+        breaker = partial(CircuitBreaker, clock, unanswered, not_let_in, failures=5, pause=10.0)
         # Refuse new requests once half of the threads hang. The others still answer what doesn't need Evergreen.
-        self.breaker = CircuitBreaker(
-            clock,
-            unanswered,
-            not_let_in,
-            failures=5,
-            most_waiting=threads // 2,
-            slow_after=_WAIT_SECONDS,
-            pause=10.0,
-        )
+        self.breaker = breaker(most_waiting=threads // 2, slow_after=_WAIT_SECONDS)
+        # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
+        self.events_breaker = breaker(most_waiting=EVENTS_AT_ONCE, slow_after=0.0)
         self.change_runs = ChangeRuns()
         self.approvals = Approvals(request_counters)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
@@ -245,10 +286,6 @@ class Service:
             credentials = Credentials(username=account.username, password=password, workstation=account.workstation)
             self._events_gateway = gateway(settings.events.deadline, EVENTS_AT_ONCE, credentials)
         self.state.load()  # now, in one thread, instead of in several during the first requests
-        # Separate from the desks' breaker: events take longer, and one that hangs must not lock the desks out.
-        self.events_breaker = CircuitBreaker(
-            clock, unanswered, not_let_in, failures=5, most_waiting=EVENTS_AT_ONCE, slow_after=0.0, pause=10.0
-        )
 
     def desk(
         self, request: Request, *, by_link: bool = False, largest: int = 0, verify: bool = True
@@ -316,7 +353,7 @@ class Service:
             state=self.state,
             reference=self.reference,
             may_undo_others=lambda: (
-                permission is not None and has_permission(gateway, caller, caller.library, permission)
+                permission is not None and bool(permitted_at(gateway, caller, {caller.library}, permission))
             ),
             adults=self._adults,
         )

@@ -27,7 +27,7 @@ from evergreen_groups.settings import PolicySettings, ServeSettings
 from evergreen_groups.settings.sections import RedisSettings
 from evergreen_groups.state import check_counter_store, counter_store
 from evergreen_groups.web import admission
-from evergreen_groups.web.admission import Admission, Caller, Counters, RateLimit, RetryTimes, has_permission
+from evergreen_groups.web.admission import Admission, Caller, Counters, RateLimit, RetryTimes, permitted_at
 from evergreen_groups.web.problems import ProblemError
 
 HERE, THERE = "203.0.113.5", "203.0.113.6"
@@ -122,7 +122,7 @@ class TestCaller:
         door.proxy.answer = lambda call: event if call.method in (method, SEVERAL) else None
         token = door.session()
         assert door.refused(token).status == 403
-        assert not has_permission(door.gateway.acting_as(token), Caller(1, SessionRights.none(), 1, None), 1, VIEW_USER)
+        assert not permitted_at(door.gateway.acting_as(token), Caller(1, SessionRights.none(), 1, None), {1}, VIEW_USER)
 
     @pytest.mark.parametrize(
         "answer", [{}, "", 0, False, ["STAFF"], [[11]], [[999, "VIEW_USER"]], [[11, "MERGE_USERS"]]]
@@ -148,7 +148,7 @@ class TestCaller:
     @pytest.mark.parametrize(("account", "everybody"), [("consortium_staff", True), ("north_manager", False)])
     def test_who_may_see_everybody(self, door: Door, account: str, everybody: bool) -> None:
         token = door.session(account)
-        assert has_permission(door.gateway.acting_as(token), door.admit(token), 1, VIEW_USER) is everybody
+        assert bool(permitted_at(door.gateway.acting_as(token), door.admit(token), {1}, VIEW_USER)) is everybody
 
     def test_permissions_count_where_the_account_works(self, door: Door, clock: Clock) -> None:
         asked: list[list[object]] = []

@@ -30,8 +30,7 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import close
-from evergreen_groups.web.change_runs import MAX_RUNNING
-from evergreen_groups.web.changes import MAX_AWAITED_STEPS
+from evergreen_groups.web.change_runs import MAX_AWAITED_STEPS, MAX_RUNNING
 from evergreen_groups.web.requests import LARGEST_PLAN_BODY
 
 pytestmark = pytest.mark.long  # too slow for a plain pytest run

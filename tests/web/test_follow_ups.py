@@ -507,6 +507,10 @@ def test_a_form_of_another_origin_or_session_saves_nothing(form: FormCaller, des
         {"group": [str(number) for number in range(1, 202)]},
         {"group": "1", "page": "x" * 201},
         {"group": "1", "entry": "x"},
+        {"group": "1", "entry": "2-k7q4tz\n"},
+        {"group": "1:x"},
+        {"group": "1", "covers": "1:2.00"},
+        {"group": "1", "columns": "x"},
         {"group": "1", "key": "x"},
     ],
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import structs
 
 from evergreen_groups.changes import GROUP, PENALTIES, Action, PlanRequest, StepState, recently_changed
 from evergreen_groups.desk import LookupKind, explain_unknown
@@ -24,7 +25,7 @@ from evergreen_groups.render import (
     sentence,
 )
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web import ANOTHER_DESK, ProblemError, apply_plan, undo_change
+from evergreen_groups.web import ANOTHER_DESK, ProblemError
 from evergreen_groups.web.desk.forms import ChangeForm
 
 if TYPE_CHECKING:
@@ -113,10 +114,21 @@ def without_members(form: ChangeForm, draft: Draft) -> tuple[ChangeForm, str]:
     joining = {step.member.id for step in draft.steps}
     patrons = tuple(patron for patron in form.patrons if patron in joining)
     members = " ".join(sentence(printable(gettext(text))) for text in draft.unchanged)
-    return replace(form, patrons=patrons), members
+    return structs.replace(form, patrons=patrons), members
 
 
-def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> tuple[str, tuple[NearCard, ...]]:
+class Notice(NamedTuple):
+    """What a page says about what was typed: a ``message``, the text to correct, and cards like it."""
+
+    message: str = ""
+    typed: str = ""
+    similar: tuple[NearCard, ...] = ()
+
+
+NO_NOTICE: Notice = Notice()
+
+
+def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> Notice:
     """Say that no patron was found, with advice about a barcode, and find similar cards. Makes up to three calls."""
     is_name = not any(letter.isdigit() for letter in text)
     not_found = Message("{text} not found. Check the spelling, or scan the card.")
@@ -132,7 +144,7 @@ def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> tupl
             why = list(describe_unknown(unknown))
             sentences = [*(sentences if unknown.deleted is None else ()), *why]
             similar = () if why else unknown.near
-    return " ".join(sentences), similar
+    return Notice(" ".join(sentences), text, similar)
 
 
 # The clerk is waiting for the answer itself.
@@ -178,7 +190,7 @@ def apply(desk: DeskRequest, plan: str, approval: Approval | None, *, needs_appr
     try:
         if needs_approval and approval is None and desk.client.changes.find(plan).key is None:
             return "", gettext("Type the supervisor's user name and password.")
-        return apply_plan(desk, plan, plan, approval), ""
+        return desk.apply_plan(plan, plan, approval), ""
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
             return "", gettext("The group has changed. Nothing was moved: check both groups again.")
@@ -209,7 +221,7 @@ def undo_to_approve(desk: DeskRequest, change: str) -> tuple[ChangeForm, Propose
 def undo(desk: DeskRequest, entry: str, key: str) -> tuple[str, str]:
     """Undo a change. Return the id of the new change, or "" and a sentence why it can't be undone."""
     try:
-        return undo_change(desk, entry, key), ""
+        return desk.undo_change(entry, key), ""
     except (PlanError, NotFoundError) as error:
         return "", error_sentences(error)
     except BusyError:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
+from werkzeug.datastructures import MultiDict
 
 from evergreen_groups.values import one_line
-from evergreen_groups.web import Approval, ProblemError, is_plan_id, requests
+from evergreen_groups.web import (
+    Approval,
+    Id,
+    ProblemError,
+    RecordId,
+    incomplete_form,
+    is_plan_id,
+    read_form,
+    requests,
+)
 
 if TYPE_CHECKING:
     from flask import Request
-    from werkzeug.datastructures import MultiDict
 
     from evergreen_groups.web import DeskRequest
 
@@ -19,26 +30,22 @@ LARGEST_FORM = 60 * 1024
 """Maximum size in bytes; enough for a thousand selected members."""
 MOST_PATRONS = 1000
 LONGEST_TEXT = 100
-LONGEST_LOGIN = 200
-
-ACTIONS = ("join", "move", "remove", "merge", "lead", "no-lead", "recalculate", "undo", "redo")
-"""``join`` moves other patrons into the page's group, ``move`` moves its members into another group."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeForm:
-    """The change that a clerk wants.
+class ChangeForm(Struct, frozen=True):
+    """The change that a clerk wants, as the pages' forms carry it.
 
     ``patrons`` are ids in the order in which they were named. ``target`` is the id of a member of the target group,
     None until one is named. ``approve`` asks for a supervisor's login. ``change`` is the id of the change to undo or
     redo.
     """
 
-    action: str
-    patrons: tuple[int, ...]
-    target: int | None = None
+    # "join" moves other patrons into the page's group, "move" moves its members into another group.
+    action: Literal["join", "move", "remove", "merge", "lead", "no-lead", "recalculate", "undo", "redo"]
+    patrons: tuple[Id, ...] = field(default=(), name="patron")
+    target: Id | None = field(default=None, name="target_id")
     approve: bool = False
-    change: str | None = None
+    change: RecordId | None = field(default=None, name="entry")
 
     def with_found(self, patron: int) -> ChangeForm:
         """Return the form with a patron added: as one who joins (once), or as a member of the target group."""
@@ -57,6 +64,13 @@ class ChangeForm:
         return self.action in ("move", "merge") and self.target is None
 
 
+class UndoForm(Struct, frozen=True):
+    """The change to undo, and the idempotency key of the undo."""
+
+    entry: RecordId
+    key: Annotated[str, Meta(pattern=r"^[0-9A-Za-z]{16,64}\Z")]
+
+
 def read_fields(request: Request, desk: DeskRequest) -> MultiDict[str, str]:
     """Return the fields of a form that was made for this session."""
     if request.mimetype != "application/x-www-form-urlencoded":
@@ -73,21 +87,13 @@ def read_fields(request: Request, desk: DeskRequest) -> MultiDict[str, str]:
 
 def read_change(fields: MultiDict[str, str]) -> ChangeForm:
     """Parse the requested change. Members selected in the list and patrons looked up earlier are treated alike."""
-    action = fields.get("action", "")
-    if action not in ACTIONS:
-        raise ProblemError(400, "The form is incomplete.", code="no-such-action")
-    patrons = tuple(dict.fromkeys(map(requests.record_id, [*fields.getlist("patron"), *fields.getlist("member")])))
+    same = MultiDict(("patron" if name == "member" else name, text) for name, text in fields.items(multi=True))
+    form = read_form(same, ChangeForm)
+    patrons = tuple(dict.fromkeys(form.patrons))
     if len(patrons) > MOST_PATRONS:
         values = {"most": MOST_PATRONS}
         raise ProblemError(400, "Change at most {most} patrons at once.", code="too-many-patrons", values=values)
-    target = fields.get("target_id")
-    return ChangeForm(
-        action,
-        patrons,
-        requests.record_id(target) if target else None,
-        approve=fields.get("approve") == "1",
-        change=requests.change_id(fields.get("entry", "")) if action in ("undo", "redo") else None,
-    )
+    return replace(form, patrons=patrons)
 
 
 def read_selection(text: str) -> tuple[int, ...]:
@@ -121,27 +127,21 @@ def read_plan(fields: MultiDict[str, str]) -> str:
     """Return the id of the plan that was shown."""
     plan = fields.get("plan", "")
     if not is_plan_id(plan):
-        raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
+        raise incomplete_form()
     return plan
 
 
 def read_approval(fields: MultiDict[str, str]) -> Approval | None:
     """Return the login of the supervisor who approves this change; None if either field is empty."""
-    username, password = read_username(fields), _login_field(fields, "password")
-    return Approval(username, password) if username and password else None
+    username = read_username(fields)
+    if not (username and fields.get("password")):
+        return None
+    return replace(read_form(fields, Approval), username=username)
 
 
 def read_username(fields: MultiDict[str, str]) -> str:
     """Return the supervisor's user name as typed; "" if empty or a scanned card."""
-    username = _login_field(fields, "username").strip()
-    return "" if _scan_as_username(fields) else username
-
-
-def _login_field(fields: MultiDict[str, str], name: str) -> str:
-    text = fields.get(name, "")
-    if len(text) > LONGEST_LOGIN:
-        raise ProblemError(400, "The form is incomplete.", code="approval-incomplete")
-    return text
+    return "" if _scan_as_username(fields) else fields.get("username", "").strip()
 
 
 _BARCODE = re.compile("[0-9]{8,}")  # as in desk.js
@@ -152,11 +152,3 @@ def _scan_as_username(fields: MultiDict[str, str]) -> str:
     username = fields.get("username", "").strip()
     joins = fields.get("action") == "join" and not fields.get("password")
     return username if joins and len(username) <= LONGEST_TEXT and _BARCODE.fullmatch(username) else ""
-
-
-def read_key(fields: MultiDict[str, str]) -> str:
-    """Return the idempotency key of an undo."""
-    key = fields.get("key", "")
-    if not (16 <= len(key) <= 64 and key.isascii() and key.isalnum()):
-        raise ProblemError(400, "The form is incomplete.", code="form-incomplete")
-    return key

@@ -6,12 +6,13 @@ import io
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, g, request, url_for
+from msgspec import structs
 from werkzeug.datastructures import MultiDict
 
 from evergreen_groups.desk import LookupKind, Titles, make_statement
@@ -21,7 +22,16 @@ from evergreen_groups.language import catalogue, current_language, gettext, lang
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_entry, template_text
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web import DeskRequest, ProblemError, file_response, requests, service, versioned
+from evergreen_groups.web import (
+    DeskRequest,
+    ProblemError,
+    file_response,
+    page_turned_off,
+    read_form,
+    requests,
+    service,
+    versioned,
+)
 from evergreen_groups.web.desk import actions, forms
 from evergreen_groups.web.follow_ups import writable_at
 from evergreen_groups.web.report_pages import location_of
@@ -29,7 +39,7 @@ from evergreen_groups.web.report_pages import location_of
 if TYPE_CHECKING:
     from evergreen_groups.changes import ProposedPlan
     from evergreen_groups.client import Client
-    from evergreen_groups.desk import GroupDetails, Lookup, NearCard
+    from evergreen_groups.desk import GroupDetails, Lookup
     from evergreen_groups.follow_up import Entry
 
 log = logging.getLogger("evergreen_groups.web")
@@ -99,12 +109,7 @@ def admitted(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
     """Admit the caller of a page. ``writes`` means that the form may change something."""
     running = service.service()
     if not running.settings.desk.page:
-        raise ProblemError(
-            404,
-            "Your library has turned this page off (setting: {setting}).",
-            code="no-desk-page",
-            values={"setting": "page in [desk]"},
-        )
+        raise page_turned_off("page in [desk]")
     # Links in mails and files lead here too: the page shows only what the caller's session may see.
     largest = forms.LARGEST_FORM if request.method == "POST" else 0
     enter = running.changing_desk if writes else partial(running.desk, by_link=True)
@@ -148,9 +153,7 @@ def list_page(
     clerk: Clerk,
     *,
     within: str = "",
-    message: str = "",
-    typed: str = "",
-    similar: tuple[NearCard, ...] = (),
+    notice: actions.Notice = actions.NO_NOTICE,
     change: str | None = None,
     selected: tuple[int, ...] = (),
 ) -> Response:
@@ -180,10 +183,8 @@ def list_page(
         shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),
         shown_of_all=gettext(_SHOWN_OF_ALL),
         searchable=len(rows) >= _LEAST_SEARCHABLE,
-        message=message,
-        typed=typed,
         form=forms.ChangeForm("join", ()),
-        similar=similar,
+        **notice._asdict(),
         outcome=outcome,
         selected=selected,
         recalculable=any(forecast.may_change for forecast in details.forecasts.values()),
@@ -266,19 +267,19 @@ def change(patron: str) -> Response:
         if done:
             return _redirect_to_outcome(done)
         # The plan is outdated. Show a new one, and why.
-        return _plan_page(clerk, form, message=message)
+        return _plan_page(clerk, form, notice=actions.Notice(message))
 
 
 @blueprint.post(f"{_GROUP}/undo")
 def undo(patron: str) -> Response:
     """Undo a change. If a supervisor had to approve it and has to again, show the plan instead."""
     with admitted(patron, writes=True) as clerk:
-        entry = requests.change_id(clerk.fields.get("entry", ""))
-        planned = actions.undo_to_approve(clerk.desk, entry)
+        form = read_form(clerk.fields, forms.UndoForm)
+        planned = actions.undo_to_approve(clerk.desk, form.entry)
         if planned is not None:
             return _plan_page(clerk, *planned)
-        done, message = actions.undo(clerk.desk, entry, forms.read_key(clerk.fields))
-        return _redirect_to_outcome(done) if done else list_page(clerk, message=message)
+        done, message = actions.undo(clerk.desk, form.entry, form.key)
+        return _redirect_to_outcome(done) if done else list_page(clerk, notice=actions.Notice(message))
 
 
 def _next_step(clerk: Clerk) -> Response:
@@ -290,7 +291,7 @@ def _next_step(clerk: Clerk) -> Response:
     elif form.action == "recalculate" and not clerk.fields.getlist("patron"):
         form = forms.ChangeForm("recalculate", actions.recalculable(clerk.client, clerk.patron))
     if not card and not form.patrons:
-        return list_page(clerk, message=gettext(_NO_PATRON.get(form.action, _SELECT_FIRST)))
+        return list_page(clerk, notice=actions.Notice(gettext(_NO_PATRON.get(form.action, _SELECT_FIRST))))
     if card:
         planned = actions.propose_with_card(clerk.client, form, card, clerk.patron)
         if planned is not None:
@@ -302,18 +303,16 @@ def _next_step(clerk: Clerk) -> Response:
             return _card_page(clerk, form, lookup)
         form = form.with_found(lookup.patron)
     if form.needs_target:
-        return _card_page(clerk, form, None)
+        return _card_page(clerk, form)
     return _plan_page(clerk, form)
 
 
 def _not_found(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
     """Say that no patron has the card or name, on the page where it was scanned, and keep everything else."""
-    message, similar = actions.describe_unfound(clerk.client, card, sees_everybody=clerk.desk.sees_everybody())
+    notice = actions.describe_unfound(clerk.client, card, sees_everybody=clerk.desk.sees_everybody())
     if form.action != "join":
-        return _card_page(clerk, form, None, message, card, similar)
-    if not form.patrons:
-        return list_page(clerk, message=message, typed=card, similar=similar)
-    return _plan_page(clerk, form, message=message, typed=card, similar=similar)
+        return _card_page(clerk, form, notice=notice)
+    return _plan_page(clerk, form, notice=notice) if form.patrons else list_page(clerk, notice=notice)
 
 
 def _unchanged(form: forms.ChangeForm) -> str:
@@ -323,14 +322,11 @@ def _unchanged(form: forms.ChangeForm) -> str:
 
 
 def _card_page(
-    clerk: Clerk,
-    form: forms.ChangeForm,
-    lookup: Lookup | None,
-    message: str = "",
-    typed: str = "",
-    similar: tuple[NearCard, ...] = (),
+    clerk: Clerk, form: forms.ChangeForm, lookup: Lookup | None = None, notice: actions.Notice = actions.NO_NOTICE
 ) -> Response:
     joins = form.action == "join"
+    if lookup:
+        notice = actions.Notice(gettext(actions.NOT_FOUND[lookup.kind]))
     return clerk.page(
         "card.html",
         title=gettext(_WHICH.get(form.action, _WHICH["move"])),
@@ -338,9 +334,7 @@ def _card_page(
         label=gettext("Card or name") if joins else gettext("Card of any member of the other group"),
         form=form,
         field="patron" if joins else "target_id",
-        message=gettext(actions.NOT_FOUND[lookup.kind]) if lookup else message,
-        typed=typed,
-        similar=similar,
+        **notice._asdict(),
         found=lookup.patrons if lookup else (),
         age=pages.age_or_juvenile,
         more=lookup is not None and lookup.more,
@@ -353,26 +347,24 @@ def _plan_page(
     form: forms.ChangeForm,
     made: ProposedPlan | str | None = None,
     *,
-    message: str = "",
-    typed: str = "",
-    similar: tuple[NearCard, ...] = (),
+    notice: actions.Notice = actions.NO_NOTICE,
     warned: bool = False,
 ) -> Response:
     """Show a plan: a new one, unless it was ``made``. ``warned`` means that Enter was pressed on one with warnings."""
     made = made or actions.propose(clerk.client, form, clerk.patron)
     if isinstance(made, str):
-        return list_page(clerk, message=made, selected=form.selected)
+        return list_page(clerk, notice=actions.Notice(made), selected=form.selected)
     form, already = actions.without_members(form, made.draft)
     if already:  # said once, like an unknown card
-        message = " ".join(filter(None, (message, already)))
+        notice = notice._replace(message=" ".join(filter(None, (notice.message, already))))
         if not form.patrons:
-            return list_page(clerk, message=message)
+            return list_page(clerk, notice=actions.Notice(notice.message))
     if not actions.may_apply(clerk.desk, made.draft):
-        form = replace(form, approve=True)
+        form = structs.replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
     if warned and page["warnings"]:
-        message = gettext(_NOT_CONFIRMED, button=page["confirm"])
+        notice = notice._replace(message=gettext(_NOT_CONFIRMED, button=page["confirm"]))
     return clerk.page(
         "plan.html",
         title=page["title"],
@@ -380,10 +372,8 @@ def _plan_page(
         unchanged=_unchanged(form),
         plan=page,
         stored=made.stored if made.draft.steps else None,
-        message=message,
         username=username,
-        typed=typed,
-        similar=similar,
+        **notice._asdict(),
     )
 
 
@@ -428,12 +418,7 @@ def statement(patron: str) -> Response:
     settings = service.service().settings.statement
     with admitted(patron) as clerk:
         if not settings.page:
-            raise ProblemError(
-                404,
-                "Your library has turned this page off (setting: {setting}).",
-                code="no-statement",
-                values={"setting": "page in [statement]"},
-            )
+            raise page_turned_off("page in [statement]")
         found = clerk.client.bills.of_user(clerk.patron, titles=Titles(settings.titles))
         return clerk.page(
             "statement.html",

@@ -166,13 +166,15 @@ def test_odd_forms(clerk: DeskClerk) -> None:
         [("action", "remove"), ("member", "9" * 30)],
         [("action", "join"), ("card", "x" * 101)],
         [("action", "move"), ("member", "1017"), ("target_id", "-1")],
+        [("action", "undo"), ("entry", "2-k7q4tz\n")],
         [("action", "remove"), *(("member", str(id)) for id in range(1, 1003))],
     ):
         assert clerk.post(WRITTEN[0], [("form", form), *fields]).status == 400, fields[:2]
     for plan in ("", "a\0b", "a b", "x" * 65):  # PostgreSQL rejects NUL characters, which would look like an outage
         fields = [("form", form), ("action", "join"), ("patron", str(RUTH)), ("do", "apply"), ("plan", plan)]
         assert clerk.post(WRITTEN[1], fields).status == 400, plan
-    assert clerk.post(WRITTEN[2], [("form", form), ("entry", "1"), ("key", "short")]).status == 400
+    for entry, key in (("1", "a" * 32), ("2-k7q4tz", "short"), ("2-k7q4tz", "a" * 15 + "é")):
+        assert clerk.post(WRITTEN[2], [("form", form), ("entry", entry), ("key", key)]).status == 400, (entry, key)
     assert clerk.post(WRITTEN[0], [("form", form), ("card", "x" * LARGEST_FORM)]).status == 413
     own = {"Origin": clerk.origin, "Sec-Fetch-Site": "same-origin", **clerk.headers}
     assert clerk._client.post(WRITTEN[0], json={"form": form}, headers=own).status_code == 415
