@@ -24,7 +24,15 @@ from evergreen_groups.client import Client
 from evergreen_groups.desk import Event, EventOutcome
 from evergreen_groups.desk import events as handler
 from evergreen_groups.desk.events import AuditTrail
-from evergreen_groups.errors import BusyError, DataError, NotFoundError, StateError, TimedOutError, TransportError
+from evergreen_groups.errors import (
+    BusyError,
+    DataError,
+    NotFoundError,
+    PermissionDeniedError,
+    StateError,
+    TimedOutError,
+    TransportError,
+)
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.database import Database
@@ -131,6 +139,16 @@ def test_a_recalculation_whose_answer_is_lost(mover: Client, proxy: FaultProxy, 
         with pytest.raises(DataError, match="the result will be known by"):
             hooks.handle_event(mover, Event(7, HOOK, OVER), recalculate=True)
     assert proxy.seen.count(METHOD) == 1
+
+
+def test_a_recalculation_that_evergreen_refuses(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
+    refused = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "desc": "no", "ilsperm": "UPDATE_USER", "ilspermloc": 11}
+    proxy.answer = lambda call: refused if call.method == METHOD else None
+    with pytest.raises(PermissionDeniedError):
+        hooks.handle_event(mover, Event(7, HOOK, OVER), recalculate=True)
+    assert [(line.done, line.reason) for line in trail(tmp_path, mover)] == [
+        (False, "PermissionDeniedError (PERM_FAILURE)")
+    ]
 
 
 def test_deleted_and_unknown_patrons(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ class TestInForce:
         assert [penalty.kind.id for penalty in found[PATRON]] == [25, 1]
         assert [penalty.by_staff for penalty in found[PATRON]] == [True, False]
         assert found[PATRON][1].kind.blocks
+        assert found[PATRON][1].kind.label == "Patron exceeds fine threshold"
         assert {penalty.org_unit.shortname for penalty in found[PATRON]} == {"HARBOR"}
         assert {penalty.set_date for penalty in found[PATRON]} == {datetime(2026, 10, 1, 10, tzinfo=UTC)}
         assert [PenaltyRow.count_set_by_ils([row]) for row in rows] == [0, 1]

@@ -139,6 +139,10 @@ class TestReferenceData:
         with gateway_of(sandbox.url, "consortium_staff") as staff, gateway_of(sandbox.url, "harbor_desk") as desk:
             assert data.may_change(staff, HARBOR, None)
             assert not data.may_change(desk, HARBOR, None)
+            assert data.may_change(staff, HARBOR, ADULT)
+            take_away(sandbox, data.profiles(staff).permission(ADULT) or "")
+            assert not ReferenceData(ILS).may_change(staff, HARBOR, ADULT)
+            assert ReferenceData(ILS).may_change(staff, HARBOR, None)
             assert not data.has_penalty_kinds(staff)
             data.penalty_kinds(staff)
             calls = staff.statistics.calls
