@@ -211,7 +211,7 @@ def test_a_member_whom_the_replica_does_not_have_yet_is_no_contradiction(copied:
         proxy.carried_out = lambda call, answer: joins(call)
         (step,) = client.remove([CARD]).apply().steps
         assert step.state is StepState.SENDING
-        assert step.reason.startswith("the result will be known by")
+        assert step.reason.startswith("another user moved the patron to group")
 
 
 @pytest.mark.long

@@ -102,6 +102,12 @@ def test_a_replayed_event_changes_nothing(client: Client, sandbox: Sandbox, tmp_
     assert len(trail(tmp_path, client)) == 1
 
 
+def test_a_decision_alone_reads_no_penalties(mover: Client, proxy: FaultProxy) -> None:
+    hooks.handle_event(mover, Event(7, HOOK, OVER))
+    assert proxy.seen
+    assert [method for method in proxy.seen if ".ausp" in method] == []
+
+
 def test_an_id_that_the_ils_gives_out_again_is_another_event(client: Client, tmp_path: Path) -> None:
     """Event ids start over when the ILS is restored from a backup."""
     for event in (Event(7, HOOK, OVER), Event(7, HOOK, WITHIN), Event(7, "au.updated", OVER)):
