@@ -53,6 +53,11 @@ def test_for_one_amount_nothing_is_read(admin: Gateway) -> None:
     assert admin.statistics.calls == before
 
 
+def test_thresholds_that_were_not_read_are_no_limit() -> None:
+    with pytest.raises(ValueError, match="need the thresholds"):
+        Limits(ILS).limit_for(ADULT, HARBOR)
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_penalties_that_are_known_are_not_asked_for(proxy: FaultProxy, known: bool) -> None:
     with gateway_of(proxy.url, "admin") as gateway:
