@@ -130,7 +130,8 @@ def test_a_failure_is_in_the_trail_and_the_event_may_come_again(
         hooks.handle_event(mover, Event(7, HOOK, OVER))
     proxy.decide = lambda call: Fault.NONE
     assert not hooks.handle_event(mover, Event(7, HOOK, OVER)).replayed
-    assert [(line.done, line.blocked) for line in trail(tmp_path, mover)] == [(True, True), (False, None)]
+    lines = [(line.done, line.blocked, line.recalculated) for line in trail(tmp_path, mover)]
+    assert lines == [(True, True, False), (False, None, False)]
     assert trail(tmp_path, mover)[1].reason in ("CutOffError", "UnreachableError")
 
 
@@ -159,7 +160,8 @@ def test_a_recalculation_that_evergreen_refuses(mover: Client, proxy: FaultProxy
 
 def test_deleted_and_unknown_patrons(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox._store.update("au", OVER, {"deleted": "t"})
-    assert document(hooks.handle_event(client, Event(1, "au.updated", OVER), recalculate=True))["over_limit"] is None
+    outcome = hooks.handle_event(client, Event(1, "au.updated", OVER), recalculate=True)
+    assert outcome == EventOutcome(1, OVER, over_limit=None, recalculated=False)
     with pytest.raises(NotFoundError):
         hooks.handle_event(client, Event(2, "au.updated", 999_999))
     assert [(line.done, line.reason) for line in trail(tmp_path, client)] == [
