@@ -61,7 +61,7 @@ def read_member_ids(
 
 
 def read_balances(
-    gateway: Gateway, groups: Sequence[int], *, primary: bool = False, own_connection: bool = False
+    gateway: Gateway, groups: Sequence[int], *, primary: bool, own_connection: bool
 ) -> dict[int, Decimal]:
     """Return what each member with an open transaction owes, by id. The rest is as in :func:`read_member_ids`."""
     method = "open-ils.actor.usergroup.members.balance_owed"

@@ -176,12 +176,23 @@ def test_the_terminal_of_this_program(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.user, found.host) == (pwd.getpwuid(os.geteuid()).pw_name, socket.gethostname())
 
 
-@pytest.mark.parametrize(("logged_in", "shown"), [("pat", "pat"), (pwd.getpwuid(os.geteuid()).pw_name, None)])
-def test_who_logged_in_before_becoming_another_user(
-    monkeypatch: pytest.MonkeyPatch, logged_in: str, shown: str | None
-) -> None:
-    monkeypatch.setattr(os, "getlogin", lambda: logged_in)
-    assert TerminalUser.current().login_user == shown
+@pytest.mark.parametrize(("name", "known"), [("somebody", "somebody"), (pwd.getpwuid(os.geteuid()).pw_name, None)])
+def test_who_logged_in_if_somebody_else(monkeypatch: pytest.MonkeyPatch, name: str, known: str | None) -> None:
+    monkeypatch.setattr(os, "getlogin", lambda: name)
+    assert TerminalUser.current().login_user == known
+
+
+def test_what_is_begun_is_what_is_stored(journal: Journal) -> None:
+    planned = [StoredStep(1001, "usrgroup", 1, 2), StoredStep(1002, PENALTIES, 0, None, due=True)]
+    with journal.transactions.writing() as connection:
+        entry = journal.begin(connection, HERE, GROUPS, "move", planned)
+    assert journal.entries() == [entry]
+
+
+def test_only_an_entrys_own_patrons_have_been_changed_since(journal: Journal) -> None:
+    for patron in (1001, 1001, 1002):
+        journal.record(begin(journal, patron=patron), StepState.DONE, value=2)
+    assert [journal.changed_since(entry) for entry in journal.entries()] == [set(), set(), {(1001, "usrgroup")}]
 
 
 def test_half_a_plan_is_none(journal: Journal) -> None:

@@ -181,6 +181,13 @@ class TestJudge:
         unknown = judged(found, field=field, after=value, other_fields=None)
         assert unknown.state is StepState.DONE, "an older release wrote nothing down of them"
 
+    def test_a_field_that_the_idl_lacks_is_another_field(self, gateway: Gateway, record: Record) -> None:
+        wire, digests = record.to_wire(full=True), set()
+        for value in ("a", "b"):
+            longer = gateway.decode({"__c": "au", "__p": [*wire["__p"], value]})
+            digests.add(digest_of_untouched(longer, "usrgroup"))
+        assert len(digests) == 2
+
     def test_a_late_duplicate_of_a_new_group_leaves_the_lead_flag_ours(self, judged: Judged) -> None:
         """The request for the new group may move the patron once more after the flag was set."""
         found = {"usrgroup": OTHER, "master_account": 1}

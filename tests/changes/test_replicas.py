@@ -196,6 +196,24 @@ def test_records_decide_who_is_alone_when_the_replica_disagrees(copied: Sandbox,
         assert staff.reads_replicas
 
 
+def test_a_member_whom_the_replica_does_not_have_yet_is_no_contradiction(copied: Sandbox, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        proxy = stack.enter_context(fault_proxy(copied.url))
+        client = client_of(stack.enter_context(gateway_of(proxy.url, "consortium_staff", retries=QUICK)), tmp_path)
+
+        def joins(call: object) -> None:
+            if proxy.seen[-1] == NEW_GROUP:
+                copied.catch_up()
+                (row,) = copied._store.rows("au", {"id": PATRON})
+                copied._store.update("au", ANOTHER, {"usrgroup": row["usrgroup"]})
+
+        proxy.garble = lambda call: EMPTY if call.method == NEW_GROUP else None
+        proxy.carried_out = lambda call, answer: joins(call)
+        (step,) = client.remove([CARD]).apply().steps
+        assert step.state is StepState.SENDING
+        assert step.reason.startswith("another user moved the patron to group")
+
+
 @pytest.mark.long
 def test_penalties_of_elsewhere_are_not_said_to_be_as_they_were(copied: Sandbox, tmp_path: Path) -> None:
     """An account in the North can read the Valley's penalties only through pcrud, which may be stale."""

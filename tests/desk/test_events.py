@@ -24,7 +24,15 @@ from evergreen_groups.client import Client
 from evergreen_groups.desk import Event, EventOutcome
 from evergreen_groups.desk import events as handler
 from evergreen_groups.desk.events import AuditTrail
-from evergreen_groups.errors import BusyError, DataError, NotFoundError, StateError, TimedOutError, TransportError
+from evergreen_groups.errors import (
+    BusyError,
+    DataError,
+    NotFoundError,
+    PermissionDeniedError,
+    StateError,
+    TimedOutError,
+    TransportError,
+)
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.database import Database
@@ -94,6 +102,12 @@ def test_a_replayed_event_changes_nothing(client: Client, sandbox: Sandbox, tmp_
     assert len(trail(tmp_path, client)) == 1
 
 
+def test_a_decision_alone_reads_no_penalties(mover: Client, proxy: FaultProxy) -> None:
+    hooks.handle_event(mover, Event(7, HOOK, OVER))
+    assert proxy.seen
+    assert [method for method in proxy.seen if ".ausp" in method] == []
+
+
 def test_an_id_that_the_ils_gives_out_again_is_another_event(client: Client, tmp_path: Path) -> None:
     """Event ids start over when the ILS is restored from a backup."""
     for event in (Event(7, HOOK, OVER), Event(7, HOOK, WITHIN), Event(7, "au.updated", OVER)):
@@ -116,7 +130,8 @@ def test_a_failure_is_in_the_trail_and_the_event_may_come_again(
         hooks.handle_event(mover, Event(7, HOOK, OVER))
     proxy.decide = lambda call: Fault.NONE
     assert not hooks.handle_event(mover, Event(7, HOOK, OVER)).replayed
-    assert [(line.done, line.blocked) for line in trail(tmp_path, mover)] == [(True, True), (False, None)]
+    lines = [(line.done, line.blocked, line.recalculated) for line in trail(tmp_path, mover)]
+    assert lines == [(True, True, False), (False, None, False)]
     assert trail(tmp_path, mover)[1].reason in ("CutOffError", "UnreachableError")
 
 
@@ -133,9 +148,20 @@ def test_a_recalculation_whose_answer_is_lost(mover: Client, proxy: FaultProxy, 
     assert proxy.seen.count(METHOD) == 1
 
 
+def test_a_recalculation_that_evergreen_refuses(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
+    refused = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "desc": "no", "ilsperm": "UPDATE_USER", "ilspermloc": 11}
+    proxy.answer = lambda call: refused if call.method == METHOD else None
+    with pytest.raises(PermissionDeniedError):
+        hooks.handle_event(mover, Event(7, HOOK, OVER), recalculate=True)
+    assert [(line.done, line.reason) for line in trail(tmp_path, mover)] == [
+        (False, "PermissionDeniedError (PERM_FAILURE)")
+    ]
+
+
 def test_deleted_and_unknown_patrons(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox._store.update("au", OVER, {"deleted": "t"})
-    assert document(hooks.handle_event(client, Event(1, "au.updated", OVER), recalculate=True))["over_limit"] is None
+    outcome = hooks.handle_event(client, Event(1, "au.updated", OVER), recalculate=True)
+    assert outcome == EventOutcome(1, OVER, over_limit=None, recalculated=False)
     with pytest.raises(NotFoundError):
         hooks.handle_event(client, Event(2, "au.updated", 999_999))
     assert [(line.done, line.reason) for line in trail(tmp_path, client)] == [

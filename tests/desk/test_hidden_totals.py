@@ -106,6 +106,7 @@ def test_a_plan_counts_hidden_members_before_and_after(client: Client) -> None:
     group = hooks.as_json(draft)["groups"][0]
     assert (group["before"]["member_count"], group["after"]["member_count"]) == (7, 6)
     assert Decimal(group["before"]["group_fines"]) - Decimal(group["after"]["group_fines"]) == Decimal("4.75")
+    assert [planned.hidden_member_count for planned in draft.groups] == [1, 0], "nobody is hidden in a new group"
     stream = io.StringIO()
     write_draft(draft, stream)
     assert "Group 1001: 7 → 6 members, fines $45.09 → $40.34" in stream.getvalue()

@@ -15,7 +15,7 @@ from support.gateways import gateway_of
 from evergreen_groups.errors import DataError, EvergreenGroupsError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import find_hidden, read_group_balances
-from evergreen_groups.groups.hidden import find_on_primary
+from evergreen_groups.groups.hidden import IDS_AT_ONCE, find_on_primary, membership_conditions
 from evergreen_groups.sandbox import Sandbox
 
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"
@@ -81,6 +81,22 @@ def test_too_few_rows_for_an_answer(gateway: Gateway, proxy: FaultProxy, groups:
     found = found_in(gateway, *groups, org_units=(1, 2, 3))
     assert found == {ONE: ({1012, 1013}, "9.00"), OTHER: ({1014}, "0.00")}
     assert proxy.seen.count(MEMBERS) == 3
+
+
+def test_twenty_groups_take_three_calls_too(gateway: Gateway, proxy: FaultProxy) -> None:
+    visible = {**{80_000 + number: set[int]() for number in range(19)}, ONE: VISIBLE[ONE]}
+    assert set(find_hidden(gateway, visible, lambda: range(1, 99))) == {ONE}
+    assert proxy.seen == [MEMBERS, BALANCES, BY_ORG_UNITS]
+
+
+@pytest.mark.parametrize(("hidden", "owing_nothing"), [(IDS_AT_ONCE + 1, 1), (1, IDS_AT_ONCE + 1)])
+def test_a_condition_for_each_batch_of_ids(hidden: int, owing_nothing: int) -> None:
+    conditions = membership_conditions(
+        ONE, frozenset(range(hidden)), 9_000, owing_nothing=frozenset(range(owing_nothing))
+    )
+    assert len(conditions) == 2
+    assert ["mbts" in str(condition) for condition in conditions] == [True, owing_nothing > 1]
+    assert ["'-exists'" in str(condition) for condition in conditions] == [True, hidden > 1]
 
 
 def test_many_groups_are_looked_through(gateway: Gateway, proxy: FaultProxy) -> None:

@@ -9,7 +9,12 @@ import pytest
 from support.recorded import gateway_of, params
 
 from evergreen_groups.groups import GroupSearch, GroupViewer, PatronState, families, family_reader
-from evergreen_groups.groups.hidden import assign_to_groups, membership_conditions, read_balances, read_member_ids
+from evergreen_groups.groups.hidden import (
+    assign_to_groups,
+    membership_conditions,
+    read_member_ids,
+    read_visible_balances,
+)
 from evergreen_groups.groups.panel import FamilyQuery
 from evergreen_groups.groups.search import HighFines, IdRange
 from evergreen_groups.ils import CirculationReader
@@ -26,7 +31,7 @@ from evergreen_groups.ils.circulations import CirculationTally
 )
 def test_balances(exchange_id, group, owed):
     with gateway_of(exchange_id) as gateway:
-        balances = read_balances(gateway, [group])
+        balances = read_visible_balances(gateway, [group])
     assert {patron: str(amount) for patron, amount in balances.items()} == owed
     assert all(type(amount) is Decimal for amount in balances.values())
 
@@ -39,7 +44,7 @@ def test_members_of_several_groups_in_one_list():
 def test_balances_of_several_groups_in_one_list():
     """Hidden members are included: patron 14 in one group, patron 21 in the other."""
     with gateway_of("desk-007") as gateway:
-        balances = read_balances(gateway, [244, 245])
+        balances = read_visible_balances(gateway, [244, 245])
     assert balances.keys() == {14, 21, *range(244, 252)}
     assert sum(balances.values()) == Decimal("29.75")
 

@@ -115,10 +115,21 @@ class TestInForce:
         assert [penalty.by_staff for penalty in found[PATRON]] == [True, False]
         assert found[PATRON][0].kind.label == "Alerting block on Circ, Hold and Renew"
         assert found[PATRON][1].kind.blocks
+        assert found[PATRON][1].kind.label == "Patron exceeds fine threshold"
         assert {penalty.org_unit.shortname for penalty in found[PATRON]} == {"HARBOR"}
         assert {penalty.set_date for penalty in found[PATRON]} == {datetime(2026, 10, 1, 10, tzinfo=UTC)}
         assert [PenaltyRow.count_set_by_ils([row]) for row in rows] == [0, 1]
         assert PenaltyRow.count_set_by_ils(rows) == 1
+
+    @pytest.mark.parametrize(("all_visible", "calls"), [(False, 2), (True, 1)])
+    def test_hidden_rows_may_have_crowded_out_others(self, all_visible: bool, calls: int) -> None:
+        """Releases before 3.16 count hidden rows against a limit."""
+        with Sandbox(release="3.15.0") as older, gateway_of(older.url, "consortium_staff") as gateway:
+            options = {"all_visible": True} if all_visible else {}
+            list(rows_in_force(gateway, [PATRON]))  # logs in and finds out the release
+            before = gateway.statistics.calls
+            list(rows_in_force(gateway, [PATRON], **options))
+            assert gateway.statistics.calls - before == calls
 
     def test_they_are_in_the_order_of_their_ids(self, admin: Gateway) -> None:
         rows = [PenaltyRow(id, PATRON, 25, HARBOR, None, None) for id in (9, 7, 8)]

@@ -53,6 +53,11 @@ def test_for_one_amount_nothing_is_read(admin: Gateway) -> None:
     assert admin.statistics.calls == before
 
 
+def test_thresholds_that_were_not_read_are_no_limit() -> None:
+    with pytest.raises(ValueError, match="need the thresholds"):
+        Limits(ILS).limit_for(ADULT, HARBOR)
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_penalties_that_are_known_are_not_asked_for(proxy: FaultProxy, known: bool) -> None:
     with gateway_of(proxy.url, "admin") as gateway:
@@ -139,6 +144,10 @@ class TestReferenceData:
         with gateway_of(sandbox.url, "consortium_staff") as staff, gateway_of(sandbox.url, "harbor_desk") as desk:
             assert data.may_change(staff, HARBOR, None)
             assert not data.may_change(desk, HARBOR, None)
+            assert data.may_change(staff, HARBOR, ADULT)
+            take_away(sandbox, data.profiles(staff).permission(ADULT) or "")
+            assert not ReferenceData(ILS).may_change(staff, HARBOR, ADULT)
+            assert ReferenceData(ILS).may_change(staff, HARBOR, None)
             assert not data.has_penalty_kinds(staff)
             data.penalty_kinds(staff)
             calls = staff.statistics.calls

@@ -311,9 +311,11 @@ def test_what_a_forgotten_clerk_changed_stays(state: State) -> None:
     forget(state.database, 78)
     forget(state.database, 77)
     changes = [line for line in map(json.loads, exported(state)[1:]) if line["table"] == "changes"]
-    assert [(line["id"], line["staff"], line["account"], line["approved_by"]) for line in changes] == [
-        (3, None, "", None),
-        (7, None, "", None),
+    assert [
+        (line["id"], line["staff"], line["workstation"], line["account"], line["approved_by"]) for line in changes
+    ] == [
+        (3, None, None, "", None),
+        (7, None, None, "", None),
     ]
     assert len(exported(state)) == ROWS + 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -272,6 +273,14 @@ def test_addresses_that_will_not_do(tmp_path: Path, address: str, reason: str) -
     with pytest.raises(ConfigurationError, match=reason) as caught:
         Database(tmp_path, address)
     assert "secret" not in str(caught.value)
+
+
+def test_the_driver_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "evergreen_groups.state.postgresql", None)
+    with State(tmp_path, "postgresql://localhost/groups") as state:
+        with pytest.raises(ConfigurationError, match="psycopg isn't installed") as caught:
+            _count(state)
+        assert caught.value.code == "postgresql-not-installed"
 
 
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)
