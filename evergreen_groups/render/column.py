@@ -72,6 +72,8 @@ class Column(Generic[Row]):
     """Whether the value is a :class:`Total`. Programs get its lower bound as well, as ``NAME_at_least``."""
     table: bool = False
     """Whether the table on a wide terminal has the column after those that it always has."""
+    least: int | None = None
+    """The width down to which a table on a terminal may wrap the column's texts; None: never, as for amounts."""
     mail: int = 0
     """The column's place in the mail, 0 for columns that the mail doesn't have."""
     for_csv: bool = True

@@ -24,7 +24,8 @@ from evergreen_groups.changes import (
 )
 from evergreen_groups.language import describe_total, gettext, minute, ngettext, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.render.columns import Cell, Columns, TextColumn, aligned
+from evergreen_groups.render.column import Column
+from evergreen_groups.render.columns import aligned, text_table
 from evergreen_groups.render.text import isolated, printable
 from evergreen_groups.values import Total
 
@@ -329,25 +330,24 @@ def similar_cards(unknown: UnknownBarcode) -> list[str]:
 
 def write_found_patrons(found: Lookup, stream: TextIO, *, width: int) -> None:
     """Write a row for each patron, numbered from 1, and say if there are more."""
-    headings = (
-        TextColumn("", right=True),
-        TextColumn(gettext("Name"), least=14),
-        TextColumn(gettext("Barcode"), least=14),
-        TextColumn(gettext("Library")),
-        TextColumn(gettext("Profile"), least=10),
-        TextColumn("", least=10),
-    )
-    rows = [_row(number, one) for number, one in enumerate(found.patrons, 1)]
-    print(*Columns(headings, rows, width).lines(rows), sep="\n", file=stream)
+    print(*text_table(_FOUND, list(enumerate(found.patrons, 1)), width), sep="\n", file=stream)
     if found.more:
         text = gettext("There are more than {most}: type more of the name.", most=len(found.patrons))
         stream.write(f"{text}\n")
 
 
-def _row(number: int, one: FoundPatron) -> list[Cell]:
-    patron = one.patron
+def _remarks(one: FoundPatron) -> str:
     notes = [pgettext("remark about a member", "juvenile")] if one.account.juvenile else []
     if one.note is not None:
         notes.append(gettext(one.note))
-    texts = (patron.name, patron.barcode or "–", patron.home_library.shortname, one.profile, "; ".join(notes))
-    return [Cell(f"{number}"), *(Cell(printable(text)) for text in texts)]
+    return "; ".join(notes)
+
+
+_FOUND: tuple[Column[tuple[int, FoundPatron]], ...] = (
+    Column("", lambda row: row[0], kind="id"),
+    Column("", lambda row: row[1].patron.name, Message("Name"), least=14),
+    Column("", lambda row: row[1].patron.barcode or "–", Message("Barcode"), least=14),
+    Column("", lambda row: row[1].patron.home_library.shortname, Message("Library")),
+    Column("", lambda row: row[1].profile, Message("Profile"), least=10),
+    Column("", lambda row: _remarks(row[1]), least=10),
+)
