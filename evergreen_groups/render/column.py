@@ -123,7 +123,7 @@ class Column(Generic[Row]):
         value_of, type_ = self.value, self.type or _TYPES[self.kind]
         money = self.kind in ("money", "change")
         if self.total:
-            plain = plain_amount_or_none if money else _as_it_is
+            plain = plain_amount_or_none if money else lambda value: value
             least, bound = Amount if money else Count, f"The lower bound of {self.name}."
             return [
                 Key(self.name, lambda row: plain(value_of(row).value), type_ | None, self.help),
@@ -136,10 +136,6 @@ class Column(Generic[Row]):
         elif self.kind == "day":
             return [Key(self.name, lambda row: plain_time(value_of(row)), type_, self.help)]
         return [Key(self.name, value_of, type_, self.help)]
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 def plain_time(moment: datetime | None) -> str | None:

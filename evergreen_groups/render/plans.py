@@ -138,7 +138,7 @@ STATES = {
 
 def write_draft(draft: Draft, stream: TextIO) -> None:
     """Write what a plan will do, how the groups change, and the warnings."""
-    _write_lines(stream, _draft_lines(draft))
+    stream.writelines(f"{line}\n" for line in _draft_lines(draft))
 
 
 def describe_reason(reason: StepReason) -> str:
@@ -200,23 +200,16 @@ def group_line(group: PlannedGroup, name: str) -> str:
 
 def write_outcome(outcome: PlanOutcome[Step], stream: TextIO) -> None:
     """Write how many steps were done, and the reason for each that wasn't."""
-    _write_lines(stream, _outcome_lines(outcome))
-
-
-def _outcome_lines(outcome: PlanOutcome[Step]) -> Iterator[str]:
-    yield describe_progress(outcome.steps)
+    print(describe_progress(outcome.steps), file=stream)
     for step in outcome.steps:
         name = printable(step.step.member.name)
         if text := _about_step(name, step):
-            yield f"  {text}"
+            print(f"  {text}", file=stream)
         for effect in step.side_effects:
-            yield "  " + gettext(
-                "{name}: {field} also changed, from {before} to {after}",
-                name=name,
-                field=effect.field,
-                before=printable(str(effect.before)),
-                after=printable(str(effect.after)),
-            )
+            before, after = printable(str(effect.before)), printable(str(effect.after))
+            changed = Message("{name}: {field} also changed, from {before} to {after}")
+            text = gettext(changed, name=name, field=effect.field, before=before, after=after)
+            print(f"  {text}", file=stream)
 
 
 def describe_progress(steps: Sequence[StepOutcome[Step]] | Sequence[JournalStep]) -> str:
@@ -244,10 +237,6 @@ def _listed(heading: str, texts: Iterable[str]) -> Iterator[str]:
     if items:
         yield heading
         yield from items
-
-
-def _write_lines(stream: TextIO, lines: Iterable[str]) -> None:
-    stream.writelines(f"{line}\n" for line in lines)
 
 
 def write_entries(entries: Iterable[JournalEntry], stream: TextIO) -> None:
