@@ -72,6 +72,8 @@ class Column(Generic[Row]):
     """Whether the value is a :class:`Total`. Programs get its lower bound as well, as ``NAME_at_least``."""
     table: bool = False
     """Whether the table on a wide terminal has the column after those that it always has."""
+    least: int | None = None
+    """The width down to which a table on a terminal may wrap the column's texts; None: never, as for amounts."""
     mail: int = 0
     """The column's place in the mail, 0 for columns that the mail doesn't have."""
     for_csv: bool = True
@@ -121,7 +123,7 @@ class Column(Generic[Row]):
         value_of, type_ = self.value, self.type or _TYPES[self.kind]
         money = self.kind in ("money", "change")
         if self.total:
-            plain = plain_amount_or_none if money else _as_it_is
+            plain = plain_amount_or_none if money else lambda value: value
             least, bound = Amount if money else Count, f"The lower bound of {self.name}."
             return [
                 Key(self.name, lambda row: plain(value_of(row).value), type_ | None, self.help),
@@ -134,10 +136,6 @@ class Column(Generic[Row]):
         elif self.kind == "day":
             return [Key(self.name, lambda row: plain_time(value_of(row)), type_, self.help)]
         return [Key(self.name, value_of, type_, self.help)]
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 def plain_time(moment: datetime | None) -> str | None:

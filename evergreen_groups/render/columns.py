@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from rich.cells import cell_len, chop_cells
 from rich.segment import Segment
@@ -20,6 +19,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evergreen_groups.render.column import Column, Row
+
 PLAIN = Style()
 GAP = 2
 _HYPHENATED_BELOW = 7
@@ -27,15 +28,6 @@ _HYPHENATED_BELOW = 7
 
 # Break after hyphens and ordinary spaces only, because amounts may contain no-break spaces.
 _PIECES = re.compile(r"[^ -]*-+ *|[^ -]+ *| +")
-
-
-@dataclass(frozen=True, slots=True)
-class TextColumn:
-    """A column of text. ``least`` is the width down to which its texts may be wrapped; None: never, as for amounts."""
-
-    heading: str
-    right: bool = False
-    least: int | None = None
 
 
 class Cell(NamedTuple):
@@ -98,9 +90,10 @@ class Columns:
     Lines are longer than that only if all columns are already at their minimum width.
     """
 
-    def __init__(self, columns: Sequence[TextColumn], rows: Iterable[Sequence[Cell]], width: int) -> None:
-        self._columns = columns
-        headings = [max(cell_len(word) for word in column.heading.split(" ")) for column in columns]
+    def __init__(self, columns: Sequence[Column[Any]], rows: Iterable[Sequence[Cell]], width: int) -> None:
+        self._headings = [column.title for column in columns]
+        self._right = [column.is_number for column in columns]
+        headings = [max(map(cell_len, heading.split(" "))) for heading in self._headings]
         self.widths = [0] * len(columns)
         words, barcodes = list(self.widths), list(self.widths)
         for row in rows:
@@ -133,7 +126,7 @@ class Columns:
 
     def heading(self, style: Style) -> Iterator[Segment]:
         """Yield the headings, on as many lines as necessary, aligned at the bottom."""
-        blocks = [_heading_lines(column.heading, width) for column, width in self._paired()]
+        blocks = list(map(_heading_lines, self._headings, self.widths))
         height = max(map(len, blocks))
         for number in range(height):
             words = [block[number - height + len(block)] if number >= height - len(block) else "" for block in blocks]
@@ -152,26 +145,6 @@ class Columns:
         for line in zip_longest(*blocks, fillvalue=EMPTY):
             yield from self._line(line)
 
-    def lines(
-        self, rows: Iterable[Sequence[Cell]], *, ruled: bool = False, sums: Sequence[Cell] | None = None
-    ) -> Iterator[str]:
-        """Yield the headings and the rows as lines of plain text.
-
-        ``ruled`` draws a line below the headings. With ``sums``, these follow below another line.
-        """
-        rule = "─" * self.width
-        yield from _plain(self.heading(PLAIN))
-        if ruled:
-            yield rule
-        for row in rows:
-            yield from _plain(self.row(row))
-        if sums is not None:
-            yield rule
-            yield from _plain(self.row(sums))
-
-    def _paired(self) -> Iterator[tuple[TextColumn, int]]:
-        return zip(self._columns, self.widths, strict=True)
-
     def _narrow(self, width: int, lowest: Sequence[int]) -> None:
         """Narrow the widest column that exceeds its ``lowest`` width, one cell at a time, until the line fits."""
         while self.width > width:
@@ -182,9 +155,9 @@ class Columns:
 
     def _line(self, cells: Iterable[Cell]) -> Iterator[Segment]:
         owed = 0  # spaces held back, so that no line ends in spaces
-        for cell, (column, width) in zip(cells, self._paired(), strict=True):
+        for cell, right, width in zip(cells, self._right, self.widths, strict=True):
             blanks = width - cell_len(cell.text) - cell.indent
-            before, after = (cell.indent + blanks, 0) if column.right else (cell.indent, blanks)
+            before, after = (cell.indent + blanks, 0) if right else (cell.indent, blanks)
             if cell.text:
                 if owed + before:
                     yield Segment(" " * (owed + before))
@@ -193,6 +166,32 @@ class Columns:
             else:
                 owed += width + GAP
         yield Segment.line()
+
+
+def text_table(
+    columns: Sequence[Column[Row]],
+    rows: Iterable[Row],
+    width: int,
+    *,
+    ruled: bool = False,
+    sums: Sequence[str] | None = None,
+) -> Iterator[str]:
+    """Yield headings and rows as lines of plain text.
+
+    ``ruled`` draws a line below the headings. With ``sums``, these follow below another line.
+    """
+    written = [(column.writer(short=True), column.value) for column in columns]
+    cells = [[Cell(write(value_of(row))) for write, value_of in written] for row in rows]
+    below = [] if sums is None else [[*map(Cell, sums)]]
+    table = Columns(columns, [*cells, *below], width)
+    rule = ["─" * table.width]
+    yield from _plain(table.heading(PLAIN))
+    yield from rule if ruled else ()
+    for row in cells:
+        yield from _plain(table.row(row))
+    for row in below:
+        yield from rule
+        yield from _plain(table.row(row))
 
 
 def _plain(segments: Iterable[Segment]) -> list[str]:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.desk import Obstacle
-from evergreen_groups.language import describe_total, gettext, ngettext, pgettext, price
-from evergreen_groups.render.columns import Cell, Columns, TextColumn, wrapped
+from evergreen_groups.language import describe_total, gettext, ngettext, pgettext
+from evergreen_groups.message import Message
+from evergreen_groups.render.column import Column, own
+from evergreen_groups.render.columns import text_table, wrapped
 from evergreen_groups.render.json_documents import (
     fields,
     forecast_document,
@@ -42,41 +44,49 @@ _UNKNOWN = "–"
 def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     """Write a table with a row for each member and a row of totals, followed by notes."""
     group = details.group
-    rows = [_row(details, member) for member in group.members]
     items = (describe_total(total, short=True) for total in details.all_circulations.totals)
     total = pgettext("last line of a table", "Total")
-    sums = [*map(Cell, (total, "", "", describe_total(group.group_fines), *items, ""))]
-    headings = (
-        TextColumn(gettext("Name"), least=14),
-        TextColumn(gettext("Barcode"), least=14),
-        TextColumn(gettext("Library")),
-        TextColumn(gettext("Own fines"), right=True),
-        TextColumn(pgettext("items", "Out"), right=True),
-        TextColumn(pgettext("items; may be broken at a hyphen and space", "Over- due"), right=True),
-        TextColumn(pgettext("items", "Lost"), right=True),
-        TextColumn(gettext("Remarks"), least=10),
+    sums = (total, "", "", describe_total(group.group_fines), *items, "")
+    columns = (
+        *_MEMBER,
+        *(_items(details, index, heading) for index, heading in enumerate(_ITEMS)),
+        Column("", lambda member: ", ".join(_remarks(details, member)), Message("Remarks"), "words", least=10),
     )
     heading = ngettext(
         "Group {group}: {count} member", "Group {group}: {count} members", group.member_count, group=group.number
     )
-    table = Columns(headings, [*rows, sums], width).lines(rows, ruled=True, sums=sums)
+    table = text_table(columns, group.members, width, ruled=True, sums=sums)
     print(heading, "", *table, "", sep="\n", file=stream)
     for note in _notes(details):
         print(*wrapped(note, width), sep="\n", file=stream)
 
 
-def _row(details: GroupDetails, member: Member) -> list[Cell]:
-    counts = details.circulations[member.id]
-    items = [_UNKNOWN] * 3 if counts is None else [describe_total(total, short=True) for total in counts.totals]
-    return [*map(Cell, (*_about(member), *items, ", ".join(_remarks(details, member))))]
+_MEMBER: tuple[Column[Member], ...] = (
+    own("name", Message("Name"), least=14),
+    Column(
+        "",
+        lambda member: printable(member.barcode) if member.barcode else gettext("no card"),
+        Message("Barcode"),
+        "words",
+        least=14,
+    ),
+    own("library", Message("Library")),
+    own("own_fines", Message("Own fines"), "money"),
+)
+"""The columns that all tables of members begin with."""
+_ITEMS = (
+    Message("Out", context="items"),
+    Message("Over- due", context="items; may be broken at a hyphen and space"),
+    Message("Lost", context="items"),
+)
 
 
-def _about(member: Member) -> Iterator[str]:
-    """Yield what all tables of members begin with: name, barcode, library and own fines."""
-    yield printable(member.name)
-    yield printable(member.barcode) if member.barcode else gettext("no card")
-    yield printable(member.library)
-    yield price(member.own_fines)
+def _items(details: GroupDetails, index: int, heading: Message) -> Column[Member]:
+    def count(member: Member) -> str:
+        counts = details.circulations[member.id]
+        return _UNKNOWN if counts is None else describe_total(counts.totals[index], short=True)
+
+    return Column("", count, heading, "id")
 
 
 def _remarks(details: GroupDetails, member: Member) -> Iterator[str]:
@@ -149,20 +159,22 @@ def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
 
 
 CHECK_SCHEMA = "evergreen-groups/check/1"
+_CHECKED: tuple[Column[Member], ...] = (
+    *_MEMBER,
+    Column(
+        "",
+        lambda member: gettext("not known") if member.decision is None else describe_limit(member.limit),
+        Message("Limit"),
+        "words",
+        least=10,
+    ),
+    own("over_limit_if_known", Message("Over the limit"), "flag"),
+)
 
 
 def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
     """Write a row for each patron, the reasons below, and the group's total for information only."""
-    rows = [_check_row(member) for member in check.checked]
-    headings = (
-        TextColumn(gettext("Name"), least=14),
-        TextColumn(gettext("Barcode"), least=14),
-        TextColumn(gettext("Library")),
-        TextColumn(gettext("Own fines"), right=True),
-        TextColumn(gettext("Limit"), least=10),
-        TextColumn(gettext("Over the limit")),
-    )
-    print(*Columns(headings, rows, width).lines(rows, ruled=True), "", sep="\n", file=stream)
+    print(*text_table(_CHECKED, check.checked, width, ruled=True), "", sep="\n", file=stream)
     for member in check.checked:
         differences = (f"  {printable(gettext(difference))}" for difference in check.differences(member))
         stream.writelines(f"{line}\n" for line in (*_decision(member), *differences))
@@ -175,12 +187,6 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
 def _group_fines(group: Group) -> str:
     fines = describe_total(group.group_fines)
     return gettext("Fines of group {group}, for information only: {fines}", group=group.number, fines=fines)
-
-
-def _check_row(member: Member) -> list[Cell]:
-    limit = gettext("not known") if member.decision is None else describe_limit(member.limit)
-    words = {True: gettext("yes"), False: gettext("no"), None: gettext("not known")}
-    return [*map(Cell, (*_about(member), limit, words[member.over_limit_if_known]))]
 
 
 def _decision(member: Member) -> Iterator[str]:

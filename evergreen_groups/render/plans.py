@@ -24,7 +24,8 @@ from evergreen_groups.changes import (
 )
 from evergreen_groups.language import describe_total, gettext, minute, ngettext, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.render.columns import Cell, Columns, TextColumn, aligned
+from evergreen_groups.render.column import Column
+from evergreen_groups.render.columns import aligned, text_table
 from evergreen_groups.render.text import isolated, printable
 from evergreen_groups.values import Total
 
@@ -137,7 +138,7 @@ STATES = {
 
 def write_draft(draft: Draft, stream: TextIO) -> None:
     """Write what a plan will do, how the groups change, and the warnings."""
-    _write_lines(stream, _draft_lines(draft))
+    stream.writelines(f"{line}\n" for line in _draft_lines(draft))
 
 
 def describe_reason(reason: StepReason) -> str:
@@ -199,23 +200,16 @@ def group_line(group: PlannedGroup, name: str) -> str:
 
 def write_outcome(outcome: PlanOutcome[Step], stream: TextIO) -> None:
     """Write how many steps were done, and the reason for each that wasn't."""
-    _write_lines(stream, _outcome_lines(outcome))
-
-
-def _outcome_lines(outcome: PlanOutcome[Step]) -> Iterator[str]:
-    yield describe_progress(outcome.steps)
+    print(describe_progress(outcome.steps), file=stream)
     for step in outcome.steps:
         name = printable(step.step.member.name)
         if text := _about_step(name, step):
-            yield f"  {text}"
+            print(f"  {text}", file=stream)
         for effect in step.side_effects:
-            yield "  " + gettext(
-                "{name}: {field} also changed, from {before} to {after}",
-                name=name,
-                field=effect.field,
-                before=printable(str(effect.before)),
-                after=printable(str(effect.after)),
-            )
+            before, after = printable(str(effect.before)), printable(str(effect.after))
+            changed = Message("{name}: {field} also changed, from {before} to {after}")
+            text = gettext(changed, name=name, field=effect.field, before=before, after=after)
+            print(f"  {text}", file=stream)
 
 
 def describe_progress(steps: Sequence[StepOutcome[Step]] | Sequence[JournalStep]) -> str:
@@ -243,10 +237,6 @@ def _listed(heading: str, texts: Iterable[str]) -> Iterator[str]:
     if items:
         yield heading
         yield from items
-
-
-def _write_lines(stream: TextIO, lines: Iterable[str]) -> None:
-    stream.writelines(f"{line}\n" for line in lines)
 
 
 def write_entries(entries: Iterable[JournalEntry], stream: TextIO) -> None:
@@ -329,25 +319,24 @@ def similar_cards(unknown: UnknownBarcode) -> list[str]:
 
 def write_found_patrons(found: Lookup, stream: TextIO, *, width: int) -> None:
     """Write a row for each patron, numbered from 1, and say if there are more."""
-    headings = (
-        TextColumn("", right=True),
-        TextColumn(gettext("Name"), least=14),
-        TextColumn(gettext("Barcode"), least=14),
-        TextColumn(gettext("Library")),
-        TextColumn(gettext("Profile"), least=10),
-        TextColumn("", least=10),
-    )
-    rows = [_row(number, one) for number, one in enumerate(found.patrons, 1)]
-    print(*Columns(headings, rows, width).lines(rows), sep="\n", file=stream)
+    print(*text_table(_FOUND, list(enumerate(found.patrons, 1)), width), sep="\n", file=stream)
     if found.more:
         text = gettext("There are more than {most}: type more of the name.", most=len(found.patrons))
         stream.write(f"{text}\n")
 
 
-def _row(number: int, one: FoundPatron) -> list[Cell]:
-    patron = one.patron
+def _remarks(one: FoundPatron) -> str:
     notes = [pgettext("remark about a member", "juvenile")] if one.account.juvenile else []
     if one.note is not None:
         notes.append(gettext(one.note))
-    texts = (patron.name, patron.barcode or "–", patron.home_library.shortname, one.profile, "; ".join(notes))
-    return [Cell(f"{number}"), *(Cell(printable(text)) for text in texts)]
+    return "; ".join(notes)
+
+
+_FOUND: tuple[Column[tuple[int, FoundPatron]], ...] = (
+    Column("", lambda row: row[0], kind="id"),
+    Column("", lambda row: row[1].patron.name, Message("Name"), least=14),
+    Column("", lambda row: row[1].patron.barcode or "–", Message("Barcode"), least=14),
+    Column("", lambda row: row[1].patron.home_library.shortname, Message("Library")),
+    Column("", lambda row: row[1].profile, Message("Profile"), least=10),
+    Column("", lambda row: _remarks(row[1]), least=10),
+)

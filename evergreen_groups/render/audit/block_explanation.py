@@ -9,16 +9,17 @@ from rich.cells import cell_len, set_cell_size
 
 from evergreen_groups.audit import PenaltyFate
 from evergreen_groups.ils import PenaltyKinds
-from evergreen_groups.language import day, enumeration, gettext, ngettext, pgettext, price, time_with_zone
+from evergreen_groups.language import enumeration, gettext, ngettext, pgettext, price, time_with_zone
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
-from evergreen_groups.render.columns import Cell, Columns, TextColumn
+from evergreen_groups.render.column import Column
+from evergreen_groups.render.columns import text_table
 from evergreen_groups.render.json_documents import fields, limit_document, patron_document, penalty_document, text
 from evergreen_groups.render.wording import CONFIDENTIAL, NOT_DECIDED, describe_other_block, describe_penalty
 from evergreen_groups.values import ZERO, plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import BlockExplanation
+    from evergreen_groups.audit import BlockExplanation, CheckedBill
 
 _FATES = {
     PenaltyFate.STAYS: Message("{penalty}: stays when Evergreen recalculates"),
@@ -96,23 +97,30 @@ def _bills(explanation: BlockExplanation, width: int) -> Iterator[str]:
     if not explanation.bills:
         yield gettext("No open bills.")
         return
-    headings = (
-        TextColumn(pgettext("a bill", "Since")),
-        TextColumn(pgettext("a bill", "For"), least=14),
-        TextColumn(gettext("Library")),
-        TextColumn(pgettext("a bill", "Owed"), right=True),
-        TextColumn(pgettext("a bill", "Counts")),
+    counts = Message("Counts", context="a bill")
+    columns = (
+        *_BILL,
+        Column("", lambda one: one.counts, counts, "flag")
+        if explanation.threshold
+        else Column("", lambda _: "", counts),
     )
-    rows = []
-    for one in explanation.bills:
-        library = printable(one.library.shortname) if one.library is not None else gettext("not known")
-        counts = (gettext("yes") if one.counts else gettext("no")) if explanation.threshold is not None else ""
-        kind, owed = printable(one.bill.kind.describe()), price(one.bill.balance)
-        rows.append([Cell(text) for text in (day(one.bill.since), kind, library, owed, counts)])
-    yield from (f"  {line}" for line in Columns(headings, rows, width - 5).lines(rows))
+    yield from (f"  {line}" for line in text_table(columns, explanation.bills, width - 5))
     if explanation.threshold is not None:
         total = pgettext("last line of a table", "Total")
         yield gettext("{label}: {value}", label=total, value=explanation.counted or ZERO)
+
+
+_BILL: tuple[Column[CheckedBill], ...] = (
+    Column("", lambda one: one.bill.since, Message("Since", context="a bill"), "day"),
+    Column("", lambda one: one.bill.kind.describe(), Message("For", context="a bill"), least=14),
+    Column(
+        "",
+        lambda one: gettext("not known") if one.library is None else printable(one.library.shortname),
+        Message("Library"),
+        "words",
+    ),
+    Column("", lambda one: one.bill.balance, Message("Owed", context="a bill"), "money"),
+)
 
 
 def _scope(explanation: BlockExplanation, place: str) -> str:

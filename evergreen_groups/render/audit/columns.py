@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.audit import wording
-from evergreen_groups.render.column import Column
-from evergreen_groups.render.json_documents import limit_document
+from evergreen_groups.render.column import Column, JSONObject, own
+from evergreen_groups.render.json_documents import fields, limit_document
 from evergreen_groups.render.report import member_document
 from evergreen_groups.render.wording import describe_limit, describe_penalty, penalty_cell
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import GroupFinding, PatronFinding, ThresholdFinding
     from evergreen_groups.groups import Member
+    from evergreen_groups.ils import Penalty
     from evergreen_groups.render import StaffClient
 
 _KEEP = "evergreen-groups audit --keep {group}"
@@ -99,17 +100,14 @@ def _group_advice(row: GroupFindingRow) -> Iterator[wording.Advice]:
         )
 
 
-def _blocks_json(row: PatronFindingRow) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": penalty.id,
-            "penalty": penalty.kind.name,
-            "org_unit": penalty.org_unit.shortname,
-            "by_staff": penalty.by_staff,
-            "set_date": penalty.set_date.isoformat() if penalty.set_date else None,
-        }
-        for penalty in row.finding.blocks
-    ]
+_BLOCK: JSONObject[Penalty] = JSONObject(
+    "Block",
+    own("id"),
+    Column("penalty", attrgetter("kind.name")),
+    Column("org_unit", attrgetter("org_unit.shortname")),
+    own("by_staff"),
+    Column("set_date", lambda penalty: penalty.set_date and penalty.set_date.isoformat()),
+)
 
 
 def _confidence(row: GroupFindingRow) -> str | None:
@@ -142,17 +140,14 @@ def _split(row: GroupFindingRow) -> str:
     return "stay" if place is None else f"out {place}"
 
 
-def _split_json(row: GroupFindingRow) -> dict[str, Any] | None:
-    split = row.finding.split
-    return None if split is None else {"stay": list(split.stay), "leave": [list(family) for family in split.leave]}
-
-
 _KIND: Column[Any] = Column("kind", lambda row: row.finding.kind.value)
 _MEMBER: tuple[Column[Any], ...] = tuple(
     Column(f"member_{name}", attrgetter(f"member.{name}"), for_json=False)
     for name in ("id", "barcode", "name", "library", "own_fines")
 )
-_SPLIT: Column[Any] = Column("split", _split, json=_split_json)
+_SPLIT: Column[Any] = Column(
+    "split", _split, json=lambda row: row.finding.split and fields(row.finding.split, "stay", "leave")
+)
 OF_MEMBER = (*_MEMBER, _SPLIT)
 """The columns that differ between the members of a group."""
 PATRON: tuple[Column[PatronFindingRow], ...] = (
@@ -166,7 +161,11 @@ PATRON: tuple[Column[PatronFindingRow], ...] = (
     Column("reason_code", lambda row: row.finding.reason.code, for_csv=False),
     Column("", lambda row: row.member.own_fines, Message("Own fines"), "money", page="own_fines"),
     Column("group_fines", lambda row: row.finding.group_fines, Message("Group Fines"), "money", page="group_fines"),
-    Column("blocks", lambda row: "; ".join(map(penalty_cell, row.finding.blocks)), json=_blocks_json),
+    Column(
+        "blocks",
+        lambda row: "; ".join(map(penalty_cell, row.finding.blocks)),
+        json=lambda row: [*map(_BLOCK.document, row.finding.blocks)],
+    ),
     Column("", _why_patron, Message("Why"), page="why"),
     Column(
         "",
@@ -176,16 +175,14 @@ PATRON: tuple[Column[PatronFindingRow], ...] = (
     ),
 )
 THRESHOLD: tuple[Column[ThresholdFinding], ...] = (
-    Column("kind", lambda finding: finding.kind.value),
+    Column("kind", attrgetter("kind.value")),
     Column("reason", lambda finding: wording.describe_reason(finding.reason)),
-    Column("reason_code", lambda finding: finding.reason.code, for_csv=False),
-    Column("threshold", lambda finding: finding.threshold, Message("Threshold"), "money", page="threshold"),
-    Column("profile", lambda finding: finding.profile, for_csv=False),
-    Column("library", lambda finding: finding.library, for_csv=False),
-    Column("penalty", lambda finding: finding.penalty, for_csv=False),
+    Column("reason_code", attrgetter("reason.code"), for_csv=False),
+    own("threshold", Message("Threshold"), "money", page="threshold"),
+    *(own(name, for_csv=False) for name in ("profile", "library", "penalty")),
     Column("limit", lambda finding: limit_document(finding.limit), for_csv=False),
     Column("", lambda finding: describe_limit(finding.limit), Message("Limit"), page="limit"),
-    Column("patron_count", lambda finding: finding.patron_count, Message("Patrons"), "number", page="patrons"),
+    own("patron_count", Message("Patrons"), "number", page="patrons"),
     Column(
         "", lambda finding: Why(((gettext(wording.describe_reason(finding.reason)), ""),)), Message("Why"), page="why"
     ),
@@ -204,22 +201,14 @@ GROUP: tuple[Column[GroupFindingRow], ...] = (
     *_MEMBER,
     Column(
         "member_count",
-        lambda row: row.finding.group.member_count,
+        attrgetter("finding.group.member_count"),
         Message("Members"),
         "number",
         page="members",
         for_csv=False,
     ),
-    Column("hidden_member_count", lambda row: row.finding.group.hidden_member_count, for_csv=False),
-    Column("group_fines", lambda row: row.finding.group.group_fines, kind="money", for_csv=False),
-    Column(
-        "group_fines",
-        lambda row: row.finding.group.group_fines,
-        Message("Group Fines"),
-        "money",
-        page="group_fines",
-        for_json=False,
-    ),
+    Column("hidden_member_count", attrgetter("finding.group.hidden_member_count"), for_csv=False),
+    Column("group_fines", attrgetter("finding.group.group_fines"), Message("Group Fines"), "money", page="group_fines"),
     Column("reason", lambda row: "; ".join(map(wording.describe_reason, row.finding.reasons)), for_json=False),
     Column("reasons", lambda row: list(map(wording.describe_reason, row.finding.reasons)), for_csv=False),
     Column("reason_codes", lambda row: [reason.code for reason in row.finding.reasons], for_csv=False),

@@ -86,32 +86,23 @@ def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
 
 def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) -> None:
     """Write whose penalties would be recalculated, and why."""
-    stream.writelines(f"{line}\n" for line in _plan_lines(findings))
-
-
-def _plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
-    if not findings:
-        yield gettext("Nothing to recalculate.")
-        return
-    yield ngettext(
+    heading = ngettext(
         "Recalculate the penalties of {count} patron:", "Recalculate the penalties of {count} patrons:", len(findings)
     )
+    print(heading if findings else gettext("Nothing to recalculate."), file=stream)
     for finding in findings:
-        yield f"  {person_heading(finding)}"
         described = wording.describe_patron_finding(finding)
-        yield "    " + gettext("{label}: {value}", label=wording.HEADINGS[finding.kind], value=described)
+        text = gettext("{label}: {value}", label=wording.HEADINGS[finding.kind], value=described)
+        print(f"  {person_heading(finding)}", f"    {text}", sep="\n", file=stream)
 
 
 def write_recalculations(findings: Sequence[PatronFinding], outcome: PlanOutcome[StoredStep], stream: TextIO) -> None:
     """Write what changed for each finding's patron, or why nothing did."""
-    stream.writelines(f"{line}\n" for line in _recalculation_lines(findings, outcome))
-
-
-def _recalculation_lines(findings: Sequence[PatronFinding], outcome: PlanOutcome[StoredStep]) -> Iterator[str]:
     resolved = sum(step.resolved for step in outcome.steps)
-    yield gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(findings))
+    print(gettext("Findings resolved: {resolved:,} of {all:,}.", resolved=resolved, all=len(findings)), file=stream)
     for finding, step in zip(findings, outcome.steps, strict=True):
-        yield "  " + gettext("{label}: {value}", label=person_heading(finding), value=_describe_recalculation(step))
+        text = gettext("{label}: {value}", label=person_heading(finding), value=_describe_recalculation(step))
+        print(f"  {text}", file=stream)
 
 
 _STATES = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import urlencode
 
@@ -17,6 +18,7 @@ from evergreen_groups.language import describe_total, gettext, name_key, pgettex
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison
 from evergreen_groups.render import StaffClient
+from evergreen_groups.render.column import Column, own
 from evergreen_groups.render.desk.standing import YOU, Remark, remarks_about
 from evergreen_groups.render.pages import ANGULARJS
 from evergreen_groups.render.text import BYTE_ORDER_MARK, csv_cell
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import Member, PatronAccount, Standing
     from evergreen_groups.ils import CirculationCounts, Penalty
     from evergreen_groups.report import GroupNight
-
-_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,108 +56,76 @@ class ListedMember:
         return " ".join(texts).casefold()
 
 
-@dataclass(frozen=True, slots=True)
-class DeskColumn:
-    """A column of the list: its ``name`` and ``value`` in CSV (no name: not in CSV), and its ``heading`` on the page.
-
-    The page has columns with a heading. ``key`` is their name in addresses, and ``sort_key`` what they are sorted by,
-    if not the value. Columns with ``number`` sort in descending order first; ``right`` aligns them to the right. To
-    save width, a column may stand ``below`` the one before it.
-    """
-
-    name: str
-    value: Callable[[ListedMember], Any]
-    heading: Message | None = None
-    key: str = ""
-    sort_key: Callable[[ListedMember], Any] | None = None
-    number: bool = False
-    right: bool = False
-    below: bool = False
-
-    def next_sort(self, current: str) -> str:
-        """Return the sort key that a click on the heading asks for."""
-        first, second = (f"-{self.key}", self.key) if self.number else (self.key, f"-{self.key}")
-        return second if current == first else first
-
-    def direction(self, current: str) -> str:
-        """Return the column's ``aria-sort`` value; empty if the list isn't sorted by this column."""
-        return {self.key: "ascending", f"-{self.key}": "descending"}.get(current, "")
-
-
-def _items(name: str, heading: Message) -> DeskColumn:
-    """Return a column of items, which sorts unknown counts last."""
-    return DeskColumn(
-        f"items_{name}",
-        lambda row: getattr(row.counts, name, None),
-        heading,
-        name,
-        lambda row: getattr(row.counts, name, -1),
-        number=True,
-        right=True,
-    )
+def _items(name: str, heading: Message) -> Column[ListedMember]:
+    return Column(f"items_{name}", lambda row: getattr(row.counts, name, None), heading, "number", page=name)
 
 
 def _names(penalties: Iterable[Penalty]) -> str:
     return " ".join(penalty.kind.name for penalty in penalties)
 
 
-COLUMNS = (
-    DeskColumn("id", lambda row: row.member.id),
-    DeskColumn("name", lambda row: row.member.name, Message("Name"), "name", lambda row: name_key(row.member.name)),
-    DeskColumn("barcode", lambda row: row.member.barcode or "", Message("Barcode"), "barcode", below=True),
-    DeskColumn("own_fines", lambda row: row.member.own_fines, Message("Own fines"), "fines", number=True, right=True),
-    DeskColumn("limit", lambda row: row.member.decision and row.member.decision.limit.amount),
-    DeskColumn("over_limit", lambda row: row.member.over_limit_if_known),
-    DeskColumn("blocked_in_evergreen", lambda row: _names(row.standing.blocks_for_fines)),
-    DeskColumn("other_blocks", lambda row: _names(row.standing.other_blocks)),
+COLUMNS: tuple[Column[ListedMember], ...] = (
+    Column("id", attrgetter("member.id")),
+    Column("name", attrgetter("member.name"), Message("Name"), page="name"),
+    Column("barcode", lambda row: row.member.barcode or "", Message("Barcode"), page="barcode"),
+    Column("own_fines", attrgetter("member.own_fines"), Message("Own fines"), "money", page="fines"),
+    Column("limit", lambda row: row.member.decision and row.member.decision.limit.amount),
+    Column("over_limit", attrgetter("member.over_limit_if_known")),
+    Column("blocked_in_evergreen", lambda row: _names(row.standing.blocks_for_fines)),
+    Column("other_blocks", lambda row: _names(row.standing.other_blocks)),
     _items("out", Message("Out", context="items")),
     _items("overdue", Message("Overdue", context="items")),
     _items("lost", Message("Lost", context="items")),
-    DeskColumn("items_complete", lambda row: row.counts and row.counts.complete),
-    DeskColumn(
-        "library",
-        lambda row: row.member.library,
-        Message("Library"),
-        "library",
-        lambda row: name_key(row.member.library),
-    ),
-    DeskColumn(
+    Column("items_complete", lambda row: row.counts and row.counts.complete),
+    Column("library", attrgetter("member.library"), Message("Library"), page="library"),
+    Column(
         "",
         lambda row: tuple(one.text for one in row.remarks),
         Message("Status", context="of a member"),
-        "standing",
-        number=True,
+        "words",
+        page="standing",
     ),
-    DeskColumn("profile", lambda row: row.profile, Message("Profile"), "profile", lambda row: name_key(row.profile)),
-    DeskColumn("juvenile", lambda row: row.account.juvenile),
-    DeskColumn(
+    own("profile", Message("Profile"), page="profile"),
+    Column("juvenile", attrgetter("account.juvenile")),
+    Column(
         "expires",
         lambda row: row.account.expire_date and row.account.expire_date.date(),
         Message("Expires"),
-        "expires",
-        lambda row: row.account.expire_date or _NEVER,
+        "day",
+        page="expires",
     ),
-    DeskColumn("expired", lambda row: row.account.expired),
-    DeskColumn("barred", lambda row: row.account.barred),
-    DeskColumn("active", lambda row: row.account.active),
-    DeskColumn("group_lead", lambda row: row.member.group_lead),
+    *(Column(name, attrgetter(f"account.{name}")) for name in ("expired", "barred", "active")),
+    Column("group_lead", attrgetter("member.group_lead")),
 )
 """All columns of the list. Those that ``GET patrons/ID/group`` also has are named as they are there."""
-_BY_KEY = {column.key: column for column in COLUMNS if column.key}
+_BY_KEY = {column.page: column for column in COLUMNS if column.page}
 
 
-def _header_cells() -> Iterator[list[DeskColumn]]:
-    cell: list[DeskColumn] = []
-    for column in _BY_KEY.values():
-        if cell and not column.below:
-            yield cell
-            cell = []
-        cell.append(column)
-    yield cell
+def _sort_key(column: Column[ListedMember]) -> Callable[[ListedMember], Any]:
+    """Return the function by whose values a column is sorted: unknown counts first, and no expiry date last."""
+    value_of = column.value
+    if column.kind == "text":
+        return lambda row: name_key(value_of(row))
+    missing = {"number": -1, "day": date.max}.get(column.kind)
+    return lambda row: missing if (value := value_of(row)) is None else value
 
 
-HEADER_CELLS = tuple(_header_cells())
-"""The columns of the page's table, those that share a cell together."""
+def column_heads(sort: str) -> list[dict[str, Any]]:
+    """Return the headings of a list sorted by ``sort``: links, each with the sort key that a click on it asks for.
+
+    Numbers and remarks are first sorted in descending order. To save width, barcodes share the column of names.
+    """
+    heads: list[dict[str, Any]] = []
+    for key, column in _BY_KEY.items():
+        first, second = (f"-{key}", key) if column.is_number or key == "standing" else (key, f"-{key}")
+        direction = {key: "ascending", f"-{key}": "descending"}.get(sort, "")
+        link = {"text": column.title, "sort": second if sort == first else first, "sorted": bool(direction)}
+        if key == "barcode":
+            heads[-1]["links"].append(link)
+            heads[-1]["direction"] = heads[-1]["direction"] or direction
+        else:
+            heads.append({"key": key, "is_number": column.is_number, "direction": direction, "links": [link]})
+    return heads
 
 
 def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
@@ -185,7 +153,7 @@ def member_rows(details: GroupDetails, sort: str = "") -> list[ListedMember]:
     rows = [_row(details, member, staff) for member in details.group.members]
     if sort:
         column = _BY_KEY[sort.removeprefix("-")]
-        rows.sort(key=column.sort_key or column.value, reverse=sort.startswith("-"))
+        rows.sort(key=_sort_key(column), reverse=sort.startswith("-"))
     return rows
 
 

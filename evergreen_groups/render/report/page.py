@@ -268,65 +268,66 @@ def write_page(
     With a staff ``client``, names link to patrons. ``index`` is the address of the index that a library's page links
     to.
     """
-    writer = PageWriter(report, details, client, index, follow_ups)
-    head, _place, tail = writer.without_groups().partition(_GROUPS)
+    rows = GroupRows(report, details, client, follow_ups)
+    page = template_text(
+        "report.html",
+        **shared_values(report),
+        title=report_title(report.criteria, report.name),
+        details=details,
+        client=client,
+        index=index,
+        wording=wording,
+        sentence=sentence,
+        columns=[(column.page, column.title, _sort_kind(column)) for column in rows.columns],
+        filters=rows.marks.offered_filters(),
+        owed_for=rows.marks.offered_kinds(),
+        age_sums=[(_band_mark(one.band), wording.describe_age_sum(one)) for one in AgeSum.of(report)],
+        cleared=report.changes.cleared if report.changes else (),
+        cleared_heading=wording.change_heading(ChangeKind.CLEARED),
+        is_hidden=bool(report.criteria.orgs) and report.hidden_libraries.issuperset(report.criteria.orgs),
+        table=rows.macros.table(),
+        groups=_GROUPS,
+        has_rest=len(report.groups) > _FIRST_GROUPS,
+    )
+    head, _place, tail = page.partition(_GROUPS)
     stream.write(head)
     for count, group in enumerate(report.groups):
         if count == _FIRST_GROUPS:
-            stream.write(writer.rest_start)
-        stream.write(writer.group(group))
+            stream.write(rows.macros.rest_start())
+        stream.write(rows.group(group))
     stream.write(tail)
 
 
-class PageWriter:
-    """Renders the pieces of :func:`write_page`. ``rest_start`` is what precedes the groups after the first ones."""
+class GroupRows:
+    """Renders the groups of :func:`write_page`, each with its members if requested."""
 
     def __init__(
-        self,
-        report: Report,
-        details: bool,
-        client: StaffClient | None,
-        index: str,
-        follow_ups: Mapping[int, FollowUpState],
+        self, report: Report, details: bool, client: StaffClient | None, follow_ups: Mapping[int, FollowUpState]
     ) -> None:
-        self._report = report
-        self._follow_ups = follow_ups
-        self._marks = GroupMarks(report)
-        self._client = client
-        self._with_members = details
-        # The values that all templates have.
-        self._values = {
-            "kinds": wording.KINDS,
-            "nothing": ZERO,
-            "details": details,
-            "client": client,
-            "index": index,
-            "day_number": lambda moment: language.local(moment).date().toordinal(),  # the script sorts by it
-            "remarks": wording.remarks,
-            "describe_group_details": wording.describe_group_details,
-            "describe_invalid": wording.describe_invalid,
-            "describe_role": wording.describe_role,
-            "describe_limit": describe_limit,
-            "ways_to_reach": wording.WAYS_TO_REACH,
-            "link_to": link_to,
-        }
-        self._columns = _page_columns(report, columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE)
+        self._report, self._with_members, self._client, self._follow_ups = report, details, client, follow_ups
+        self.marks = GroupMarks(report)
+        self.columns = _page_columns(report, columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE)
         # Members' details are sentences below them.
         of_members = _page_columns(report, columns.MEMBER, columns.BLOCKS)
-        given = {
-            **self._values,
+        values = {
             "report": report,
             "changes": wording.compared_changes(report),
-            "owed_for": self._marks.with_kinds,
-            "column_count": len(self._columns),
+            "details": details,
+            "client": client,
+            "owed_for": self.marks.with_kinds,
+            "column_count": len(self.columns),
             "member_headings": [column.title for column in of_members],
             "members_of_group": lambda group: gettext("Members of group {group}", group=group),
+            "day_number": lambda moment: language.local(moment).date().toordinal(),  # the script sorts by it
+            "wording": wording,
+            "describe_limit": describe_limit,
+            "link_to": link_to,
         }
-        macros: Any = environment().get_template("report_groups.html").make_module(given)
+        macros: Any = environment().get_template("report_groups.html").make_module(values)
+        self.macros = macros
         self._group, self._member, self._about_member = map(
             RowTemplate, (macros.group_form, macros.member_form, macros.about_form)
         )
-        self._about, self._table, self.rest_start = macros.about, macros.table(), str(macros.rest_start())
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
         self._no_lead = str(macros.no_lead_mark())
         self._summary = _cached(_count_of_members)
@@ -334,38 +335,13 @@ class PageWriter:
             lambda name: gettext("{label}: {value}", label=gettext("Profile"), value=printable(name))
         )
         # The template has the cells of group, lead and member's name, which are links.
-        self._group_cells = _cells(macros, self._columns[2:])
+        self._group_cells = _cells(macros, self.columns[2:])
         self._member_cells = _cells(macros, of_members[1:])
-
-    def without_groups(self) -> str:
-        """Return the page with a placeholder for its groups."""
-        report = self._report
-        return template_text(
-            "report.html",
-            **shared_values(report),
-            **self._values,
-            title=report_title(report.criteria, report.name),
-            columns=[(column.page, column.title, _sort_kind(column)) for column in self._columns],
-            filters=self._marks.offered_filters(),
-            owed_for=self._marks.offered_kinds(),
-            age_sums=[(_band_mark(one.band), wording.describe_age_sum(one)) for one in AgeSum.of(report)],
-            cleared=report.changes.cleared if report.changes else (),
-            cleared_heading=wording.change_heading(ChangeKind.CLEARED),
-            is_hidden=bool(report.criteria.orgs) and report.hidden_libraries.issuperset(report.criteria.orgs),
-            sentence=sentence,
-            cleared_explanation=gettext(wording.CLEARED_EXPLANATION),
-            cleared_lead=wording.cleared_lead,
-            cleared_now=wording.cleared_now,
-            cleared_remarks=wording.cleared_remarks,
-            table=self._table,
-            groups=_GROUPS,
-            has_rest=len(report.groups) > _FIRST_GROUPS,
-        )
 
     def group(self, group: Group) -> str:
         lead, client = group.lead, self._client
         row = group_row(self._report, group)
-        marks, owed = self._marks.of(group)
+        marks, owed = self.marks.of(group)
         remarkable = (
             self._report.details
             or self._report.contacts
@@ -373,7 +349,7 @@ class PageWriter:
             or not lead.group_lead
             or wording.remarks(row.change)
         )
-        about = str(self._about(group, row.change, row.contact)) if remarkable else ""
+        about = str(self.macros.about(group, row.change, row.contact)) if remarkable else ""
         marked = ("" if lead.group_lead else self._no_lead) + ("" if group.complete else self._incomplete)
         return self._group.filled(
             {
@@ -386,11 +362,9 @@ class PageWriter:
                 "beside": marked if self._with_members else about,
                 "cells": _joined(self._group_cells, row),
                 "summary": self._summary(len(group.members), group.member_count) if self._with_members else "",
-                "follow_up": replaceable_row(group.number, self._follow_ups.get(group.number), len(self._columns)),
+                "follow_up": replaceable_row(group.number, self._follow_ups.get(group.number), len(self.columns)),
                 "about": about,
-                "members": "".join(self._of_member(group, member) for member in group.members)
-                if self._with_members
-                else "",
+                "members": "".join(self._of_member(group, one) for one in group.members) if self._with_members else "",
             }
         )
 

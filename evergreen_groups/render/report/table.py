@@ -26,18 +26,18 @@ from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable
 from evergreen_groups.render import wording as texts
-from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, TextColumn, console_for, wrapped
+from evergreen_groups.render.column import Column
+from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Columns, console_for, wrapped
 from evergreen_groups.render.report import columns, wording
 from evergreen_groups.render.report.columns import MemberRow, member_row
 from evergreen_groups.render.text import sentence
-from evergreen_groups.report import ChangeKind, Changes, Totals
+from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
 from evergreen_groups.values import Total
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from evergreen_groups.groups import Group, Member
-    from evergreen_groups.render.column import Column
     from evergreen_groups.report import Report, ReportDetails
 
 WIDE = 116
@@ -67,64 +67,54 @@ def _empty(_row: object) -> Cell:
 
 
 class TableColumn(NamedTuple):
-    """A column of the table: its heading, and its cell for a group, a member and the totals."""
+    """A column whose values are the cells of groups, with those of members and of the totals."""
 
-    heading: str
-    group: Callable[[Group], Cell]
+    column: Column[Any]
     member: Callable[[MemberRow], Cell] = _empty
     sums: Callable[[Totals], Cell] = _empty
-    right: bool = False
-    least: int | None = None
-    """The width down to which texts may be wrapped."""
 
 
 def table_columns(report: Report, width: int) -> list[TableColumn]:
     """Choose the columns for a terminal of ``width`` cells."""
     wide = width >= WIDE
     number_column = TableColumn(
-        gettext("Group"),
-        lambda group: Cell(str(group.number), BOLD),
+        Column("", lambda group: Cell(str(group.number), BOLD), Message("Group"), "id"),
         lambda row: (
             Cell(pgettext("remark about a member", "lead"), FAINT) if row.member.group_lead and not wide else EMPTY
         ),
-        right=True,
     )
     name = TableColumn(
-        gettext("Name"),
-        lambda group: Cell(_name(group.lead, mark=not wide), BOLD),
+        Column(
+            "", lambda group: Cell(_name(group.lead, mark=not wide), BOLD), Message("Name"), least=16 if wide else 12
+        ),
         lambda row: Cell(_name(row.member), indent=MEMBER_INDENT),
         lambda totals: Cell(ngettext("Total, {count} group", "Total, {count} groups", totals.group_count), BOLD),
-        least=16 if wide else 12,
     )
     library = _column("library", "library", least=7)
     fines = _column("group_fines", style=BOLD)
-    highest = TableColumn(
-        gettext("Highest own fines"),
-        lambda group: Cell(language.describe_total(group.highest_own_fines, short=True)),
-        lambda row: Cell(language.price(row.member.own_fines), BOLD if row.member.over_limit else PLAIN),
-        right=True,
+    highest = _column("highest_own_fines")._replace(
+        member=lambda row: Cell(language.price(row.member.own_fines), BOLD if row.member.over_limit else PLAIN)
     )
     over = TableColumn(
-        gettext("Over limit"),
-        _over_count,
+        Column("", _over_count, Message("Over limit"), "number"),
         _over if wide else _over_or_blocked,
         lambda totals: Cell(language.describe_total(totals.over_limit_count, short=True), BOLD),
-        right=True,
     )
     if not wide:
         counts_or_barcode = TableColumn(
-            gettext("Members"),
-            lambda group: Cell(_counts(group)),
+            Column("", lambda group: Cell(_counts(group)), Message("Members"), least=8),
             lambda row: _barcode(row.member),
             lambda totals: Cell(_counts(totals), BOLD),
-            least=8,
         )
         return [number_column, name, library, counts_or_barcode, fines, highest, over]
     changes = wording.compared_changes(report)
     return [
         number_column,
         name,
-        TableColumn(gettext("Barcode"), lambda group: _barcode(group.lead), lambda row: _barcode(row.member), least=10),
+        TableColumn(
+            Column("", lambda group: _barcode(group.lead), Message("Barcode"), least=10),
+            lambda row: _barcode(row.member),
+        ),
         library,
         _column("member_count"),
         _column("owing_count"),
@@ -134,7 +124,7 @@ def table_columns(report: Report, width: int) -> list[TableColumn]:
         over,
         *(_column(column.name, least=7) for column in columns.GROUP if column.table),
         *(_column(member=column.name, least=7) for column in columns.MEMBER if column.table),
-        TableColumn(gettext("Remarks"), _group_remarks, _remarks, least=12),
+        TableColumn(Column("", _group_remarks, Message("Remarks"), least=12), _remarks),
     ]
 
 
@@ -148,12 +138,9 @@ def _column(group: str = "", member: str = "", style: Style = PLAIN, least: int 
     column = of_group or _OF_MEMBER[member]
     below = _cells(of_member)
     return TableColumn(
-        column.title,
-        _cells(of_group, style),
+        replace(column, value=_cells(of_group, style), least=least),
         _empty if of_member is None else lambda row: below(row.member),
         _cells(replace(column, value=attrgetter(group)) if hasattr(Totals, group) else None, BOLD),
-        right=column.is_number,
-        least=least,
     )
 
 
@@ -231,30 +218,22 @@ def _change_column(changes: Changes) -> TableColumn:
     def sums(_totals: Totals) -> Cell:
         return Cell(language.describe_difference(changes.difference), BOLD)
 
-    return TableColumn(gettext("Change"), cell, sums=sums, right=True)
+    return TableColumn(Column("", cell, Message("Change"), "change"), sums=sums)
+
+
+_CLEARED: tuple[Column[GroupChange], ...] = (
+    Column("", lambda change: Cell(str(change.group), BOLD), Message("Group"), "id"),
+    Column("", lambda change: Cell(wording.cleared_lead(change)), Message("Name"), least=12),
+    Column("", lambda change: Cell(printable(change.library)), Message("Library"), least=7),
+    Column("", lambda change: Cell(language.describe_total(change.known_before)), Message("Owed before"), "money"),
+    Column("", lambda change: Cell(wording.cleared_now(change)), Message("Owes now"), "money"),
+    Column("", lambda change: Cell(wording.cleared_remarks(change), FAINT), Message("Remarks"), least=10),
+)
 
 
 def cleared_grid(changes: Changes, width: int) -> Iterator[Segment]:
-    columns = (
-        TextColumn(gettext("Group"), right=True),
-        TextColumn(gettext("Name"), least=12),
-        TextColumn(gettext("Library"), least=7),
-        TextColumn(gettext("Owed before"), right=True),
-        TextColumn(gettext("Owes now"), right=True),
-        TextColumn(gettext("Remarks"), least=10),
-    )
-    rows = [
-        [
-            Cell(str(change.group), BOLD),
-            Cell(wording.cleared_lead(change)),
-            Cell(printable(change.library)),
-            Cell(language.describe_total(change.known_before)),
-            Cell(wording.cleared_now(change)),
-            Cell(wording.cleared_remarks(change), FAINT),
-        ]
-        for change in changes.cleared
-    ]
-    grid = Columns(columns, rows, width)
+    rows = [[column.value(change) for column in _CLEARED] for change in changes.cleared]
+    grid = Columns(_CLEARED, rows, width)
     yield from grid.heading(BOLD)
     for row in rows:
         yield from grid.row(row)
@@ -331,15 +310,15 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     describe_change = wording.remarks if width >= WIDE else wording.change_sentence
 
     def rows(group: Group) -> Iterator[Row]:
-        yield [column.group(group) for column in layout]
+        yield [one.column.value(group) for one in layout]
         for member in group.members if details else ():
             row = member_row(report, group, member)
-            yield [column.member(row) for column in layout]
+            yield [one.member(row) for one in layout]
 
-    sums = [column.sums(report.totals) for column in layout]
-    texts = [TextColumn(column.heading, column.right, column.least) for column in layout]
+    sums = [one.sums(report.totals) for one in layout]
     # Rows are made twice, to measure and to write. Keeping them would take far more memory than the groups.
-    grid = Columns(texts, chain([sums], chain.from_iterable(map(rows, report.groups))), width)
+    headed = [one.column for one in layout]
+    grid = Columns(headed, chain([sums], chain.from_iterable(map(rows, report.groups))), width)
     line = [Segment(rule * grid.width, FAINT), Segment.line()]
     yield from grid.heading(BOLD)
     yield from line

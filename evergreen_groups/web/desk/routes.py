@@ -175,7 +175,7 @@ def list_page(
         needs_approval=clerk.may_change and not actions.may_move_like(clerk.desk, details.group),
         group=details.group,
         rows=fitting,
-        heads=pages.HEADER_CELLS,
+        heads=pages.column_heads(sort),
         sort=sort,
         sums=pages.group_sums(details),
         items_hidden=not details.all_circulations.complete,

@@ -16,9 +16,11 @@ from support.rendered import written
 
 from evergreen_groups.groups import Group
 from evergreen_groups.language import Language, catalogue, describe_total, price, use_language
+from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render import printable
-from evergreen_groups.render.columns import PLAIN, Cell, Columns, TextColumn, aligned, wrapped
+from evergreen_groups.render.column import Column
+from evergreen_groups.render.columns import PLAIN, Cell, Columns, aligned, wrapped
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Changes, Criteria, Report
 
@@ -46,6 +48,10 @@ Group  Name                   Library  Members           Fines  own fines  limit
 
 def table(report: Report, *, details: bool = True, width: int = 80, color: bool = False) -> str:
     return written(report, "table", details=details, width=width, color=color)
+
+
+def headed(heading: str, *, right: bool = False, least: int | None = None) -> Column[str]:
+    return Column("", str, Message(heading), "number" if right else "text", least=least)
 
 
 def squeezed(text: str) -> str:
@@ -231,9 +237,7 @@ def test_wraps_at_blanks_and_hyphens() -> None:
 
 
 def test_wrapped_lines_are_indented_and_stay_in_their_column() -> None:
-    columns = Columns(
-        (TextColumn("A"), TextColumn("B", least=4)), [[Cell("1"), Cell("eins zwei drei", indent=2)]], width=11
-    )
+    columns = Columns((headed("A"), headed("B", least=4)), [[Cell("1"), Cell("eins zwei drei", indent=2)]], width=11)
     shown = "".join(segment.text for segment in columns.row([Cell("1"), Cell("eins zweidreivier", indent=2)]))
     assert shown == "1    eins\n      zweid\n      reivi\n      er\n"
 
@@ -247,14 +251,14 @@ def test_an_amount_stays_on_one_line(blank: str) -> None:
 
 @pytest.mark.parametrize("name", ["Müller", "山田, 太郎", "e\u0301lan", "\u200f4.90\xa0\u200f$", ""])
 def test_what_follows_begins_at_the_same_place(name: str) -> None:
-    columns = Columns([TextColumn("Name"), TextColumn("Fines", right=True)], [[Cell(name), Cell("1.00")]], 80)
+    columns = Columns([headed("Name"), headed("Fines", right=True)], [[Cell(name), Cell("1.00")]], 80)
     (line,) = "".join(segment.text for segment in columns.row([Cell(name), Cell("1.00")])).splitlines()
     assert cell_len(line) == columns.width == sum(columns.widths) + 2
     assert "".join(segment.text for segment in columns.heading(PLAIN)).startswith("Name")
     assert cell_len(aligned(name, 12)) == cell_len(aligned(name, 12, right=True)) == 12
 
 
-NARROW = [TextColumn("Groupe", right=True), TextColumn("Nom", least=8), TextColumn("Bibliothèque", least=7)]
+NARROW = [headed("Groupe", right=True), headed("Nom", least=8), headed("Bibliothèque", least=7)]
 ROW = [Cell("1008"), Cell("O'Sullivan-Byrne, Siobhán", indent=2), Cell("20000000001032")]
 
 
@@ -277,7 +281,7 @@ def test_words_of_names_are_broken_last() -> None:
 
 
 def test_a_long_heading_is_parted_by_a_hyphen() -> None:
-    columns = Columns([TextColumn("Bibliothèque", least=7), TextColumn("Dû")], [[Cell("PINE"), Cell("1,00")]], 13)
+    columns = Columns([headed("Bibliothèque", least=7), headed("Dû")], [[Cell("PINE"), Cell("1,00")]], 13)
     lines = "".join(segment.text for segment in columns.heading(PLAIN)).splitlines()
     assert lines == ["Biblio-", "thèque   Dû"]
     assert columns.width <= 13
