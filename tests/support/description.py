@@ -4,7 +4,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from evergreen_groups.web.api import description
+from evergreen_groups.web.description import description
 
 DOCUMENT = description()
 
