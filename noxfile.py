@@ -19,6 +19,11 @@ from tempfile import TemporaryDirectory
 import nox
 
 ROOT = Path(__file__).parent
+KINDS = (
+    *("block", "change", "changes", "event-outcome", "group-bills", "group-details", "group-summary"),
+    *("patron-summary", "plan"),
+)
+"""The documents of ``evergreen_groups.hooks``."""
 GENERATED = {
     "docs/cli.md": ("-m", "evergreen_groups.cli.manual"),
     "docs/errors.md": ("tests/support/error_catalog.py",),
@@ -28,6 +33,10 @@ GENERATED = {
     "config/evergreen-groups.toml": ("-m", "evergreen_groups.settings.toml"),
     "evergreen_groups/render/report/report.schema.json": ("-m", "evergreen_groups.render.report.json"),
     "evergreen_groups/render/report/report_lines.schema.json": ("-m", "evergreen_groups.render.report.json", "--lines"),
+    **{
+        f"evergreen_groups/hooks/schemas/{kind}.schema.json": ("-m", "evergreen_groups.render.documents", kind)
+        for kind in KINDS
+    },
     "docs/releases.md": ("tests/support/tried_releases.py", "--page"),
 }
 """The files that are written from the source, or have a table that is, each with what Python is to run."""

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import to_builtins
 
 from evergreen_groups import arguments
 from evergreen_groups.changes import GROUP, PENALTIES, Change, Draft, PlanRequest, ProposedPlan
@@ -35,9 +37,11 @@ from evergreen_groups.desk import (
 from evergreen_groups.groups import Group, Member, Standing, StandingTotals
 from evergreen_groups.render import (
     describe_warning,
+    documents,
     forecast_document,
     item_totals_document,
     penalty_document,
+    plain_text,
     standing_document,
     standing_totals_document,
 )
@@ -48,9 +52,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
+    from msgspec import Struct
+
     from evergreen_groups.changes import JournalStep, PlannedGroup
     from evergreen_groups.client import Client
-    from evergreen_groups.ils import Bill, ItemOut
+    from evergreen_groups.ils import Bill, ItemOut, Penalty
 
 # The types that the functions below take or return, for the face.
 __all__ = [
@@ -219,65 +225,64 @@ def as_json(value: Document) -> dict[str, Any]:
     Raises:
         ArgumentError: the value has no JSON form.
     """
-    return _document(value)
+    made: dict[str, Any] = to_builtins(_document(value), enc_hook=plain_text)
+    return made
 
 
 NOTE = "Group fines are for information only: nobody is blocked for what others owe."
-# Within a version, keys may be added but never changed or removed, so readers must ignore unknown keys. Version 2
-# distinguishes patrons over the limit (over_limit, null if the account may not see the limit) from patrons blocked in
-# Evergreen (blocked_in_evergreen).
-SUMMARY_VERSION = 2
-CHANGE_VERSION = 1
 
-_FIELDS = {GROUP: "group", PENALTIES: "penalties"}
-_LEAD = "lead"
+_FIELDS: dict[str, Literal["group", "lead", "penalties"]] = {GROUP: "group", PENALTIES: "penalties"}
 
 
 @singledispatch
-def _document(value: object) -> dict[str, Any]:
+def _document(value: object) -> Struct:
     raise arguments.wrong("value", value, "what one of these functions has returned")
 
 
 @_document.register
-def _patron_summary(summary: PatronSummary) -> dict[str, Any]:
+def _patron_summary(summary: PatronSummary) -> documents.PatronSummary:
     member = summary.member
-    return {
-        "version": SUMMARY_VERSION,
-        "kind": "patron-summary",
-        "patron": member.id,
-        "barcode": member.barcode,
-        "show": summary.show,
+    return documents.PatronSummary(
+        version=2,
+        kind="patron-summary",
+        patron=member.id,
+        barcode=member.barcode,
+        show=summary.show,
         **_fines(member),
         **_rule_and_penalties(member, summary.standing, summary.group.forecasts.get(member.id)),
         **_summary_group(summary.group),
-    }
+    )
 
 
 @_document.register
-def _group_summary(group: Group) -> dict[str, Any]:
-    return {"version": SUMMARY_VERSION, "kind": "group-summary", **_summary_group(group)}
+def _group_summary(group: Group) -> documents.GroupSummary:
+    return documents.GroupSummary(version=2, kind="group-summary", **_summary_group(group))
 
 
 @_document.register
-def _block(decision: PatronDecision) -> dict[str, Any]:
+def _block(decision: PatronDecision) -> documents.Block:
     standing = decision.standing
-    return {
-        "version": SUMMARY_VERSION,
-        "kind": "block",
-        "patron": decision.patron,
-        "over_limit": decision.over_limit,
-        "blocked_in_evergreen": None if standing is None else standing.blocked_for_fines,
-        "other_blocks": None if standing is None else [penalty_document(block) for block in standing.other_blocks],
-        "own_fines": plain_amount(decision.counted_fines),
-        "limit": plain_amount_or_none(decision.limit.amount),
-        "comparison": decision.limit.comparison.value,
-        "explanation": decision.explanation,
-    }
+    return documents.Block(
+        version=2,
+        kind="block",
+        patron=decision.patron,
+        over_limit=decision.over_limit,
+        blocked_in_evergreen=None if standing is None else standing.blocked_for_fines,
+        other_blocks=None if standing is None else [_penalty(block) for block in standing.other_blocks],
+        own_fines=plain_amount(decision.counted_fines),
+        limit=plain_amount_or_none(decision.limit.amount),
+        comparison=decision.limit.comparison.value,
+        explanation=decision.explanation,
+    )
+
+
+def _penalty(penalty: Penalty) -> documents.StandingPenalty:
+    return documents.StandingPenalty(**penalty_document(penalty))
 
 
 @_document.register
-def _event_outcome(outcome: EventOutcome) -> dict[str, Any]:
-    return {"version": SUMMARY_VERSION, "kind": "event-outcome", **asdict(outcome)}
+def _event_outcome(outcome: EventOutcome) -> documents.EventOutcome:
+    return documents.EventOutcome(version=2, kind="event-outcome", **asdict(outcome))
 
 
 def _group_head(number: int) -> dict[str, Any]:
@@ -291,7 +296,7 @@ def _group_totals(group: Group, **more: Any) -> dict[str, Any]:
         "group_fines": plain_amount_or_none(group.group_fines),
         **more,
         "lead": lead.id if lead and lead.group_lead else None,
-        "hidden_members": {"count": group.hidden_member_count, "fines": plain_amount_or_none(group.hidden_fines)},
+        "hidden_members": documents.HiddenMembers(group.hidden_member_count, plain_amount_or_none(group.hidden_fines)),
     }
 
 
@@ -317,14 +322,14 @@ def _fines(member: Member) -> dict[str, Any]:
     return {"own_fines": plain_amount(member.own_fines), "limit": amount}
 
 
-def _member(member: Member, standing: Standing | None, forecast: RecalculationForecast | None) -> dict[str, Any]:
+def _member(member: Member, standing: Standing | None, forecast: RecalculationForecast | None) -> documents.Member:
     """Return the form of a group's member. ``standing`` None means that no penalties were read."""
-    return {
+    return documents.Member(
         **_names(member),
         **_fines(member),
         **_rule_and_penalties(member, standing, forecast),
-        "group_lead": member.group_lead,
-    }
+        group_lead=member.group_lead,
+    )
 
 
 def _rule_and_penalties(
@@ -338,90 +343,89 @@ def _rule_and_penalties(
 
 
 @_document.register
-def _group_details(details: GroupDetails) -> dict[str, Any]:
+def _group_details(details: GroupDetails) -> documents.GroupDetails:
     group = details.group
-    return {
-        "version": SUMMARY_VERSION,
-        "kind": "group-details",
+    return documents.GroupDetails(
+        version=2,
+        kind="group-details",
         **_group_totals(group, member_count=group.member_count),
         **standing_totals_document(details.standing_totals),
         **item_totals_document("items", details.all_circulations),
-        "members": [_member_details(details, member) for member in group.members],
-    }
+        members=[_member_details(details, member) for member in group.members],
+    )
 
 
-def _member_details(details: GroupDetails, member: Member) -> dict[str, Any]:
+def _member_details(details: GroupDetails, member: Member) -> documents.DetailedMember:
     account, counts, items = details.accounts[member.id], details.circulations[member.id], None
     if counts is not None and counts.complete:  # the form has no place for lower bounds
-        items = {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
-    return {
+        items = documents.ItemCounts(counts.out, counts.overdue, counts.lost)
+    return documents.DetailedMember(
         **_names(member),
-        "profile": details.profiles[member.id],
+        profile=details.profiles[member.id],
         **_fines(member),
         **standing_document(details.standing(member)),
         **forecast_document(details.forecasts.get(member.id)),
-        "items": items,
-        "group_lead": member.group_lead,
-        "juvenile": account.juvenile,
-        "active": account.active,
-        "barred": account.barred,
-        "expired": account.expired,
-        "expires": account.expire_date.isoformat(timespec="seconds") if account.expire_date else None,
-        "deleted": member.patron.deleted,
-    }
+        items=items,
+        group_lead=member.group_lead,
+        juvenile=account.juvenile,
+        active=account.active,
+        barred=account.barred,
+        expired=account.expired,
+        expires=account.expire_date.isoformat(timespec="seconds") if account.expire_date else None,
+        deleted=member.patron.deleted,
+    )
 
 
 @_document.register
-def _group_bills(group: GroupBills) -> dict[str, Any]:
-    return {
-        "version": SUMMARY_VERSION,
-        "kind": "group-bills",
+def _group_bills(group: GroupBills) -> documents.GroupBills:
+    return documents.GroupBills(
+        version=2,
+        kind="group-bills",
         **_group_head(group.group),
-        "at": _timestamp(group.at),
-        "complete": group.complete,
-        "members": [
-            {
-                "id": member.patron.id,
-                "own_fines": plain_amount(member.own_fines),
-                "bills": None if member.bills is None else [_bill(group, member, bill) for bill in member.bills],
-                "items": [_item(group, member, item) for item in member.items.out],
-                "all_items": member.items.complete,
-            }
+        at=_timestamp(group.at),
+        complete=group.complete,
+        members=[
+            documents.MemberBills(
+                id=member.patron.id,
+                own_fines=plain_amount(member.own_fines),
+                bills=None if member.bills is None else [_bill(group, member, bill) for bill in member.bills],
+                items=[_item(group, member, item) for item in member.items.out],
+                all_items=member.items.complete,
+            )
             for member in group.members
         ],
-    }
+    )
 
 
-def _bill(group: GroupBills, member: MemberBills, bill: Bill) -> dict[str, Any]:
+def _bill(group: GroupBills, member: MemberBills, bill: Bill) -> documents.OpenBill:
     item = member.item_of(bill)
-    return {
-        "id": bill.id,
-        "transaction": bill.kind.transaction,
-        "billing_type": bill.kind.billing_type or None,
-        "for": bill.kind.text,
-        "since": _timestamp(bill.since),
-        "library": group.library(bill.library) or None,
-        "billed": plain_amount(bill.billed),
-        "paid": plain_amount(bill.paid),
-        "owed": plain_amount(bill.balance),
-        "billings": [
-            {"billing_type": billed.billing_type or None, "amount": plain_amount(billed.amount)}
-            for billed in bill.billings
+    return documents.OpenBill(
+        id=bill.id,
+        transaction=bill.kind.transaction,
+        billing_type=bill.kind.billing_type or None,
+        for_=bill.kind.text,
+        since=_timestamp(bill.since),
+        library=group.library(bill.library) or None,
+        billed=plain_amount(bill.billed),
+        paid=plain_amount(bill.paid),
+        owed=plain_amount(bill.balance),
+        billings=[
+            documents.Billing(billed.billing_type or None, plain_amount(billed.amount)) for billed in bill.billings
         ],
-        "last_payment": _timestamp(bill.last_payment) if bill.last_payment else None,
-        "title": None if item is None else _title(member, item),
-    }
+        last_payment=_timestamp(bill.last_payment) if bill.last_payment else None,
+        title=None if item is None else _title(member, item),
+    )
 
 
-def _item(group: GroupBills, member: MemberBills, item: ItemOut) -> dict[str, Any]:
-    return {
-        "id": item.id,
-        "state": item.kind.value if item.kind else None,
-        "due": _timestamp(item.due) if item.due else None,
-        "days_overdue": item.days_overdue(group.at),
-        "library": group.library(item.library) or None,
-        "title": _title(member, item),
-    }
+def _item(group: GroupBills, member: MemberBills, item: ItemOut) -> documents.ItemOut:
+    return documents.ItemOut(
+        id=item.id,
+        state=item.kind.value if item.kind else None,
+        due=_timestamp(item.due) if item.due else None,
+        days_overdue=item.days_overdue(group.at),
+        library=group.library(item.library) or None,
+        title=_title(member, item),
+    )
 
 
 def _title(member: MemberBills, item: ItemOut) -> str | None:
@@ -433,98 +437,101 @@ def _timestamp(value: datetime) -> str:
 
 
 @_document.register
-def _plan(proposed: ProposedPlan) -> dict[str, Any]:
-    stored = proposed.stored
-    return {**_draft(proposed.draft), "id": stored.id, "expires": _timestamp(stored.expires)}
+def _plan(proposed: ProposedPlan) -> documents.Plan:
+    made, stored = _draft(proposed.draft), proposed.stored
+    made.id, made.expires = stored.id, _timestamp(stored.expires)
+    return made
 
 
 @_document.register
-def _draft(draft: Draft) -> dict[str, Any]:
-    return {
-        "version": CHANGE_VERSION,
-        "kind": "plan",
-        "id": None,
-        "action": draft.action.value,
-        "expires": None,
-        "steps": [
-            {
-                "patron": _patron(step.member),
-                "field": _FIELDS.get(step.field, _LEAD),
-                "before": None if step.field == PENALTIES else step.before,
-                "after": step.after,
-            }
+def _draft(draft: Draft) -> documents.Plan:
+    return documents.Plan(
+        version=1,
+        kind="plan",
+        id=None,
+        action=draft.action.value,
+        expires=None,
+        steps=[
+            documents.PlannedStep(
+                patron=_patron(step.member),
+                field=_FIELDS.get(step.field, "lead"),
+                before=None if step.field == PENALTIES else step.before,
+                after=step.after,
+            )
             for step in draft.steps
         ],
-        "groups": [_group(group) for group in draft.groups],
-        "warnings": [
-            {"code": warning.code, "text": describe_warning(warning), "values": dict(warning.values)}
+        groups=[_group(group) for group in draft.groups],
+        warnings=[
+            documents.PlanWarning(warning.code, describe_warning(warning), dict(warning.values))
             for warning in draft.warnings
         ],
-        "unchanged": list(draft.unchanged),
-        "for_information_only": True,
-        "note": NOTE,
-    }
+        unchanged=list(draft.unchanged),
+        for_information_only=True,
+        note=NOTE,
+    )
 
 
 @_document.register
-def _change(seen: Change) -> dict[str, Any]:
+def _change(seen: Change) -> documents.Change:
     entry = seen.entry
-    return {
-        "version": CHANGE_VERSION,
-        "kind": "change",
-        "id": entry.id,
-        "action": entry.action,
-        "at": _timestamp(entry.at),
-        "staff": entry.operator.staff,
-        "workstation": entry.operator.workstation,
-        "approved_by": entry.operator.approved_by,
-        "undoes": entry.undoes,
-        "own": seen.is_own,
-        "under_way": seen.is_under_way,
-        "done": seen.is_done,
-        "hidden_step_count": seen.hidden_step_count,
-        "steps": [_step(step) for step in entry.steps],
-    }
+    return documents.Change(
+        version=1,
+        kind="change",
+        id=entry.id,
+        action=entry.action,
+        at=_timestamp(entry.at),
+        staff=entry.operator.staff,
+        workstation=entry.operator.workstation,
+        approved_by=entry.operator.approved_by,
+        undoes=entry.undoes,
+        own=seen.is_own,
+        under_way=seen.is_under_way,
+        done=seen.is_done,
+        hidden_step_count=seen.hidden_step_count,
+        steps=[_step(step) for step in entry.steps],
+    )
 
 
 @_document.register(list)
-def _changes(found: list[Change]) -> dict[str, Any]:
-    return {"version": CHANGE_VERSION, "kind": "changes", "changes": [_change(seen) for seen in found]}
+def _changes(found: list[Change]) -> documents.ChangeList:
+    return documents.ChangeList(version=1, kind="changes", changes=[_change(seen) for seen in found])
 
 
-def _patron(member: Member) -> dict[str, Any]:
-    return {**_names(member), "own_fines": plain_amount(member.own_fines), "group_lead": member.group_lead}
+def _patron(member: Member) -> documents.PlannedPatron:
+    return documents.PlannedPatron(
+        **_names(member), own_fines=plain_amount(member.own_fines), group_lead=member.group_lead
+    )
 
 
-def _group(group: PlannedGroup) -> dict[str, Any]:
+def _group(group: PlannedGroup) -> documents.PlannedGroup:
     hidden = group.hidden_member_count
 
-    def with_members(members: Sequence[Member], total: Decimal | None) -> dict[str, Any]:
-        return {
-            "member_count": len(members) + hidden,
-            "group_fines": plain_amount_or_none(total),
-            "members": [_patron(member) for member in members],
-        }
+    def with_members(members: Sequence[Member], total: Decimal | None) -> documents.PlannedSide:
+        return documents.PlannedSide(
+            member_count=len(members) + hidden,
+            group_fines=plain_amount_or_none(total),
+            members=[_patron(member) for member in members],
+        )
 
-    return {
-        "group": group.number,
-        "hidden_member_count": hidden,
-        "before": with_members(group.members_before, group.total_before),
-        "after": with_members(group.after, group.total_after),
-    }
+    return documents.PlannedGroup(
+        group=group.number,
+        hidden_member_count=hidden,
+        before=with_members(group.members_before, group.total_before),
+        after=with_members(group.after, group.total_after),
+    )
 
 
-def _step(step: JournalStep) -> dict[str, Any]:
-    return {
-        "patron": step.patron,
-        "field": _FIELDS.get(step.field, _LEAD),
-        "before": step.before,
-        "after": step.after,
-        "state": step.state.value,
-        "value": step.value,
-        "reason": str(step.reason),
-        "code": step.reason.code or None,
-        "values": dict(step.reason.values),
-        "permission": step.permission,
-        "org_unit": step.org_unit,
-    }
+def _step(step: JournalStep) -> documents.ChangeStep:
+    return documents.ChangeStep(
+        patron=step.patron,
+        field=_FIELDS.get(step.field, "lead"),
+        before=step.before,
+        after=step.after,
+        state=step.state.value,
+        value=step.value,
+        reason=str(step.reason),
+        code=step.reason.code or None,
+        values=dict(step.reason.values),
+        permission=step.permission,
+        org_unit=step.org_unit,
+    )

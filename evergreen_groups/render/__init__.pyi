@@ -1,5 +1,6 @@
 from . import configuration as configuration
 from . import doctor as doctor
+from . import documents as documents
 from . import group as group
 from .follow_ups import describe_entry as describe_entry
 from .follow_ups import entry_document as entry_document
@@ -9,6 +10,7 @@ from .json_documents import forecast_document as forecast_document
 from .json_documents import item_totals_document as item_totals_document
 from .json_documents import json_line as json_line
 from .json_documents import penalty_document as penalty_document
+from .json_documents import plain_text as plain_text
 from .json_documents import standing_document as standing_document
 from .json_documents import standing_totals_document as standing_totals_document
 from .json_documents import total_document as total_document

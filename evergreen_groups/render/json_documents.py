@@ -130,14 +130,14 @@ def forecast_document(forecast: RecalculationForecast | None) -> dict[str, Any]:
     }
 
 
-def _plain_text(value: object) -> str:
+def plain_text(value: object) -> str:
     """Return a Message as a plain string: msgspec takes no subclass of str."""
     if isinstance(value, str):
         return str(value)
     raise TypeError(f"{type(value).__name__} can't be written as JSON")
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_plain_text)
+_encoder = msgspec.json.Encoder(enc_hook=plain_text)
 
 
 def text(value: dict[str, Any]) -> str:
@@ -155,3 +155,19 @@ def json_line(value: dict[str, Any]) -> str:
     except UnicodeEncodeError:
         written = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
         return LONE_SURROGATE.sub("\ufffd", written) + "\n"
+
+
+_SCHEMA_WIDTH = 120
+
+
+def laid_out(value: Any, indent: str = "\n") -> str:
+    """Return JSON with objects and arrays on one line each, if they aren't too long for that."""
+    flat = json.dumps(value, ensure_ascii=False)
+    if len(indent) + len(flat) < _SCHEMA_WIDTH or not isinstance(value, dict | list):
+        return flat
+    deeper = f"{indent}  "
+    if isinstance(value, list):
+        return f"[{','.join(deeper + laid_out(one, deeper) for one in value)}{indent}]"
+    return (
+        f"{{{','.join(f'{deeper}{json.dumps(key)}: {laid_out(one, deeper)}' for key, one in value.items())}{indent}}}"
+    )

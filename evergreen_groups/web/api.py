@@ -11,11 +11,12 @@ import json
 from decimal import Decimal
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, Request, Response, jsonify, request, url_for
+from msgspec import UNSET, to_builtins
 
-from evergreen_groups import __version__, hooks
+from evergreen_groups import hooks
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.groups import find_owner
 from evergreen_groups.language import catalogue, money_form, use_language
@@ -23,7 +24,8 @@ from evergreen_groups.metrics import METRICS_CONTENT_TYPE
 from evergreen_groups.render import total_document
 from evergreen_groups.report import history
 from evergreen_groups.values import plain_amount
-from evergreen_groups.web import bodies, problems, requests
+from evergreen_groups.web import answers, bodies, problems, requests
+from evergreen_groups.web.description import description
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.report_pages import name_of_report
 from evergreen_groups.web.requests import language_of_reader
@@ -31,6 +33,8 @@ from evergreen_groups.web.service import Service, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from msgspec import Struct
 
     from evergreen_groups.client import Client
     from evergreen_groups.ils import OrgUnits
@@ -113,14 +117,16 @@ def groups() -> Response:
         _selected(found, query, {unit.shortname for unit in units if unit.id in seen_at}), key=_ORDERS[query.sort]
     )
     end = int(begin or 0) + query.limit
-    return jsonify(
-        version=1,
-        kind="groups",
-        report=report,
-        as_of=found.at.isoformat(),
-        group_count=len(listed),
-        groups=[_document(one) for one in listed[int(begin or 0) : end]],
-        next=f"{found.run}-{end}" if end < len(listed) else None,
+    return _json(
+        answers.GroupList(
+            version=1,
+            kind="groups",
+            report=report,
+            as_of=found.at.isoformat(),
+            group_count=len(listed),
+            groups=[_group(one) for one in listed[int(begin or 0) : end]],
+            next=f"{found.run}-{end}" if end < len(listed) else None,
+        )
     )
 
 
@@ -147,25 +153,29 @@ def _selected(
             not libraries.isdisjoint(one.listing.libraries)
             and one.listing.group_fines >= least
             # Hidden members may be over the limit, so "no" takes an exact count.
-            and query.over_limit in (None, over.at_least > 0)
+            and query.over_limit in (UNSET, over.at_least > 0)
             and (query.over_limit is not False or over.exact)
             and query.age_band in ("", one.age_band)
         ):
             yield one
 
 
-def _document(one: history.ListedGroup) -> dict[str, Any]:
+def _group(one: history.ListedGroup) -> answers.Group:
     listing = one.listing
-    return {
-        "group": listing.group,
-        "group_fines": plain_amount(listing.group_fines) if listing.certain else None,
-        "member_count": listing.member_count,
-        "members": list(listing.members),
+    return answers.Group(
+        group=listing.group,
+        group_fines=plain_amount(listing.group_fines) if listing.certain else None,
+        member_count=listing.member_count,
+        members=list(listing.members),
         **total_document("over_limit_count", one.over_limit_count),
-        "library": listing.library,
-        "libraries": sorted(listing.libraries),
-        "age_band": one.age_band,
-    }
+        library=listing.library,
+        libraries=sorted(listing.libraries),
+        age_band=one.age_band,
+    )
+
+
+def _json(answer: Struct) -> Response:
+    return jsonify(to_builtins(answer))
 
 
 _ASK_AGAIN_SECONDS = 1
@@ -219,33 +229,6 @@ def _change(found: hooks.Change) -> Response:
         response.headers["Location"] = url_for("api.change", change=found.entry.id)
         response.headers["Retry-After"] = str(_ASK_AGAIN_SECONDS)
     return response
-
-
-@cache
-def description() -> dict[str, Any]:
-    """Return ``openapi.json`` with the version and the schemas of the answers filled in."""
-    document: dict[str, Any] = json.loads(resources.files(__package__).joinpath("openapi.json").read_text("utf-8"))
-    document["info"]["version"] = __version__
-    schemas = document["components"]["schemas"]
-    schemas.update(bodies.schemas())
-    folder = resources.files("evergreen_groups.hooks").joinpath("schemas")
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        schema = json.loads(file.read_text("utf-8"), object_hook=_relinked)
-        schemas.update(schema.pop("$defs", {}))
-        del schema["$schema"]
-        del schema["title"]  # generated clients would name their classes after it
-        name = file.name.partition(".")[0].title().replace("-", "")  # patron-summary: PatronSummary
-        # Generators of clients confuse a class Changes with its own list of changes.
-        schemas["ChangeList" if name == "Changes" else name] = schema
-    return document
-
-
-def _relinked(found: dict[str, Any]) -> dict[str, Any]:
-    """Point a reference within a schema file at the definition's place in the API description."""
-    reference = found.get("$ref")
-    if isinstance(reference, str):
-        found["$ref"] = reference.replace("#/$defs/", "#/components/schemas/")
-    return found
 
 
 pages_blueprint = Blueprint("pages", __name__)
@@ -315,22 +298,24 @@ def openapi() -> Response:
 
 monitoring_blueprint = Blueprint("monitoring", __name__)
 
-_ANSWERS, _DOES_NOT = "answers", "does not answer"
+_ANSWERS: Final = "answers"
+_DOES_NOT: Final = "does not answer"
 
 
 @monitoring_blueprint.get("/healthz")
 def health() -> Response:
     """Answer that the service is up, whether the gateway responds, and if not, the error's code."""
-    return jsonify(status="up", **_gateway_state(), breaker=service().breaker.state.value)
+    return _json(answers.Health(status="up", **_gateway_state(), breaker=service().breaker.state.value))
 
 
 @monitoring_blueprint.get("/readyz")
 def readiness() -> Response:
     """Answer whether requests can be served: 503 while the gateway or the state database is unusable."""
-    gateway = _gateway_state()
-    database = _ANSWERS if service().health.database_answers() else _DOES_NOT
-    response = jsonify(**gateway, database=database)
-    if _DOES_NOT in (gateway["gateway"], database):
+    found = answers.Readiness(
+        **_gateway_state(), database=_ANSWERS if service().health.database_answers() else _DOES_NOT
+    )
+    response = _json(found)
+    if _DOES_NOT in (found.gateway, found.database):
         response.status_code = 503
     return response
 
@@ -352,7 +337,7 @@ def metrics() -> Response:
     return Response(service().counters.exposition(), content_type=METRICS_CONTENT_TYPE)
 
 
-def _gateway_state() -> dict[str, str]:
+def _gateway_state() -> dict[str, Any]:
     last = service().health.gateway_outcome()
     if last is None:
         return {"gateway": "not known yet"}

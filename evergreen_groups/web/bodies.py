@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from evergreen_groups import hooks
 from evergreen_groups.changes import MOST_PATRONS, Action
@@ -146,23 +146,41 @@ class EventBody(Struct, frozen=True):
 class GroupsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """Which groups of a report to list, in which order, and how many."""
 
-    report: str = ""
-    min_total: Annotated[str, Meta(pattern=r"^[0-9]{1,8}(\.[0-9]{1,2})?$")] = "0"
-    library: str = ""
-    over_limit: bool | None = None
-    age_band: Annotated[str, Meta(pattern=r"^([0-9]{1,9} (to [0-9]{1,9}|or more))?$")] = ""
-    sort: Literal["group_fines", "over_limit_count", "member_count", "group"] = "group_fines"
-    limit: Annotated[int, Meta(ge=1, le=MOST_LISTED)] = 100
-    cursor: Annotated[str, Meta(pattern=f"^({record_ids.PATTERN}-[0-9]{{1,9}})?$")] = ""
-
-
-def schemas() -> dict[str, Any]:
-    """Return the JSON schemas of the bodies, by their names in the API description."""
-    _, found = msgspec.json.schema_components(
-        [PlanBody, Agreement, FollowUpBody, EventBody], ref_template="#/components/schemas/{name}"
-    )
-    found["EventBody"]["maxProperties"] = MOST_FIELDS
-    return found
+    report: Annotated[
+        str, Meta(description="The name of a report in `[[reports]]`. By default, the report of `[report]`.")
+    ] = ""
+    min_total: Annotated[
+        str, Meta(pattern=r"^[0-9]{1,8}(\.[0-9]{1,2})?$", description="The lowest combined fines to list.")
+    ] = "0"
+    library: Annotated[
+        str, Meta(description="The short name of an org unit. Lists groups with a member there or below.")
+    ] = ""
+    over_limit: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="With `true`, only groups with a member over the limit; with `false`, only groups that "
+            "certainly have none."
+        ),
+    ] = UNSET
+    age_band: Annotated[
+        str,
+        Meta(
+            pattern=r"^([0-9]{1,9} (to [0-9]{1,9}|or more))?$",
+            description="For how many days the group has owed something, as in `age_band` of the answer.",
+        ),
+    ] = ""
+    sort: Annotated[
+        Literal["group_fines", "over_limit_count", "member_count", "group"],
+        Meta(description="What to sort by. The highest amounts and counts come first."),
+    ] = "group_fines"
+    limit: Annotated[int, Meta(ge=1, le=MOST_LISTED, description="The maximum number of groups to return.")] = 100
+    cursor: Annotated[
+        str,
+        Meta(
+            pattern=f"^({record_ids.PATTERN}-[0-9]{{1,9}})?$",
+            description="`next` of the previous answer. Don't change the other parameters.",
+        ),
+    ] = ""
 
 
 _REFERENCE = 'a barcode, or {"id": NUMBER}'

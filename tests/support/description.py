@@ -3,8 +3,9 @@
 from typing import Any
 
 from jsonschema import Draft202012Validator
+from support.documents import strict
 
-from evergreen_groups.web.api import description
+from evergreen_groups.web.description import description
 
 DOCUMENT = description()
 
@@ -30,7 +31,8 @@ def check_body(method: str, path: str, body: object) -> None:
 
 
 def check_answer(method: str, path: str, status: int, body: object) -> None:
-    """Check an answer: that the operation may have the status, and the body."""
+    """Check an answer: that the operation may have the status, and that every key of the body is described."""
     response = DOCUMENT["paths"][path][method.lower()]["responses"][str(status)]
     (content,) = resolved(response)["content"].values()
-    validator(content["schema"]).validate(body)
+    schema = {**content["schema"], "components": DOCUMENT["components"]}
+    Draft202012Validator(strict(schema)).validate(body)

@@ -10,13 +10,13 @@ from evergreen_groups import hooks
 
 
 def strict(schema: Any) -> Any:
-    """Return the schema with every object closed, so that an undocumented key is an error."""
+    """Return the schema with every object that has named keys closed, so that an undocumented key is an error."""
     if isinstance(schema, list):
         return [strict(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     closed = {key: strict(part) for key, part in schema.items()}
-    if schema.get("type") == "object":
+    if "properties" in schema:
         closed["additionalProperties"] = False
     return closed
 

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from evergreen_groups.metrics import FAMILIES
-from evergreen_groups.web.api import description
+from evergreen_groups.web.description import description
 
 METHODS = ("get", "post")
 

@@ -36,7 +36,8 @@ from evergreen_groups.errors import ConfigurationError, DataError, ServerError, 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 from evergreen_groups.web import PREFIX, problems
-from evergreen_groups.web.api import SECRET_HEADER, description
+from evergreen_groups.web.api import SECRET_HEADER
+from evergreen_groups.web.description import description
 
 FAILURES = [ConfigurationError("x"), UnreachableError("x"), TimedOutError("x"), ServerError("x"), DataError("x")]
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")

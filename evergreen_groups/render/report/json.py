@@ -8,7 +8,6 @@ readers should ignore unknown keys.
 
 from __future__ import annotations
 
-import json
 import sys
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TextIO
@@ -18,7 +17,7 @@ from msgspec.json import schema_components
 
 from evergreen_groups.formats import SORT_ORDERS
 from evergreen_groups.render.column import Amount, Column, Count, JSONObject, Time, of_part, own
-from evergreen_groups.render.json_documents import LIMIT, json_line, text
+from evergreen_groups.render.json_documents import LIMIT, json_line, laid_out, text
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import CERTAIN, MemberRow, group_row
 from evergreen_groups.report import AgeSum, BlockTotals, ChangeKind, Criteria, GroupChange, Report
@@ -285,7 +284,6 @@ def member_document(member: Member) -> dict[str, Any]:
     return (_OF_UNDECIDED if member.decision is None else _OF_MEMBER).document(member)
 
 
-_WIDTH = 120
 _ABOUT = (
     "For information only: a group's combined fines block no one. Amounts are in the library's currency, with two "
     "decimal places, negative for a credit. A total is null unless it is exact; NAME_at_least is its lower bound. "
@@ -313,18 +311,5 @@ def json_schema(*, lines: bool = False) -> dict[str, Any]:
     }
 
 
-def _laid_out(value: Any, indent: str = "\n") -> str:
-    """Return JSON with objects and arrays on one line each, if they aren't too long for that."""
-    flat = json.dumps(value, ensure_ascii=False)
-    if len(indent) + len(flat) < _WIDTH or not isinstance(value, dict | list):
-        return flat
-    deeper = f"{indent}  "
-    if isinstance(value, list):
-        return f"[{','.join(deeper + _laid_out(one, deeper) for one in value)}{indent}]"
-    return (
-        f"{{{','.join(f'{deeper}{json.dumps(key)}: {_laid_out(one, deeper)}' for key, one in value.items())}{indent}}}"
-    )
-
-
 if __name__ == "__main__":
-    sys.stdout.write(_laid_out(json_schema(lines="--lines" in sys.argv)) + "\n")
+    sys.stdout.write(laid_out(json_schema(lines="--lines" in sys.argv)) + "\n")
