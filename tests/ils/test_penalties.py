@@ -121,6 +121,7 @@ class TestInForce:
         assert [PenaltyRow.count_set_by_ils([row]) for row in rows] == [0, 1]
         assert PenaltyRow.count_set_by_ils(rows) == 1
 
+    @pytest.mark.apache(reason="it counts calls")
     @pytest.mark.parametrize(("all_visible", "calls"), [(False, 2), (True, 1)])
     def test_hidden_rows_may_have_crowded_out_others(self, all_visible: bool, calls: int) -> None:
         """Releases before 3.16 count hidden rows against a limit."""
