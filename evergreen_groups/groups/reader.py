@@ -133,7 +133,7 @@ class FamilyReader:
         numbers, read_fines = sorted(by_group), partial(read_own_fines, self._gateway, list(rows))
         # Check for hidden members even if the account sees all patrons: a missed member would do harm in a move.
         own_fines, hidden, contacts, _org_units = self._gateway.in_parallel(
-            lambda: self.fines(numbers, rows.keys(), read_fines) if with_fines else {},
+            lambda: self.fines(numbers, rows.keys(), read_fines) if with_fines and rows else {},
             lambda: self._hidden(by_group, member_lists),
             lambda: read_contacts(self._gateway, contact_rows),
             lambda: self.org_units if rows else None,

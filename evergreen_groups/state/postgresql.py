@@ -124,7 +124,7 @@ def postgresql_engine(url: URL, wait: float, clock: ServerClock) -> Engine:
         connection.seconds = _SECONDS_TO_PING
         try:
             connection.autocommit = True
-            clock.compare(lambda: float(next(connection.execute(_TIME))[0]))
+            clock.compare(lambda: float(next(iter(connection.execute(_TIME)))[0]))
             connection.autocommit = False
         except psycopg.Error as error:
             if connection.closed and not isinstance(error, NoAnswerError):
