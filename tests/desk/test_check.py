@@ -115,9 +115,11 @@ def test_a_hidden_patron(sandbox: Sandbox) -> None:
 def test_a_hidden_patron_where_plain_reads_come_from_a_replica() -> None:
     with Sandbox(differences=["replica"], replica_delay=0.0) as sandbox:
         sandbox._store.update("au", 1002, {"home_ou": MILL})
-        with gateway_of(sandbox.url, "harbor_desk") as gateway:
-            with pytest.raises(NotFoundError, match="no visible patron has this id"):
-                Checker(gateway, FIVE).of_user(1002)
+        with (
+            gateway_of(sandbox.url, "harbor_desk") as gateway,
+            pytest.raises(NotFoundError, match="no visible patron has this id"),
+        ):
+            Checker(gateway, FIVE).of_user(1002)
 
 
 @pytest.mark.long
