@@ -195,6 +195,14 @@ def test_only_an_entrys_own_patrons_have_been_changed_since(journal: Journal) ->
     assert [journal.changed_since(entry) for entry in journal.entries()] == [set(), set(), {(1001, "usrgroup")}]
 
 
+def test_other_changes_of_a_member_are_the_groups_until_they_have_been_moved(journal: Journal) -> None:
+    journal.record(begin(journal, field="master_account", after=1), StepState.DONE, value=1)
+    move = begin(journal, after=7)
+    assert [entry.steps[0].field for entry in journal.entries_about(HERE, 9, [1001], 10)] == ["master_account"]
+    journal.record(move, StepState.DONE, value=7)
+    assert journal.entries_about(HERE, 9, [1001], 10) == []
+
+
 def test_half_a_plan_is_none(journal: Journal) -> None:
     with pytest.raises(StateError, match="rejected a write"):
         begun(journal, HERE, GROUPS, "move", [StoredStep(1001, "usrgroup", 1, 2), StoredStep(1001, "day_phone", 1, 2)])

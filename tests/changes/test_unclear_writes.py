@@ -282,6 +282,17 @@ def test_a_clock_that_was_wrong_does_not_hold_a_patron_for_years(
     assert mover.remove([CARD]).apply().done
 
 
+def test_less_than_a_day_ahead_is_waited_for(mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    later(monkeypatch, hours=20)
+    proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
+    mover.remove([CARD]).apply()
+    monkeypatch.undo()
+    proxy.heal()
+    sent = only_step(mover).sending
+    assert mover.changes.recover() == []
+    assert only_step(mover).sending == sent
+
+
 def test_a_clock_that_evergreens_contradicts_restarts_nothing(
     mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,11 @@ def test_active_cards_alone(gateway: Gateway, references: list[PatronReference],
     assert raised.value.code == "no-active-card"
 
 
+def test_cards_that_are_not_active_name_their_patrons_too(gateway: Gateway) -> None:
+    found = FamilyReader(gateway).named(["20000000001041"])
+    assert [card.member.patron.id for card in found.cards.values()] == [1041]
+
+
 @pytest.mark.parametrize("cards", [None, "", [], [1052], [1051, 1052]])
 def test_cards_of_nobody_or_of_another(proxy: FaultProxy, cards: list[int] | str | None) -> None:
     """A card fleshed into the wrong record would name the wrong patron."""
