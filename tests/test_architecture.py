@@ -1,4 +1,4 @@
-"""The architecture of ``docs/architecture.md``: imports point down and go through faces, and class names are unique.
+"""The architecture of ``docs/architecture.md``: imports point down and go through faces.
 
 The table below lists the rooms from the top down. A room may import the rooms in its row, the rooms that those may
 import, and the ground.
