@@ -326,7 +326,9 @@ class Result:
             if _is_cut_off(body, str(error)):
                 self._fail(errors.CutOffError, _CUT_OFF, advice=_CHECK_PROXY, code="answer-cut-off", sent=True)
             raise _not_json("not-json", "not JSON", **self._names, sent=True) from None
-        payload, status = (envelope.get("payload"), envelope.get("status")) if isinstance(envelope, dict) else (None, 0)
+        if not isinstance(envelope, dict):
+            envelope = {}
+        payload, status = envelope.get("payload"), envelope.get("status")
         # True is an int in Python, and a proxy's {"status": true} isn't a gateway's answer.
         if not isinstance(payload, list) or type(status) is not int:
             raise _not_json("not-a-gateway", "not an OpenSRF envelope", **self._names, sent=True)

@@ -8,6 +8,8 @@ from support.pcrud_table import Table, one_answer, patrons
 
 from evergreen_groups.errors import DataError
 
+TABLE = patrons([5001, 5002])
+
 
 class TestSearch:
     def test_what_is_asked(self, gateways):
@@ -42,6 +44,12 @@ class TestSearch:
     def test_something_else_than_records(self, gateways, answer):
         with pytest.raises(DataError):
             gateways(one_answer(answer)).pcrud.search("au", {"id": 1})
+
+    def test_more_rows_than_were_asked_for(self, gateways):
+        gateway = gateways(one_answer([TABLE.wire(row, {}) for row in TABLE.rows]))
+        assert len(gateway.pcrud.search("au", {"id": [5001, 5002]}, limit=2)) == 2
+        with pytest.raises(DataError):
+            gateway.pcrud.search("au", {"id": [5001, 5002]}, limit=1)
 
     def test_id_list(self, gateways):
         gateway = gateways(one_answer([5001, "5002"]))

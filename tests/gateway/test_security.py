@@ -276,6 +276,18 @@ def test_raw_results_have_the_token_blanked():
     assert "*" * 32 in result.raw
 
 
+def test_a_token_of_another_form_is_blanked_once_it_is_known():
+    token = "other/form of a token"
+
+    def answer(line, request):
+        results(logged_in(token) if request.osrf_method == "open-ils.auth.login" else f"for {token}")(line, request)
+
+    with Server(otherwise=answer) as server, connect_as_staff(server) as gateway:
+        result = gateway.call("open-ils.actor", "open-ils.actor.thing", TOKEN_PLACE)
+    assert result.value == f"for {token}"
+    assert token not in result.raw
+
+
 def test_reprs_hide_what_is_secret():
     credentials = Credentials(barcode="29999000000001", password=PASSWORD, workstation="BR1-desk")
     with Gateway("https://ils.example", token=TOKEN) as gateway:

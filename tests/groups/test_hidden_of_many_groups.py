@@ -151,6 +151,14 @@ def test_progress_counts_the_groups_with_hidden_members(gateway: Gateway) -> Non
     assert heard == [(3, 3)]
 
 
+def test_progress_goes_up_batch_by_batch(gateway: Gateway, sandbox: Sandbox) -> None:
+    make_groups(sandbox, {}, {})
+    insert_patrons(sandbox, {6001 + place: group for place, group in enumerate(VISIBLE)}, MILL)
+    heard: list[int] = []
+    find_hidden(gateway, VISIBLE, lambda: ORG_UNITS, progress=lambda _doing, done, _total=None: heard.append(done))
+    assert heard == [8, 16, 24, 25]
+
+
 @pytest.mark.parametrize("most_ids", some([60], 6, 2))
 def test_too_many_for_one_form(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, most_ids: int) -> None:
     monkeypatch.setattr(hidden_members, "_MAX_IDS", most_ids)
