@@ -6,6 +6,8 @@ import io
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -171,9 +173,35 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(exit_status.TERMINATED)
 
 
+_INTERRUPTIONS, _INTERVAL = 5, 0.1  # more than one, for a machine under load
+
+
+def interrupt_waits() -> None:
+    """Have every signal end a wait of the main thread.
+
+    Python runs a signal's handler once the main thread is back from C. A signal that arrives just before the thread
+    begins to wait for a socket doesn't end that wait, so the handler would run only when the gateway's timeout is over:
+    with an Evergreen that hangs, in one run of eight. So each signal is followed by others that only interrupt.
+    """
+    written, interruption = os.pipe(), signal.SIGURG  # by default ignored, and used by nothing else
+    os.set_blocking(written[1], False)
+    signal.signal(interruption, lambda _signal, _frame: None)
+    signal.set_wakeup_fd(written[1], warn_on_full_buffer=False)
+    main_thread = threading.get_ident()
+
+    def follow() -> None:
+        while number := os.read(written[0], 1):
+            for _ in range(_INTERRUPTIONS if number[0] != interruption else 0):
+                time.sleep(_INTERVAL)
+                signal.pthread_kill(main_thread, interruption)
+
+    threading.Thread(target=follow, name="signals", daemon=True).start()
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit with its status (:mod:`evergreen_groups.exit_status`)."""
     repair_standard_streams()
+    interrupt_waits()
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(arguments))
 

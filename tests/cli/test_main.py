@@ -8,6 +8,7 @@ import re
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -471,3 +472,21 @@ def test_the_service_refuses_one(
         close(app)
     assert (answer.status_code, answer.get_json()["code"]) == (502, "ils-refused")
     assert "which is too old" in caplog.text
+
+
+def test_a_signal_ends_a_wait_that_began_just_after_it_arrived() -> None:
+    """As if it had arrived before the wait: ``interrupt_main`` notes a signal, and interrupts no system call."""
+    program = """
+import _thread, signal, socket, threading
+from evergreen_groups.cli import application
+
+def wait(arguments):
+    threading.Timer(0.2, _thread.interrupt_main, [signal.SIGTERM]).start()
+    here, there = socket.socketpair()
+    here.recv(1)
+
+application.run = wait
+application.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
+    assert ended.returncode == exit_status.TERMINATED
