@@ -1,5 +1,7 @@
+from .entries import DETAILS as DETAILS
 from .entries import LONGEST_NOTE as LONGEST_NOTE
 from .entries import Agreed as Agreed
+from .entries import Detail as Detail
 from .entries import DraftEntry as DraftEntry
 from .entries import Entry as Entry
 from .entries import FollowUp as FollowUp

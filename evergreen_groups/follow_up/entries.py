@@ -43,6 +43,25 @@ class What(Enum):
     NOTE = "note"
 
 
+class Detail(Enum):
+    """More about a family that wasn't reached, or why a follow-up was closed."""
+
+    LEFT_MESSAGE = "left-message"
+    WRONG_CONTACT = "wrong-contact"
+    """The phone number or the address is wrong."""
+    PAID = "paid"
+    WAIVED = "waived"
+    GIVEN_UP = "given-up"
+    OTHER = "other"
+
+
+DETAILS = {
+    What.NO_ANSWER: (Detail.LEFT_MESSAGE, Detail.WRONG_CONTACT),
+    What.CLOSED: (Detail.PAID, Detail.WAIVED, Detail.GIVEN_UP, Detail.OTHER),
+}
+"""Which details an entry may have. All others have none."""
+
+
 class How(Enum):
     """How the library got in touch."""
 
@@ -100,6 +119,7 @@ class Entry:
     staff: int | None = None
     workstation: int | None = None
     org_unit: int | None = None
+    detail: Detail | None = None
     corrects: str | None = None
     deleted: bool = False
     persons: tuple[int, ...] = ()
@@ -320,6 +340,7 @@ class DraftEntry:
     note: str = field(default="", repr=False)
     pay_by: date | None = None
     cancels: Agreed | None = None
+    detail: Detail | None = None
     saved_on: date | None = None
 
     def checked(self, follow_up: FollowUp, today: date) -> DraftEntry:
@@ -340,11 +361,14 @@ class DraftEntry:
                 note="",
                 pay_by=before.pay_by,
                 cancels=before.cancels,
+                detail=before.detail,
                 saved_on=today,
             )
         day, note = self.day or today, one_line(self.note)
         if self.how is None and self.what in (What.CONTACTED, What.PROMISED, What.NO_ANSWER):
             raise _refused(Message("choose phone, e-mail, letter or in person"), "how")
+        if self.detail not in (None, *DETAILS.get(self.what, ())):
+            raise _refused("the detail belongs to another outcome", "detail")
         if day > today:
             raise _refused(Message("the date is in the future"), "date")
         self._check_agreed(follow_up, before, day, today)

@@ -186,6 +186,7 @@ class FollowUps:
                     "remind_on": draft.remind_on,
                     "pay_by": draft.pay_by,
                     "cancels": None if draft.cancels is None else draft.cancels.value,
+                    "detail": None if draft.detail is None else draft.detail.value,
                     "note": draft.note,
                     "combined_fines": group.group_fines,
                     "corrects": corrects,

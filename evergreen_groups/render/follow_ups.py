@@ -7,7 +7,7 @@ from collections.abc import Collection
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.follow_up import Agreed, FollowUpStatus, How, What
+from evergreen_groups.follow_up import Agreed, Detail, FollowUpStatus, How, What
 from evergreen_groups.language import day, gettext, number, price
 from evergreen_groups.message import Message
 from evergreen_groups.render.json_documents import fields
@@ -31,6 +31,15 @@ WHAT = {
     What.CLOSED: Message("Closed", context="a follow-up"),
     What.NOTE: Message("Note"),
 }
+DETAILS = {
+    Detail.LEFT_MESSAGE: Message("Left a message"),
+    Detail.WRONG_CONTACT: Message("Wrong number or address"),
+    Detail.PAID: Message("paid", context="why closed"),
+    Detail.WAIVED: Message("waived", context="why closed"),
+    Detail.GIVEN_UP: Message("given up", context="why closed"),
+    Detail.OTHER: Message("other reason", context="why closed"),
+}
+"""What happened to a family that wasn't reached, and why a follow-up was closed."""
 AGREED = {
     Agreed.PROMISE: Message("Promised to pay by {day}"),
     Agreed.REMINDER: Message("Reminder on {day}"),
@@ -100,7 +109,7 @@ def entry_document(entry: Entry) -> dict[str, Any]:
         "revision": entry.id,
         **fields(entry, "group", "contact"),
         "saved_at": entry.at.isoformat(),
-        **fields(entry, "staff", "workstation", "what", "how"),
+        **fields(entry, "staff", "workstation", "what", "detail", "how"),
         "date": entry.day.isoformat(),
         **fields(entry, "remind_on", "pay_by", "cancels", "note", "deleted"),
         "earlier": [entry_document(version) for version in entry.earlier],
@@ -151,7 +160,16 @@ def describe_latest(state: FollowUpState) -> str:
     if latest is None:
         return ""
     is_closing = state.status is FollowUpStatus.CLOSED and latest.what is What.CLOSED
-    return day(latest.day) if is_closing else describe_entry(latest)
+    return " · ".join([day(latest.day), *_reason(latest)]) if is_closing else describe_entry(latest)
+
+
+def outcome(what: What, detail: Detail | None) -> Message:
+    """Return the name of an outcome. Of a closing, the detail is the reason, which isn't part of it."""
+    return WHAT[what] if detail is None or what is What.CLOSED else DETAILS[detail]
+
+
+def _reason(entry: Entry) -> list[str]:
+    return [gettext(DETAILS[entry.detail])] if entry.what is What.CLOSED and entry.detail is not None else []
 
 
 def describe_entry(entry: Entry) -> str:
@@ -162,8 +180,8 @@ def describe_entry(entry: Entry) -> str:
     elif entry.pay_by is not None:
         what = gettext(AGREED[Agreed.PROMISE], day=day(entry.pay_by))
     else:
-        what = gettext(WHAT[entry.what])
-    parts = [", ".join([day(entry.day), *how]), what]
+        what = gettext(outcome(entry.what, entry.detail))
+    parts = [", ".join([day(entry.day), *how]), what, *_reason(entry)]
     if entry.remind_on is not None:
         parts.append(gettext("reminder on {day}", day=day(entry.remind_on)))
     return " · ".join(parts)

@@ -9,6 +9,7 @@ from .contact import WAYS as WAYS
 from .contact import Contact as Contact
 from .contact import ContactReader as ContactReader
 from .contact import PostalAddress as PostalAddress
+from .contact import read_phones_and_email as read_phones_and_email
 from .details import AgeBand as AgeBand
 from .details import KindSum as KindSum
 from .details import MemberDetails as MemberDetails

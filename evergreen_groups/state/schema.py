@@ -83,9 +83,8 @@ Amount = Numeric(14, 2).with_variant(_AmountText(), "sqlite")
 """An amount of money with two decimal places."""
 
 
-VERSION = "12"
-"""The version of this release's schema. Raise it with each change of a table, and add a migration. Databases of
-development versions, before 1.0, are refused."""
+VERSION = "13"
+"""The version of this release's schema. Raise it with each change of a table, and add a migration."""
 
 metadata = MetaData(
     naming_convention={
@@ -303,9 +302,13 @@ follow_up_entries = _numbered(
     Column("deleted", Boolean, nullable=False),
     Column("idempotency_key", Text, nullable=False),
     Column("request", Text, nullable=False),  # a digest of what was requested under the key
+    Column("detail", Text),  # more about "no-answer", or why "closed"
     CheckConstraint("what IN ('contacted', 'promised', 'no-answer', 'closed', 'note')", name="what"),
     CheckConstraint("how IN ('phone', 'email', 'letter', 'in-person')", name="how"),
     CheckConstraint("cancels IN ('promise', 'reminder')", name="cancels"),
+    CheckConstraint(
+        "detail IN ('left-message', 'wrong-contact', 'paid', 'waived', 'given-up', 'other')", name="detail"
+    ),
     Index("follow_up_entries_requested", "staff", "idempotency_key"),
 )
 """The entries of follow-ups. Rows are only added, so that who corrected what and when is on record."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
+from sqlalchemy import Column, MetaData, String, Table, create_mock_engine, inspect, select, text
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.message import Message
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
-_BEFORE_1_0 = {str(version) for version in range(1, int(VERSION))}
+_BEFORE_1_0 = {str(version) for version in range(1, 12)}
 NEW_DATABASE = Message("move the file away, or set an empty PostgreSQL database in [state]")
 _UPGRADE_SECONDS = 600.0
 _LOCK = 0x65766772  # an arbitrary number, to avoid clashes with other programs' advisory locks
@@ -61,11 +60,22 @@ def version_of(connection: Connection) -> str | None:
 
 def statements(dialect: str) -> str:
     """Return the SQL that creates the schema, for administrators who want to review it first."""
-    return _run_migrations(dialect=dialect)
+    written: list[str] = []
+
+    def write(statement: Any, *_: object) -> None:
+        compiled = statement.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True})
+        written.append(f"{str(compiled).strip()};\n")
+
+    engine = create_mock_engine(f"{dialect}://", write)
+    complete(dialect)
+    VERSIONS.create(engine)
+    metadata.create_all(engine, checkfirst=False)
+    write(VERSIONS.insert().values(version_num=VERSION))
+    return "\n".join(written)
 
 
 def make_tables(connection: Connection) -> None:
-    """Create all tables at once, as Alembic's documentation suggests. A test compares them with the migrations."""
+    """Create all tables at once, as Alembic's documentation suggests. A test compares them with upgraded ones."""
     complete(connection.dialect.name)
     VERSIONS.create(connection)
     connection.execute(VERSIONS.insert().values(version_num=VERSION))
@@ -84,7 +94,12 @@ def _migrate(connection: Connection, where: str, found: str) -> None:
         )
     if found not in {one.revision for one in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}:
         raise written_by_a_later_release(where, found)
-    _run_migrations(connection=connection)
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    command.upgrade(config, "head")
 
 
 def written_by_a_later_release(where: str, version: str) -> StateError:
@@ -94,15 +109,3 @@ def written_by_a_later_release(where: str, version: str) -> StateError:
         code="state-of-newer-release",
         values={"where": where, "version": version},
     )
-
-
-def _run_migrations(**attributes: Any) -> str:
-    """Run the migrations on a ``connection``, or return their SQL for a ``dialect``."""
-    from alembic import command
-    from alembic.config import Config
-
-    output = io.StringIO()
-    config = Config(output_buffer=output, attributes=attributes)
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    command.upgrade(config, "head", sql="dialect" in attributes)
-    return output.getvalue()

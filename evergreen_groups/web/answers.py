@@ -108,6 +108,10 @@ class Entry(Struct, kw_only=True):
     ]
     workstation: Annotated[int | None, Meta(description="The workstation (`aws.id`).")]
     what: Literal["contacted", "promised", "no-answer", "closed", "note"]
+    detail: Annotated[
+        Literal["left-message", "wrong-contact", "paid", "waived", "given-up", "other"] | None,
+        Meta(description="More about `no-answer`, or why it was `closed`."),
+    ]
     how: Literal["phone", "email", "letter", "in-person"] | None
     date: _Date
     remind_on: _Date | None

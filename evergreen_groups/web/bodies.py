@@ -96,6 +96,10 @@ class FollowUpEntry(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     deletes: Annotated[bool, Meta(description="With `corrects`: replace it with nothing.")] = False
     what: Literal["contacted", "promised", "no-answer", "closed", "note"] = "note"
+    detail: Annotated[
+        Literal["left-message", "wrong-contact", "paid", "waived", "given-up", "other"] | None,
+        Meta(description="The first two with no-answer, the others with closed."),
+    ] = None
     how: Annotated[
         Literal["phone", "email", "letter", "in-person"] | None,
         Meta(description="Needed with contacted, promised and no-answer."),
@@ -204,6 +208,7 @@ _FORMS = {
     "entries[].corrects": "the id of an entry, or null",
     "entries[].deletes": "true or false",
     "entries[].what": "one of contacted, promised, no-answer, closed and note",
+    "entries[].detail": "one of left-message, wrong-contact, paid, waived, given-up and other",
     "entries[].how": "one of phone, email, letter and in-person, or null",
     "entries[].date": "a date, such as 2026-11-29, or null",
     "entries[].remind_on": "a date, such as 2026-11-29, or null",

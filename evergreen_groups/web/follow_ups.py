@@ -19,6 +19,8 @@ from msgspec import Meta, Struct, structs
 
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, NotFoundError, PlanError, StateError
 from evergreen_groups.follow_up import (
+    Agreed,
+    Detail,
     DraftEntry,
     FollowUps,
     How,
@@ -34,6 +36,7 @@ from evergreen_groups.language import describe_advice, describe_problem, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import StaffClient, entry_document, follow_ups_document, sentence
 from evergreen_groups.render.report import (
+    OUTCOMES,
     FollowUpPage,
     ShownGroup,
     WorklistRow,
@@ -42,6 +45,7 @@ from evergreen_groups.render.report import (
     shown_entries,
     shown_pending,
 )
+from evergreen_groups.report import read_phones_and_email
 from evergreen_groups.state import record_ids
 from evergreen_groups.values import Total, plain_amount
 from evergreen_groups.web import bodies, requests
@@ -280,7 +284,8 @@ class Form(Struct, frozen=True, kw_only=True):
     ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has; ``patron`` (id)
     is set if it was the page of that patron's group. ``group`` has the number of each group and the last row that the
     reader has seen, ``covers`` what letters cover that don't cover everything. ``entry`` is the entry to correct,
-    ``delete`` the one to delete. ``do`` is the button. What was typed remains a text, to show it again.
+    ``delete`` the one to delete. ``do`` is the button: it saves the ``outcome``, deletes the entry, cancels a promise
+    or a reminder, or saves that letters were sent. What was typed remains a text, to show it again.
     """
 
     report: _Name = ""
@@ -294,6 +299,9 @@ class Form(Struct, frozen=True, kw_only=True):
     covers: tuple[_Covered, ...] = ()
     delete: bodies.RecordId | None = None
     do: str = ""
+    outcome: str = ""
+    how: str = ""
+    reason: str = ""
     note: str = ""
     weeks: str = ""
     remind_on: str = ""
@@ -324,7 +332,8 @@ class Form(Struct, frozen=True, kw_only=True):
     @property
     def typed(self) -> dict[str, str]:
         """What the reader has typed."""
-        typed = {name: getattr(self, name) for name in ("note", "weeks", "remind_on", "pay_by", "day")}
+        names = ("outcome", "how", "reason", "note", "weeks", "remind_on", "pay_by", "day")
+        typed = {name: getattr(self, name) for name in names}
         return {name: text for name, text in typed.items() if text}
 
     @property
@@ -349,37 +358,45 @@ class Form(Struct, frozen=True, kw_only=True):
         return [(name, str(value)) for name, value in [*fields, *groups, *covers] if value]
 
     def draft(self, group: int, today: date, entries: Iterable[Entry] = ()) -> DraftEntry:
-        """Return the entry to save for a group. A correction of a note or reminder keeps the outcome in ``entries``.
+        """Return the entry to save for a group. A corrected note still cancels what the one in ``entries`` does.
 
-        A PlanError refuses a field that can't be read.
+        A PlanError refuses a field that can't be read, or that doesn't fit the outcome.
         """
         if self.do == "delete":
             return DraftEntry(group, self.seen[group], self.entry, deletes=True)
-        what, _, how = self.do.partition(" ")
-        cancels = ""
-        if what == "cancel":
-            what, how, cancels = What.NOTE.value, "", how
         before = next((one for one in entries if one.original.id == self.entry), None)
-        if self.do == What.NOTE.value and before is not None:
-            what, how, cancels = (one.value if one else "" for one in (before.what, before.how, before.cancels))
+        outcome, how, cancels = self.outcome, self.how, before.cancels if before else None
+        if self.do != "save":
+            outcome, _, how = self.do.partition(" ")
         try:
+            if outcome == "cancel":
+                outcome, cancels = What.NOTE.value, Agreed(how)
+            what, detail = OUTCOMES[outcome]
+            if what is What.CLOSED:
+                detail = Detail(self.reason)
             weeks = int(self.weeks or 0)
             remind_on = self.remind_on or ((today + timedelta(weeks=weeks)).isoformat() if 0 < weeks < 53 else "")
             optional = {
                 "corrects": self.entry,
-                "how": how,
+                "how": how if what not in (What.CLOSED, What.NOTE) else "",
+                "detail": detail and detail.value,
                 "day": self.day,
-                "remind_on": "" if what == What.CLOSED.value else remind_on,
+                "remind_on": "" if what is What.CLOSED else remind_on,
                 "note": self.note or (self._coverage(group) if how == How.LETTER.value else ""),
-                "pay_by": self.pay_by if what == What.PROMISED.value else "",
-                "cancels": cancels,
+                "pay_by": self.pay_by if what is What.PROMISED else "",
+                "cancels": cancels.value if cancels and what is What.NOTE else "",
             }
             given = {name: value for name, value in optional.items() if value}
-            return msgspec.convert({"group": group, "seen": self.seen[group], "what": what, **given}, DraftEntry)
-        except (ValueError, msgspec.ValidationError):
+            fields = {"group": group, "seen": self.seen[group], "what": what.value, **given}
+            draft = msgspec.convert(fields, DraftEntry)
+        except (KeyError, ValueError, msgspec.ValidationError):
             raise PlanError(
                 "the form is incomplete, or its date can't be read", code="follow-up-form-unclear"
             ) from None
+        # Nobody can be missed by a letter, or in person.
+        if outcome in ("no-answer", "left-message") and draft.how in (How.LETTER, How.IN_PERSON):
+            raise PlanError("Not accepted: select phone or e-mail", code="follow-up-way-unclear")
+        return draft
 
     def _coverage(self, group: int) -> str:
         """Return a note of what the letter to a group covers; "" if it covers everything."""
@@ -475,6 +492,7 @@ def _show(read: ReadFollowUps, form: Form, problem: EvergreenGroupsError | None 
     names = desk.client.patrons.names(people - {0}) if people - {0} else {}
     rows = read.rows(form.seen)
     shown = []
+    client = StaffClient.of(running.settings, desk.client.gateway.url)
     for one in groups:
         number, library, row = one.group.group, one.group.contact_library, rows[one.group.group]
         refusal = "" if row.may_write or (changes and is_own) else read_only(running, library)
@@ -487,11 +505,25 @@ def _show(read: ReadFollowUps, form: Form, problem: EvergreenGroupsError | None 
         owed = one.group.group_fines if one.group.certain else None
         name = names.get(one.group.contact, "")
         pending = shown_pending(one)
-        shown.append(ShownGroup(number, name, library, row.state.status, owed, entries, pending, refusal))
+        link = client.patron_page(one.group.contact) if one.group.contact else ""
+        shown.append(ShownGroup(number, name, library, row.state.status, owed, entries, pending, refusal, link))
+    if len(shown) == 1 and settings_of_report(running, form.report or None).contact:
+        contact = read_phones_and_email(desk.client.gateway, groups[0].group.contact)
+        shown = [replace(shown[0], contact=contact)]
     if corrected is not None and problem is None:
         days = {"remind_on": corrected.remind_on, "pay_by": corrected.pay_by, "day": corrected.day}
         typed = {name: day.isoformat() if day else "" for name, day in days.items()}
-        form = structs.replace(form, note=corrected.note, weeks="", **typed)
+        outcomes = {parts: outcome for outcome, parts in OUTCOMES.items()}
+        is_closing = corrected.what is What.CLOSED
+        form = structs.replace(
+            form,
+            note=corrected.note,
+            weeks="",
+            outcome=outcomes[corrected.what, None if is_closing else corrected.detail],
+            how=corrected.how.value if corrected.how else "",
+            reason=corrected.detail.value if is_closing and corrected.detail else "",
+            **typed,
+        )
     accepted = {one.group.group: one.seen for one, view in zip(groups, shown, strict=True) if not view.refusal}
     page = FollowUpPage(
         shown,

@@ -82,17 +82,7 @@ def build_release(source: Path, version: str, *, later_schema: bool = False) -> 
         schema.write_text(f'{changed}\nTable("later", metadata, Column("id", Integer, primary_key=True))\n', "utf-8")
         migration = package / "state" / "migrations" / "versions" / "later.py"
         migration.write_text(LATER.format(version=step, former=VERSION), "utf-8")
-        # As from 1.0 on: today's schema is the first, and the oldest that can be upgraded.
-        pin(package / "state" / "upgrade.py", "range(1, int(VERSION))", f"range(1, {VERSION})")
-        pin(migration.with_name("initial.py"), "revision = schema.VERSION", f'revision = "{VERSION}"')
     return build(source, source.parent / version)
-
-
-def pin(file: Path, former: str, text: str) -> None:
-    """Replace a text in a source file; the text must be there."""
-    source = file.read_text("utf-8")
-    assert former in source
-    file.write_text(source.replace(former, text), "utf-8")
 
 
 class Machine:

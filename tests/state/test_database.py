@@ -14,10 +14,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import Engine, create_engine, text
 from support.postgresql import shared_cluster
+from support.states import columns_of
 
 from evergreen_groups.errors import ConfigurationError, StateError, StateUnavailableError
 from evergreen_groups.state import State, schema
@@ -157,31 +156,9 @@ def test_a_running_program_writes_nothing_more_once_the_schema_was_upgraded(stat
         assert _count(state) == 1
 
 
-def _columns(engine: Engine) -> dict[str, list[object]]:
-    found = inspect(engine)
-    return {
-        table: [
-            *((column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(table)),
-            found.get_pk_constraint(table)["constrained_columns"],
-            sorted(
-                (key["name"] or "", key["referred_table"], str(key["options"])) for key in found.get_foreign_keys(table)
-            ),
-            sorted(
-                (index["name"] or "", str(index["column_names"]), index["unique"]) for index in found.get_indexes(table)
-            ),
-            sorted((check["name"] or "", check["sqltext"]) for check in found.get_check_constraints(table)),
-        ]
-        for table in sorted(found.get_table_names())
-    }
-
-
-def test_migrations_lead_to_the_schema(state: State, tmp_path: Path, stack: ExitStack) -> None:
-    """A new database is created directly; the migrations lead to the same tables."""
+def test_the_sql_for_review_makes_the_same_tables(state: State, tmp_path: Path, stack: ExitStack) -> None:
     with state.database.reading() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        differences = compare_metadata(context, schema.metadata)
-        made = _columns(connection.engine)
-    assert differences == []
+        made = columns_of(connection.engine)
     if state.database.path is None:
         cluster = shared_cluster()
         migrated = stack.enter_context(cluster.database())
@@ -192,7 +169,7 @@ def test_migrations_lead_to_the_schema(state: State, tmp_path: Path, stack: Exit
         with closing(sqlite3.connect(tmp_path / "migrated.sqlite3")) as raw:
             raw.executescript(statements("sqlite"))
     stack.callback(engine.dispose)
-    assert _columns(engine) == made
+    assert columns_of(engine) == made
 
 
 NAMES = sorted({name for table in schema.metadata.sorted_tables for name in (table.name, *table.columns.keys())})

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy import func, select
 from support.postgresql import shared_cluster
 from support.released_state import DUMP, FILE, RELEASED, ROWS, exported
-from support.states import FILE_FIRST
+from support.states import FILE_FIRST, columns_of
 
 from evergreen_groups.changes import Journal
 from evergreen_groups.follow_up import FollowUps, What
@@ -59,6 +62,22 @@ def test_every_row_is_as_it_was_written(state: State, released: Path) -> None:
         }
     assert [name for name in counts if not counts[name]] == []
     examine(state.database, thoroughly=True)
+
+
+def test_it_has_the_tables_of_a_new_one(state: State, tmp_path: Path) -> None:
+    with state.database.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+        upgraded = columns_of(connection.engine)
+    with ExitStack() as stack:
+        if state.database.path is None:
+            cluster = shared_cluster()
+            new = State(tmp_path / "new", cluster.url(stack.enter_context(cluster.database())))
+        else:
+            new = State(tmp_path / "new")
+        stack.enter_context(new)
+        with new.database.reading() as connection:
+            assert columns_of(connection.engine) == upgraded
 
 
 def test_it_is_understood(state: State) -> None:

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, inspect
 from support.postgresql import shared_cluster
 
 from evergreen_groups.changes import Journal
@@ -41,3 +42,22 @@ def state_on(engine: str, directory: Path) -> Iterator[State]:
 def close_states() -> None:
     while _open:
         _open.pop().close()
+
+
+def columns_of(engine: Engine) -> dict[str, list[object]]:
+    """Return what defines the tables, by table."""
+    found = inspect(engine)
+    return {
+        table: [
+            *((column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(table)),
+            found.get_pk_constraint(table)["constrained_columns"],
+            sorted(
+                (key["name"] or "", key["referred_table"], str(key["options"])) for key in found.get_foreign_keys(table)
+            ),
+            sorted(
+                (index["name"] or "", str(index["column_names"]), index["unique"]) for index in found.get_indexes(table)
+            ),
+            sorted((check["name"] or "", check["sqltext"]) for check in found.get_check_constraints(table)),
+        ]
+        for table in sorted(found.get_table_names())
+    }

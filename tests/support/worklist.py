@@ -91,9 +91,18 @@ class Worklist:
             value,
         )
 
-    def save(self, outcome: str) -> None:
-        """Press a button of the form."""
-        self.run("document.querySelector(`.entry-form button[value='${arguments[0]}']`).click()", outcome)
+    def save(self, do: str) -> None:
+        """Select an outcome and a way (``promised phone``), or why it is closed (``closed paid``), and save it.
+
+        ``delete`` deletes the entry.
+        """
+        outcome, _, way = do.partition(" ")
+        if outcome != "delete":
+            self.type("outcome", outcome)
+            if way:
+                self.type("reason" if outcome == "closed" else "how", way)
+            do = "save"
+        self.run("document.querySelector(`.entry-form button[value='${arguments[0]}']`).click()", do)
 
     def is_closed(self) -> bool:
         return bool(self.run("return !document.querySelector('dialog')?.open"))

@@ -95,7 +95,10 @@ def test_the_keyboard_saves_an_entry_and_the_focus_returns_to_the_list(page: Wor
     page.until(lambda: page.text("dialog .follow-up-page"))
     assert page.run("return document.activeElement.id") == "note"
     page.press("called twice")
-    while page.run("return document.activeElement.value") != "no-answer phone":
+    while page.run("return document.activeElement.value") != "no-answer":
+        page.press(Keys.TAB)
+    page.press(Keys.SPACE)
+    while page.run("return document.activeElement.value") != "save":
         page.press(Keys.TAB)
     page.press(Keys.ENTER)
     page.until(page.is_closed)
@@ -112,7 +115,7 @@ def test_the_keyboard_saves_an_entry_and_the_focus_returns_to_the_list(page: Wor
     assert ", by phone · Not reached" in page.row(first)
     page.choose("to-do")
     for group in page.listed():
-        page.add_entry(group, "closed")
+        page.add_entry(group, "closed given-up")
     assert page.text("#shown") == "Nothing to do here. Waiting and closed groups are under “All follow-ups”."
 
 
@@ -257,13 +260,17 @@ def test_without_a_script(page: Worklist) -> None:
         press(page, f".follow-up button[value='{group}']")
         page.until(lambda: "No entries yet." in text(page, "main"))
         page.find("#note")[0].send_keys("by hand")
-        press(page, "button[value='promised in-person']")
+        press(page, "input[value=promised]")
+        press(page, "input[value=in-person]")
+        press(page, "button[value=save]")
         page.until(lambda: ", in person · Promised to pay" in text(page, ".agreed"))
         for box in page.find("input[name=group]")[:2]:
             box.click()
         press(page, ".selected button")
         page.until(lambda: len(page.find(".follow-up-page h2")) == 2)
-        press(page, "button[value=closed]")
+        press(page, "input[value=closed]")
+        page.find("select[name=reason]")[0].send_keys("waived")
+        press(page, "button[value=save]")
         page.until(lambda: text(page, ".agreed").count("Closed") >= 2)
 
 
@@ -376,7 +383,7 @@ def test_axe_finds_nothing_nothing_sticks_out_and_the_buttons_are_on_a_phones_sc
     page.open()
     page.follow_up(other)
     assert page.desk.flaws() == []
-    buttons = "[...document.querySelectorAll('dialog .outcomes button')].map((one) => one.getBoundingClientRect())"
+    buttons = "[...document.querySelectorAll('dialog .save button')].map((one) => one.getBoundingClientRect())"
     assert page.run(f"return Math.max(...{buttons}.map((one) => one.bottom))") < 844
     assert page.run(f"return Math.max(...{buttons}.map((one) => one.right))") < 390
 

@@ -23,6 +23,7 @@ from support.web_caller import MakeApp, client_of, cookie, session, settings_of
 from werkzeug.datastructures import MultiDict
 from werkzeug.test import TestResponse
 
+from evergreen_groups.render.report import OUTCOMES
 from evergreen_groups.report import Criteria, Run, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import NamedReport, ReportSettings, Settings
@@ -358,9 +359,16 @@ class FormCaller:
         return self._client.get(FORM, query_string={"group": groups, **query}, headers=self.headers)
 
     def send(self, page: TestResponse | str, do: str, **typed: str) -> TestResponse:
-        """Send the form of a page with what was typed into it."""
+        """Send the form of a page with what was typed into it.
+
+        ``do`` is an outcome and its way (``promised phone``) or reason (``closed paid``), or another button.
+        """
         (form,) = lxml.html.document_fromstring(page if isinstance(page, str) else page.text).find_class("entry-form")
         fields = MultiDict(form.form_values())
+        outcome, _, way = do.partition(" ")
+        if outcome in OUTCOMES:
+            typed |= {"outcome": outcome, "reason" if outcome == "closed" else "how": way}
+            do = "save"
         for name, value in {**typed, "do": do}.items():
             fields[name] = value
         return self._client.post(form.action, data=fields, headers=self.headers)
@@ -400,6 +408,50 @@ def test_from_a_groups_page_the_form_leads_back_there(form: FormCaller, recorded
     assert (done.status_code, done.location) == (303, address)
 
 
+@pytest.mark.parametrize(
+    ("do", "saved", "said"),
+    [
+        ("no-answer email", ("no-answer", None, "email"), "by e-mail · Not reached"),
+        ("left-message phone", ("no-answer", "left-message", "phone"), "by phone · Left a message"),
+        ("wrong-contact letter", ("no-answer", "wrong-contact", "letter"), "by letter · Wrong number or address"),
+        ("closed given-up", ("closed", "given-up", None), "Closed · given up"),
+    ],
+)
+def test_what_happened_and_why_it_was_closed(
+    form: FormCaller, desk: DeskCaller, number: int, do: str, saved: tuple[str | None, ...], said: str
+) -> None:
+    assert form.send(form.get(number), do).status_code == 303
+    [entry] = group(desk, number)["entries"]
+    assert (entry["what"], entry["detail"], entry["how"]) == saved
+    assert said in form.get(number).text
+    # A correction begins with what was saved.
+    assert form.send(form.get(number, entry=entry["id"]), "save", note="corrected").status_code == 303
+    [corrected] = group(desk, number)["entries"]
+    assert (corrected["what"], corrected["detail"], corrected["how"], corrected["note"]) == (*saved, "corrected")
+
+
+def test_a_detail_belongs_to_its_outcome(desk: DeskCaller, number: int) -> None:
+    for wrong in ({"what": "note"}, {"what": "closed"}, {"what": "contacted", "how": "phone"}):
+        assert save(desk, {"group": number, "note": "x", **wrong, "detail": "left-message"}).code == "follow-up-unclear"
+    assert save(desk, {"group": number, "what": "closed"}).status == 200, "programs may leave it out"
+
+
+@pytest.mark.parametrize("contact", [True, False])
+def test_the_form_is_headed_by_the_family_and_says_how_to_reach_it(
+    make_app: MakeApp, settings: Settings, sandbox: Sandbox, number: int, recorded: dict[int, int], *, contact: bool
+) -> None:
+    person = recorded[number]
+    change_rows(sandbox, "UPDATE au SET day_phone = '555-0177', email = 'h+1@example.org' WHERE id = ?", person)
+    app = make_app(replace(settings, report=replace(settings.report, contact=contact)))
+    page = FormCaller(app, caller_of(app, sandbox), settings.gateway.url or "").get(number)
+    document = lxml.html.document_fromstring(page.text)
+    name = sandbox._store.rows("au", {"id": person})[0]["family_name"]
+    assert document.findtext(".//h1/bdi").startswith(f"{name}, ")
+    links = document.xpath("//*[@class='reach']/a/@href")
+    assert links.pop().endswith(f"/eg/staff/circ/patron/{person}/checkout")
+    assert links == (["tel:555-0177", "mailto:h%2B1@example.org"] if contact else [])
+
+
 def test_a_reminder_needs_no_note_and_a_typed_date_counts_rather_than_weeks(
     form: FormCaller, desk: DeskCaller, number: int
 ) -> None:
@@ -422,6 +474,10 @@ def test_a_reminder_needs_no_note_and_a_typed_date_counts_rather_than_weeks(
         ("contacted phone", {"remind_on": "2020-01-01"}, "the reminder is before today"),
         ("contacted phone", {"day": "2999-01-01"}, "the date is in the future"),
         ("contacted", {}, "letter or in person"),
+        ("no-answer letter", {}, "select phone or e-mail"),
+        ("left-message in-person", {}, "select phone or e-mail"),
+        ("closed", {}, "The form is incomplete, or its date can't be read."),
+        ("closed wrong-contact", {}, "the detail belongs to another outcome"),
         ("delete", {}, "the entry to delete is missing"),
     ],
 )
@@ -465,8 +521,7 @@ def test_correcting_a_note_keeps_the_outcome_and_a_reminders_date_deselects_none
     [entry] = save(desk, {"group": number, **PROMISED, "remind_on": later}).body["entries"]
     page = form.get(number, entry=str(entry["id"]))
     assert lxml.html.document_fromstring(page.text).xpath("//input[@name='weeks' and @checked]") == []
-    assert ">Save, same outcome</button>" in page.text
-    assert form.send(page, "note", note="SECRET by Monday").status_code == 303
+    assert form.send(page, "save", note="SECRET by Monday").status_code == 303
     [corrected] = group(desk, number)["entries"]
     kept = {name: corrected[name] for name in ("what", "how", "remind_on", "note")}
     assert kept == {**PROMISED, "remind_on": later, "note": "SECRET by Monday"}

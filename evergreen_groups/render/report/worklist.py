@@ -12,22 +12,27 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import escape
 
-from evergreen_groups.follow_up import LONGEST_NOTE, Entry, FollowUp, FollowUpState, FollowUpStatus, How, What
+from evergreen_groups import follow_up
+from evergreen_groups.follow_up import LONGEST_NOTE, Detail, Entry, FollowUp, FollowUpState, FollowUpStatus, How, What
 from evergreen_groups.language import day, gettext, minute
 from evergreen_groups.render.follow_ups import (
     AGREED,
+    DETAILS,
     HOW,
     STATUSES,
-    WHAT,
     describe_entry,
     describe_latest,
     describe_status,
+    outcome,
 )
 from evergreen_groups.render.pages import RowTemplate, environment, template_text
+
+if TYPE_CHECKING:
+    from evergreen_groups.report import Contact
 
 _ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--follow-up row end-->"
 _FORM = re.compile("<!--follow-up form ([0-9]+) ([A-Za-z-]+)-->")
@@ -146,10 +151,23 @@ class WrittenPage:
 # --- The page with the form ---
 
 
+OUTCOMES: dict[str, tuple[What, Detail | None]] = {
+    "no-answer": (What.NO_ANSWER, None),
+    "left-message": (What.NO_ANSWER, Detail.LEFT_MESSAGE),
+    "contacted": (What.CONTACTED, None),
+    "promised": (What.PROMISED, None),
+    "wrong-contact": (What.NO_ANSWER, Detail.WRONG_CONTACT),
+    "closed": (What.CLOSED, None),
+    "note": (What.NOTE, None),
+}
+"""What the form offers, in the order of a day on the phone."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShownGroup:
     """A group on the form's page.
 
+    ``patron_page`` is the contact's in Evergreen. ``contact`` says how to reach them, if reports may.
     ``status`` is None if only the number is known, and ``owed`` if the fines of hidden members are unknown. ``pending``
     are the promise and the reminder that stand, as text. ``refusal`` says why the reader may not save entries for it.
     """
@@ -162,6 +180,8 @@ class ShownGroup:
     entries: Sequence[Mapping[str, object]] = ()
     pending: Mapping[str, str] = field(default_factory=dict)
     refusal: str = ""
+    patron_page: str = ""
+    contact: Contact | None = None
 
 
 def shown_entries(
@@ -227,10 +247,9 @@ class FollowUpPage:
             title=title,
             page=self,
             corrected_text="" if self.corrected is None else describe_entry(self.corrected),
-            choices=[
-                (what, gettext(WHAT[what]), [(f"{what.value} {how.value}", gettext(HOW[how])) for how in How])
-                for what in (What.NO_ANSWER, What.CONTACTED, What.PROMISED)
-            ],
+            outcomes={one: gettext(outcome(*parts)) for one, parts in OUTCOMES.items()},
+            ways={how.value: gettext(HOW[how]) for how in How},
+            reasons={one.value: gettext(DETAILS[one]) for one in follow_up.DETAILS[What.CLOSED]},
             longest_note=LONGEST_NOTE,
             statuses=STATUSES,
             writable=any(not group.refusal for group in self.groups),

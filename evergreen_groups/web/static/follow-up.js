@@ -43,7 +43,8 @@
     const back = main.querySelector(".follow-up-page .actions");
     if (back) back.remove();
     title.id = "follow-up-heading";
-    dialog.replaceChildren(title, ...main.childNodes, close);
+    dialog.replaceChildren(title, ...main.childNodes);
+    (dialog.querySelector(".save") ?? dialog).append(close);
     if (!dialog.open) dialog.showModal();
     const problem = dialog.querySelector("[role=alert]");
     if (problem) problem.tabIndex = -1;
