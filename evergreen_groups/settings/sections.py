@@ -111,6 +111,10 @@ class PolicySettings:
         help='Who is over the limit. "exceeds": members who owe more. "reaches": also members who owe exactly the '
         "limit, as in Evergreen. With a limit of 0.00, that includes members with open transactions that add up to "
         "0.00.",
+        options=Option(
+            "--comparison", _INIT, 'Who is over the limit: who owes more ("exceeds"), or also who owes it ("reaches").'
+        ),
+        question=Question(Message('Over the limit: more than {limit} ("exceeds"), or {limit} and more ("reaches")')),
     )
     limits: Annotated[tuple[LimitRule, ...], v.LIMIT_RULES] = setting(
         (),
