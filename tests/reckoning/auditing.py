@@ -25,7 +25,7 @@ def audit(library: Library) -> Document | None:
         for finding in _findings(library, patron)
     ]
     kinds = ["over-limit-not-blocked", "blocked-not-over-limit", "block-not-recalculated", "blocked-for-family"]
-    kinds += ["blocked-by-staff", "borrowed-address"]
+    kinds += ["blocked-by-staff", "came-of-age", "borrowed-address"]
     thresholds = _thresholds(library, [finding for finding in people if finding["kind"].startswith("threshold-")])
     people = [finding for finding in people if not finding["kind"].startswith("threshold-")]
     people.sort(key=lambda it: (kinds.index(it["kind"]), -Decimal(it["member"]["own_fines"]), it["member"]["id"]))
@@ -58,6 +58,7 @@ def _findings(library: Library, patron: Row) -> Iterable[Document]:
     for_fines = [row for row in blocking if library.for_fines(row["standing_penalty"], patron["home_ou"])]
     finding = {"group": patron["usrgroup"], "member": member(library, patron), "group_fines": None}
     yield from _borrowed(library, patron)
+    yield from _came_of_age(library, patron)
     if library.over(patron):
         if not for_fines:
             yield {"kind": _not_blocked(library, patron), **finding, "blocks": []}
@@ -154,6 +155,23 @@ def _borrowed(library: Library, patron: Row) -> Iterable[Document]:
             yield {**finding, "reason": f"uses an address of {whose}"}
     if hidden:
         yield {**finding, "reason": "uses an address of a patron hidden from this account"}
+
+
+def _came_of_age(library: Library, patron: Row) -> Iterable[Document]:
+    """Return a finding about a juvenile who is old enough, if the account sees another member who isn't one."""
+    age = library.question["audit"]["adults_from_age"]
+    if patron["juvenile"] != "t" or birth_year(patron) is None or not adult_by_age(patron, age):
+        return
+    if any(one["juvenile"] == "f" and library.visible(one) for one in library.groups()[patron["usrgroup"]]):
+        years = datetime.now(UTC).year - int(patron["dob"][:4])
+        before = datetime.now(UTC).date().isoformat()[5:] < patron["dob"][5:10]
+        reason = f"marked as a juvenile, age {years - before}"
+        yield {
+            "kind": "came-of-age",
+            "group": patron["usrgroup"],
+            "member": _shown(library, patron),
+            "reason": reason,
+        }
 
 
 def _block(library: Library, row: Row) -> Document:
