@@ -361,7 +361,8 @@ class AuditSettings:
     adults_from_age: Annotated[int, v.whole_number(1, 120)] = setting(
         18,
         help="The age from which a patron counts as an adult. A known birth date decides; without one, everyone who "
-        "isn't marked as a juvenile is an adult. Birth dates are never shown.",
+        "isn't marked as a juvenile is an adult. The audit also lists juveniles of this age who are in a group with an "
+        "adult. Birth dates are never shown, and ages only where circ.obscure_dob is off in Evergreen.",
     )
     institution_profiles: Annotated[tuple[str, ...], v.PROFILE_NAMES] = setting(
         (),
