@@ -180,8 +180,9 @@ class AuditCriteria:
     """What to audit: patrons at or below ``orgs`` (short names; empty: everywhere), and their groups.
 
     ``limit`` is the limit of own fines for all patrons, None if the policy's limits vary. ``adults`` is the rule for
-    too many adults in a group. ``institution_profiles`` (names) are profiles of schools, offices and so on, including
-    profiles below. ``top`` lists the first findings of each kind and counts the rest (None: list all).
+    too many adults in a group; its age is also that of juveniles who came of age. ``institution_profiles`` (names) are
+    profiles of schools, offices and so on, including profiles below. ``top`` lists the first findings of each kind and
+    counts the rest (None: list all).
     """
 
     __repr__ = arguments.brief
