@@ -1,7 +1,7 @@
 """Records of what an audit finds.
 
 Findings are about patrons whose blocks don't match their own fines, thresholds in Evergreen that differ from the rule,
-and groups that look accidental.
+groups that look accidental, and families that changed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _BLOCKS = "evergreen_groups.audit.blocks:find_blocks"
 _ADULTS = "evergreen_groups.audit.accidental_groups:find_groups_of_adults"
 _BORROWED = "evergreen_groups.audit.borrowed_addresses:find_borrowed_addresses"
+_OF_AGE = "evergreen_groups.audit.came_of_age:find_came_of_age"
 _ACCIDENTAL = "evergreen_groups.audit.accidental_groups:find_accidental_groups"
 
 
@@ -81,6 +82,8 @@ class FindingKind(Enum):
     """A group with something odd, but whose members have so much in common that it is no accident."""
     SEVERAL_ADULTS = _kind("several-adults", _ADULTS, about_groups=True)
     """A group with more adults than the library wants."""
+    CAME_OF_AGE = _kind("came-of-age", _OF_AGE)
+    """A patron marked as a juvenile who is an adult by date of birth, in a group with a guardian."""
     BORROWED_ADDRESS = _kind("borrowed-address", _BORROWED)
     """A patron whose record uses an address row of a patron outside the group."""
 
@@ -177,8 +180,9 @@ class AuditCriteria:
     """What to audit: patrons at or below ``orgs`` (short names; empty: everywhere), and their groups.
 
     ``limit`` is the limit of own fines for all patrons, None if the policy's limits vary. ``adults`` is the rule for
-    too many adults in a group. ``institution_profiles`` (names) are profiles of schools, offices and so on, including
-    profiles below. ``top`` lists the first findings of each kind and counts the rest (None: list all).
+    too many adults in a group; its age is also that of juveniles who came of age. ``institution_profiles`` (names) are
+    profiles of schools, offices and so on, including profiles below. ``top`` lists the first findings of each kind and
+    counts the rest (None: list all).
     """
 
     __repr__ = arguments.brief

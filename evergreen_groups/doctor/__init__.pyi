@@ -7,3 +7,4 @@ from .finding import Finding as Finding
 from .finding import Subject as Subject
 from .finding import Verdict as Verdict
 from .machine import STORED as STORED
+from .thresholds import describe_thresholds as describe_thresholds

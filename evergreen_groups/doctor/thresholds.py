@@ -143,15 +143,15 @@ def describe_rule(limit: Limit) -> Message:
     return Message("more than {amount}", values={"amount": limit.amount})
 
 
-def describe_rows(org_units: OrgUnits, difference: RuleDifference, profiles: Profiles) -> list[str]:
-    """Name the profiles and libraries of the thresholds that differ."""
+def describe_rows(org_units: OrgUnits, rows: Iterable[tuple[int, int]], profiles: Profiles) -> list[str]:
+    """Name the profiles and libraries of thresholds: pairs of org unit and profile ids."""
     return name_some(
         [
             Message(
                 "{profile} at {library}",
                 values={"profile": profiles.name(profile), "library": org_units.shortname(org_unit)},
             )
-            for org_unit, profile in sorted(difference.rows)
+            for org_unit, profile in sorted(rows)
         ]
     )
 
@@ -244,17 +244,50 @@ MOST = 6
 """Maximum number of differences with a finding each. Those that concern most patrons come first."""
 
 
+class _Read(NamedTuple):
+    """The thresholds, what they refer to, and the home libraries (ids) whose thresholds the account sees."""
+
+    profiles: Profiles
+    penalties: Mapping[int, int]
+    thresholds: Thresholds
+    libraries: frozenset[int]
+
+    @classmethod
+    def of(cls, subject: Subject) -> _Read:
+        gateway, org_units = subject.gateway, subject.org_units
+        profiles = Profiles.read(gateway)
+        penalties = read_fines_penalties(gateway, org_units)
+        reader = Thresholds.read(gateway, org_units, profiles, penalties)
+        if reader.complete:
+            return cls(profiles, penalties, reader, org_units.ids)
+        # Without the permission everywhere, compare only where the account can see the thresholds.
+        view = permissions.VIEW_THRESHOLDS
+        return cls(profiles, penalties, reader, permissions.orgs_by_permission(gateway, org_units, [view])[view])
+
+
+def describe_thresholds(subject: Subject) -> list[Message]:
+    """Say which amounts of own fines reach Evergreen's thresholds, and where. Empty if the account sees none."""
+    profiles, _penalties, reader, libraries = _Read.of(subject)
+    rows: dict[Decimal, set[tuple[int, int]]] = defaultdict(set)
+    for library, profile in product(sorted(libraries), profiles):
+        if (found := reader.find(profile, library)) is not None:
+            rows[found.amount].add((found.org_unit, found.profile))
+    if libraries and not rows:
+        return [Message("Evergreen has no threshold for fines.")]
+    # Evergreen compares with >= (actor.calculate_system_penalties).
+    return [
+        Message(
+            "Evergreen's threshold for fines: {amount} or more ({rows}).",
+            values={"amount": amount, "rows": describe_rows(subject.org_units, places, profiles)},
+        )
+        for amount, places in sorted(rows.items())
+    ]
+
+
 def thresholds(subject: Subject) -> Iterator[Finding]:
     """Evergreen blocks patrons at the rule's limit, as far as the account may view the thresholds."""
     gateway, org_units = subject.gateway, subject.org_units
-    profiles = Profiles.read(gateway)
-    penalties = read_fines_penalties(gateway, org_units)
-    reader = Thresholds.read(gateway, org_units, profiles, penalties)
-    libraries = {unit.id for unit in org_units}
-    # Without the permission everywhere, compare only where the account can see the thresholds.
-    if not reader.complete:
-        view = permissions.VIEW_THRESHOLDS
-        libraries = set(permissions.orgs_by_permission(gateway, org_units, [view])[view])
+    profiles, penalties, reader, libraries = _Read.of(subject)
     if hidden := subject.visible_orgs - libraries:
         places = name_places(org_units, set(hidden))
         yield _THRESHOLDS_NOT_VISIBLE(places=places, permission=permissions.VIEW_THRESHOLDS)
@@ -291,7 +324,7 @@ def _describe_difference(
         "example": difference.example,
         "owed": difference.limit.least_over,
         "penalty": difference.penalty.name,
-        "rows": describe_rows(org_units, difference, profiles),
+        "rows": describe_rows(org_units, difference.rows, profiles),
         "profile_part": describe_profiles(difference.profiles, profiles),
         "profile_count": len(difference.profiles),
         "library_part": describe_libraries(difference.libraries, library_count, org_units),

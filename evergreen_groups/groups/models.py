@@ -64,6 +64,11 @@ class Member:
         return self.patron.group_lead
 
     @property
+    def juvenile(self) -> bool | None:
+        """Whether the patron is marked as a juvenile, whatever the date of birth. None if that wasn't read."""
+        return self.patron.juvenile
+
+    @property
     def decided(self) -> Decision:
         """The decision about this member. Raises ValueError if no decision was requested."""
         if self.decision is None:
@@ -287,7 +292,8 @@ class Patron:
 
     ``group`` is the group's number (``usrgroup``). ``name`` starts with the family name and prefers preferred names;
     ``family_name`` is the legal one. ``barcode`` is the primary card's, None without a primary card. ``profile`` is the
-    id of the permission profile.
+    id of the permission profile. ``juvenile`` is Evergreen's flag, which a birthday doesn't clear; None if it
+    wasn't read, as in reports and most findings of the audit, which select fewer fields.
     """
 
     __repr__ = arguments.brief
@@ -301,6 +307,7 @@ class Patron:
     profile: int
     group_lead: bool
     deleted: bool = False
+    juvenile: bool | None = None
 
 
 class PatronAccount(NamedTuple):
@@ -387,7 +394,14 @@ class PatronRow(NamedTuple):
         )
         return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
 
-    def patron(self, barcodes: Mapping[int, str], org_units: OrgUnits, *, deleted: bool = False) -> Patron:
+    def patron(
+        self,
+        barcodes: Mapping[int, str],
+        org_units: OrgUnits,
+        *,
+        deleted: bool = False,
+        juvenile: bool | None = None,
+    ) -> Patron:
         """Make the patron. ``barcodes`` are by card id. Raises DataError for an unknown home library."""
         return Patron(
             self.id,
@@ -399,6 +413,7 @@ class PatronRow(NamedTuple):
             self.profile,
             self.group_lead,
             deleted,
+            juvenile,
         )
 
 

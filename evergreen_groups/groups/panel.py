@@ -199,7 +199,8 @@ class VisiblePatrons:
 
     def patrons(self, org_units: OrgUnits) -> list[Patron]:
         """Make the members' patron records. Raises DataError if a home library isn't among the org units."""
-        return [row.patron(self.barcodes, org_units) for row in self.rows]
+        accounts = self.accounts
+        return [row.patron(self.barcodes, org_units, juvenile=accounts[row.id].juvenile) for row in self.rows]
 
 
 def search(gateway: Gateway, query: FamilyQuery) -> list[Record]:

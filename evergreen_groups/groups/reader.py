@@ -172,9 +172,10 @@ class FamilyReader:
         members: dict[int, Member] = {}
         for values in rows:
             row = PatronRow._make(values[:width])
-            patron = row.patron(barcodes, self.org_units, deleted=bool(values[width]))
+            account = accounts[row.id] = PatronAccount.of(values[width + 1 : len(MEMBER_FIELDS)], now)
+            deleted, juvenile = bool(values[width]), account.juvenile
+            patron = row.patron(barcodes, self.org_units, deleted=deleted, juvenile=juvenile)
             members[row.id] = Member(patron, own_fines.get(row.id, ZERO))
-            accounts[row.id] = PatronAccount.of(values[width + 1 : len(MEMBER_FIELDS)], now)
         return Families(members, accounts, own_fines)
 
 

@@ -329,6 +329,7 @@ def _member(member: Member, standing: Standing | None, forecast: RecalculationFo
         **_fines(member),
         **_rule_and_penalties(member, standing, forecast),
         group_lead=member.group_lead,
+        juvenile=member.juvenile,
     )
 
 

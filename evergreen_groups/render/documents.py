@@ -221,6 +221,7 @@ class Member(Struct, kw_only=True):
     recalculation: _Recalculation
     evergreen_threshold: _Threshold
     group_lead: bool
+    juvenile: Annotated[bool | None, Meta(description="As marked in the record; null: not read.")]
 
 
 class GroupSummary(_Totals, kw_only=True):

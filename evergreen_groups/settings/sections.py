@@ -111,6 +111,10 @@ class PolicySettings:
         help='Who is over the limit. "exceeds": members who owe more. "reaches": also members who owe exactly the '
         "limit, as in Evergreen. With a limit of 0.00, that includes members with open transactions that add up to "
         "0.00.",
+        options=Option(
+            "--comparison", _INIT, 'Who is over the limit: who owes more ("exceeds"), or also who owes it ("reaches").'
+        ),
+        question=Question(Message('Over the limit: more than {limit} ("exceeds"), or {limit} and more ("reaches")')),
     )
     limits: Annotated[tuple[LimitRule, ...], v.LIMIT_RULES] = setting(
         (),
@@ -357,7 +361,8 @@ class AuditSettings:
     adults_from_age: Annotated[int, v.whole_number(1, 120)] = setting(
         18,
         help="The age from which a patron counts as an adult. A known birth date decides; without one, everyone who "
-        "isn't marked as a juvenile is an adult. Birth dates are never shown.",
+        "isn't marked as a juvenile is an adult. The audit also lists juveniles of this age who are in a group with an "
+        "adult. Birth dates are never shown, and ages only where circ.obscure_dob is off in Evergreen.",
     )
     institution_profiles: Annotated[tuple[str, ...], v.PROFILE_NAMES] = setting(
         (),

@@ -158,7 +158,7 @@ def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     assert done.returncode == 0
     assert "Findings resolved: 4 of 4." in done.stderr
     again = run("audit", "--fix", "--yes", "--format", "json")
-    assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 1]
+    assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 1]
     assert again.stderr == "Nothing to recalculate.\n"
     journal = run("journal", listed_id(run, 1)).stdout
     assert re.search(r"Recalculate penalties, 4 of 4 done", journal)

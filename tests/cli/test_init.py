@@ -22,6 +22,7 @@ from support.terminals import terminal_of
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
 from evergreen_groups.cli.commands.init import _emit
+from evergreen_groups.policy import Comparison
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import (
     GatewaySettings,
@@ -87,6 +88,8 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
         terminal.answer("Not accepted: expected an amount")
         terminal.answer("Minimum combined fines of a group to list [25.00]", "30")
         terminal.answer('Limit for a member\'s own fines, "none", or "ils" for Evergreen\'s thresholds [5.00]', "")
+        terminal.answer("Evergreen's threshold for fines: $5.01 or more (Everyone at LAKELAND).")
+        terminal.answer('more than $5.00 ("exceeds"), or $5.00 and more ("reaches") [exceeds]', "")
         terminal.answer("Mail server for the report (none)", "")
         assert terminal.end() == exit_status.DONE, terminal.shown
     assert "wrong password" not in terminal.shown
@@ -124,7 +127,7 @@ def test_nothing_is_asked_with_yes(init: Init, command: Command, file: Path, mai
     command.environ |= {passwords.PASSWORD_VARIABLE: PASSWORD, "EVERGREEN_GROUPS_MAIL_PASSWORD": SECRET}
     with server(post, mail_certificates) as port:
         done = init(
-            "--org", "NORTH", "--min-total", "40", "--limit", "ils",
+            "--org", "NORTH", "--min-total", "40", "--limit", "ils", "--comparison", "reaches",
             "--ca-bundle", str(mail_certificates / "right.pem"),
             "--mail-host", "localhost", "--mail-port", str(port), "--mail-username", "groups",
             "--mail-sender", "groups@library.example", "--mail-recipients",
@@ -132,7 +135,7 @@ def test_nothing_is_asked_with_yes(init: Init, command: Command, file: Path, mai
         )  # fmt: skip
     assert done.returncode == exit_status.DONE, done.stderr + done.stdout
     settings = load.load(file, {})
-    assert settings.policy.limit == "ils"
+    assert settings.policy == PolicySettings("ils", Comparison.REACHES)
     assert settings.report.orgs == ("NORTH",)
     assert settings.mail.recipients == (("*", ("a@library.example",)), ("NORTH", ("b@library.example",)))
     assert file.with_name("mail-password").read_text() == f"{SECRET}\n"
@@ -170,6 +173,40 @@ def test_a_threshold_above_the_limit_is_a_warning(sandbox: Sandbox, command: Com
     assert errors.count("Evergreen blocks at $10.00") == errors.count(said) == 1, "a warning, and not ok as well"
     assert "set the threshold of Everyone at LAKELAND to $5.01" in errors
     assert load.load(file, {}).policy.limit == Decimal("5.00")
+
+
+def test_five_dollars_and_more_is_over_the_limit_where_the_policy_says_so(
+    sandbox: Sandbox, command: Command, file: Path
+) -> None:
+    """The thresholds are shown before the question. The answer that agrees with them gets no warning."""
+    sandbox._store.update("pgpt", 1, {"threshold": "5.00"})
+    command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
+    options = ("--url", sandbox.url, "--username", "consortium_staff", "--org", "NORTH", "--min-total", "25")
+    with terminal_of(command, "--config", str(file), "init", *options) as terminal:
+        terminal.answer("Evergreen's thresholds [5.00]", "")
+        terminal.answer("Evergreen's threshold for fines: $5.00 or more (Everyone at LAKELAND).")
+        terminal.answer('"reaches") [exceeds]', "5")
+        terminal.answer("Not accepted: expected one of exceeds, reaches")
+        terminal.answer('"reaches") [exceeds]', "reaches")
+        terminal.answer("ok: Thresholds: Evergreen's thresholds match the rule")
+        terminal.answer("Mail server for the report (none)", "")
+        assert terminal.end() == exit_status.DONE, terminal.shown
+    assert "warning: Evergreen blocks" not in terminal.shown
+    assert load.load(file, {}).policy == PolicySettings(comparison=Comparison.REACHES)
+
+
+@pytest.mark.parametrize("limit", ["none", "ils"])
+def test_without_an_amount_there_is_nothing_to_compare_with(
+    sandbox: Sandbox, command: Command, file: Path, limit: str
+) -> None:
+    command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
+    options = ("--url", sandbox.url, "--username", "consortium_staff", "--org", "NORTH", "--min-total", "25")
+    with terminal_of(command, "--config", str(file), "init", *options) as terminal:
+        terminal.answer("Evergreen's thresholds [5.00]", limit)
+        terminal.answer("Mail server for the report (none)", "")
+        assert terminal.end() == exit_status.DONE, terminal.shown
+    assert "exceeds" not in terminal.shown
+    assert load.load(file, {}).policy.comparison is Comparison.EXCEEDS
 
 
 def test_ctrl_c_on_the_way_writes_nothing(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
@@ -249,6 +286,7 @@ def test_every_question_can_be_answered_on_the_command_line() -> None:
         ({"--workstation": "NOWHERE-1"}, "isn't registered"),
         ({"--min-total": "0"}, "--min-total: expected an amount of 0.01 or more"),
         ({"--limit": "some"}, "--limit: expected"),
+        ({"--comparison": "over"}, "--comparison: expected one of exceeds, reaches"),
         ({"--mail-host": "127.0.0.1", "--mail-port": "9", "--mail-sender": "a@b.example",
           "--mail-recipients": "*=a@b.example"}, "no connection to mail server 127.0.0.1:9: "),
         ({"--mail-host": "localhost"}, "--yes needs --mail-sender"),
@@ -328,6 +366,7 @@ class TestWhatIsThere:
         text = (
             f'# ours\n[gateway]\nurl = "{sandbox.url}"\nusername = "consortium_staff"\npassword_file = "{password}"\n'
             '[report]\norgs = ["NORTH"]\nmin_total = 30.00\ntop = 7\n[language.libraries]\nNORTH = "fr-CA"\n'
+            '[policy]\ncomparison = "reaches"\n'
             f'[[reports]]\nname = "old"\noutput = "{tmp_path}/old.html"\nrecipients = {{"*" = ["a@library.example"]}}\n'
         )
         file.write_text(text)
@@ -338,6 +377,7 @@ class TestWhatIsThere:
             terminal.answer("Libraries, separated by commas (- for all) [NORTH]", "-")
             terminal.answer("Minimum combined fines of a group to list [30.00]", "35")
             terminal.answer("Evergreen's thresholds [5.00]", "")
+            terminal.answer('$5.00 and more ("reaches") [reaches]', "")
             terminal.answer("Mail server for the report (none)", "localhost")
             terminal.answer("Mail security (starttls, tls, none) [starttls]", "none")
             terminal.answer("Mail server port (default)", str(free_port()))
@@ -357,6 +397,7 @@ class TestWhatIsThere:
         assert (settings.gateway, settings.language, settings.reports[0].recipients) == (
             *(former.gateway, former.language, former.reports[0].recipients),
         )
+        assert settings.policy == former.policy
         assert settings.mail == MailSettings(), "a server that can't be reached can be left out"
         assert settings.report == replace(former.report, orgs=(), min_total=Decimal("35.00"))
         assert file.with_name("config.toml.former").read_text() == text

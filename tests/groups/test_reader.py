@@ -13,7 +13,7 @@ from support.fault_proxy import Call, FaultProxy
 from support.gateways import gateway_of
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import AdultRule, GroupReader, PatronAccount
+from evergreen_groups.groups import AdultRule, GroupReader, PatronAccount, family_reader
 from evergreen_groups.groups.search import ChangedPatrons
 from evergreen_groups.ils import Access, Limits, OrgUnits
 from evergreen_groups.policy import Comparison, Limit, LimitRule
@@ -49,6 +49,13 @@ def owing(sandbox: Sandbox) -> None:
     owe(sandbox, 1051, (HARBOR, "6.00"))
     owe(sandbox, 1052, (HARBOR, "2.00"), (HARBOR, "-2.00"))
     owe(sandbox, 1053)
+
+
+def test_who_is_a_juvenile_is_unknown_where_it_is_not_read(sandbox: Sandbox, staff: Gateway) -> None:
+    sandbox._store.update("au", 1052, {"juvenile": "t"})
+    accounts = family_reader(staff).by_ids([1051, 1052])
+    assert {id: member.juvenile for id, member in accounts.members.items()} == {1051: False, 1052: True}
+    assert {member.juvenile for member in reader_of(staff).read_groups([DESROSIERS])[DESROSIERS].members} == {None}
 
 
 @pytest.mark.usefixtures("owing")

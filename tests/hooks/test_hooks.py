@@ -67,10 +67,10 @@ def test_a_family(client: Client) -> None:
     }
     assert members[0] == {
         **{"id": 1001, "name": "Okonkwo, Adaeze", "barcode": "20000000001001", "library": "HARBOR"},
-        **{"own_fines": "4.90", "group_lead": True},
+        **{"own_fines": "4.90", "group_lead": True, "juvenile": False},
         **standing,
     }
-    assert sorted(member["id"] for member in members) == list(OKONKWO)
+    assert {member["id"]: member["juvenile"] for member in members} == {id: id >= 1003 for id in OKONKWO}
 
 
 def test_a_group_by_its_number_is_what_its_members_see(client: Client) -> None:

@@ -1,15 +1,21 @@
 """The audit's expected document for a dataset: findings, and what a group's members have in common on file."""
 
+import json
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from reckoning.library import Library, Row, birth_year, expiry, moment
+from reckoning.library import Content, Library, Row, birth_year, expiry, moment
 from reckoning.reckoning import Document, by_fines, lead_of, member, money, name, person
 
 UNUSUAL_SIZE = 10
 LONG_EXPIRED = timedelta(days=3 * 365)
+OBSCURED = "circ.obscure_dob"
+_ZONES = ('"Pacific/Kiritimati"', '"Etc/GMT+12"', '"America/Toronto"')
 
 
 def audit(library: Library) -> Document | None:
@@ -25,7 +31,7 @@ def audit(library: Library) -> Document | None:
         for finding in _findings(library, patron)
     ]
     kinds = ["over-limit-not-blocked", "blocked-not-over-limit", "block-not-recalculated", "blocked-for-family"]
-    kinds += ["blocked-by-staff", "borrowed-address"]
+    kinds += ["blocked-by-staff", "came-of-age", "borrowed-address"]
     thresholds = _thresholds(library, [finding for finding in people if finding["kind"].startswith("threshold-")])
     people = [finding for finding in people if not finding["kind"].startswith("threshold-")]
     people.sort(key=lambda it: (kinds.index(it["kind"]), -Decimal(it["member"]["own_fines"]), it["member"]["id"]))
@@ -58,6 +64,7 @@ def _findings(library: Library, patron: Row) -> Iterable[Document]:
     for_fines = [row for row in blocking if library.for_fines(row["standing_penalty"], patron["home_ou"])]
     finding = {"group": patron["usrgroup"], "member": member(library, patron), "group_fines": None}
     yield from _borrowed(library, patron)
+    yield from came_of_age(library, patron)
     if library.over(patron):
         if not for_fines:
             yield {"kind": _not_blocked(library, patron), **finding, "blocks": []}
@@ -154,6 +161,54 @@ def _borrowed(library: Library, patron: Row) -> Iterable[Document]:
             yield {**finding, "reason": f"uses an address of {whose}"}
     if hidden:
         yield {**finding, "reason": "uses an address of a patron hidden from this account"}
+
+
+def grown(content: Content) -> Content:
+    """Return a copy in which many are juveniles about to come of age, in libraries with calendars of their own."""
+    content, now = deepcopy(content), datetime.now(UTC)
+    chance, age = Random(len(content["au"])), content["_question"]["audit"]["adults_from_age"]
+    for patron in content["au"]:
+        if patron["id"] >= 1000 and chance.random() < 0.7:
+            born = now.date() - timedelta(age * 365 + age // 4 + chance.choice((-400, -2, -1, 0, 1, 2, 400, 9000)))
+            patron["juvenile"], patron["dob"] = chance.choice("ttf"), born.isoformat()
+            patron["usrgroup"] = chance.choice((7, 7, 500))
+    for unit in content["aou"]:
+        for which, value in (("lib.timezone", chance.choice(_ZONES)), (OBSCURED, chance.choice(("true", "false")))):
+            row = {"id": len(content["aous"]) + 1, "org_unit": unit["id"], "name": which, "value": value}
+            content["aous"].extend([row] if chance.random() < 0.4 else [])
+    return content
+
+
+def _setting(library: Library, name: str, org: int) -> Any:
+    for place in library.upwards(org):
+        for row in library.rows("aous"):
+            if row["name"] == name and row["org_unit"] == place:
+                return json.loads(row["value"])
+    return None
+
+
+def _age(library: Library, patron: Row) -> int:
+    """Return a patron's age where the home library is. Whoever was born on February 29 is older from March 1 on."""
+    zone = _setting(library, "lib.timezone", patron["home_ou"])
+    today = datetime.now(UTC).astimezone(ZoneInfo(zone) if zone else None).date().isoformat()
+    return int(today[:4]) - int(patron["dob"][:4]) - (today[5:] < patron["dob"][5:10])
+
+
+def came_of_age(library: Library, patron: Row) -> Iterable[Document]:
+    """Return a finding about a juvenile who is old enough, if the account sees another member who isn't one."""
+    if patron["juvenile"] != "t" or birth_year(patron) is None:
+        return
+    age = _age(library, patron)
+    if age < library.question["audit"]["adults_from_age"]:
+        return
+    if any(one["juvenile"] == "f" and library.visible(one) for one in library.groups()[patron["usrgroup"]]):
+        obscured = _setting(library, OBSCURED, patron["home_ou"])
+        yield {
+            "kind": "came-of-age",
+            "group": patron["usrgroup"],
+            "member": _shown(library, patron),
+            "reason": f"marked as a juvenile, {'an adult by date of birth' if obscured else f'age {age}'}",
+        }
 
 
 def _block(library: Library, row: Row) -> Document:

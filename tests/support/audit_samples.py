@@ -68,6 +68,8 @@ def sample_audit(times: int = 2) -> Audit:
             (Reason("group-within-limit"), Decimal("2.00")) if place % 2 else (Reason("group-not-known"), None)
         )
         patrons.append(PatronFinding(FindingKind.BY_STAFF, member(number + 5_000), within, blocks, known))
+        of_age = Reason("came-of-age-obscured") if place % 2 else Reason("came-of-age", {"age": 18 + place})
+        patrons.append(PatronFinding(FindingKind.CAME_OF_AGE, member(number + 15_000, "0.75"), of_age))
         borrowed = Reason("borrowed-address", {"owner": "Petrov, Omar", "library": "BR2", "group": 4711})
         patrons.append(PatronFinding(FindingKind.BORROWED_ADDRESS, member(number + 20_000), borrowed))
     groups = tuple(_group(70_000 + 20 * place, place) for place in range(times * 2))

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from textwrap import fill, wrap
@@ -250,7 +251,7 @@ class Interview:
             case "report.orgs" if self._org_units is not None:
                 found = tuple(self._org_units.find(name).shortname for name in settings.report.orgs)
                 return with_values(settings, {"report.orgs": found})
-            case "policy.limit":
+            case "policy.comparison":
                 self._run_checks(settings, ("thresholds",))  # either side may be right, so this never fails
             case "mail":
                 places = [place for place, _addresses in settings.mail.recipients if place != nightly.EVERYTHING]
@@ -316,6 +317,12 @@ class Interview:
         if setting.key == "report.orgs" and self._org_units is not None:
             names = sorted(unit.shortname for unit in self._org_units)
             _emit(gettext("Libraries: {libraries}", libraries=", ".join(names[:40])))
+        if setting.key == "policy.comparison":
+            if not isinstance(self._settings.policy.limit, Decimal):
+                return value_of(self._existing, setting)  # nothing to compare with
+            with self._subject(self._settings, self._passwords) as subject:
+                for threshold in doctor.describe_thresholds(subject):
+                    _emit(gettext(threshold))
         if setting.key == "mail.link":
             link = f"{self._settings.serve.origin or self._settings.gateway.url}{SERVICE}/reports/latest/{{library}}"
             _emit(gettext("The web service has it at {link}", link=link))
@@ -325,7 +332,7 @@ class Interview:
         """Ask until the setting accepts the answer, offering the previous answer or the configured value."""
         current = self._answers.get(setting.key, value_of(self._existing, setting))
         is_empty = current in (None, ()) and setting.default in (None, ())
-        text, for_empty = gettext(question.text), None
+        text, for_empty = gettext(question.text, limit=self._settings.policy.limit), None
         if question.empty and is_empty:
             text = gettext("{question} ({empty})", question=question.text, empty=question.empty)
             for_empty = ""

@@ -6,9 +6,11 @@ A new column needs an entry in one of the tuples. CSV has it after all others, s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evergreen_groups.audit import FindingKind
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.audit import wording
@@ -38,8 +40,11 @@ class PatronFindingRow(NamedTuple):
 
     @property
     def page(self) -> str | None:
-        """The address of the page of the patron's group."""
-        return None if self.client is None else self.client.group_page(self.member.id)
+        """The address of the page of the patron's group, where a patron to remove is selected."""
+        if self.client is None:
+            return None
+        to_remove = self.finding.kind is FindingKind.CAME_OF_AGE
+        return self.client.group_page(self.member.id, select=(self.member.id,) if to_remove else ())
 
 
 class GroupFindingRow(NamedTuple):
@@ -81,6 +86,14 @@ def _why_group(row: GroupFindingRow) -> Why:
     texts = (gettext(wording.describe_reason(reason)) for reason in row.finding.reasons)
     reasons = tuple((text, weights.pop(text, "")) for text in texts)
     return Why(reasons, tuple(weights.items()))
+
+
+def _patron_advice(row: PatronFindingRow) -> wording.Advice:
+    finding = row.finding
+    advice = wording.advice_for(finding.kind, finding.reason, row.member.barcode)
+    if finding.kind is FindingKind.CAME_OF_AGE and row.page:
+        return replace(advice, command="", page=row.page)
+    return advice
 
 
 def _group_advice(row: GroupFindingRow) -> Iterator[wording.Advice]:
@@ -169,7 +182,7 @@ PATRON: tuple[Column[PatronFindingRow], ...] = (
     Column("", _why_patron, Message("Why"), page="why"),
     Column(
         "",
-        lambda row: [wording.advice_for(row.finding.kind, row.finding.reason, row.member.barcode)],
+        lambda row: [_patron_advice(row)],
         Message("What to do"),
         page="to_do",
     ),

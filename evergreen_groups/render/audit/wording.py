@@ -36,6 +36,7 @@ HEADINGS = {
     FindingKind.ACCIDENTAL: Message("Groups that look accidental"),
     FindingKind.FOR_REVIEW: Message("Groups that look like families, for review"),
     FindingKind.SEVERAL_ADULTS: Message("Groups with several adults"),
+    FindingKind.CAME_OF_AGE: Message("Families that changed: adults still marked as juveniles"),
     FindingKind.BORROWED_ADDRESS: Message("Members who use the address of a patron outside the group"),
 }
 _RECALCULATE = Message("Have Evergreen recalculate their penalties: audit --fix.")
@@ -61,6 +62,7 @@ WHAT_TO_DO = {
     FindingKind.SEVERAL_ADULTS: Message(
         "Ask the adults whether they want to share a group, and remove those who don't."
     ),
+    FindingKind.CAME_OF_AGE: Message("Ask them, and remove them from the group: evergreen-groups remove BARCODE."),
     FindingKind.BORROWED_ADDRESS: Message("Give the borrower a separate address in the staff client."),
 }
 _BLOCKED_WITHIN_LIMIT = Message("Evergreen blocks them for fines, but their own fines don't exceed the limit.")
@@ -76,6 +78,7 @@ MEANINGS = {
     FindingKind.ACCIDENTAL: Message("Members may not belong together, but can learn of each other's fines."),
     FindingKind.FOR_REVIEW: Message("Something about these groups is odd, but the members probably belong together."),
     FindingKind.SEVERAL_ADULTS: Message("Adults in a group can learn of each other's fines."),
+    FindingKind.CAME_OF_AGE: Message("Their parents can still learn of their fines and items."),
     FindingKind.BORROWED_ADDRESS: Message("Changing the address in one record changes it in the other."),
 }
 """What a kind of finding means; kinds without an entry use their text in ``WHAT_TO_DO``."""
@@ -107,6 +110,8 @@ REASONS = {
     "stranger": Message("{name} shares no surname, address, phone, e-mail or home library with another adult"),
     "unusually-large": Message("unusually large: {count} member", plural="unusually large: {count} members"),
     "several-adults": Message("{count} adult, more than {most}", plural="{count} adults, more than {most}"),
+    "came-of-age": Message("marked as a juvenile, age {age}"),
+    "came-of-age-obscured": Message("marked as a juvenile, an adult by date of birth"),
     "borrowed-address": Message("uses an address of {owner}, {library}, group {group}"),
     "borrowed-address-of-hidden": Message("uses an address of a patron hidden from this account"),
 }
@@ -278,10 +283,11 @@ _DOCTOR = "evergreen-groups doctor"
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """A recommendation, and the command to run, which is empty for work in the staff client."""
+    """A recommendation, and the command to run or the page to open, which are empty for work in the staff client."""
 
     text: str
     command: str = ""
+    page: str = ""
 
 
 _ADVICE = {
@@ -304,6 +310,7 @@ _ADVICE = {
     "lead-expired": (Message("Renew the lead's account, or make another member the lead."), ""),
     "stranger": (Message("Remove {name} if they don't belong."), _REMOVE),
     "unusually-large": (Message("Remove members who don't belong."), ""),
+    **dict.fromkeys(("came-of-age", "came-of-age-obscured"), (Message("Remove from the group"), _REMOVE)),
 }
 """Advice by the reason's code. Texts take the reason's values, commands a barcode."""
 

@@ -41,6 +41,7 @@ MIRRORED = Language(PSEUDO, timezone=UTC)
 CONFIGURATION = Message("configuration: {profile} at {library}", values={"profile": "Child", "library": "BR1"})
 VALUES = {
     "over_by": Decimal("1229.50"),
+    "age": 18,
     "count": 12,
     "most": 2,
     "name": "Okafor, Ada",

@@ -217,6 +217,17 @@ def test_names_lead_into_the_staff_client_and_groups_to_their_pages() -> None:
     assert page(FAMILY, groups=(GROUP,)).xpath("//table//a") == []
 
 
+def test_who_came_of_age_is_selected_on_the_groups_page_where_staff_can_remove_them() -> None:
+    found = PatronFinding(FindingKind.CAME_OF_AGE, BO, Reason("came-of-age", {"age": 18}))
+    (link,) = page(found, client=StaffClient("eg2")).xpath("//td[@class='to-do']//a")
+    assert link.text_content() == "Remove from the group"
+    assert link.get("href") == "/evergreen-groups/patrons/8/group?client=eg2&select=8"
+    ada = replace(found, member=ADA)
+    (cell,) = page(ada).xpath("//td[@class='to-do']")  # without a web service, a command does it
+    assert cell.xpath("code")[0].text_content() == "evergreen-groups remove 2999"
+    assert cell.xpath(".//a") == []
+
+
 def test_the_page_asks_nobody_for_anything_and_allows_its_own_script_alone() -> None:
     tree = page(OVER)
     policy = tree.xpath("string(//meta[@http-equiv='Content-Security-Policy']/@content)")

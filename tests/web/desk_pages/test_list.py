@@ -9,12 +9,17 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 
+import lxml.html
 import pytest
 from support.circulators import change_rows, make_stock_circulator, take_away
 from support.debts import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
 from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, as_text, with_settings
+from support.gateways import gateway_of
 
+from evergreen_groups.audit import AuditCriteria, build_audit
 from evergreen_groups.policy import LimitRule
+from evergreen_groups.render import StaffClient
+from evergreen_groups.render.audit import render_audit
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
 
@@ -302,6 +307,16 @@ def test_search_within_without_a_script(clerk: DeskClerk, text: str, found: list
     )
     assert list(searched.members) == found
     assert said in searched.text
+
+
+def test_from_the_audit_to_the_plan_of_who_came_of_age(clerk: DeskClerk, sandbox: Sandbox) -> None:
+    sandbox._store.update("au", NGUYEN, {"dob": "1990-05-05"})
+    written = io.StringIO()
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        render_audit(build_audit(gateway, AuditCriteria()), "html", written, client=StaffClient("eg2"))
+    (link,) = lxml.html.fromstring(written.getvalue()).xpath("//tbody[@data-is='came-of-age']//td[@class='to-do']//a")
+    plan = clerk.get(link.get("href")).send("/plan", ("action", "remove"), id="selection")
+    assert plan.heading == "Remove Nguyễn, Minh from the group?"
 
 
 def test_members_are_selected_to_begin_with_as_an_audit_suggests(clerk: DeskClerk) -> None:
