@@ -11,6 +11,7 @@ from .circulations import CirculationReader as CirculationReader
 from .circulations import ItemOut as ItemOut
 from .circulations import PatronItems as PatronItems
 from .circulations import UnreturnedItems as UnreturnedItems
+from .circulations import late_circulations as late_circulations
 from .limits import Limits as Limits
 from .limits import ResolvedLimit as ResolvedLimit
 from .limits import Threshold as Threshold
