@@ -92,7 +92,8 @@ def test_only_late_items_cost_a_call(fine_free: Sandbox, proxy: FaultProxy, acco
         lend(fine_free, 1002, PAST)
         proxy.seen.clear()
         hooks.patron_summary(client, 1001)
-        assert (proxy.seen[:2], sorted(proxy.seen[2:])) == ([MEMBERS, FINES], more)
+        seen = [method for method in proxy.seen if ".count." not in method]  # which checks that no row was left out
+        assert (seen[:2], sorted(seen[2:])) == ([MEMBERS, FINES], more)
 
 
 def test_hidden_members_make_lower_bounds(fine_free: Sandbox) -> None:
