@@ -80,7 +80,15 @@ def test_nothing_is_counted_for_a_single_patron(fine_free: Sandbox) -> None:
 @pytest.mark.apache(reason="it counts calls")
 @pytest.mark.parametrize(
     ("account", "more"),
-    [("consortium_staff", [ITEMS]), pytest.param("harbor_desk", [MEMBERS, ITEMS], id="hidden items are looked for")],
+    [
+        ("consortium_staff", [ITEMS]),
+        pytest.param(
+            "harbor_desk",
+            [MEMBERS, ITEMS],
+            id="hidden items are looked for",
+            marks=pytest.mark.differs("no-count", reason="whether a row was left out is asked in another way"),
+        ),
+    ],
 )
 def test_only_late_items_cost_a_call(fine_free: Sandbox, proxy: FaultProxy, account: str, more: list[str]) -> None:
     lend(fine_free, 1002, FUTURE)
