@@ -465,8 +465,7 @@ class SummaryReader(DeskReader):
 
     def _late_items(self, found: VisiblePatrons, group: Group, org_units: OrgUnits) -> dict[int, PatronItems] | None:
         """Return the members' overdue and lost items by patron id. None for one member alone, or if anyone owes."""
-        nobody_owes = group.group_fines == 0 and not any(member.own_fines for member in group.members)
-        if group.member_count == 1 or not nobody_owes:
+        if group.member_count == 1 or not group.owes_nothing:
             return None
         if found.no_circulation:
             return dict.fromkeys(found.ids, PatronItems((), complete=True))

@@ -177,6 +177,7 @@ def list_page(
         rows=fitting,
         heads=pages.column_heads(sort),
         sort=sort,
+        late_items=pages.late_items(details),
         sums=pages.group_sums(details),
         items_hidden=not details.all_circulations.complete,
         within=within,

@@ -176,10 +176,12 @@ export function lines(page, answer, { label, options, unfolded, unfold }) {
   fold.append(element("span", "evergreen-groups-spoken", fold.title));
   fold.setAttribute("aria-expanded", String(unfolded));
   const items = late(answer).map((said) => explained(gettext("Group"), [said]));
-  const sum = element("span", "evergreen-groups-sum", isLate(answer) ? "" : money(answer.group_fines));
+  const total = isLate(answer)
+    ? [inForms(element("span", "evergreen-groups-items"), items)]
+    : [head, element("span", "evergreen-groups-sum", money(answer.group_fines))];
   const said = counted(page, answer, people).map((text) => [gettext("Info only"), text].join(" · "));
   return [
-    line(fold, isLate(answer) ? inForms(element("span", "evergreen-groups-items"), items) : head, sum),
+    line(fold, ...total),
     info(page, options, ...(namedForItems(answer, people) || (said.length ? said : [gettext("Info only")]))),
   ];
 }
@@ -312,6 +314,7 @@ sheet.replaceSync(`
   .evergreen-groups [aria-expanded]::before { content: "▸"; }
   .evergreen-groups [aria-expanded=true]::before { content: "▾"; }
   .evergreen-groups [dir=rtl] [aria-expanded=false]::before { content: "◂"; }
+  .evergreen-groups-items { flex: 1; font-size: .93em; }
   .evergreen-groups-info { flex: 1; align-content: center; min-height: 24px; }
   .evergreen-groups-members { list-style: none; margin: 0; padding: 0; border-top: 1px solid var(--border, #adb5bd); }
   .evergreen-groups-members > li { position: relative; }
