@@ -33,3 +33,4 @@ from .permissions import Access as Access
 from .permissions import SessionRights as SessionRights
 from .reference_data import RIGHTS_SECONDS as RIGHTS_SECONDS
 from .reference_data import ReferenceData as ReferenceData
+from .waivers import Waiver as Waiver

@@ -393,7 +393,7 @@ def member(patron: str, member: str) -> Response:
     with admitted(patron) as clerk:
         id = requests.record_id(member)
         titles = Titles(clerk.desk.service.settings.desk.titles)
-        found = clerk.client.bills.of_user(clerk.patron, member=id, titles=titles)
+        found = clerk.client.bills.of_user(clerk.patron, member=id, titles=titles, waivers=True)
         theirs = found.member(id)
         counts = None if theirs.items.complete else clerk.client.bills.items_counted(theirs)
         return clerk.page(
