@@ -36,8 +36,8 @@ class GroupViewer:
     who set penalties, and ``extra_patrons`` are ids of other patrons to read. A replica may have older records of the
     patrons ``changed`` (ids; None: of any patron).
 
-    ``circulations`` is a condition on circulations (``circ``). The query asks whether any circulation of the members at
-    home at ``circulations_of`` (org unit ids) meets it, unless one of the two is empty.
+    ``circulations`` is a condition on circulations (``circ``). The query asks whether any circulation meets it, of the
+    members whose home library is in ``circulations_of`` (org unit ids), unless one of the two is empty.
     """
 
     user: int
