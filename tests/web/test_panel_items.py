@@ -82,12 +82,15 @@ def test_who_is_blocked_for_own_items(fine_free: Desk) -> None:
     lend(fine_free.sandbox, 1018, PAST)
     block(fine_free, 1017, OVERDUE_COUNT)
     panel = shown(fine_free)
-    assert panel["lines"][1] in (f"{MINH}: blocked for own items", "1 of 4 blocked for own items")
+    assert panel["lines"][1] in (f"{MINH}: blocked for own items", "Minh: blocked for own items")
     said = fine_free.run("return document.querySelector('.evergreen-groups-info').firstChild.textContent")
     assert said == f"\u2068{MINH}\u2069: blocked for own items"
     about = {member["name"]: (member["blocked"], member["about"]) for member in panel["members"]}
     why = "blocked in Evergreen for own items: Patron exceeds max overdue item threshold (at HARBOR)"
     assert (about[MINH], about[LAN]) == ((["Blocked"], [why]), ([], []))
+    block(fine_free, 1018, LOST_COUNT)
+    both = (f"{LAN}; {MINH}: blocked for own items", "2 of 4 blocked for own items")
+    assert shown(fine_free)["lines"][1] in both
 
 
 def test_a_block_for_something_else_is_not_put_down_to_items(fine_free: Desk) -> None:

@@ -108,8 +108,12 @@ function namedForItems(answer, all) {
   const theirs = answer.members.filter((person) => blocksOf(person).length);
   if (!isLate(answer) || !theirs.length || !theirs.every(blockedForItems)) return null;
   const values = { ...howMany(totalOf(answer, "blocked_count")), all: texts.number(all) };
-  return [ // names are isolated from the text's writing direction
-    explained(theirs.map((person) => `\u2068${nameOf(person)}\u2069`).join("; "), [gettext("blocked for own items")]),
+  // Names are isolated from the text's writing direction.
+  const said = (names) => explained(names.map((name) => `\u2068${name}\u2069`).join("; "), [gettext("blocked for own items")]);
+  const names = theirs.map(nameOf);
+  if (names.length === 1) return [said(names), said([names[0].split(", ").pop()])];
+  return [
+    said(names),
     ngettext("{count} of {all} blocked for own items", "{count} of {all} blocked for own items", theirs.length, values),
   ];
 }
