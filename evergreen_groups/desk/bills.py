@@ -14,7 +14,7 @@ from evergreen_groups import arguments
 from evergreen_groups.desk.summary import DeskReader
 from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import AdultRule
-from evergreen_groups.ils import Bill, CirculationCounts, ItemOut, OrgUnits, PatronItems, permissions
+from evergreen_groups.ils import VIEW_USER, Bill, CirculationCounts, ItemOut, OrgUnits, PatronItems, Waiver, permissions
 from evergreen_groups.language import name_key
 from evergreen_groups.values import ZERO
 
@@ -43,7 +43,8 @@ class MemberBills:
     """A visible member with their bills and items out.
 
     ``bills`` are the open bills, oldest first. They are None if they are hidden or don't add up to ``own_fines``.
-    ``titles`` maps items' ids (``acp.id``) to titles, None if titles aren't shown.
+    ``titles`` maps items' ids (``acp.id``) to titles, None if titles aren't shown. ``waivers`` are empty
+    unless asked for.
     """
 
     patron: Patron
@@ -52,6 +53,7 @@ class MemberBills:
     bills: tuple[Bill, ...] | None
     items: PatronItems
     titles: Mapping[int, str] | None
+    waivers: tuple[Waiver, ...] = ()
 
     def item_of(self, bill: Bill) -> ItemOut | None:
         """Return the item that a bill is for, or None if there is no item or it is hidden."""
@@ -92,10 +94,12 @@ class BillsReader(DeskReader):
 
     With cached reference data it takes five calls: the members, then in parallel their fines, bills and items, then
     the billings. Without VIEW_CIRCULATIONS everywhere, one more call finds out about hidden circulations. Titles take
-    three more.
+    three more, waivers one.
     """
 
-    def of_user(self, id: int, *, member: int | None = None, titles: Titles = Titles.NONE) -> GroupBills:
+    def of_user(
+        self, id: int, *, member: int | None = None, titles: Titles = Titles.NONE, waivers: bool = False
+    ) -> GroupBills:
         """Read a patron's group: all visible members, or only the one with the id ``member``.
 
         With titles, log the session's user and the group number, but no title. Raises NotFoundError without such a
@@ -109,13 +113,13 @@ class BillsReader(DeskReader):
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:
             raise not_visible("no visible patron has this id", code="no-such-member")
-        return self._read(found, found.ids if member is None else {member}, titles)
+        return self._read(found, found.ids if member is None else {member}, titles, waivers=waivers)
 
     def items_counted(self, member: MemberBills) -> CirculationCounts | None:
         """Count all items that a member has out, visible or not. None if Evergreen doesn't say. Makes one call."""
         return self._circulation_reader().count_one(member.patron.id, member.patron.home_library.id)
 
-    def _read(self, found: VisiblePatrons, wanted: Collection[int], titles: Titles) -> GroupBills:
+    def _read(self, found: VisiblePatrons, wanted: Collection[int], titles: Titles, *, waivers: bool) -> GroupBills:
         gateway, reference = self._gateway, self._reference
         # Load all classes in one request.
         gateway.idl("circ", "mobts", "mb", "mous", *(("acp", "acn", "rmsr") if titles is not Titles.NONE else ()))
@@ -125,10 +129,13 @@ class BillsReader(DeskReader):
         rights = reference.rights(gateway)
         bills_at, items_at = rights.at(permissions.VIEW_USER_TRANSACTIONS), rights.at(permissions.VIEW_CIRCULATIONS)
         hidden = {patron.id for patron in patrons if patron.home_library.id not in bills_at}
-        fines, bills, items = self._gateway.in_parallel(
+        # Since 3.15 an account sees its own record without VIEW_USER, but not its own waivers.
+        seen = rights.at(VIEW_USER) if waivers else ()
+        fines, bills, items, waived = self._gateway.in_parallel(
             lambda: self._visible_fines(ids),
             lambda: Bill.read(gateway, ids - hidden) if ids - hidden else {},
             lambda: PatronItems.read(gateway, org_units, items_at, ids),
+            lambda: Waiver.read(gateway, {patron.id for patron in patrons if patron.home_library.id in seen}),
         )
         own_fines = {id: fines.get(id, ZERO) for id in ids}
         known = Bill.verify(gateway, own_fines, bills, hidden)
@@ -142,7 +149,10 @@ class BillsReader(DeskReader):
                 its_titles = {item.copy: shown[item.copy] for item in its_items.items if item.copy in shown}
             if its_bills is not None:
                 its_bills = Bill.with_item_kinds(its_bills, its_items.stop_fines, items_at)
-            members.append(MemberBills(patron, account, own_fines[patron.id], its_bills, its_items, its_titles))
+            its_waivers = waived.get(patron.id, ())
+            members.append(
+                MemberBills(patron, account, own_fines[patron.id], its_bills, its_items, its_titles, its_waivers)
+            )
         return GroupBills(
             gateway=gateway.url,
             at=datetime.now(UTC),

@@ -187,7 +187,7 @@ class DetailsReader(DeskReader):
     def _fines_and_items(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> _FinesAndItems:
         """Return the fines of visible members who owe any, the hidden members, and the visible members' items out."""
         homes = {row.id: row.home_library for row in found.rows}
-        none_hidden = found.no_circulation_hidden
+        none_hidden = found.no_circulation
         if found.complete:
             own_fines, counted = self._gateway.in_parallel(
                 lambda: self._own_fines(found),

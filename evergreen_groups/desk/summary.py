@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -36,7 +37,9 @@ from evergreen_groups.groups import (
 from evergreen_groups.ils import (
     VIEW_USER,
     CirculationReader,
+    PatronItems,
     decide_all,
+    late_circulations,
     permissions,
     read_fines_of,
     read_own_fines,
@@ -200,9 +203,10 @@ class DeskReader:
         plain = self._member_viewer(recent)
         counted_at = self._reference.rights(self._gateway).at(permissions.VIEW_CIRCULATIONS)
         hidden_at = frozenset(unit.id for unit in self._reference.org_units(self._gateway)) - counted_at
+        hidden = {"checkin_time": None, "circ_lib": sorted(hidden_at)} if hidden_at else {}
         return replace(
             plain,
-            hidden_circulations_at=hidden_at,
+            circulations=hidden,
             circulations_of=counted_at,
             with_staff=True,
             extra_patrons=frozenset(names_of),
@@ -247,13 +251,15 @@ Found = TypeVar("Found")
 class GroupSummary(Group):
     """A group with its visible members' standings by patron id.
 
-    ``forecasts`` say what a recalculation could change for members about whom the rule and Evergreen disagree.
+    ``forecasts`` say what a recalculation could change for members about whom the rule and Evergreen disagree. If the
+    group has several members and none of them owes anything, ``late_items`` has each one's overdue and lost items.
     """
 
     __repr__ = arguments.brief
 
     standings: Mapping[int, Standing] = field(default_factory=dict)
     forecasts: Mapping[int, RecalculationForecast] = field(default_factory=dict)
+    late_items: Mapping[int, PatronItems] | None = None
 
     @property
     def standing_totals(self) -> StandingTotals:
@@ -301,8 +307,10 @@ class SummaryReader(DeskReader):
     """Reads summaries and decisions at one gateway, as far as its session may see.
 
     A summary takes two calls, whatever the size of the group: the members with their penalties, and their fines (one
-    call per 3,000 members). If there may be hidden members, a third call looks for them, and if there are any, a
-    fourth verifies them against the group. The first summary also reads the IDL, the session's permissions, and in
+    call per 3,000 members). If nobody owes anything, but an item is overdue or lost, which the first call finds out,
+    another call reads these items (two if some may be hidden). If there may be hidden members, one more call looks for
+    them, and if there are any, another verifies them against the group. The first summary also reads the IDL, the
+    session's permissions, and in
     parallel the kinds of penalties. :class:`ReferenceData` documents the cost of limits that differ by patron. If
     Evergreen's own limits count only the fines of some libraries, each summary takes one more call. Evergreen's
     thresholds are read, and cached, when the rule and Evergreen disagree about a member.
@@ -416,8 +424,11 @@ class SummaryReader(DeskReader):
 
     def _with_reference(self, recent: RecentlyChanged, search: Callable[[GroupViewer], Found]) -> Found:
         """Run a search with a viewer, and in parallel read the kinds of penalties."""
-        self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one request
+        self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous")  # in one request
         viewer = self._member_viewer(recent)
+        if self._items_visible_at:
+            late = late_circulations(datetime.now(UTC))
+            viewer = replace(viewer, circulations=late, circulations_of=viewer.patrons_at)
         if self._reference.has_penalty_kinds(self._gateway):
             return search(viewer)  # looking up a cached value in another thread costs a fifth of a summary
         found, _kinds = self._gateway.in_parallel(
@@ -445,7 +456,20 @@ class SummaryReader(DeskReader):
             group.hidden_ids,
             standings={member.id: standing for member, standing in people},
             forecasts=forecasts,
+            late_items=self._late_items(found, group, org_units),
         )
+
+    @property
+    def _items_visible_at(self) -> frozenset[int]:
+        return self._reference.rights(self._gateway).at(permissions.VIEW_CIRCULATIONS)
+
+    def _late_items(self, found: VisiblePatrons, group: Group, org_units: OrgUnits) -> dict[int, PatronItems] | None:
+        """Return the members' overdue and lost items by patron id. None for one member alone, or if anyone owes."""
+        if group.member_count == 1 or not group.owes_nothing:
+            return None
+        if found.no_circulation:
+            return dict.fromkeys(found.ids, PatronItems((), complete=True))
+        return PatronItems.read(self._gateway, org_units, self._items_visible_at, found.ids, late_only=True)
 
     def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
         """Return the fines of members who owe any, by id, and the hidden members."""

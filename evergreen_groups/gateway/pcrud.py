@@ -37,6 +37,7 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
         "ac": "id usr barcode active",
         "aou": "id shortname name",
         "aua": "id usr",
+        "aupw": "id usr name",
         "ausp": "id usr standing_penalty org_unit",
         "cbt": "id name owner",
         "circ": "id usr circ_lib",

@@ -203,6 +203,11 @@ class Group:
         return self.hidden_ids.union(member.id for member in self.members)
 
     @property
+    def owes_nothing(self) -> bool:
+        """Whether every member's balance is zero. False if hidden members' fines are unknown."""
+        return self.hidden_fines == 0 and not any(member.own_fines for member in self.members)
+
+    @property
     def complete(self) -> bool:
         """Whether every member is visible."""
         return self.hidden_member_count == 0

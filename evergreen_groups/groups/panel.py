@@ -4,7 +4,7 @@ The ILS silently leaves out members whom the account may not see. To notice that
 matches rows of other patrons that come back under a condition, which the database checks for hidden members as well:
 
 * the *sentinel*, some patron of another group, if every member is visible (accounts that see all patrons don't ask);
-* the session's own user, if no circulation is hidden.
+* the session's own user, if there is no circulation of the kind asked about.
 
 The same call returns the patrons whose names the desk shows, such as staff who set penalties. No row says why it came
 back, so :meth:`FamilyQuery.interpret` tells them apart by their ids. If in doubt, members may be hidden.
@@ -13,7 +13,7 @@ back, so :meth:`FamilyQuery.interpret` tells them apart by their ids. If in doub
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -36,14 +36,14 @@ class GroupViewer:
     who set penalties, and ``extra_patrons`` are ids of other patrons to read. A replica may have older records of the
     patrons ``changed`` (ids; None: of any patron).
 
-    The session doesn't see circulations at ``hidden_circulations_at``, which the ILS counts for patrons of
-    ``circulations_of`` (both org unit ids). If neither is empty, the query asks whether there are any.
+    ``circulations`` is a condition on circulations (``circ``). The query asks whether any circulation meets it, of the
+    members whose home library is in ``circulations_of`` (org unit ids), unless one of the two is empty.
     """
 
     user: int
     patrons_at: frozenset[int]
     everywhere: bool
-    hidden_circulations_at: frozenset[int] = frozenset()
+    circulations: Query = field(default_factory=dict)
     circulations_of: frozenset[int] = frozenset()
     with_staff: bool = False
     extra_patrons: frozenset[int] = frozenset()
@@ -59,7 +59,7 @@ class FamilyQuery:
         self._outside = outside
         self._viewer = viewer
         # The session user's own row signals the answer about circulations, so don't ask if it comes back anyway.
-        about_circulations = viewer.hidden_circulations_at and viewer.circulations_of
+        about_circulations = viewer.circulations and viewer.circulations_of
         self._signal = {viewer.user} - viewer.extra_patrons if about_circulations else frozenset[int]()
         # A patron's row and what is fleshed with it take Evergreen some 4 ms. No member is hidden from an account that
         # sees every patron, so don't ask then.
@@ -89,9 +89,8 @@ class FamilyQuery:
         if viewer.extra_patrons:
             queries.append(ids_of({"id": sorted(viewer.extra_patrons)}))
         if self._signal:
-            at, of = sorted(viewer.hidden_circulations_at), sorted(viewer.circulations_of)
-            hidden = {"usr": {"in": self._members(home_ou=of)}, "checkin_time": None, "circ_lib": at}
-            found = {"select": {"circ": ["id"]}, "from": "circ", "where": hidden}
+            theirs = {"usr": {"in": self._members(home_ou=sorted(viewer.circulations_of))}, **viewer.circulations}
+            found = {"select": {"circ": ["id"]}, "from": "circ", "where": theirs}
             queries.append(ids_of({"id": viewer.user, "-not-exists": found}))
         return any_of(queries)
 
@@ -102,7 +101,7 @@ class FamilyQuery:
 
         ``others`` maps their ids to group numbers. ``staff`` are the users (ids) who set the members' penalties,
         including archived ones. Return the ids of staff and extra patrons that were found, whether no member is hidden,
-        and whether no circulation is. If False, some may be hidden.
+        and whether there is none of the circulations asked about. If False, there may be some.
         """
         viewer = self._viewer
         expected = viewer.extra_patrons | (staff - {viewer.user} if self._with_staff else frozenset())
@@ -176,7 +175,7 @@ class VisiblePatrons:
 
     ``rows`` and ``accounts`` (by id) are the members', ``barcodes`` are by card id. ``penalties`` are those in force.
     ``names`` are those of visible staff and extra patrons, by id. ``complete`` means that no member is hidden,
-    ``no_circulation_hidden`` that none of the circulations asked about is; if False, some may be hidden.
+    ``no_circulation`` that there is none of the circulations asked about; if False, there may be some.
     """
 
     group: int
@@ -186,7 +185,7 @@ class VisiblePatrons:
     penalties: tuple[PenaltyRow, ...]
     names: Mapping[int, str]
     complete: bool
-    no_circulation_hidden: bool
+    no_circulation: bool
 
     @property
     def ids(self) -> frozenset[int]:
@@ -235,13 +234,13 @@ def split_rows(group: int, found: list[Record], query: FamilyQuery) -> VisiblePa
         raise _too_large()
     penalties = penalties_of(members.values())
     staff = {row[_STAFF] for row in penalties if row[_STAFF] is not None}
-    named, complete, no_circulation_hidden = query.interpret(members.keys(), numbers, staff)
+    named, complete, no_circulation = query.interpret(members.keys(), numbers, staff)
     named_rows = map(PatronRow._make, columns([others[id] for id in named], *PATRON_FIELDS))
     return replace(
         of_members(group, members.values(), penalties),
         names={row.id: row.name for row in named_rows},
         complete=complete,
-        no_circulation_hidden=no_circulation_hidden,
+        no_circulation=no_circulation,
     )
 
 
@@ -260,7 +259,7 @@ def of_members(group: int, members: Collection[Record], penalties: Iterable[tupl
         penalties=tuple(PenaltyRow.select_in_force(penalties)),
         names={},
         complete=False,
-        no_circulation_hidden=False,
+        no_circulation=False,
     )
 
 

@@ -182,5 +182,5 @@ def _merged(
         penalties=tuple(row for row in (*plain.penalties, *joined.penalties) if row.patron in visible),
         complete=ids == visible,
         # The query didn't ask about circulations of members who just joined.
-        no_circulation_hidden=plain.no_circulation_hidden and not joined.rows,
+        no_circulation=plain.no_circulation and not joined.rows,
     )

@@ -35,6 +35,7 @@ from evergreen_groups.desk import (
     Titles,
 )
 from evergreen_groups.groups import Group, Member, Standing, StandingTotals
+from evergreen_groups.ils import UnreturnedItems
 from evergreen_groups.render import (
     describe_warning,
     documents,
@@ -48,7 +49,7 @@ from evergreen_groups.render import (
 from evergreen_groups.values import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
     from decimal import Decimal
 
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.changes import JournalStep, PlannedGroup
     from evergreen_groups.client import Client
-    from evergreen_groups.ils import Bill, ItemOut, Penalty
+    from evergreen_groups.ils import Bill, ItemOut, PatronItems, Penalty
 
 # The types that the functions below take or return, for the face.
 __all__ = [
@@ -304,11 +305,28 @@ def _summary_group(group: Group) -> dict[str, Any]:
     standings = group.standings if isinstance(group, GroupSummary) else {}
     forecasts = group.forecasts if isinstance(group, GroupSummary) else {}
     totals = group.standing_totals if isinstance(group, GroupSummary) else StandingTotals.of(group, ())
+    late = group.late_items if isinstance(group, GroupSummary) else None
     return {
         **_group_totals(group),
         **standing_totals_document(totals),
-        "members": [_member(member, standings.get(member.id), forecasts.get(member.id)) for member in group.members],
+        **_late_items(None if late is None else late.values(), complete=group.complete),
+        "members": [
+            _member(
+                member, standings.get(member.id), forecasts.get(member.id), None if late is None else [late[member.id]]
+            )
+            for member in group.members
+        ],
     }
+
+
+def _late_items(items: Collection[PatronItems] | None, *, complete: bool = True) -> dict[str, Any]:
+    """Return how many items are overdue and lost, null unless exact, and lower bounds. None: not counted."""
+    if items is None:
+        return {"late_items": None, "late_items_at_least": None}
+    found = sum((theirs.visible_unreturned for theirs in items), UnreturnedItems())
+    written = documents.LateItems(found.overdue, found.lost)
+    complete = complete and all(theirs.complete for theirs in items)
+    return {"late_items": written if complete else None, "late_items_at_least": written}
 
 
 def _names(member: Member) -> dict[str, Any]:
@@ -322,12 +340,18 @@ def _fines(member: Member) -> dict[str, Any]:
     return {"own_fines": plain_amount(member.own_fines), "limit": amount}
 
 
-def _member(member: Member, standing: Standing | None, forecast: RecalculationForecast | None) -> documents.Member:
+def _member(
+    member: Member,
+    standing: Standing | None,
+    forecast: RecalculationForecast | None,
+    late: Collection[PatronItems] | None,
+) -> documents.Member:
     """Return the form of a group's member. ``standing`` None means that no penalties were read."""
     return documents.Member(
         **_names(member),
         **_fines(member),
         **_rule_and_penalties(member, standing, forecast),
+        **_late_items(late),
         group_lead=member.group_lead,
         juvenile=member.juvenile,
     )

@@ -11,6 +11,7 @@ from .circulations import CirculationReader as CirculationReader
 from .circulations import ItemOut as ItemOut
 from .circulations import PatronItems as PatronItems
 from .circulations import UnreturnedItems as UnreturnedItems
+from .circulations import late_circulations as late_circulations
 from .limits import Limits as Limits
 from .limits import ResolvedLimit as ResolvedLimit
 from .limits import Threshold as Threshold
@@ -32,3 +33,4 @@ from .permissions import Access as Access
 from .permissions import SessionRights as SessionRights
 from .reference_data import RIGHTS_SECONDS as RIGHTS_SECONDS
 from .reference_data import ReferenceData as ReferenceData
+from .waivers import Waiver as Waiver

@@ -154,6 +154,13 @@ class UnreturnedItems:
 _OUT: Query = {"checkin_time": None}
 
 
+def late_circulations(now: datetime) -> Query:
+    """Return the condition on circulations (``circ``) of items that may be overdue or lost."""
+    # Lost items are read whatever their due date (items-002, items-003).
+    due = {"<": now.isoformat(timespec="seconds")}
+    return {**_OUT, "-or": [{"due_date": due}, {"stop_fines": ["LOST", "LONGOVERDUE"]}]}
+
+
 @dataclass(frozen=True, slots=True)
 class PatronItems:
     """The visible circulations of a patron. ``complete`` says that no item still out is hidden."""
@@ -174,9 +181,14 @@ class PatronItems:
     @property
     def unreturned(self) -> UnreturnedItems | None:
         """The numbers of overdue and lost items, None if some may be hidden."""
+        return self.visible_unreturned if self.complete else None
+
+    @property
+    def visible_unreturned(self) -> UnreturnedItems:
+        """The numbers of visible overdue and lost items."""
         numbers = Counter(item.kind for item in self.items)
         overdue = numbers[CirculationKind.OVERDUE] + numbers[CirculationKind.LONG_OVERDUE]
-        return UnreturnedItems(overdue, numbers[CirculationKind.LOST]) if self.complete else None
+        return UnreturnedItems(overdue, numbers[CirculationKind.LOST])
 
     @staticmethod
     def read(
@@ -202,10 +214,7 @@ class PatronItems:
         out, owed, now = _OUT, Query(xact_finish=None), datetime.now(UTC)
         fields = _UNRETURNED_FIELDS if late_only else (*_UNRETURNED_FIELDS, "target_copy")
         if late_only:
-            # Lost items are read whatever their due date (items-002, items-003).
-            due = {"<": now.isoformat(timespec="seconds")}
-            out = {**_OUT, "-or": [{"due_date": due}, {"stop_fines": ["LOST", "LONGOVERDUE"]}]}
-            owed["stop_fines"] = list(STOPPED)
+            out, owed["stop_fines"] = late_circulations(now), list(STOPPED)
         where = {"-or": [out, owed]}
         hidden_at = sorted(org_units.ids.difference(visible_at))
         read = gateway.pcrud.columns_by_values

@@ -28,6 +28,11 @@ class PenaltyKind:
     blocks: tuple[str, ...]
     label: str = ""
 
+    @property
+    def is_for_items(self) -> bool:
+        """Whether the ILS sets it for too many of the patron's own overdue or lost items."""
+        return self.name in {f"PATRON_EXCEEDS_{items}_COUNT" for items in ("OVERDUE", "LONGOVERDUE", "LOST")}
+
 
 @dataclass(frozen=True, slots=True)
 class Penalty:

@@ -207,6 +207,20 @@ class _Totals(_OfGroup, kw_only=True):
     blocked_count_at_least: Annotated[Count, Meta(description="The lower bound of blocked_count.")]
 
 
+class LateItems(Struct):
+    overdue: Count
+    lost: Count
+
+
+_LateItems = Annotated[
+    LateItems | None,
+    Meta(
+        description="Items overdue and lost, counted if no member of the group owes anything; null: not exactly known."
+    ),
+]
+_LateItemsAtLeast = Annotated[LateItems | None, Meta(description="The lower bounds of late_items; null: not counted.")]
+
+
 class Member(Struct, kw_only=True):
     id: Id
     name: _Name
@@ -220,6 +234,8 @@ class Member(Struct, kw_only=True):
     difference: _Difference
     recalculation: _Recalculation
     evergreen_threshold: _Threshold
+    late_items: _LateItems
+    late_items_at_least: _LateItemsAtLeast
     group_lead: bool
     juvenile: Annotated[bool | None, Meta(description="As marked in the record; null: not read.")]
 
@@ -229,6 +245,8 @@ class GroupSummary(_Totals, kw_only=True):
 
     version: Literal[2]
     kind: Literal["group-summary"]
+    late_items: _LateItems
+    late_items_at_least: _LateItemsAtLeast
     members: list[Member]
 
 
@@ -248,6 +266,8 @@ class PatronSummary(_Totals, kw_only=True):
     difference: _Difference
     recalculation: _Recalculation
     evergreen_threshold: _Threshold
+    late_items: _LateItems
+    late_items_at_least: _LateItemsAtLeast
     members: list[Member]
 
 

@@ -10,18 +10,20 @@ from decimal import Decimal
 import pytest
 from support.bills_and_items import ELM, bill, lend
 from support.circulators import change_rows, take_away
-from support.fault_proxy import FaultProxy
+from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.gateways import gateway_of
 
 from evergreen_groups.client import Client
 from evergreen_groups.desk import GroupBills, Statement, Titles, is_minor, make_statement
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.groups import PatronAccount
+from evergreen_groups.ils import Waiver
 from evergreen_groups.render import desk as pages
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import StatementSettings
 
 HUONG, DUC, MINH, LAN, WHITFIELD, DELETED, MEERA = 1015, 1016, 1017, 1018, 1036, 1031, 1042
+STAFF = 2
 
 
 def test_a_family(sandbox: Sandbox, client: Client) -> None:
@@ -56,6 +58,44 @@ def test_what_it_costs(proxy: FaultProxy) -> None:
         proxy.seen.clear()
         reader.of_user(MINH, titles=Titles.ALL)
         assert len(proxy.seen) == 8
+        reader.of_user(MINH, member=LAN, waivers=True)
+        proxy.seen.clear()
+        reader.of_user(MINH, member=LAN, waivers=True)
+        assert sorted(method.split(".")[-2] for method in proxy.seen) == [
+            "au", "aupw", "circ", "mb", "mobts", "mous",
+        ]  # fmt: skip
+
+
+def test_waivers_are_read_only_when_asked_for(sandbox: Sandbox, client: Client) -> None:
+    assert client.bills.of_user(MINH).member(LAN).waivers == ()
+    found = client.bills.of_user(MINH, waivers=True)
+    assert {member.patron.id: len(member.waivers) for member in found.members} == {HUONG: 0, LAN: 2, MINH: 0, DUC: 0}
+    grandmother, anyone = found.member(LAN).waivers
+    assert grandmother == Waiver("Bà Nguyễn (grandmother)", True, True, False, False)
+    change_rows(sandbox, "UPDATE aupw SET checkout_items = NULL WHERE id = 2")
+    assert client.bills.of_user(MINH, waivers=True).member(LAN).waivers[1] == replace(anyone, checkout_items=False)
+
+
+def test_an_ils_without_waivers_is_not_asked_for_any(proxy: FaultProxy) -> None:
+    def older(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method:
+            return None
+        body = answer.body.replace(b'"aupw"', b'"other"').replace(b"waiver_entries", b"other_entries")
+        return replace(answer, body=body)
+
+    proxy.alter = older
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        assert Client(gateway, account="x").bills.of_user(LAN, waivers=True).member(LAN).waivers == ()
+    assert "open-ils.pcrud.search.aupw.atomic" not in proxy.seen
+
+
+@pytest.mark.differs("oneself-hidden", reason="they don't see themselves either")
+def test_ones_own_waivers_are_not_asked_for_without_permission(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    take_away(sandbox, "VIEW_USER")
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        client = Client(gateway, account="x")
+        assert client.bills.of_user(STAFF, waivers=True).member(STAFF).waivers == ()
+    assert "open-ils.pcrud.search.aupw.atomic" not in proxy.seen
 
 
 @pytest.mark.parametrize(

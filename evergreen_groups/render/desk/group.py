@@ -21,6 +21,7 @@ from evergreen_groups.render import StaffClient
 from evergreen_groups.render.column import Column, own
 from evergreen_groups.render.desk.standing import YOU, Remark, remarks_about
 from evergreen_groups.render.pages import ANGULARJS
+from evergreen_groups.render.report import describe_items
 from evergreen_groups.render.text import BYTE_ORDER_MARK, csv_cell
 from evergreen_groups.values import ZERO
 
@@ -176,8 +177,18 @@ def _row(details: GroupDetails, member: Member, staff: Mapping[int, str]) -> Lis
     )
 
 
+def late_items(details: GroupDetails) -> str:
+    """Describe the overdue and lost items of a group in which nobody owes anything; empty if there are none."""
+    counts = details.all_circulations
+    items = describe_items(counts) if details.group.owes_nothing else ""
+    return items if counts.complete or not items else gettext("at least {total}", total=items)
+
+
 def group_sums(details: GroupDetails) -> list[tuple[str, str]]:
-    """Return label and text of each total: a lower bound or unknown if it depends on what the account can't see."""
+    """Return label and text of each total: a lower bound or unknown if it depends on what the account can't see.
+
+    Leave out what :func:`late_items` says, and members over the limit where nobody owes anything.
+    """
     labels = (
         _over_limit_label(details),
         pgettext("members", "Blocked"),
@@ -187,7 +198,8 @@ def group_sums(details: GroupDetails) -> list[tuple[str, str]]:
     )
     standings = details.standing_totals
     totals = (standings.over_limit, standings.blocked, *details.all_circulations.totals)
-    return [*zip(labels, map(describe_total, totals), strict=True)]
+    sums = [*zip(labels, map(describe_total, totals), strict=True)]
+    return sums[1:3] if late_items(details) else sums
 
 
 def _over_limit_label(details: GroupDetails) -> str:

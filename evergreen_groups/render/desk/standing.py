@@ -70,7 +70,8 @@ def remarks_about(
         yield Remark(Weight.BLOCK, pgettext("remark about a member", "Inactive"))
     yield from _blocks_for_fines(standing, staff, forecast, why)
     for penalty in standing.other_blocks:
-        yield _block(penalty, staff, pgettext("a patron", "Blocked"))
+        for_items = penalty.kind.is_for_items
+        yield _block(penalty, staff, gettext("Blocked for own items") if for_items else pgettext("a patron", "Blocked"))
     if standing.over_limit and standing.blocked_for_fines:
         yield Remark(Weight.WARNING, gettext("Over the limit"), _joined(limit, why))
     elif standing.over_limit:

@@ -51,7 +51,26 @@ def member_overview(
 ) -> dict[str, object]:
     """Return what the template shows of a member. Pass ``counts`` of all items if some aren't visible."""
     items = item_lines(group, member, member.items.out)
-    return {"member": member, "bills": _bill_lines(group, member), "item_lines": items, "counts": counts}
+    waivers = [
+        (waiver.name, [gettext(text) for use, text in _USES.items() if getattr(waiver, use)])
+        for waiver in member.waivers
+    ]
+    return {
+        "member": member,
+        "bills": _bill_lines(group, member),
+        "item_lines": items,
+        "counts": counts,
+        "waivers": waivers,
+    }
+
+
+_USES = {
+    "place_holds": Message("Place holds"),
+    "pickup_holds": Message("Pick up holds"),
+    "view_history": Message("View borrowing history"),
+    "checkout_items": Message("Check out items"),
+}
+"""What a waiver allows, as the staff client's summary says it."""
 
 
 def _bill_lines(group: GroupBills, member: MemberBills) -> list[tuple[Bill, str, str | None]] | None:

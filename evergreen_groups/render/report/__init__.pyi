@@ -5,6 +5,7 @@ from .email import subject_line as subject_line
 from .json import member_document as member_document
 from .page import IndexedLibrary as IndexedLibrary
 from .page import write_index as write_index
+from .wording import describe_items as describe_items
 from .worklist import OUTCOMES as OUTCOMES
 from .worklist import FollowUpPage as FollowUpPage
 from .worklist import ShownGroup as ShownGroup

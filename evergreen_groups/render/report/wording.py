@@ -25,7 +25,7 @@ from evergreen_groups.report import ADULT, GUARDIAN, LEAD, ChangeKind, Changes, 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from evergreen_groups.ils import BillKind, UnreturnedItems
+    from evergreen_groups.ils import BillKind, CirculationCounts, UnreturnedItems
     from evergreen_groups.report import AgeBand, AgeSum, Contact, KindSum, MemberDetails, SummedDetails
 
 
@@ -114,7 +114,7 @@ def describe_returnable(details: SummedDetails) -> str:
     return ", ".join(filter(None, (items, unknown)))
 
 
-def describe_items(items: UnreturnedItems) -> str:
+def describe_items(items: UnreturnedItems | CirculationCounts) -> str:
     """Describe the number of overdue and lost items: ``2 items overdue, 1 item lost``; empty if there are none."""
     found = []
     if items.overdue:

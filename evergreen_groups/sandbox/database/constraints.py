@@ -21,6 +21,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "ac": {"active": "t"},
     "aua": {"address_type": "MAILING", "valid": "t", "within_city_limits": "t", "pending": "f"},
     "aum": {"create_date": "now", "deleted": "f", "pub": "f"},
+    "aupw": {"place_holds": "f", "pickup_holds": "f", "view_history": "f", "checkout_items": "f"},
     "ausp": {"set_date": "now"},
     "mb": {"billing_ts": "now", "create_date": "now", "voided": "f"},
     "mg": {"xact_start": "now"},
@@ -35,6 +36,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     ),
     "aua": ("usr", "street1", "city", "post_code", "country", "valid", "within_city_limits", "pending"),
     "aum": ("usr", "message", "sending_lib", "create_date", "deleted", "pub"),
+    "aupw": ("usr", "name"),
     "ausp": ("usr", "org_unit", "standing_penalty"),
     "mb": ("xact", "amount", "billing_type", "btype", "billing_ts", "voided"),
     "mg": ("usr", "billing_location", "xact_start"),
@@ -45,6 +47,7 @@ _REFERENCES: Mapping[str, Mapping[str, str]] = {
     "au": {"profile": "pgt", "home_ou": "aou", "mailing_address": "aua", "billing_address": "aua"},
     "aua": {"usr": "au", "replaces": "aua"},
     "aum": {"usr": "au", "sending_lib": "aou"},
+    "aupw": {"usr": "au"},
     "ausp": {"usr": "au", "org_unit": "aou", "standing_penalty": "csp", "staff": "au"},
 }
 # Most foreign keys are deferred to the commit; these are checked as soon as the row is written.

@@ -73,6 +73,7 @@ CREATE INDEX IF NOT EXISTS aua_usr ON aua (usr);
 CREATE INDEX IF NOT EXISTS aum_usr ON aum (usr);
 CREATE INDEX IF NOT EXISTS aus_usr ON aus (usr);
 CREATE INDEX IF NOT EXISTS auact_usr ON auact (usr);
+CREATE INDEX IF NOT EXISTS aupw_usr ON aupw (usr);
 CREATE INDEX IF NOT EXISTS ausp_usr ON ausp (usr);
 CREATE INDEX IF NOT EXISTS ausp_standing_penalty ON ausp (standing_penalty, usr);
 CREATE INDEX IF NOT EXISTS mg_usr ON mg (usr);

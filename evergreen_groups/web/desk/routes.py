@@ -177,6 +177,7 @@ def list_page(
         rows=fitting,
         heads=pages.column_heads(sort),
         sort=sort,
+        late_items=pages.late_items(details),
         sums=pages.group_sums(details),
         items_hidden=not details.all_circulations.complete,
         within=within,
@@ -392,7 +393,7 @@ def member(patron: str, member: str) -> Response:
     with admitted(patron) as clerk:
         id = requests.record_id(member)
         titles = Titles(clerk.desk.service.settings.desk.titles)
-        found = clerk.client.bills.of_user(clerk.patron, member=id, titles=titles)
+        found = clerk.client.bills.of_user(clerk.patron, member=id, titles=titles, waivers=True)
         theirs = found.member(id)
         counts = None if theirs.items.complete else clerk.client.bills.items_counted(theirs)
         return clerk.page(

@@ -1,4 +1,5 @@
-/* The panel's content: a group's total, how many are over the limit or blocked in Evergreen, and its members.
+/* The panel's content: what a group owes, or if nobody owes anything, its overdue and lost items; how many are over the
+ * limit or blocked in Evergreen; and its members.
  *
  * Also the code that panel and tab share: URLs of the client, and navigation without reloading it.
  */
@@ -80,6 +81,43 @@ const howMany = ([exact, least]) => ({
   count: exact === null ? gettext("at least {total}", { total: texts.number(least) }) : texts.number(least),
 });
 
+/** Say how many items of a group or member are overdue and lost, in a wide and in a narrow form; "" if none are. */
+function late({ late_items: exact, late_items_at_least: least }) {
+  const { overdue, lost } = least || {};
+  const forms = [
+    [
+      overdue && ngettext("{count} item overdue", "{count} items overdue", overdue),
+      lost && ngettext("{count} item lost", "{count} items lost", lost),
+    ],
+    [
+      overdue && ngettext("{count} overdue", "{count} overdue", overdue),
+      lost && ngettext("{count} lost", "{count} lost", lost),
+    ],
+  ].map((parts) => parts.filter(Boolean).join(", "));
+  return forms.map((said) => (said && !exact ? gettext("at least {total}", { total: said }) : said));
+}
+
+const isLate = (one) => Boolean(late(one)[0]);
+
+// Evergreen's penalties for a patron's own overdue and lost items
+const FOR_ITEMS = /^PATRON_EXCEEDS_(OVERDUE|LOST|LONGOVERDUE)_COUNT$/;
+const blockedForItems = (person) => blocksOf(person).every(({ name }) => FOR_ITEMS.test(name));
+
+/** Say who is blocked, where nobody owes anything and all blocks are for the persons' own items; else null. */
+function namedForItems(answer, all) {
+  const theirs = answer.members.filter((person) => blocksOf(person).length);
+  if (!isLate(answer) || !theirs.length || !theirs.every(blockedForItems)) return null;
+  const values = { ...howMany(totalOf(answer, "blocked_count")), all: texts.number(all) };
+  // Names are isolated from the text's writing direction.
+  const said = (names) => explained(names.map((name) => `\u2068${name}\u2069`).join("; "), [gettext("blocked for own items")]);
+  const names = theirs.map(nameOf);
+  if (names.length === 1) return [said(names), said([names[0].split(", ").pop()])];
+  return [
+    said(names),
+    ngettext("{count} of {all} blocked for own items", "{count} of {all} blocked for own items", theirs.length, values),
+  ];
+}
+
 /** Say how many are blocked, in a wide and in a narrow form, and how many more are over the limit if any. */
 function counted(page, answer, all) {
   const blocked = totalOf(answer, "blocked_count");
@@ -113,16 +151,21 @@ const fitting = new ResizeObserver((entries) => {
   }
 });
 
-/** Make the line that leads to the group's page. Two elements are the forms of one text. */
+/** Fill an element with the forms of one text: the full one, and if there are two, a short one. */
+function inForms(made, said) {
+  made.append(...said.map((text) => element("span", "", text)));
+  if (said.length < 2) return made;
+  made.firstChild.hidden = true; // until it is known to fit, so that nothing moves
+  fitting.observe(made);
+  return made;
+}
+
+/** Make the line that leads to the group's page. */
 function info(page, options, ...said) {
-  const made = element(options && options.page ? "a" : "span", "evergreen-groups-info", ...said);
+  const made = inForms(element(options && options.page ? "a" : "span", "evergreen-groups-info"), said);
   if (made.localName === "a") {
     made.href = groupPage(page);
     made.target = options.panel_link === "new" ? "_blank" : "_self"; // AngularJS doesn't handle links that have a target
-  }
-  if (said.length > 1) {
-    said[0].hidden = true; // until it is known to fit, so that nothing moves
-    fitting.observe(made);
   }
   return line(made);
 }
@@ -136,9 +179,15 @@ export function lines(page, answer, { label, options, unfolded, unfold }) {
   fold.title = ngettext("{count} member", "{count} members", people);
   fold.append(element("span", "evergreen-groups-spoken", fold.title));
   fold.setAttribute("aria-expanded", String(unfolded));
-  const sum = element("span", "evergreen-groups-sum", money(answer.group_fines));
-  const said = counted(page, answer, people).map((text) => element("span", "", [gettext("Info only"), text].join(" · ")));
-  return [line(fold, head, sum), info(page, options, ...(said.length ? said : [gettext("Info only")]))];
+  const items = late(answer).map((said) => explained(gettext("Group"), [said]));
+  const total = isLate(answer)
+    ? [inForms(element("span", "evergreen-groups-items"), items)]
+    : [head, element("span", "evergreen-groups-sum", money(answer.group_fines))];
+  const said = counted(page, answer, people).map((text) => [gettext("Info only"), text].join(" · "));
+  return [
+    line(fold, ...total),
+    info(page, options, ...(namedForItems(answer, people) || (said.length ? said : [gettext("Info only")]))),
+  ];
 }
 
 /** Say that a member is over the limit, and how Evergreen treats them. */
@@ -152,6 +201,7 @@ function overLimit(person) {
 
 function blockedIn(person) {
   const fines = person.blocked_in_evergreen;
+  if (blockedForItems(person)) return gettext("blocked in Evergreen for own items");
   if (!(fines && fines.length)) return gettext("blocked in Evergreen, not for fines");
   if (person.over_limit !== false || person.recalculation === "threshold-hidden") return gettext("blocked in Evergreen");
   return gettext("blocked in Evergreen, own fines within the limit");
@@ -194,8 +244,16 @@ function described(person) {
   return [pgettext("in a chip", "Over limit"), about];
 }
 
-function member(page, person) {
-  const name = person.name || person.barcode || `#${person.id}`;
+const nameOf = (person) => person.name || person.barcode || `#${person.id}`;
+
+/** Say what a member owes, or in a group that is late and owes nothing, which items. */
+function ownPart(answer, person) {
+  if (!isLate(answer)) return money(person.own_fines);
+  return person.late_items || isLate(person) ? late(person)[1] : money(null);
+}
+
+function member(page, answer, person) {
+  const name = nameOf(person);
   // Members share their family name, so that is cut first. The parts have a label, which reads as one name.
   const parts = name.split(/(?<=, )/).map((part) => element("span", "evergreen-groups-cut", part));
   const link = element("a", "", element("bdi", "", ...parts));
@@ -210,7 +268,7 @@ function member(page, person) {
   const [word, about] = described(person);
   const kind = blocksOf(person).length ? "blocked" : "mark";
   const chips = word ? [element("span", `evergreen-groups-cut evergreen-groups-${kind}`, word)] : [];
-  const row = line(link, ...chips, element("span", "evergreen-groups-sum", money(person.own_fines)));
+  const row = line(link, ...chips, element("span", "evergreen-groups-sum", ownPart(answer, person)));
   const tip = element("div", "", element("bdi", "", name), ...about.map((text) => element("div", "", text)));
   tip.setAttribute("role", "tooltip");
   tip.id = `evergreen-groups-${person.id}`;
@@ -226,10 +284,10 @@ document.addEventListener("keydown", ({ key }) => {
   for (const one of document.querySelectorAll(".evergreen-groups li:is(:hover, :focus-within)")) one.dataset.dismissed = "";
 });
 
-/** Select the members to show: those who are blocked or over the limit, then those who owe most. */
+/** Select the members to show: those who are blocked or over the limit, then those who owe, or have late, most. */
 function foremost(people) {
   const rank = (person) => 2 * Boolean(blocksOf(person).length) + isOver(person);
-  const owes = (person) => Number(person.own_fines);
+  const owes = ({ own_fines: fines, late_items_at_least: least }) => Number(fines) || (least ? least.overdue + least.lost : 0);
   return [...people].sort((one, other) => rank(other) - rank(one) || owes(other) - owes(one)).slice(0, MOST);
 }
 
@@ -241,7 +299,7 @@ function rest(answer, shown) {
   const { count, fines } = hiddenIn(answer);
   if (count) {
     const said = ngettext("{count} member hidden from your login", "{count} members hidden from your login", count);
-    parts.push(fines === null ? said : `${said}, ${money(fines)}`);
+    parts.push(fines === null || isLate(answer) ? said : `${said}, ${money(fines)}`);
   }
   return parts.join("; ");
 }
@@ -249,8 +307,8 @@ function rest(answer, shown) {
 /** Make the list of members, and the note on those who aren't in it. */
 export function list(page, answer) {
   const shown = foremost(answer.members);
-  const made = element("ul", "evergreen-groups-members", ...shown.map((person) => member(page, person)));
-  made.setAttribute("aria-label", gettext("Own fines"));
+  const made = element("ul", "evergreen-groups-members", ...shown.map((person) => member(page, answer, person)));
+  made.setAttribute("aria-label", isLate(answer) ? gettext("Own items") : gettext("Own fines"));
   const others = rest(answer, shown.length);
   return others ? [made, element("div", "evergreen-groups-rest", others)] : [made];
 }
@@ -260,6 +318,7 @@ sheet.replaceSync(`
   .evergreen-groups [aria-expanded]::before { content: "▸"; }
   .evergreen-groups [aria-expanded=true]::before { content: "▾"; }
   .evergreen-groups [dir=rtl] [aria-expanded=false]::before { content: "◂"; }
+  .evergreen-groups-items { flex: 1; font-size: .93em; }
   .evergreen-groups-info { flex: 1; align-content: center; min-height: 24px; }
   .evergreen-groups-members { list-style: none; margin: 0; padding: 0; border-top: 1px solid var(--border, #adb5bd); }
   .evergreen-groups-members > li { position: relative; }

@@ -162,7 +162,7 @@ def test_what_members_have_out_elsewhere(site: Site, lenders: tuple[int, ...]) -
     clerk.open(OKONKWO, f"/members/{CHIDI}")  # caches the billing types
     site.calls()
     unfolded = clerk.open(OKONKWO, f"/members/{CHIDI}")
-    assert site.calls() == (5 if site.sees_all else 7)
+    assert site.calls() == (6 if site.sees_all else 8)
     assert ("Items out: 1; overdue: 0; lost: 0." in unfolded.text) is (not site.sees_all)
 
 

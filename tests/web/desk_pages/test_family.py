@@ -55,6 +55,21 @@ class TestAMember:
         clerk.headers["Sec-Fetch-Dest"] = "empty"
         assert "Blocked" not in member_page(clerk, DUC).text
 
+    def test_who_else_may_use_the_account(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        names = {"name": "<b>Đức</b> Nguyễn\N{RIGHT-TO-LEFT OVERRIDE}\n20000000001016", "usr": LAN}
+        sandbox._store.insert("aupw", names)
+        page = member_page(clerk, LAN)
+        assert page.text.partition("Others may use this account ")[2].startswith(
+            "As staff typed the names. They aren't linked to patrons. "
+            "Bà Nguyễn (grandmother): Place holds, Pick up holds "
+            "Anyone in our family: Pick up holds, View borrowing history, Check out items "
+            "<b>Đức</b> Nguyễn"
+        )
+        assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in page.text
+        assert "Others may use" not in member_page(clerk, MINH).text
+        for part in ("", ".csv", "/statement"):
+            assert "grandmother" not in clerk.open(LAN, part).response.text
+
     @pytest.mark.long
     def test_nothing(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         change_rows(sandbox, "DELETE FROM mbts WHERE usr = ?", LAN)

@@ -37,6 +37,7 @@ def data(sandbox: Sandbox) -> set[str]:
         "SELECT name || ' ' || label FROM csp",
         "SELECT street1 FROM aua",
         "SELECT title FROM rmsr",
+        "SELECT name FROM aupw",
     )
     with sandbox._store.transaction() as connection:
         found = [str(text) for query in queries for (text,) in connection.execute(query)]

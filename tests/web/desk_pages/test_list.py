@@ -11,8 +11,9 @@ from decimal import Decimal
 
 import lxml.html
 import pytest
+from support.bills_and_items import lend
 from support.circulators import change_rows, make_stock_circulator, take_away
-from support.debts import AT_THRESHOLD, CHILD_AT_THRESHOLD, put_at_thresholds
+from support.debts import AT_THRESHOLD, CHILD_AT_THRESHOLD, owe, put_at_thresholds
 from support.desk_page import GROUP, ClerkNamed, DeskClerk, DeskPage, as_text, with_settings
 from support.gateways import gateway_of
 
@@ -220,6 +221,33 @@ def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: ClerkNamed, sandb
     rows = list(csv.DictReader(io.StringIO(desk.open(NGUYEN, ".csv").response.text.removeprefix("\ufeff"))))
     found = {row["id"]: (row["items_out"], row["items_complete"]) for row in rows}
     assert found == {"1015": ("2", "true"), "1016": ("2", "true"), "1017": ("1", "false"), "1018": ("0", "true")}
+
+
+def sums(page: DeskPage) -> str:
+    return as_text(page.tree.xpath("//dl[@class='sums']")[0])
+
+
+def test_overdue_items_instead_of_zeros(clerk: DeskClerk, sandbox: Sandbox) -> None:
+    for patron in range(1015, 1019):
+        owe(sandbox, patron)
+        change_rows(sandbox, "DELETE FROM ausp WHERE usr = ?", patron)
+    assert sums(clerk.open(NGUYEN)).startswith("Group Fines $0.00 Info only Members over $5.00 0")
+    for patron in (1016, NGUYEN):
+        lend(sandbox, patron, "2026-09-20")
+    lend(sandbox, NGUYEN, "2026-09-20", state="LOST")
+    sandbox._store.insert("ausp", {"usr": NGUYEN, "org_unit": 11, "standing_penalty": 2})
+    page = clerk.open(NGUYEN)
+    assert sums(page) == "Group 2 items overdue, 1 item lost Info only Blocked 1 Items out 2"
+    assert "Blocked for own items · Patron exceeds max overdue item threshold" in page.members["Nguyễn, Minh"]
+    assert "Blocked" not in page.members["Nguyễn, Văn Đức"]
+
+
+def test_overdue_items_of_hidden_members_are_unknown(clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
+    change_rows(sandbox, "UPDATE au SET usrgroup = 1004 WHERE id = 1012")
+    for patron in (1012, *range(1015, 1019)):
+        owe(sandbox, patron)
+    lend(sandbox, NGUYEN, "2026-09-20")
+    assert sums(clerk_named("harbor_desk").open(NGUYEN)).startswith("Group at least 1 item overdue Info only")
 
 
 @pytest.mark.parametrize(
