@@ -11,6 +11,8 @@ from .circulations import CirculationReader as CirculationReader
 from .circulations import ItemOut as ItemOut
 from .circulations import PatronItems as PatronItems
 from .circulations import UnreturnedItems as UnreturnedItems
+from .holds import PatronHolds as PatronHolds
+from .holds import ReadyHold as ReadyHold
 from .limits import Limits as Limits
 from .limits import ResolvedLimit as ResolvedLimit
 from .limits import Threshold as Threshold
