@@ -272,6 +272,11 @@ class FamilyItems:
         """Whether no hold is hidden."""
         return all(member.holds.complete for member in self.statement.members)
 
+    @property
+    def complete(self) -> bool:
+        """Whether no member of the group is hidden, nor any item or hold of those included."""
+        return self.statement.group.complete and self.all_items and self.all_holds
+
 
 _OVERDUE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE)
 
