@@ -2,7 +2,6 @@ from .interface import Change as Change
 from .interface import Document as Document
 from .interface import Event as Event
 from .interface import EventOutcome as EventOutcome
-from .interface import FamilyItems as FamilyItems
 from .interface import Group as Group
 from .interface import GroupBills as GroupBills
 from .interface import GroupDetails as GroupDetails
@@ -17,7 +16,6 @@ from .interface import as_json as as_json
 from .interface import block_decision as block_decision
 from .interface import block_decision_by_barcode as block_decision_by_barcode
 from .interface import change as change
-from .interface import family_items as family_items
 from .interface import group_bills as group_bills
 from .interface import group_details as group_details
 from .interface import group_summary as group_summary

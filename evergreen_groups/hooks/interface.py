@@ -64,7 +64,6 @@ __all__ = [
     "Change",
     "Event",
     "EventOutcome",
-    "FamilyItems",
     "Group",
     "GroupBills",
     "GroupDetails",
@@ -119,15 +118,6 @@ def group_bills(client: Client, patron_id: int, titles: Titles = Titles.NONE) ->
     :func:`patron_summary` raises.
     """
     return client.bills.of_user(patron_id, titles=titles)
-
-
-def family_items(client: Client, patron_id: int, titles: Titles = Titles.NONE, *, adults: bool = False) -> FamilyItems:
-    """Return what a patron and the children of the group have out, and the holds that they can pick up.
-
-    ``titles`` selects the members whose titles are included. Reading titles is logged. ``adults`` includes the group's
-    other adults. Raises what :func:`patron_summary` raises.
-    """
-    return client.bills.slip(patron_id, titles=titles, adults=adults)
 
 
 def group_summary(client: Client, group: int) -> GroupSummary:

@@ -46,9 +46,9 @@ def _group_bills(client: Client, patron: int) -> hooks.GroupBills:
     return hooks.group_bills(client, patron, hooks.Titles(service().settings.desk.titles))
 
 
-def _family_items(client: Client, patron: int) -> hooks.FamilyItems:
+def _family_items(client: Client, patron: int) -> hooks.Document:
     settings = service().settings.statement
-    return hooks.family_items(client, patron, hooks.Titles(settings.titles), adults=settings.adults)
+    return client.slip(patron, titles=hooks.Titles(settings.titles), adults=settings.adults)
 
 
 def _serve(rule: str, parse: Callable[[str], Any], read: Callable[[Client, Any], hooks.Document]) -> None:

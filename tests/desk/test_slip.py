@@ -10,6 +10,7 @@ from support.bills_and_items import ELM, hold, lend
 from support.circulators import change_rows, take_away
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
+from support.releases import differences_of
 
 from evergreen_groups.client import Client
 from evergreen_groups.desk import FamilyItems, Titles, make_statement
@@ -97,9 +98,10 @@ def test_hidden_holds_are_unknown(sandbox: Sandbox) -> None:
     assert (read().holds, read().all_holds) == ((), False)
 
 
-@pytest.mark.differs("copies-unsaid", reason="the primary database is asked as well")
 @pytest.mark.parametrize(("account", "more"), [("consortium_staff", 1), ("harbor_desk", 2)])
 def test_what_it_costs_beside_the_statement(proxy: FaultProxy, release: str, account: str, more: int) -> None:
+    if account == "harbor_desk" and "no-count" in differences_of(release):
+        more += 1  # whether hidden rows crowded out others
     with gateway_of(proxy.url, account) as gateway:
         client = Client(gateway, account="x")
         for _ in range(2):
