@@ -20,8 +20,8 @@ import nox
 
 ROOT = Path(__file__).parent
 KINDS = (
-    *("block", "change", "changes", "event-outcome", "group-bills", "group-details", "group-summary"),
-    *("patron-summary", "plan"),
+    *("block", "change", "changes", "event-outcome", "family-items", "group-bills", "group-details"),
+    *("group-summary", "patron-summary", "plan"),
 )
 """The documents of ``evergreen_groups.hooks``."""
 GENERATED = {

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from evergreen_groups import arguments, audit, changes, desk, report
 from evergreen_groups.changes import Action, Operator, PlanOutcome, PlanRequest, Step
 from evergreen_groups.errors import PlanError, UnreachableError, not_visible
-from evergreen_groups.groups import AdultRule, family_reader
+from evergreen_groups.groups import AdultRule, family_reader, find_owner
 from evergreen_groups.ils import ReferenceData
 from evergreen_groups.message import Progress, silent
 from evergreen_groups.settings import (
@@ -49,10 +49,12 @@ if TYPE_CHECKING:
         Checker,
         DetailsReader,
         EventHandler,
+        FamilyItems,
         GroupSummary,
         PatronDecision,
         PatronLookup,
         SummaryReader,
+        Titles,
     )
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import PatronReference
@@ -293,6 +295,23 @@ class Client:
         if isinstance(patron, str):
             return self.summaries.decision_by_barcode(patron)
         return self.summaries.decision(arguments.reference("patron", patron))  # type: ignore[arg-type]  # not text
+
+    def slip(self, patron: PatronReference, *, titles: Titles | None = None, adults: bool = False) -> FamilyItems:
+        """Read what a patron, by barcode (``str``) or id (``int``), and the children of the group have out.
+
+        With the holds that they can pick up, and what they owe. ``titles`` selects the members whose titles are
+        included, none by default; reading titles is logged. ``adults`` includes the other adults of the group.
+
+        Raises:
+            NotFoundError: the patron doesn't exist, or the account may not see them.
+        """
+        titles = desk.Titles.NONE if titles is None else titles
+        if not isinstance(patron, str):
+            return self.bills.slip(arguments.reference("patron", patron), titles=titles, adults=adults)  # type: ignore[arg-type]  # not text
+        owner = find_owner(self.gateway, patron)
+        if owner is None:
+            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+        return self.bills.slip(owner[0], titles=titles, adults=adults)
 
     def report(
         self,

@@ -48,6 +48,7 @@ COMMANDS = {
     "report": "List groups with high combined fines.",
     "status": "Show how the last run of the report ended, for monitoring.",
     "show": "Show all members of a patron's group.",
+    "slip": "List what a family has out and can pick up, to print for the parents.",
     "check": "Show whether a patron is over the limit, and why.",
     "help": "Show what a command does, and its options.",
     "doctor": "Check the installation, with advice.",
@@ -75,7 +76,7 @@ _MODULES = {
     "changes": ("move", "remove", "merge", "lead", "batch", "journal", "undo"),
     "help": ("completion",),
     "install": ("uninstall",),
-    "show": ("check",),
+    "show": ("check", "slip"),
 }
 """The modules with commands of other names. Every other command has a module with its name."""
 

@@ -1,4 +1,5 @@
 from .bills import BillsReader as BillsReader
+from .bills import FamilyItems as FamilyItems
 from .bills import GroupBills as GroupBills
 from .bills import MemberBills as MemberBills
 from .bills import Statement as Statement

@@ -35,6 +35,7 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
     for name, fields in {
         "au": "id usrgroup home_ou profile master_account active barred juvenile deleted",
         "ac": "id usr barcode active",
+        "ahr": "id usr pickup_lib",
         "aou": "id shortname name",
         "aua": "id usr",
         "aupw": "id usr name",

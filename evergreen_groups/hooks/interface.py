@@ -25,6 +25,7 @@ from evergreen_groups.changes import GROUP, PENALTIES, Change, Draft, PlanReques
 from evergreen_groups.desk import (
     Event,
     EventOutcome,
+    FamilyItems,
     GroupBills,
     GroupDetails,
     GroupSummary,
@@ -79,6 +80,7 @@ Document = (
     PatronSummary
     | GroupDetails
     | GroupBills
+    | FamilyItems
     | Group
     | PatronDecision
     | EventOutcome
@@ -414,11 +416,46 @@ def _group_bills(group: GroupBills) -> documents.GroupBills:
                 id=member.patron.id,
                 own_fines=plain_amount(member.own_fines),
                 bills=None if member.bills is None else [_bill(group, member, bill) for bill in member.bills],
-                items=[_item(group, member, item) for item in member.items.out],
+                items=[documents.ItemOut(**_item(group, member, item)) for item in member.items.out],
                 all_items=member.items.complete,
             )
             for member in group.members
         ],
+    )
+
+
+@_document.register
+def _family_items(family: FamilyItems) -> documents.FamilyItems:
+    statement, group = family.statement, family.statement.group
+    return documents.FamilyItems(
+        version=1,
+        kind="family-items",
+        **_group_head(group.group),
+        at=_timestamp(group.at),
+        patron=statement.patron.id,
+        members=[
+            documents.FamilyMember(
+                id=member.patron.id, name=member.patron.name, own_fines=plain_amount(member.own_fines)
+            )
+            for member in statement.members
+        ],
+        owed=plain_amount(statement.owed),
+        items=[
+            documents.FamilyItem(**_item(group, member, item), patron=item.patron, renewals=item.renewals)
+            for member, item in family.items
+        ],
+        all_items=family.all_items,
+        holds=[
+            documents.ReadyHold(
+                id=hold.id,
+                patron=hold.patron,
+                library=group.library(hold.library) or None,
+                until=_timestamp(hold.until) if hold.until else None,
+                title=_title(member, hold.copy),
+            )
+            for member, hold in family.holds
+        ],
+        all_holds=family.all_holds,
     )
 
 
@@ -438,23 +475,23 @@ def _bill(group: GroupBills, member: MemberBills, bill: Bill) -> documents.OpenB
             documents.Billing(billed.billing_type or None, plain_amount(billed.amount)) for billed in bill.billings
         ],
         last_payment=_timestamp(bill.last_payment) if bill.last_payment else None,
-        title=None if item is None else _title(member, item),
+        title=None if item is None else _title(member, item.copy),
     )
 
 
-def _item(group: GroupBills, member: MemberBills, item: ItemOut) -> documents.ItemOut:
-    return documents.ItemOut(
-        id=item.id,
-        state=item.kind.value if item.kind else None,
-        due=_timestamp(item.due) if item.due else None,
-        days_overdue=item.days_overdue(group.at),
-        library=group.library(item.library) or None,
-        title=_title(member, item),
-    )
+def _item(group: GroupBills, member: MemberBills, item: ItemOut) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "state": item.kind.value if item.kind else None,
+        "due": _timestamp(item.due) if item.due else None,
+        "days_overdue": item.days_overdue(group.at),
+        "library": group.library(item.library) or None,
+        "title": _title(member, item.copy),
+    }
 
 
-def _title(member: MemberBills, item: ItemOut) -> str | None:
-    return None if member.titles is None else member.titles.get(item.copy)
+def _title(member: MemberBills, copy: int | None) -> str | None:
+    return None if member.titles is None or copy is None else member.titles.get(copy)
 
 
 def _timestamp(value: datetime) -> str:

@@ -12,6 +12,8 @@ from .circulations import ItemOut as ItemOut
 from .circulations import PatronItems as PatronItems
 from .circulations import UnreturnedItems as UnreturnedItems
 from .circulations import late_circulations as late_circulations
+from .holds import PatronHolds as PatronHolds
+from .holds import ReadyHold as ReadyHold
 from .limits import Limits as Limits
 from .limits import ResolvedLimit as ResolvedLimit
 from .limits import Threshold as Threshold

@@ -99,7 +99,8 @@ class ItemOut:
 
     ``id`` is that of the circulation and its bill, ``copy`` the item's (``acp``; 0 if it wasn't asked for), ``library``
     the lending org unit's. ``due`` is in the ILS's time zone. ``kind`` is None for items that the ILS doesn't count,
-    such as returned ones, and ``stop_fines`` is None while fines accrue.
+    such as returned ones, and ``stop_fines`` is None while fines accrue. ``renewals`` is how often the patron may still
+    renew it (None if it wasn't asked for).
     """
 
     id: int
@@ -109,6 +110,7 @@ class ItemOut:
     due: datetime | None
     kind: CirculationKind | None
     stop_fines: str | None = None
+    renewals: int | None = None
 
     def days_overdue(self, now: datetime) -> int:
         """Return how many days ago the item was due, in the ILS's time zone. 0 unless it is overdue or lost."""
@@ -198,11 +200,13 @@ class PatronItems:
         patrons: Collection[int],
         *,
         late_only: bool = False,
+        renewals: bool = False,
     ) -> dict[int, PatronItems]:
         """Return the items of each patron, by patron id, including returned ones for which something is still owed.
 
         ``late_only`` leaves out items that aren't due yet, the majority (``items-001``), and returned ones that aren't
         lost or claimed. It doesn't ask which item it is, because that is what someone reads.
+        ``renewals`` asks how often each may still be renewed.
 
         Takes a call per 3,000 patrons. ``visible_at`` are the ids of the libraries where the account has
         VIEW_CIRCULATIONS. If there are others, whose circulations pcrud silently omits, one more call finds the patrons
@@ -212,7 +216,8 @@ class PatronItems:
             return dict.fromkeys(patrons, PatronItems((), complete=False))
         # The transaction of a returned item stays open until everything is paid (items-004).
         out, owed, now = _OUT, Query(xact_finish=None), datetime.now(UTC)
-        fields = _UNRETURNED_FIELDS if late_only else (*_UNRETURNED_FIELDS, "target_copy")
+        more = (*(() if late_only else ("target_copy",)), *(("renewal_remaining",) if renewals else ()))
+        fields = (*_UNRETURNED_FIELDS, *more)
         if late_only:
             out, owed["stop_fines"] = late_circulations(now), list(STOPPED)
         where = {"-or": [out, owed]}
@@ -223,9 +228,11 @@ class PatronItems:
             lambda: _patrons_with_items_of(gateway, patrons, hidden_at, out),
         )
         found: dict[int, list[ItemOut]] = {id: [] for id in patrons}
-        for id, usr, library, due_date, interval, stopped, returned, finish, *copy in rows:
+        for id, usr, library, due_date, interval, stopped, returned, finish, *rest in rows:
             kind = None if returned else kind_of(stopped, due_date, interval, finished=finish is not None, now=now)
-            found[usr].append(ItemOut(id, usr, copy[0] if copy else 0, library, plausible(due_date), kind, stopped))
+            asked = dict(zip(more, rest, strict=True))
+            copy, remaining = asked.get("target_copy", 0), asked.get("renewal_remaining")
+            found[usr].append(ItemOut(id, usr, copy, library, plausible(due_date), kind, stopped, remaining))
         for theirs in found.values():
             theirs.sort(key=lambda item: (item.due is None, item.due or now, item.id))
         return {id: PatronItems(tuple(theirs), complete=id not in hidden) for id, theirs in found.items()}
@@ -235,10 +242,13 @@ def _patrons_with_items_of(
     gateway: Gateway, patrons: Collection[int], libraries: Collection[int], out: Query = _OUT
 ) -> set[int]:
     """Return the patrons with items of these libraries that meet the condition ``out``. One call."""
-    if not libraries:
-        return set()
+    return patrons_with(gateway, "circ", patrons, {"circ_lib": sorted(libraries), **out}) if libraries else set()
+
+
+def patrons_with(gateway: Gateway, class_id: str, patrons: Collection[int], where: Query) -> set[int]:
+    """Return the patrons with a row of a class that meets a condition, even if the row is hidden. One call."""
     # pcrud doesn't check permissions inside subqueries (items-003, items-006).
-    exists = {"-exists": _ids({"usr": {"=": {"+au": "id"}}, "circ_lib": sorted(libraries), **out})}
+    exists = {"-exists": _ids({"usr": {"=": {"+au": "id"}}, **where}, class_id)}
     return {id for (id,) in gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)}
 
 
@@ -422,8 +432,8 @@ class CirculationReader:
             return self._tally.counts({kind: _count(answer[kind.value]) for kind in CirculationKind})
 
 
-def _ids(where: Query) -> Query:
-    return {"select": {"circ": ["id"]}, "from": "circ", "where": where}
+def _ids(where: Query, class_id: str = "circ") -> Query:
+    return {"select": {class_id: ["id"]}, "from": class_id, "where": where}
 
 
 def _count(value: object) -> int:

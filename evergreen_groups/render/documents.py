@@ -380,6 +380,40 @@ class GroupBills(_OfGroup, kw_only=True):
     members: list[MemberBills]
 
 
+class FamilyItem(ItemOut, kw_only=True):
+    patron: Annotated[Id, Meta(description="Who has it out.")]
+    renewals: Annotated[Count | None, Meta(description="How often it may still be renewed; null: unknown.")]
+
+
+class ReadyHold(Struct, kw_only=True):
+    id: Annotated[Id, Meta(description="The id of the hold.")]
+    patron: Annotated[Id, Meta(description="Who may pick it up.")]
+    library: Annotated[str | None, Meta(description="The short name of the pickup library.")]
+    until: Annotated[Time | None, Meta(description="Until when it is held; null: no deadline.")]
+    title: Annotated[str | None, Meta(description="If the library's settings allow titles.")]
+
+
+class FamilyMember(Struct, kw_only=True):
+    id: Id
+    name: _Name
+    own_fines: Amount
+
+
+class FamilyItems(_OfGroup, kw_only=True):
+    """What a patron and the children of the group have out, and which holds they can pick up."""
+
+    version: Literal[1]
+    kind: Literal["family-items"]
+    at: Annotated[Time, Meta(description="When the data was read.")]
+    patron: Annotated[Id, Meta(description="The patron who asks.")]
+    members: Annotated[list[FamilyMember], Meta(description="Who is included.")]
+    owed: Annotated[Amount, Meta(description="What they have to pay. The credit of one doesn't pay for another.")]
+    items: Annotated[list[FamilyItem], Meta(description="The visible items, overdue ones first, then by due date.")]
+    all_items: Annotated[bool, Meta(description="False if there may be items that the caller can't see.")]
+    holds: Annotated[list[ReadyHold], Meta(description="The visible holds that are ready for pickup.")]
+    all_holds: Annotated[bool, Meta(description="False if there may be ready holds that the caller can't see.")]
+
+
 class PlannedPatron(Struct, kw_only=True):
     id: Id
     name: _Name
@@ -520,6 +554,7 @@ KINDS: dict[str, type[Document]] = {
     "change": Change,
     "changes": ChangeList,
     "event-outcome": EventOutcome,
+    "family-items": FamilyItems,
     "group-bills": GroupBills,
     "group-details": GroupDetails,
     "group-summary": GroupSummary,

@@ -655,7 +655,7 @@ class StatementSettings:
     """Section ``[statement]``. If ``library`` is None, it is the patron's home library as named in Evergreen."""
 
     page: Annotated[bool, v.BOOLEAN] = setting(
-        True, help="Offer the family statement, a page to print for patrons at the desk (docs/desk.md)."
+        True, help="Offer the family statement and family items, pages to print for patrons at the desk (docs/desk.md)."
     )
     library: Annotated[str | None, v.TEXT] = setting(
         help="The library's name on the statement. By default, the name of the patron's home library in Evergreen.",
@@ -671,14 +671,15 @@ class StatementSettings:
     )
     adults: Annotated[bool, v.BOOLEAN] = setting(
         False,
-        help="Include other adults of the group. If false, the statement doesn't reveal that there are any, and no "
+        help="Include other adults of the group. If false, neither page reveals that there are any, and no "
         "total includes their fines.",
     )
     bills: Annotated[bool, v.BOOLEAN] = setting(True, help="Include what the fines are for.")
     items: Annotated[bool, v.BOOLEAN] = setting(True, help="Include items out with their due dates.")
     titles: Annotated[str, v.one_of(*_TITLES)] = setting(
         "none",
-        help='Which members\' item titles to show on the statement: "none", "juveniles" or "all". Each view is logged.',
+        help='Which members\' item titles to show on the statement and in family items: "none", "juveniles" or "all". '
+        "Each view is logged.",
     )
 
 

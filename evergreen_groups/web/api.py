@@ -46,6 +46,11 @@ def _group_bills(client: Client, patron: int) -> hooks.GroupBills:
     return hooks.group_bills(client, patron, hooks.Titles(service().settings.desk.titles))
 
 
+def _family_items(client: Client, patron: int) -> hooks.Document:
+    settings = service().settings.statement
+    return client.slip(patron, titles=hooks.Titles(settings.titles), adults=settings.adults)
+
+
 def _serve(rule: str, parse: Callable[[str], Any], read: Callable[[Client, Any], hooks.Document]) -> None:
     """Answer requests for ``rule`` with what ``read`` returns for the parsed parameter of the path."""
 
@@ -75,6 +80,8 @@ _serve("/api/v1/patrons/<patron>/group", requests.record_id, hooks.group_details
 _serve("/api/v1/patrons/by-barcode/<barcode>/group", requests.barcode, _owner_of(hooks.group_details))
 _serve("/api/v1/patrons/<patron>/group/bills", requests.record_id, _group_bills)
 _serve("/api/v1/patrons/by-barcode/<barcode>/group/bills", requests.barcode, _owner_of(_group_bills))
+_serve("/api/v1/patrons/<patron>/group/slip", requests.record_id, _family_items)
+_serve("/api/v1/patrons/by-barcode/<barcode>/group/slip", requests.barcode, _owner_of(_family_items))
 _serve("/api/v1/patrons/<patron>/block", requests.record_id, hooks.block_decision)
 _serve("/api/v1/patrons/by-barcode/<barcode>/block", requests.barcode, hooks.block_decision_by_barcode)
 _serve("/api/v1/groups/<group>", requests.record_id, hooks.group_summary)

@@ -180,6 +180,12 @@ _PATRON_ROUTES = (
         "The open bills and the items out of the visible members of a patron's group.",
         _answer("The open bills and the items out, as the caller may see them.", documents.GroupBills),
     ),
+    (
+        "group/slip",
+        "familyItems",
+        "What a patron and the children of the group have out, and which holds they can pick up.",
+        _answer("The items and holds, as the caller may see them and `[statement]` allows.", documents.FamilyItems),
+    ),
     ("block", "block", "Whether a patron's own fines exceed the limit.", _answer("The decision.", documents.Block)),
 )
 _IN_PROGRESS = {

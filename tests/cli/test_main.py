@@ -236,6 +236,31 @@ def test_show(run: Command) -> None:
     assert over == {1012: False, 1013: True, 1014: False}
 
 
+def test_a_slip_fits_receipt_paper(run: Command) -> None:
+    run.environ |= {"COLUMNS": "42", "EVERGREEN_GROUPS_STATEMENT_TITLES": "all"}
+    done = run("slip", "20000000001015")
+    assert done.returncode == 0
+    for line in (
+        "  Overdue: due 20 Sept 2026",
+        "    The owl who read at night",
+        "  Held until 20 Jan 2039",
+        "Owed: $17.85",
+    ):
+        assert line in done.stdout.splitlines()
+    assert "Đức" not in done.stdout
+    assert all(len(line) <= 42 for line in done.stdout.splitlines())
+    as_json = json.loads(run("slip", "--user", "1015", "--json").stdout)
+    assert (as_json["kind"], as_json["items"][0]["title"]) == ("family-items", "The owl who read at night")
+    assert run("slip").returncode == exit_status.USAGE
+
+
+def test_a_slip_says_by_its_status_that_something_is_hidden(sandbox: Sandbox, tmp_path: Path) -> None:
+    take_away(sandbox, "VIEW_HOLD")
+    done = Command(tmp_path, sandbox.url, "consortium_staff")("slip", "20000000001015")
+    assert done.returncode == exit_status.INCOMPLETE
+    assert "  Holds: not visible to your login" in done.stdout.splitlines()
+
+
 def test_show_says_by_its_status_that_something_is_hidden(sandbox: Sandbox, tmp_path: Path) -> None:
     run = Command(tmp_path, sandbox.url, "north_manager")
     hidden = run("show", "--user", "1026", "--format", "json")

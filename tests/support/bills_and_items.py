@@ -31,6 +31,7 @@ def lend(
     library: int = HARBOR,
     state: str | None = None,
     returned: bool = False,
+    renewals: int = 0,
     kind: str = "Overdue Materials",
     billed: str = "0.00",
     paid: str = "0.00",
@@ -48,11 +49,32 @@ def lend(
         "fine_interval": "1 day",
         "duration": "14 days",
         "grace_period": "00:00:00",
+        "renewal_remaining": renewals,
     }
     with sandbox._store.transaction():
         id = sandbox._store.insert("circ", values)
         _summary(sandbox, id, patron, "circulation", kind if billed != "0.00" else None, billed, paid, _SINCE)
     return id
+
+
+def hold(sandbox: Sandbox, patron: int, until: str | None, *, copy: int = 9001, library: int = HARBOR) -> int:
+    """Add a hold that is ready for pickup, and return its id."""
+    values = {
+        "usr": patron,
+        "requestor": patron,
+        "hold_type": "C",
+        "target": copy,
+        "current_copy": copy,
+        "pickup_lib": library,
+        "current_shelf_lib": library,
+        "request_time": _SINCE,
+        "capture_time": _SINCE,
+        "shelf_time": _SINCE,
+        "shelf_expire_time": until and f"{until}T23:59:59+0000",
+        "frozen": "f",
+    }
+    with sandbox._store.transaction():
+        return sandbox._store.insert("ahr", values)
 
 
 def billing(

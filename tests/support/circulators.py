@@ -4,7 +4,7 @@ from evergreen_groups.sandbox import Sandbox
 
 ACCOUNT, USER = "harbor_desk", 4
 """The sandbox's desk account at Harbor Street, and its id."""
-_OF_THE_SYSTEM = ("VIEW_USER", "VIEW_CIRCULATIONS", "VIEW_USER_FINES_SUMMARY", "VIEW_USER_TRANSACTIONS")
+_OF_THE_SYSTEM = ("VIEW_USER", "VIEW_CIRCULATIONS", "VIEW_HOLD", "VIEW_USER_FINES_SUMMARY", "VIEW_USER_TRANSACTIONS")
 _OF_THE_BRANCH = ("VIEW_GROUP_PENALTY_THRESHOLD",)
 
 

@@ -27,6 +27,7 @@ _JUVENILE = (1057,)
 """With this one, a family has juveniles only: its contact is a guardian, of a patron of Harbor Street."""
 _DESK = (
     *("VIEW_USER", "VIEW_USER_FINES_SUMMARY", "VIEW_USER_TRANSACTIONS", "VIEW_TRANSACTION", "VIEW_CIRCULATIONS"),
+    "VIEW_HOLD",
     *("VIEW_GROUP_PENALTY_THRESHOLD", "UPDATE_USER", "CREATE_USER_GROUP_LINK", "REMOVE_USER_GROUP_LINK"),
     *("group_application.user", "group_application.user.patron", "VIEW_PERMISSION", "VIEW_PERM_GROUPS"),
 )

@@ -161,7 +161,7 @@ def test_a_wrong_parameter_is_named(
 
 
 def test_a_patron_by_barcode_is_the_patron_by_id(desk: DeskCaller) -> None:
-    for name in ("summary", "group", "group/bills", "block"):
+    for name in ("summary", "group", "group/bills", "group/slip", "block"):
         by_id, by_barcode = (desk.send("GET", f"patrons/{one}/{name}") for one in (1015, "by-barcode/20000000001015"))
         assert by_id.status == by_barcode.status == 200
         assert by_id.body.keys() == by_barcode.body.keys()

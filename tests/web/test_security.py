@@ -71,6 +71,7 @@ ELSEWHERE = {
     f"{API}/patrons/{{}}/summary": (1036, 999_999),
     f"{API}/patrons/{{}}/group": (1036, 999_999),
     f"{API}/patrons/{{}}/group/bills": (1036, 999_999),
+    f"{API}/patrons/{{}}/group/slip": (1036, 999_999),
     f"{API}/patrons/{{}}/block": (1036, 999_999),
     f"{API}/patrons/by-barcode/{{}}/block": (20_000_000_001_036, 20_000_000_999_999),
     f"{API}/groups/{{}}": (1009, 999_999),

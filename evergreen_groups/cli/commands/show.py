@@ -1,4 +1,4 @@
-"""``evergreen-groups show`` and ``check``."""
+"""``evergreen-groups show``, ``check`` and ``slip``."""
 
 from __future__ import annotations
 
@@ -104,3 +104,41 @@ def check_command(
     if check.over_limit:
         return exit_status.BLOCKED
     return exit_status.DONE if check.complete else exit_status.INCOMPLETE
+
+
+@click.command("slip")
+@click.argument("barcode", required=False)
+@_USER
+@_FORMAT
+@cli.json_option
+@click.pass_obj
+def slip_command(
+    session: cli.Invocation, /, *, barcode: str | None, user: int | None, output_format: str | None, as_json: bool
+) -> int:
+    """List what the patron with BARCODE and the children of the group have out, overdue items first.
+
+    With the holds that they can pick up, and what they owe. [statement] says whose titles are shown, and whether other
+    adults are included. For receipt paper, set COLUMNS=42. Exit status 7: the account can't see everything.
+    """
+    if (barcode is None) == (user is None):
+        raise cli.one_required("BARCODE", "--user")
+    chosen_format = cli.requested_format(as_json, output_format) or "table"
+    from evergreen_groups.desk import Titles
+    from evergreen_groups.render.desk import write_slip
+
+    settings = session.settings.statement
+    with (
+        session.client() as client,
+        cli.explain_unknown_barcodes(session, client.gateway, [barcode or ""]),
+        session.progress(),
+    ):
+        titles, patron = Titles(settings.titles), barcode if barcode is not None else user or 0
+        family = client.slip(patron, titles=titles, adults=settings.adults)
+    if chosen_format == "json":
+        from evergreen_groups.hooks import as_json as hook_document
+
+        cli.write_json(hook_document(family))
+    else:
+        with session.output(chosen_format) as stream:
+            write_slip(family, settings, stream, width=cli.terminal_width())
+    return exit_status.DONE if family.complete else exit_status.INCOMPLETE

@@ -14,6 +14,8 @@ from .outcome import outcome_view as outcome_view
 from .outcome import past_entry as past_entry
 from .plan import age_or_juvenile as age_or_juvenile
 from .plan import plan_page as plan_page
+from .slip import slip_page as slip_page
+from .slip import write_slip as write_slip
 from .standing import Remark as Remark
 from .statement import HOW_TO_PAY as HOW_TO_PAY
 from .statement import member_overview as member_overview

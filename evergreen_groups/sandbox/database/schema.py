@@ -78,6 +78,7 @@ CREATE INDEX IF NOT EXISTS ausp_usr ON ausp (usr);
 CREATE INDEX IF NOT EXISTS ausp_standing_penalty ON ausp (standing_penalty, usr);
 CREATE INDEX IF NOT EXISTS mg_usr ON mg (usr);
 CREATE INDEX IF NOT EXISTS circ_usr ON circ (usr);
+CREATE INDEX IF NOT EXISTS ahr_usr ON ahr (usr);
 CREATE INDEX IF NOT EXISTS maa_billing ON maa (billing);
 CREATE INDEX IF NOT EXISTS mb_xact ON mb (xact);
 CREATE INDEX IF NOT EXISTS mbts_owing ON mbts (usr, xact_finish, balance_owed)

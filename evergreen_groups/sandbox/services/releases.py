@@ -220,9 +220,21 @@ FIELDS_OF_3_14 = Difference(
     "fields-of-3.14",
     "fm_IDL.xml of 3.14.0",
     until=("3.14.0",),
-    classes=(ClassChange("auact", absent=("event_data",)), ClassChange("pgt", absent=("mfa_allowed", "mfa_required"))),
+    classes=(
+        ClassChange("ahr", absent=("reset_entries",)),
+        ClassChange("auact", absent=("event_data",)),
+        ClassChange("pgt", absent=("mfa_allowed", "mfa_required")),
+    ),
 )
 """Fields added in 3.14 are missing, including those for the second factor."""
+
+FIELDS_OF_3_13 = Difference(
+    "fields-of-3.13",
+    "fm_IDL.xml of 3.13.0",
+    until=("3.13.0",),
+    classes=(ClassChange("ahr", absent=("canceled_by", "canceling_ws")),),
+)
+"""Fields added in 3.13, which say who canceled a hold, are missing."""
 
 ONE_LAST_CAPTURED_HOLD = Difference(
     "one-last-captured-hold",
@@ -279,8 +291,8 @@ TABLE = (
     *(GUARDIAN_NO_KEYWORD, MISSING_ROWS_WRITTEN, FUNCTIONS_UNCHECKED, FIELDER_LISTS, FIELDER_UNCHECKED),
     *(SEARCH_UNCHECKED, ALWAYS_BY_PENALTIES, PHONES_OF_PATRONS_ALONE, NO_API_LOGINS, ALL_USERS_LOG_IN),
     *(NO_SECOND_FACTOR, NOTES_ARE_PENALTIES, DELETED_IN_CREDIT),
-    *(FIELDS_OF_3_16, FIELDS_OF_3_15, FIELDS_OF_3_14, ONE_LAST_CAPTURED_HOLD, NOTHING_REQUIRED),
-    *(ONESELF_HIDDEN, PASSWORD_READ),
+    *(FIELDS_OF_3_16, FIELDS_OF_3_15, FIELDS_OF_3_14, FIELDS_OF_3_13, ONE_LAST_CAPTURED_HOLD),
+    *(NOTHING_REQUIRED, ONESELF_HIDDEN, PASSWORD_READ),
     *(XMPP, SILENT_BUS, SECOND_FACTOR, REPLICA),
 )
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from evergreen_groups.client import Client
     from evergreen_groups.desk import GroupDetails, Lookup
     from evergreen_groups.follow_up import Entry
+    from evergreen_groups.settings import StatementSettings
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -416,19 +417,40 @@ def _remarks(clerk: Clerk, member: int) -> tuple[pages.Remark, ...]:
 @blueprint.get(f"{_GROUP}/statement")
 def statement(patron: str) -> Response:
     """Show the printable statement for the family at the desk."""
+    with _sheet(patron) as (clerk, settings):
+        found = clerk.client.bills.of_user(clerk.patron, titles=Titles(settings.titles))
+        sheet = pages.statement_page(make_statement(found, clerk.patron, settings), settings)
+        return _sheet_page(clerk, "statement.html", pgettext("a sheet", "Statement"), sheet)
+
+
+@blueprint.get(f"{_GROUP}/slip")
+def slip(patron: str) -> Response:
+    """Show the printable slip of what the family at the desk has out and can pick up."""
+    with _sheet(patron) as (clerk, settings):
+        found = clerk.client.slip(clerk.patron, titles=Titles(settings.titles), adults=settings.adults)
+        sheet = pages.slip_page(found, settings)
+        return _sheet_page(clerk, "slip.html", pgettext("a sheet", "Family items"), sheet)
+
+
+@contextmanager
+def _sheet(patron: str) -> Iterator[tuple[Clerk, StatementSettings]]:
+    """Admit the caller of a sheet to print, if the library offers them."""
     settings = service.service().settings.statement
     with admitted(patron) as clerk:
         if not settings.page:
             raise page_turned_off("page in [statement]")
-        found = clerk.client.bills.of_user(clerk.patron, titles=Titles(settings.titles))
-        return clerk.page(
-            "statement.html",
-            title=pgettext("a sheet", "Statement"),
-            sheet=pages.statement_page(make_statement(found, clerk.patron, settings), settings),
-            # A parent may read a language other than the clerk's, so the URL can choose one.
-            languages=[(tag, own_name(tag)) for tag in languages()],
-            shown_in=catalogue.catalogue_for(current_language().tag),
-        )
+        yield clerk, settings
+
+
+def _sheet_page(clerk: Clerk, template: str, title: str, sheet: Mapping[str, object]) -> Response:
+    return clerk.page(
+        template,
+        title=title,
+        sheet=sheet,
+        # A parent may read a language other than the clerk's, so the URL can choose one.
+        languages=[(tag, own_name(tag)) for tag in languages()],
+        shown_in=catalogue.catalogue_for(current_language().tag),
+    )
 
 
 @blueprint.get(f"{_GROUP}/history")

@@ -14,13 +14,13 @@ from evergreen_groups.changes import GROUP, PENALTIES, PlanWarning, StepReason, 
 from evergreen_groups.changes import reasons as step_reasons
 from evergreen_groups.errors import EventError, PlanError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import CirculationKind
+from evergreen_groups.ils import CirculationKind, ItemOut, ReadyHold
 from evergreen_groups.language import Language, use_language
 from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, sentence
 from evergreen_groups.render.desk import outcome as outcomes
-from evergreen_groups.render.desk import standing, statement
+from evergreen_groups.render.desk import slip, standing, statement
 from evergreen_groups.render.desk.statement import ItemLine
 from evergreen_groups.render.plans import WARNINGS, GroupNames, describe_warning
 
@@ -140,6 +140,17 @@ def test_items_of_a_statement(kind: CirculationKind, due: date | None) -> None:
     for count in (1, 2, 5):
         assert latin(statement._sentence_of(item, count)) == set()
     assert latin(item.state) == set()
+
+
+@pytest.mark.parametrize("kind", CirculationKind)
+@pytest.mark.parametrize("day", [datetime(2026, 8, 1, tzinfo=UTC), datetime(2039, 8, 1, tzinfo=UTC), None])
+def test_lines_of_a_slip(kind: CirculationKind, day: datetime | None) -> None:
+    group: Any = SimpleNamespace(at=datetime(2026, 12, 1, tzinfo=UTC), org_units=())
+    member: Any = SimpleNamespace(titles=None, patron=SimpleNamespace(name=NAME))
+    hold = slip._hold(group, member, ReadyHold(1, 2, 3, 4, day))
+    for renewals in (0, 1, 5):
+        item = slip._item(group, member, ItemOut(1, 2, 3, 4, day, kind, renewals=renewals))
+        assert latin(f"{item.when} {item.renewals} {hold.when}") == set()
 
 
 @pytest.mark.parametrize("status", [*outcomes._PROBLEM_TITLES, 400, 502])

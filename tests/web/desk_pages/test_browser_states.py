@@ -115,6 +115,7 @@ STATES: dict[str, Callable[[PageDesk], None]] = {
     "the history": partial(the_history, patron=NGUYEN),
     "the history of another group": partial(the_history, patron=LIN),
     "the statement": partial(opened, part="/statement", seen=".sheet"),
+    "the slip": partial(opened, part="/slip", seen=".sheet"),
     "the session has ended": the_session_has_ended,
     "no one of that id": partial(opened, part="", seen="h1", patron=999_999),
 }

@@ -12,7 +12,7 @@ from support.desk_browser import look
 from support.follow_ups import draft, save
 from support.gateways import gateway_of
 from support.page_desk import PageDesk
-from support.printed_pages import sheets_of
+from support.printed_pages import sheets_of, words_of
 
 from evergreen_groups.client import Client
 from evergreen_groups.follow_up import What
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.long  # needs a browser
 ADAEZE, CHIDI, IFEOMA = 1001, 1002, 1003
 LETTER = {"paperWidth": 8.5, "paperHeight": 11}
 A4 = {"paperWidth": 8.27, "paperHeight": 11.69}
+RECEIPT = {"paperWidth": 3.15, "paperHeight": 30}
 
 
 def opened(family: PageDesk, part: str = "") -> None:
@@ -141,3 +142,15 @@ def test_the_statement_of_a_family_of_six_is_one_sheet(family: PageDesk, paper: 
     assert sheets_of(base64.b64decode(printed["data"])) == 1
     look(family.browser, 1280, medium="print")
     assert not family.run("return [...document.querySelectorAll('nav, footer')].some((node) => node.offsetParent)")
+
+
+@pytest.mark.parametrize("language", ["en-US", "fr-CA", "es-ES", "cs-CZ"])
+@pytest.mark.parametrize(("paper", "margin"), [(RECEIPT, 4), (LETTER, 12), (A4, 12)], ids=["receipt", "letter", "a4"])
+def test_the_slip_fits_its_paper(family: PageDesk, paper: dict[str, float], margin: int, language: str) -> None:
+    family.desk.speak(language)
+    opened(family, "/slip")
+    printed = base64.b64decode(family.browser.execute_cdp_cmd("Page.printToPDF", {**paper})["data"])
+    words, points = words_of(printed), 72 / 25.4
+    assert {word.sheet for word in words} == {0}
+    assert min(word.left for word in words) == pytest.approx(margin * points, abs=2)
+    assert max(word.right for word in words) <= paper["paperWidth"] * 72 - margin * points + 1

@@ -133,9 +133,10 @@ class TestTheFamily:
         for member in (DUC, MINH, LAN, HUONG):
             is_translated(clerk.get(f"{GROUP.format(MINH)}/members/{member}"))
 
-    def test_statement(self, clerk: DeskClerk, is_translated: Check, sandbox: Sandbox) -> None:
+    @pytest.mark.parametrize("sheet", ["statement", "slip"])
+    def test_sheets(self, clerk: DeskClerk, is_translated: Check, sandbox: Sandbox, sheet: str) -> None:
         bill(sandbox, MINH, "0.00", "1.25")
-        page = clerk.get(f"{GROUP.format(HUONG)}/statement")
+        page = clerk.get(f"{GROUP.format(HUONG)}/{sheet}")
         assert [link.text for link in page.tree.xpath("//nav[@class='languages']//a")] == list(
             map(own_name, languages())
         )

@@ -19,7 +19,7 @@ from evergreen_groups.web.desk.forms import LARGEST_FORM
 pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 NGUYEN, RUTH, GRACE = 1017, 1038, 1036
-READ = [f"{GROUP.format(NGUYEN)}{part}" for part in ("", ".csv", "/history", "/statement", "/members/1016")]
+READ = [f"{GROUP.format(NGUYEN)}{part}" for part in ("", ".csv", "/history", "/statement", "/slip", "/members/1016")]
 WRITTEN = [f"{GROUP.format(NGUYEN)}{part}" for part in ("/plan", "/change", "/undo", "/within")]
 FILES = [f"/evergreen-groups/desk/{name}" for name in ("desk.css", "desk.js", "colours.js")]
 DATA = re.compile(r"Nguyễn|2000000000\d{4}|\$\d")
