@@ -189,9 +189,17 @@ def test_configuration_and_environment(tmp_path: Path, monkeypatch: pytest.Monke
         with eg.connect(state=tmp_path) as client:
             assert client.group(GRACE).number == 1009
         url, who = sandbox.url, {"username": "consortium_staff", "password": "sandbox"}
-        for wrong in ({"url": url}, {"url": url, **who, "config": file}, who, {"limit": 5}, {"workstation": "BR1-1"}):
-            options: Any = wrong
-            with pytest.raises(ArgumentError, match="connect takes a URL with username and password"):
+        wrong: list[tuple[dict[str, Any], str]] = [
+            ({"url": url}, "a URL without username and password"),
+            ({"url": url, "limit": 5}, "a URL without username and password"),
+            ({"url": url, "username": "me"}, "a URL without password"),
+            ({"url": url, **who, "config": file}, "a URL with config"),
+            (who, "username and password without a URL"),
+            ({"limit": 0}, "limit without a URL"),
+            ({"workstation": "BR1-1"}, "workstation without a URL"),
+        ]
+        for options, given in wrong:
+            with pytest.raises(ArgumentError, match=f"connect takes a URL with username and password.* not {given}$"):
                 eg.connect(**options)
         with eg.connect(
             sandbox.url, username="consortium_staff", password="sandbox", limit=20, state=tmp_path
