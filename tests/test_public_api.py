@@ -143,7 +143,7 @@ def test_errors_name_the_argument(client: eg.Client, name: str, call: Callable[[
 
 
 def test_a_plan_without_patrons_says_what_is_missing(client: eg.Client) -> None:
-    with pytest.raises(eg.errors.PlanError, match="invalid patrons: name"):
+    with pytest.raises(eg.errors.PlanError, match="`patrons` is missing: name"):
         client.move([], to=GRACE)
 
 
