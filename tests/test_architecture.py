@@ -62,7 +62,7 @@ GROUND_MAY_IMPORT = {
     "arguments": {"errors", "message"},
     "errors": {"message"},
     "exit_status": {"errors", "message"},
-    "formats": {"errors", "message"},
+    "formats": {"errors", "language", "message"},
     "language": {"errors", "message", "values"},
     "plugins": {"threads"},
     "policy": {"arguments", "errors", "message"},
