@@ -85,7 +85,13 @@ class Step(StoredStep):
         return cls(member.id, field, before, after, lead=member.group_lead, member=member, account=account, **marks)
 
 
-StepT = TypeVar("StepT", bound=StoredStep)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    # A plug-in writes PlanOutcome without an argument. Python has defaults from 3.13 on, type checkers earlier.
+    StepT = TypeVarWithDefault("StepT", bound=StoredStep, default=StoredStep)
+else:
+    StepT = TypeVar("StepT", bound=StoredStep)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
