@@ -19,6 +19,9 @@ from tempfile import TemporaryDirectory
 import nox
 
 ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))
+from hatch_build import to_fill_in  # noqa: E402 - of this checkout
+
 KINDS = (
     *("block", "change", "changes", "event-outcome", "group-bills", "group-details", "group-summary"),
     *("patron-summary", "plan"),
@@ -107,9 +110,10 @@ def long(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Rules of the code and its layout; nothing is changed."""
+    """Rules of the code and its layout, and weaknesses of the workflows; nothing is changed."""
     python(session, "-m", "ruff", "check", ".")
     python(session, "-m", "ruff", "format", "--check", ".")
+    session.run(str(Path(sys.executable).with_name("zizmor")), "--offline", "--quiet", ".github/workflows")
 
 
 @nox.session(name="format")
@@ -339,6 +343,8 @@ def release(session: nox.Session) -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     if not re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$", changelog, re.MULTILINE):
         session.error(f"CHANGELOG.md has no entry of {version} with a date")
+    if empty := [name for name, value in to_fill_in(ROOT).items() if not value]:
+        session.error(f"docs/releases.md says nothing under To fill in before publishing: {', '.join(empty)}")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     of_commit = str(session.run("git", "log", "-1", "--format=%ct", external=True, silent=True)).strip()
     # With the build tools of this environment: the lock has the same for everyone.
