@@ -36,7 +36,7 @@ from evergreen_groups.settings import (
 )
 from evergreen_groups.state import State, find_state_directory
 
-# Other classes are reached by their room, so that a command loads no more than it uses.
+# Other classes are reached by their package, so that a command loads no more than it uses.
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import TracebackType
