@@ -5,6 +5,7 @@ The catalogues that the program reads, its data files, its manual pages, and wha
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,34 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+
+def to_fill_in(root: Path) -> dict[str, str]:
+    """Return the table of what is to fill in before publishing, by name; "" where nothing is."""
+    text = (root / "docs" / "releases.md").read_text("utf-8") if (root / "docs").is_dir() else ""
+    table = text.partition("### To fill in before publishing")[2].partition("\n\nThe first")[0]
+    return dict(re.findall(r"^\| (?!What|---)(.+?) \| ?(.*?) ?\|$", table, re.MULTILINE))
+
+
+def with_absolute_links(readme: str, repository: str, version: str) -> str:
+    """Return the README as an index shows it, which has no files beside it."""
+    readme = re.sub(r"(!\[[^\]]*\]\()(?!https?:|#)", rf"\g<1>{repository}/raw/v{version}/", readme)
+    return re.sub(r"(?<!!)(\[[^\]]*\]\()(?!https?:|#)", rf"\g<1>{repository}/blob/v{version}/", readme)
+
+
+class ProjectLinksHook(MetadataHookInterface):
+    """Fills in the project's links, and the README's, of the table in docs/releases.md."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        found, readme = to_fill_in(Path(self.root)), Path(self.root, "README.md").read_text("utf-8")
+        urls = {name: found[name] for name in ("Repository", "Documentation") if found.get(name)}
+        metadata["urls"] = {"Homepage": "https://evergreen-ils.org", **urls}
+        if "Repository" in urls:
+            text = Path(self.root, "evergreen_groups", "__init__.py").read_text("utf-8")
+            (version,) = re.findall(r'^__version__ = "(.*)"$', text, re.MULTILINE)
+            readme = with_absolute_links(readme, urls["Repository"].rstrip("/"), version)
+        metadata["readme"] = {"content-type": "text/markdown", "text": readme}
 
 
 class MadeFilesHook(BuildHookInterface[Any]):

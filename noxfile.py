@@ -19,6 +19,9 @@ from tempfile import TemporaryDirectory
 import nox
 
 ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))
+from hatch_build import to_fill_in  # noqa: E402 - of this checkout
+
 KINDS = (
     *("block", "change", "changes", "event-outcome", "family-items", "group-bills", "group-details"),
     *("group-summary", "patron-summary", "plan"),
@@ -52,14 +55,14 @@ DOCUMENT_TESTS = (
     "tests/settings/test_declaration.py",
     "tests/web/test_docs.py",
 )
-ROOMS_AT_A_GATEWAY = (
+PACKAGES_AT_A_GATEWAY = (
     *("audit", "changes", "desk", "gateway", "groups", "hooks", "ils", "report", "web"),
     "reckoning/test_releases.py",
 )
-"""What is tried on each release: the rooms whose tests speak to an Evergreen, and what goes through all of them."""
+"""What is tried on each release: the packages whose tests speak to an Evergreen, and what goes through all of them."""
 OLDER_RELEASES = ("--release", "3.11", "--release", "3.14")
 """The oldest release and one from the middle, which ``.ci/run`` tries; ``night`` tries all seven."""
-ROOMS_ON_OLDER_RELEASES = ("gateway", "groups", "changes")
+PACKAGES_ON_OLDER_RELEASES = ("gateway", "groups", "changes")
 NIGHT = ("long", "releases", "rust", "replicas", "postgresql", "dependencies")
 """What takes too long for ``.ci/run``, and runs once a day and before a release."""
 AT_THE_DATABASE = ("tests/state", "tests/nightly/test_several_servers.py", "tests/web/test_several_servers.py")
@@ -91,7 +94,7 @@ def fresh(session: nox.Session, *requirements: str) -> Iterator[Path]:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests; with names of rooms only theirs (-- groups report), and pytest's own options (-- -k name)."""
+    """All tests; with names of packages only theirs (-- groups report), and pytest's own options (-- -k name)."""
     places = [f"tests/{one}" if one and (ROOT / "tests" / one).is_dir() else one for one in session.posargs]
     python(session, "-m", "pytest", *places)
 
@@ -107,9 +110,10 @@ def long(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Rules of the code and its layout; nothing is changed."""
+    """Rules of the code and its layout, and weaknesses of the workflows; nothing is changed."""
     python(session, "-m", "ruff", "check", ".")
     python(session, "-m", "ruff", "format", "--check", ".")
+    session.run(str(Path(sys.executable).with_name("zizmor")), "--offline", "--quiet", ".github/workflows")
 
 
 @nox.session(name="format")
@@ -191,20 +195,20 @@ def releases(session: nox.Session) -> None:
     """The tests that speak to an Evergreen, on the sandbox as each release (-- --release 3.12 for one); -- --write."""
     results = ROOT / "build" / "releases.json"
     options = [one for one in session.posargs if one != "--write"] or ["--release", "all"]
-    on_releases(session, *options, "--release-results", str(results), rooms=ROOMS_AT_A_GATEWAY)
+    on_releases(session, *options, "--release-results", str(results), packages=PACKAGES_AT_A_GATEWAY)
     hold_against_the_table(session, "--found", str(results))
 
 
 @nox.session
 def older(session: nox.Session) -> None:
-    """The part of ``releases`` that ``.ci/run`` has time for: two releases, and the rooms that read and write."""
-    on_releases(session, *OLDER_RELEASES, rooms=ROOMS_ON_OLDER_RELEASES)
+    """The part of ``releases`` that ``.ci/run`` has time for: two releases, and the packages that read and write."""
+    on_releases(session, *OLDER_RELEASES, packages=PACKAGES_ON_OLDER_RELEASES)
 
 
-def on_releases(session: nox.Session, *options: str, rooms: tuple[str, ...]) -> None:
-    """Run the tests of these rooms on the sandbox as other releases."""
+def on_releases(session: nox.Session, *options: str, packages: tuple[str, ...]) -> None:
+    """Run the tests of these packages on the sandbox as other releases."""
     run = ("-n", "3", "--dist", "loadgroup", "-m", "not long or older")
-    python(session, "-m", "pytest", *run, *options, *(f"tests/{room}" for room in rooms))
+    python(session, "-m", "pytest", *run, *options, *(f"tests/{package}" for package in packages))
 
 
 def hold_against_the_table(session: nox.Session, *found: str) -> None:
@@ -216,8 +220,10 @@ def hold_against_the_table(session: nox.Session, *found: str) -> None:
 @nox.session
 def rust(session: nox.Session) -> None:
     """The tests that speak to the sandbox once more, over it as the gateway that is written in Rust."""
-    rooms = ("gateway", "ils", "groups", "report", "audit", "changes", "desk", "nightly", "hooks")
-    python(session, "-m", "pytest", "--gateway", "rust", *(f"tests/{room}" for room in (*rooms, "doctor", "web")))
+    packages = ("gateway", "ils", "groups", "report", "audit", "changes", "desk", "nightly", "hooks")
+    python(
+        session, "-m", "pytest", "--gateway", "rust", *(f"tests/{package}" for package in (*packages, "doctor", "web"))
+    )
 
 
 @nox.session
@@ -339,6 +345,8 @@ def release(session: nox.Session) -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     if not re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$", changelog, re.MULTILINE):
         session.error(f"CHANGELOG.md has no entry of {version} with a date")
+    if empty := [name for name, value in to_fill_in(ROOT).items() if not value]:
+        session.error(f"docs/releases.md says nothing under To fill in before publishing: {', '.join(empty)}")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     of_commit = str(session.run("git", "log", "-1", "--format=%ct", external=True, silent=True)).strip()
     # With the build tools of this environment: the lock has the same for everyone.

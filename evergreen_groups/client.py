@@ -36,7 +36,7 @@ from evergreen_groups.settings import (
 )
 from evergreen_groups.state import State, find_state_directory
 
-# Other classes are reached by their room, so that a command loads no more than it uses.
+# Other classes are reached by their package, so that a command loads no more than it uses.
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import TracebackType
@@ -98,10 +98,17 @@ def connect(
     from evergreen_groups import configured
 
     environ = dict(os.environ)
-    account = (username, password) if url is not None else (username, password, workstation, limit)
-    if any((url is None) is (value is not None) for value in account) or None not in (url, config):
+    account = {"username": username, "password": password}
+    if url is None:
+        others = {**account, "workstation": workstation, "limit": limit}
+        wrong, given = [name for name, value in others.items() if value is not None], "{} without a URL"
+    elif config is not None:
+        wrong, given = ["config"], "a URL with {}"
+    else:
+        wrong, given = [name for name, value in account.items() if value is None], "a URL without {}"
+    if wrong:
         expected = "a URL with username and password, or nothing but config and state"
-        raise arguments.wrong("connect", url, expected, "a part of both")
+        raise arguments.wrong("connect", url, expected, given.format(" and ".join(wrong)))
     if url is None:
         settings = reading.load(None if config is None else arguments.path("config", config), environ)
     else:

@@ -1,4 +1,4 @@
-"""The output formats of reports and audits, each declared once, and the other choices for output.
+"""The output formats of reports and audits, each declared once, the other choices for output, and rows for programs.
 
 :data:`OUTPUT_FORMATS` determines the values of ``--format`` and the settings, file extensions, the media types of
 attachments, and the functions that write each format.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from pkgutil import resolve_name
+from typing import Any, ClassVar, NamedTuple
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.language import ENGLISH, use_language
 from evergreen_groups.message import own_pip
 
 _REPORT = "evergreen_groups.render.report"
 _AUDIT = "evergreen_groups.render.audit"
+_HOOKS = "evergreen_groups.hooks"
 
 
 class OutputFormat(NamedTuple):
@@ -189,3 +193,48 @@ def require(names: Collection[str]) -> None:
                 code="format-not-installed",
                 values={"package": format.package, "extra": format.name, "pip": own_pip()},
             )
+
+
+class Forms(NamedTuple):
+    """The functions that yield rows, and that write CSV and JSON to a stream."""
+
+    rows: str
+    csv: str
+    json: str
+
+
+OF_REPORT = Forms(f"{_REPORT}.csv:report_rows", f"{_REPORT}.csv:write_csv", f"{_REPORT}.json:write_document")
+OF_AUDIT = Forms(f"{_AUDIT}.data:rows", f"{_AUDIT}.data:write_rows", f"{_AUDIT}.data:write_document")
+OF_GROUP = Forms(
+    f"{_REPORT}.csv:group_rows", f"{_REPORT}.csv:write_group", "evergreen_groups.hooks.interface:write_json"
+)
+
+
+class Tabular:
+    """Base class of the records with these forms. Columns, keys and texts are in English."""
+
+    __slots__ = ()
+    _forms: ClassVar[Forms]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each member; of an audit, also for each finding about a patron or a threshold.
+
+        The keys are the columns of :meth:`to_csv`. Amounts are ``Decimal``, and what isn't known is None:
+        ``pandas.DataFrame(report.rows())`` works.
+        """
+        with use_language(ENGLISH):
+            return list(resolve_name(self._forms.rows)(self))
+
+    def to_csv(self) -> str:
+        """Return the rows as CSV; of a report, also those of cleared groups. Write it with ``newline=""``."""
+        return self._written(self._forms.csv)
+
+    def to_json(self) -> str:
+        """Return the document that the command writes; of a group, the one of the hooks."""
+        return self._written(self._forms.json)
+
+    def _written(self, function: str) -> str:
+        stream = StringIO(newline="")
+        with use_language(ENGLISH):
+            resolve_name(function)(self, stream)
+        return stream.getvalue()

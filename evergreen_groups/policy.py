@@ -25,7 +25,7 @@ class Comparison(Enum):
     """A balance equal to the limit is over it, as in Evergreen itself (``100.circ_matrix.sql``)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Limit:
     """The limit for one person's own fines.
 
@@ -33,15 +33,21 @@ class Limit:
     the limit comes from, and may be empty. Limits that differ only in their origin are equal.
     """
 
-    amount: Decimal | None = Decimal("5.00")
-    comparison: Comparison = Comparison.EXCEEDS
-    origin: str = field(default="", compare=False)
+    amount: Decimal | None
+    comparison: Comparison
+    origin: str = field(compare=False)
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        amount: arguments.Amount | None = Decimal("5.00"),
+        comparison: Comparison = Comparison.EXCEEDS,
+        origin: str = "",
+    ) -> None:
         """Raise ArgumentError for values of the wrong type."""
-        if self.amount is not None:
-            arguments.money("amount", self.amount)
-        arguments.instance("comparison", self.comparison, Comparison)
+        # A frozen dataclass has no other way to set what it converts.
+        object.__setattr__(self, "amount", None if amount is None else arguments.amount("amount", amount))
+        object.__setattr__(self, "comparison", arguments.instance("comparison", comparison, Comparison))
+        object.__setattr__(self, "origin", origin)
 
     @property
     def least_over(self) -> Decimal | None:

@@ -1,4 +1,4 @@
-"""Values that every room uses: amounts, totals that may be lower bounds, dates that can't be real, and typed text.
+"""Values that every package uses: amounts, totals that may be lower bounds, dates that can't be real, and typed text.
 
 Amounts are ``Decimal`` with two decimal places.
 """

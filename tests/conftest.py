@@ -1,4 +1,4 @@
-"""Fixtures shared by several rooms: a sandbox with the built-in families, gateways to it, and web services using it."""
+"""Fixtures of several packages: a sandbox with the built-in families, gateways to it, and web services using it."""
 
 import gc
 import logging

@@ -1,7 +1,7 @@
 """The architecture of ``docs/architecture.md``: imports point down and go through faces.
 
-The table below lists the rooms from the top down. A room may import the rooms in its row, the rooms that those may
-import, and the ground.
+The table below lists the packages from the top down. A package may import the packages in its row, the
+packages that those may import, and the ground.
 """
 
 import ast
@@ -33,13 +33,14 @@ MAY_IMPORT = {
     "groups": {"ils"},
     "mail": {"settings", "state"},
     "configured": {"settings", "gateway", "state"},
-    "settings": {"policy"},
+    "settings": {"language", "policy"},
     "ils": {"gateway", "settings"},
     "gateway": set(),
     "state": set(),
-    "sandbox": set(),
+    "sandbox": {"language"},
+    "language": set(),
 }
-"""The rooms and what each may import; what follows from another entry is left out."""
+"""The packages and what each may import; what follows from another entry is left out."""
 
 GROUND = {
     "arguments",
@@ -49,7 +50,6 @@ GROUND = {
     "errors",
     "exit_status",
     "formats",
-    "language",
     "message",
     "plugins",
     "policy",
@@ -57,20 +57,20 @@ GROUND = {
     "ttl_cache",
     "values",
 }
-"""The modules below all rooms, which any room may import."""
+"""The modules below all packages, which any package may import."""
 GROUND_MAY_IMPORT = {
     "arguments": {"errors", "message"},
     "errors": {"message"},
     "exit_status": {"errors", "message"},
-    "formats": {"errors", "message"},
-    "language": {"errors", "message", "values"},
+    "formats": {"errors", "language", "message"},
     "plugins": {"threads"},
     "policy": {"arguments", "errors", "message"},
 }
 STANDS_APART = {
     "gateway": {"arguments", "batches", "certificates", "errors", "message", "threads", "ttl_cache", "values"},
     "state": {"breaker", "errors", "message", "plugins", "threads"},
-    "sandbox": {"errors", "language", "message", "values"},
+    "sandbox": {"errors", "message", "values"},
+    "language": {"errors", "message", "values"},
 }
 """Rooms that import only part of the ground, so that they can be used or reviewed alone."""
 
@@ -85,9 +85,9 @@ def modules() -> dict[str, Path]:
 
 
 @cache
-def exports(room: str) -> dict[str, str]:
+def exports(package: str) -> dict[str, str]:
     """Return each name that a face exports with the module that defines it (a module exports itself)."""
-    stub = modules()[room].with_suffix(".pyi")
+    stub = modules()[package].with_suffix(".pyi")
     found = {}
     if stub.exists():
         for node in ast.parse(stub.read_text("utf-8")).body:
@@ -96,11 +96,11 @@ def exports(room: str) -> dict[str, str]:
             assert isinstance(node, ast.ImportFrom), f"{stub}: a face only imports"
             for alias in node.names:
                 assert alias.asname == alias.name, f"{stub}: {alias.name} is not handed out"
-                found[alias.name] = f"{room}.{node.module}" if node.module else f"{room}.{alias.name}"
+                found[alias.name] = f"{package}.{node.module}" if node.module else f"{package}.{alias.name}"
     return found
 
 
-def is_room(module: str) -> bool:
+def is_package(module: str) -> bool:
     return modules()[module].name == "__init__.py"
 
 
@@ -123,7 +123,7 @@ def imports(module: str, *, at_start: bool = False) -> list[tuple[str, str]]:
 
 def source(module: str, name: str) -> str:
     """Return the module that defines an imported name."""
-    if is_room(module):
+    if is_package(module):
         if name in exports(module):
             return exports(module)[name]
         if f"{module}.{name}" in modules():
@@ -131,8 +131,8 @@ def source(module: str, name: str) -> str:
     return module
 
 
-def room(module: str) -> str:
-    """Return a module's room; a top-level file is a room by itself."""
+def package(module: str) -> str:
+    """Return a module's package; a top-level file is a package by itself."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
@@ -147,21 +147,21 @@ def allowed(start: str) -> set[str]:
     return found
 
 
-def test_the_table_has_every_room_and_nothing_else() -> None:
-    there = {room(module) for module in modules()} - {"__init__"}
+def test_the_table_has_every_package_and_nothing_else() -> None:
+    there = {package(module) for module in modules()} - {"__init__"}
     assert there == set(MAY_IMPORT) | GROUND
 
 
 def test_arrows_point_down() -> None:
     wrong = []
     for module in modules():
-        here = room(module)
+        here = package(module)
         if here == "__init__":
             continue
         ground = STANDS_APART.get(here, GROUND) if here not in GROUND else GROUND_MAY_IMPORT.get(here, set())
         may = (allowed(here) if here in MAY_IMPORT else set()) | ground | {here}
         for other, name in imports(module):
-            there = room(source(other, name))
+            there = package(source(other, name))
             if there not in may and there != "__init__":
                 wrong.append(f"{module} imports {other}.{name}")
     assert not wrong
@@ -185,18 +185,18 @@ def test_modules_import_each_other_in_no_circle() -> None:
         visit(module, ())
 
 
-def test_folders_of_a_room_import_each_other_in_no_circle() -> None:
+def test_folders_of_a_package_import_each_other_in_no_circle() -> None:
     """A lazy face hides which of its modules an import loads, so look at folders as a whole.
 
     The sandbox is a program of its own: its services and its database know each other, as Evergreen's do. ``web.app``
     puts the service together, from the desk's pages as well, and nothing imports it but the commands.
     """
     arrows = defaultdict(set)
-    for module in (one for one in modules() if room(one) != "sandbox" and one != "evergreen_groups.web.app"):
-        here = module if is_room(module) else module.rpartition(".")[0]
+    for module in (one for one in modules() if package(one) != "sandbox" and one != "evergreen_groups.web.app"):
+        here = module if is_package(module) else module.rpartition(".")[0]
         for other, name in imports(module, at_start=True):
             found = source(other, name)
-            there = found if is_room(found) else found.rpartition(".")[0]
+            there = found if is_package(found) else found.rpartition(".")[0]
             if there not in (here, "evergreen_groups"):
                 arrows[here].add((there, f"{module} imports {other}.{name}"))
     circles = {
@@ -209,26 +209,26 @@ def test_folders_of_a_room_import_each_other_in_no_circle() -> None:
     assert not circles, "\n".join(sorted(" / ".join(sorted(one)) for one in circles))
 
 
-def test_rooms_are_entered_by_their_faces() -> None:
-    """Import another room's names from its face, and names of the same room from their modules.
+def test_packages_are_entered_by_their_faces() -> None:
+    """Import another package's names from its face, and names of the same package from their modules.
 
-    A folder within a room, like ``render/report``, may also import from the modules of that room.
+    A folder within a package, like ``render/report``, may also import from the modules of that package.
     """
     wrong = []
     for module in modules():
-        own = module if is_room(module) else module.rpartition(".")[0]
+        own = module if is_package(module) else module.rpartition(".")[0]
         for other, name in imports(module):
-            parent = other if is_room(other) else other.rpartition(".")[0]
+            parent = other if is_package(other) else other.rpartition(".")[0]
             if parent == "evergreen_groups" or f"{own}.".startswith(f"{parent}."):
                 continue
-            if not is_room(other) or (name and name not in exports(other) and not is_room(f"{other}.{name}")):
+            if not is_package(other) or (name and name not in exports(other) and not is_package(f"{other}.{name}")):
                 wrong.append(f"{module} imports {other}.{name}")
     assert not wrong
 
 
-def test_faces_say_what_their_rooms_are_and_hand_out_what_is_there() -> None:
+def test_faces_say_what_their_packages_are_and_hand_out_what_is_there() -> None:
     wrong = []
-    for name in filter(is_room, modules()):
+    for name in filter(is_package, modules()):
         if not ast.get_docstring(syntax(name)):
             wrong.append(f"{name} has no docstring")
         for exported, module in exports(name).items():
@@ -239,7 +239,7 @@ def test_faces_say_what_their_rooms_are_and_hand_out_what_is_there() -> None:
             # With Debian 13's lazy-loader (0.4), the name would give the module once the module is imported.
             own = f"from .{exported} import {exported} as" in modules()[name].with_suffix(".pyi").read_text("utf-8")
             if (own or module != f"{name}.{exported}") and f"{name}.{exported}" in modules():
-                wrong.append(f"{name}: {exported} is also a module of the room")
+                wrong.append(f"{name}: {exported} is also a module of the package")
     assert not wrong, "\n".join(wrong)
 
 
@@ -247,11 +247,20 @@ def test_the_top_of_the_package_is_small() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 17
 
 
-def test_the_tests_mirror_the_rooms() -> None:
-    """Each room's tests are in a folder with the room's name."""
+def test_the_tests_mirror_the_packages() -> None:
+    """Each package's tests are in a folder with the package's name."""
     folders = {path.name for path in (REPOSITORY / "tests").iterdir() if path.is_dir()} - {"__pycache__"}
-    rooms = {room(module) for module in modules() if is_room(module)} - {"__init__"}
-    assert folders - rooms <= {"apache", "bench", "faults", "mutation", "package", "reckoning", "recorded", "support"}
+    packages = {package(module) for module in modules() if is_package(module)} - {"__init__"}
+    assert folders - packages <= {
+        "apache",
+        "bench",
+        "faults",
+        "mutation",
+        "package",
+        "reckoning",
+        "recorded",
+        "support",
+    }
 
 
 def test_help_of_every_command_loads_nothing_heavy() -> None:

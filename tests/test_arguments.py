@@ -31,10 +31,23 @@ NOT_TEXTS: list[Any] = [CARD, b"2", 1036, [1036.0], None, {CARD: 1}]
 def test_money(amount: Any) -> None:
     makers: list[Callable[[], object]] = [lambda: Criteria(min_total=amount), lambda: decide(amount, Limit())]
     if amount is not None:  # which is no limit
-        makers += [lambda: Limit(amount), lambda: LimitRule(None, None, amount)]
+        makers.append(lambda: LimitRule(None, None, amount))
     for make in makers:
         with pytest.raises(ArgumentError, match="an amount of money, as Decimal"):
             make()
+
+
+@pytest.mark.parametrize("amount", [5, "5", "5.00", Decimal(5)])
+def test_a_limit_takes_an_amount_in_all_its_forms(amount: Any) -> None:
+    assert Limit(amount) == Limit()
+    assert str(Limit(amount).amount) == "5.00"
+    assert Limit(None).amount is None
+
+
+@pytest.mark.parametrize("amount", [5.0, True, "five", b"5", Decimal("NaN"), Decimal("Infinity"), Decimal("5.001")])
+def test_a_limit_of_something_else_is_refused(amount: Any) -> None:
+    with pytest.raises(ArgumentError, match="amount takes an amount of money"):
+        Limit(amount)
 
 
 @pytest.mark.parametrize(

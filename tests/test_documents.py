@@ -1,4 +1,4 @@
-"""The pages for maintainers: links resolve, the diagram matches the table of rooms, and examples work."""
+"""The pages for maintainers: links resolve, the diagram matches the table of packages, and examples work."""
 
 import ast
 import json
@@ -56,7 +56,7 @@ def test_the_picture_is_the_table() -> None:
     assert picture.splitlines() == wanted, "\n".join(["the picture should be:", *wanted])
 
 
-def test_the_page_has_every_room() -> None:
+def test_the_page_has_every_package() -> None:
     rows = "\n".join(line.split("|")[1] for line in section("The packages").splitlines() if line.startswith("| ["))
     assert set(re.findall(r"\[(\w+)\]", rows)) == set(MAY_IMPORT) - {"__main__"} | {"policy"}
 

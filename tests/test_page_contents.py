@@ -86,7 +86,7 @@ def test_the_python_reference_has_every_public_name_and_no_other() -> None:
 def test_the_python_programs_are_short() -> None:
     programs = [block.text.splitlines() for block in blocks(DOCS / "python.md") if block.language == "python"]
     assert len(programs) == 5
-    assert max(map(len, programs)) <= 12
+    assert max(map(len, programs)) <= 15
     assert len(text_of("python.md").split()) <= 900
     assert [block.language for block in blocks(DOCS / "gateway.md")].count("python") == 5
 

@@ -1,6 +1,8 @@
 """The public Python API: one import, short reprs without patron data, and a help that reads well."""
 
+import csv
 import inspect
+import json
 import pydoc
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +97,41 @@ def test_reprs_are_short_and_name_no_patron(client: eg.Client) -> None:
     assert repr(plan) == "<Plan to move: 1 steps, 3 warnings>"
 
 
+def test_rows_are_the_columns_of_the_csv_with_types(client: eg.Client) -> None:
+    report = client.report(min_total=20)
+    rows, lines = report.rows(), list(csv.DictReader(StringIO(report.to_csv(), newline="")))
+    assert len(rows) == len(lines) == sum(len(group.members) for group in report.groups)
+    assert list(rows[0]) == list(lines[0])
+    first, line = rows[0], lines[0]
+    assert (first["group"], first["group_fines"]) == (report.groups[0].number, report.groups[0].group_fines)
+    assert (line["group"], line["group_fines"]) == (str(first["group"]), str(first["group_fines"]))
+    assert [row["first_of_group"] for row in rows].count(True) == len(report.groups)
+    assert {type(row["member_over_limit"]) for row in rows} == {bool}
+    assert json.loads(report.to_json())["groups"][0]["group"] == first["group"]
+
+
+def test_a_group_and_an_audit_have_rows_too(client: eg.Client) -> None:
+    group = client.group(GRACE)
+    assert [row["member_id"] for row in group.rows()] == [member.id for member in group.members]
+    (of_report,) = (one for one in client.report(min_total=0).groups if one.number == group.number)
+    assert set(group.rows()[0]) < set(client.report(min_total=0).rows()[0])
+    assert [row["member_own_fines"] for row in of_report.rows()] == [member.own_fines for member in of_report.members]
+    assert group.rows()[0]["member_blocked_in_evergreen"] is not None
+    assert group.to_csv().splitlines()[0] == ",".join(group.rows()[0])
+    assert json.loads(group.to_json()) == eg.hooks.as_json(group)
+    audit = client.audit()
+    lines = list(csv.DictReader(StringIO(audit.to_csv(), newline="")))
+    assert [row["kind"] for row in audit.rows()] == [line["kind"] for line in lines]
+    assert list(audit.rows()[0]) == list(lines[0])
+    assert json.loads(audit.to_json())["people"]
+
+
+def test_as_json_of_a_report_names_what_to_use(client: eg.Client) -> None:
+    report: Any = client.report()
+    with pytest.raises(ArgumentError, match=r"Report has to_json\(\) and rows\(\)"):
+        eg.hooks.as_json(report)
+
+
 def test_a_plan_prints_what_will_happen_and_an_outcome_can_be_undone(client: eg.Client) -> None:
     plan = client.move([THOMAS], to="20000000001001")
     assert str(plan).startswith("Move to another group: 1 change")
@@ -143,7 +181,7 @@ def test_errors_name_the_argument(client: eg.Client, name: str, call: Callable[[
 
 
 def test_a_plan_without_patrons_says_what_is_missing(client: eg.Client) -> None:
-    with pytest.raises(eg.errors.PlanError, match="invalid patrons: name"):
+    with pytest.raises(eg.errors.PlanError, match="`patrons` is missing: name"):
         client.move([], to=GRACE)
 
 
@@ -189,9 +227,17 @@ def test_configuration_and_environment(tmp_path: Path, monkeypatch: pytest.Monke
         with eg.connect(state=tmp_path) as client:
             assert client.group(GRACE).number == 1009
         url, who = sandbox.url, {"username": "consortium_staff", "password": "sandbox"}
-        for wrong in ({"url": url}, {"url": url, **who, "config": file}, who, {"limit": 5}, {"workstation": "BR1-1"}):
-            options: Any = wrong
-            with pytest.raises(ArgumentError, match="connect takes a URL with username and password"):
+        wrong: list[tuple[dict[str, Any], str]] = [
+            ({"url": url}, "a URL without username and password"),
+            ({"url": url, "limit": 5}, "a URL without username and password"),
+            ({"url": url, "username": "me"}, "a URL without password"),
+            ({"url": url, **who, "config": file}, "a URL with config"),
+            (who, "username and password without a URL"),
+            ({"limit": 0}, "limit without a URL"),
+            ({"workstation": "BR1-1"}, "workstation without a URL"),
+        ]
+        for options, given in wrong:
+            with pytest.raises(ArgumentError, match=f"connect takes a URL with username and password.* not {given}$"):
                 eg.connect(**options)
         with eg.connect(
             sandbox.url, username="consortium_staff", password="sandbox", limit=20, state=tmp_path

@@ -8,7 +8,7 @@ import re
 import pytest
 from support.repository import PACKAGE, REPOSITORY, syntax_tree
 
-ROOMS = ("ils", "groups", "audit", "report", "changes", "desk", "follow_up", "letters")
+PACKAGES = ("ils", "groups", "audit", "report", "changes", "desk", "follow_up", "letters")
 OF_A_PERSON = {"family_name", "juvenile", "phones", "day_phone"}
 PATRON, CHANGE = {"patron", "patron_id"}, {"before", "after", "field"}
 NUMBER, MEMBERS = {"number", "group"}, {"members", "rows"}
@@ -16,10 +16,10 @@ MOST = 6
 
 
 def fields_by_class() -> dict[str, dict[str, str]]:
-    """Return names and types of the fields of each public dataclass and named tuple of the rooms."""
+    """Return names and types of the fields of each public dataclass and named tuple of the packages."""
     found = {}
-    for room in ROOMS:
-        for path in sorted((PACKAGE / room).rglob("*.py")):
+    for package in PACKAGES:
+        for path in sorted((PACKAGE / package).rglob("*.py")):
             for node in ast.walk(syntax_tree(path)):
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     made = [ast.unparse(one) for one in (*node.decorator_list, *node.bases)]

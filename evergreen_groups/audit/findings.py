@@ -15,6 +15,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from evergreen_groups import arguments
+from evergreen_groups.formats import OF_AUDIT, Tabular
 from evergreen_groups.groups import AdultRule
 from evergreen_groups.policy import Limit
 
@@ -213,7 +214,7 @@ def _filter(findings: Sequence[Listed], kind: FindingKind) -> Sequence[Listed]:
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class Audit(Tabular):
     """The result of an audit.
 
     ``generated_at`` is when reading began (aware). ``notes`` are sentences about missing data. ``complete`` means that
@@ -227,6 +228,7 @@ class Audit:
     """
 
     __repr__ = arguments.brief
+    _forms = OF_AUDIT
 
     generated_at: datetime
     gateway: str
@@ -241,9 +243,11 @@ class Audit:
     thresholds: tuple[ThresholdFinding, ...] = ()
 
     def of_kind(self, kind: FindingKind) -> Sequence[PatronFinding]:
+        """Return the listed findings of a kind about patrons."""
         return _filter(self.patrons, kind)
 
     def groups_of_kind(self, kind: FindingKind) -> Sequence[GroupFinding]:
+        """Return the listed findings of a kind about groups."""
         return _filter(self.groups, kind)
 
     def thresholds_of_kind(self, kind: FindingKind) -> Sequence[ThresholdFinding]:

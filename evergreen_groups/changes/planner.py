@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -30,6 +30,7 @@ _ALREADY_THERE = {
     Action.MERGE: Message("the other patron is in this same group ({group}): use a card from another group"),
 }
 
+_TARGET = Message("the target (`to`)")
 _NOT_CONFIRMED = Message("{name}: not confirmed yet")
 _NOT_CHANGED = Message("{name}: nothing was changed")
 _UNDONE = Message("{name}: already undone")
@@ -45,22 +46,21 @@ class PlanBasis:
     families: Families  # with the groups of the named patrons, and the cards of the visible ones by barcode or id
     adults: AdultRule
 
-    def expect(self, references: Sequence[PatronReference]) -> None:
+    def expect(self, patrons: Sequence[PatronReference], target: PatronReference | None = None) -> None:
         """Refuse the references if any patron is unknown, hidden, or deleted."""
-        numbered = [(str(number), reference) for number, reference in enumerate(references, 1)]
-        if unknown := [number for number, reference in numbered if reference not in self.families.cards]:
+        if given := _given(patrons, target, lambda reference: reference not in self.families.cards):
             raise PlanError(
-                "no visible patron has this barcode: number {numbers} of {count} given",
+                "no visible patron has this barcode: {given}",
                 advice="check the number, and that the account has VIEW_USER at the home library",
                 code="barcodes-unknown",
-                values={"numbers": ", ".join(unknown), "count": len(references)},
+                values={"given": given},
             )
-        if deleted := [number for number, reference in numbered if self.is_deleted(reference)]:
+        if given := _given(patrons, target, self.is_deleted):
             raise PlanError(
-                "this patron was deleted: number {numbers} of {count} given",
+                "this patron was deleted: {given}",
                 advice="if that was a mistake, ask your Evergreen administrator to restore the record",
                 code="patron-deleted",
-                values={"numbers": ", ".join(deleted), "count": len(references)},
+                values={"given": given},
             )
 
     def is_deleted(self, reference: PatronReference) -> bool:
@@ -207,6 +207,18 @@ class PlanBasis:
                 yield PlanWarning("left-without-lead", {"group": number})
 
 
+def _given(
+    patrons: Sequence[PatronReference],
+    target: PatronReference | None,
+    is_wrong: Callable[[PatronReference], bool],
+) -> Message | None:
+    """Say which of the patrons, by their places, or else that the target is wrong. None if none is."""
+    if wrong := [str(number) for number, patron in enumerate(patrons, 1) if is_wrong(patron)]:
+        values = {"numbers": ", ".join(wrong), "count": len(patrons)}
+        return Message("number {numbers} of {count} given", values=values)
+    return _TARGET if target is not None and is_wrong(target) else None
+
+
 def _warnings_about_accounts(steps: Sequence[Step]) -> Iterator[PlanWarning]:
     for step in steps:
         account, name = step.account, {"name": step.member.name}
@@ -258,7 +270,7 @@ class Planner:
         named = [*request.patrons, *targets]
         with_contacts = action in (Action.MOVE, Action.REMOVE, Action.MERGE)
         basis = self.basis(named, with_contacts=with_contacts, active_cards=request.active_cards)
-        basis.expect(named)
+        basis.expect(request.patrons, request.target)
         found, joined = ([basis.families.cards[it] for it in references] for references in (request.patrons, targets))
         if len({card.member.id for card in found}) < len(found):
             raise PlanError(

@@ -85,7 +85,13 @@ class Step(StoredStep):
         return cls(member.id, field, before, after, lead=member.group_lead, member=member, account=account, **marks)
 
 
-StepT = TypeVar("StepT", bound=StoredStep)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    # A plug-in writes PlanOutcome without an argument. Python has defaults from 3.13 on, type checkers earlier.
+    StepT = TypeVarWithDefault("StepT", bound=StoredStep, default=StoredStep)
+else:
+    StepT = TypeVar("StepT", bound=StoredStep)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -201,7 +207,6 @@ class Draft:
         return PlanByIds(self.action, self.steps, groups, self.undoes)
 
 
-_TARGET = "`move` and `merge` need a target, and no other action takes one"
 MOST_PATRONS = 1_000
 """How many patrons a stored plan may name. A program, or a batch file, may name more."""
 
@@ -231,22 +236,24 @@ class PlanRequest:
         if self.change is not None:
             arguments.text("change", self.change)
         undo, joins, merge = action is Action.UNDO, self.target is not None, action is Action.MERGE
+        takes_target = merge or action is Action.MOVE
         misplaced = (self.lead and action is not Action.REMOVE) or (self.off and action is not Action.LEAD)
         for is_wrong, field, problem in (
             # A batch has several actions, so no single request can describe one.
-            (action is Action.BATCH, "action", "only the command line reads files of changes"),
-            (undo is (self.change is None), "change", "`undo` needs `change`, and no other action takes it"),
-            (not (undo or self.patrons), "patrons", "name at least one patron"),
-            (undo and self.patrons, "patrons", "`undo` takes no patrons"),
-            (joins is not (merge or action is Action.MOVE), "target", _TARGET),
-            (merge and len(self.patrons) > 1, "patrons", "`merge` takes one patron of the group that moves"),
-            (misplaced, "lead", "`lead` goes with `remove`, `off` with `lead`"),
-            (self.active_cards and not joins, "active_cards", "`active_cards` goes with `move` and `merge`"),
-            (len(self.patrons) > most, "patrons", f"more than {most:,} patrons at once"),
+            (action is Action.BATCH, "action", "`action` can't be batch: only the command line reads files of changes"),
+            (undo is (self.change is None), "change", "undo needs `change`, and no other action takes it"),
+            (not (undo or self.patrons), "patrons", "`patrons` is missing: name at least one"),
+            (undo and self.patrons, "patrons", "undo takes no `patrons`"),
+            (takes_target and not joins, "target", "`target` is missing: move and merge need one"),
+            (joins and not takes_target, "target", "only move and merge take a `target`"),
+            (merge and len(self.patrons) > 1, "patrons", "merge takes one of `patrons`: a member of the moving group"),
+            (misplaced, "lead", "`lead` goes with remove, `off` with lead"),
+            (self.active_cards and not joins, "active_cards", "`active_cards` goes with move and merge"),
+            (len(self.patrons) > most, "patrons", f"`patrons` names more than {most:,} patrons at once"),
         ):
             if is_wrong:
                 values = {"problem": problem, "field": field}
-                raise PlanError("invalid {field}: {problem}", code="plan-unclear", values=values)
+                raise PlanError("{problem}", code="plan-unclear", values=values)
         return self
 
 

@@ -1,4 +1,4 @@
-"""The command ``evergreen-groups``: parses options and writes output. Rules belong in the rooms below."""
+"""The command ``evergreen-groups``: parses options and writes output. Rules belong in the packages below."""
 
 import lazy_loader
 

@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from evergreen_groups import arguments, ils  # ils as a whole: help texts shouldn't wait for a gateway
+from evergreen_groups.formats import OF_GROUP, Tabular
 from evergreen_groups.language import name_key
 from evergreen_groups.values import ZERO, Total, age_of, plausible, plausible_birth_date
 
@@ -164,7 +165,7 @@ class HiddenMembers:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Group(Tabular):
     """A patron group (``usrgroup``) and its members' combined fines, which are for information only.
 
     ``members`` are the visible ones. Totals either include hidden members or say that they don't: ``group_fines`` is
@@ -172,6 +173,7 @@ class Group:
     """
 
     __repr__ = arguments.brief
+    _forms = OF_GROUP
 
     number: int
     members: tuple[Member, ...]

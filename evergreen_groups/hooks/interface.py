@@ -14,9 +14,10 @@ converts their results to versioned JSON, as described by the schemas in ``schem
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from msgspec import to_builtins
 
@@ -35,6 +36,7 @@ from evergreen_groups.desk import (
     RecalculationForecast,
     Titles,
 )
+from evergreen_groups.formats import Tabular
 from evergreen_groups.groups import Group, Member, Standing, StandingTotals
 from evergreen_groups.ils import UnreturnedItems
 from evergreen_groups.render import (
@@ -232,6 +234,11 @@ def as_json(value: Document) -> dict[str, Any]:
     return made
 
 
+def write_json(group: Group, stream: TextIO) -> None:
+    """Write a group's :func:`as_json` as text."""
+    stream.write(json.dumps(as_json(group), indent=2, ensure_ascii=False) + "\n")
+
+
 NOTE = "Group fines are for information only: nobody is blocked for what others owe."
 
 _FIELDS: dict[str, Literal["group", "lead", "penalties"]] = {GROUP: "group", PENALTIES: "penalties"}
@@ -239,7 +246,10 @@ _FIELDS: dict[str, Literal["group", "lead", "penalties"]] = {GROUP: "group", PEN
 
 @singledispatch
 def _document(value: object) -> Struct:
-    raise arguments.wrong("value", value, "what one of these functions has returned")
+    expected = "what one of these functions has returned"
+    if isinstance(value, Tabular):
+        expected += f"; {type(value).__name__} has to_json() and rows()"
+    raise arguments.wrong("value", value, expected)
 
 
 @_document.register

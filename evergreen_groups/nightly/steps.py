@@ -39,7 +39,7 @@ NOT_COMPARED = Message("Changes since the last run aren't known: the history can
 
 
 class Environment(Protocol):
-    """What a run needs from the command line, which is in a room above: see the class ``Invocation`` there."""
+    """What a run needs from the command line, which is in a package above: see the class ``Invocation`` there."""
 
     @property
     def settings(self) -> Settings: ...

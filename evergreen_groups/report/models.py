@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
-from evergreen_groups.formats import SORT_ORDERS
+from evergreen_groups.formats import OF_REPORT, SORT_ORDERS, Tabular
 from evergreen_groups.groups import Standing, StandingDifference
 from evergreen_groups.policy import Limit
 from evergreen_groups.values import ZERO, Total, sum_of_counts
@@ -247,7 +247,7 @@ class BlockTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Tabular):
     """A night's groups with high combined fines.
 
     ``generated_at`` is when reading began (aware). ``gateway`` is the address that was read. ``notes`` are sentences
@@ -261,6 +261,7 @@ class Report:
     """
 
     __repr__ = arguments.brief
+    _forms = OF_REPORT
 
     generated_at: datetime
     gateway: str

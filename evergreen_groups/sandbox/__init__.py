@@ -1,4 +1,4 @@
-"""An embedded stand-in for an Evergreen gateway, with sample data. It uses nothing of the rooms it is used to test."""
+"""An embedded stand-in for an Evergreen gateway, with sample data. It uses nothing of what it is used to test."""
 
 import lazy_loader
 

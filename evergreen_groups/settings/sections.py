@@ -50,7 +50,7 @@ class GatewaySettings:
         options=Option("--username", _INIT, "User name of the service account."),
         question=Question(Message("User name of the service account")),
     )
-    password_file: Annotated[Path | None, v.PATH] = setting(
+    password_file: Annotated[Path | None, v.PASSWORD_FILE] = setting(
         help="The file with the password, on one line. Run chmod 600 on it: other users must not have access.",
         example="/etc/evergreen-groups/password",
         essential=True,
@@ -374,12 +374,12 @@ class AuditSettings:
 
 @dataclass(frozen=True)
 class StateSettings:
-    database: Annotated[str | None, v.TEXT] = setting(
+    database: Annotated[str | None, v.DATABASE] = setting(
         help="A PostgreSQL database (13 or later) that several servers share. By default, a file in the state "
         "directory. The password goes in password_file.",
-        example="postgresql+psycopg://groups@db.example.org/groups",
+        example=v.DATABASE_EXAMPLE,
     )
-    password_file: Annotated[Path | None, v.PATH] = setting(
+    password_file: Annotated[Path | None, v.PASSWORD_FILE] = setting(
         help="The file with the password, on one line. Run chmod 600 on it: other users must not have access.",
         example="/etc/evergreen-groups/database-password",
         secret=Secret("password", "database_password", "EVERGREEN_GROUPS_DATABASE_PASSWORD"),
@@ -427,7 +427,7 @@ class MailSettings:
         options=Option("--mail-username", _INIT, "The user name on the mail server."),
         question=Question(Message("Mail user name"), empty=Message("none", context="answer")),
     )
-    password_file: Annotated[Path | None, v.PATH] = setting(
+    password_file: Annotated[Path | None, v.PASSWORD_FILE] = setting(
         help="The file with the mail password, in ASCII.",
         example="/etc/evergreen-groups/mail-password",
         options=Option("--mail-password-file", _INIT, "An existing file with the mail password.", v.EXISTING_FILE),
@@ -572,7 +572,7 @@ class RedisSettings:
         "counts separately. The password goes in password_file.",
         example="redis://db.example.org:6379/1",
     )
-    password_file: Annotated[Path | None, v.PATH] = setting(
+    password_file: Annotated[Path | None, v.PASSWORD_FILE] = setting(
         help="The file with the password, on one line. Run chmod 600 on it: other users must not have access.",
         example="/etc/evergreen-groups/redis-password",
         secret=Secret("password", "redis_password", "EVERGREEN_GROUPS_REDIS_PASSWORD"),

@@ -220,7 +220,7 @@ def _existing_file(text: str) -> Path:
 def _language(text: str) -> str:
     tag = catalogue.tag_of(text)
     if tag is None or catalogue.catalogue_for(tag) is None:
-        raise ValueError
+        raise NotAllowedError(Message("one of {words}", values={"words": ", ".join(catalogue.languages())}))
     return tag
 
 
@@ -308,6 +308,7 @@ def _limit_rules(tables: list[dict[str, object]]) -> tuple[LimitRule, ...]:
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+DATABASE_EXAMPLE = "postgresql+psycopg://groups@db.example.org/groups"
 _FOR_EXAMPLE = {"example": '"https://evergreen.example.org"'}
 _TRUE_OR_FALSE = {"yes": True, "on": True, "no": False, "off": False}
 
@@ -337,7 +338,14 @@ URL = Kind(
     "url", Message("an address such as {example}, without a user name or password", values=_FOR_EXAMPLE), str, _url
 )
 ORIGIN = Kind("url", Message("an address such as {example}, without a path", values=_FOR_EXAMPLE), str, _origin)
-PATH = Kind("path", _like('"/var/lib/evergreen-groups"'), str, _path)
+PATH = Kind("path", Message("a path such as {example}", values={"example": '"/var/lib/evergreen-groups"'}), str, _path)
+PASSWORD_FILE = replace(PATH, allowed=Message("the path of a file that has the password on one line"))
+DATABASE = Kind(
+    "address",
+    Message("the address of a PostgreSQL database, such as {example}", values={"example": f'"{DATABASE_EXAMPLE}"'}),
+    str,
+    _if(str.strip),
+)
 TEXTFILE = Kind(
     "path",
     _like('"/var/lib/prometheus/node-exporter/evergreen-groups.prom"'),

@@ -123,16 +123,15 @@ class Counters:
 
 
 class RateLimit:
-    """Allows each key ``per_minute`` requests a minute, in bursts of a tenth of that but at least ``least``.
+    """Allows each key ``per_minute`` requests a minute, ``at_once`` of them (default: all) at the same time.
 
     ``name`` separates these keys from those of other limits. Safe to share between threads.
     """
 
-    def __init__(self, counters: Counters, name: str, *, per_minute: int, least: int = 1) -> None:
+    def __init__(self, counters: Counters, name: str, *, per_minute: int, at_once: int | None = None) -> None:
         self._counters = counters
         self._name = f"{_PREFIX}/limit/{name}/"
-        # Opening a patron sends several requests at once.
-        self._at_once = max(least, per_minute // 10)
+        self._at_once = per_minute if at_once is None else at_once
         self._seconds = math.ceil(60 * self._at_once / per_minute)
 
     def take(self, key: str) -> None:
@@ -284,11 +283,14 @@ class Admission:
         self._reference = reference
         self.callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, RIGHTS_SECONDS)
         self._requests = RateLimit(counters, "session", per_minute=per_minute)
-        self._unknown_tokens = RateLimit(counters, "stranger", per_minute=per_minute)
+        # A tenth at once: a clerk at the address of someone who invents tokens waits for seconds, not for a minute.
+        tenth = max(1, per_minute // 10)
+        self._unknown_tokens = RateLimit(counters, "stranger", per_minute=per_minute, at_once=tenth)
         # An attacker sends a new token each time. A clerk who has just logged in at the same address repeats the same
         # token after the wait, and then gets through to Evergreen.
         self._retry_times = RetryTimes(counters)
-        self._retries = RateLimit(counters, "second-try", per_minute=_RETRIES_FACTOR * per_minute)
+        retries = max(1, _RETRIES_FACTOR * per_minute // 10)
+        self._retries = RateLimit(counters, "second-try", per_minute=_RETRIES_FACTOR * per_minute, at_once=retries)
 
     def admit(self, gateway: Gateway, address: Callable[[], str], *, verify: bool = True) -> Caller:
         """Return the caller whose token ``gateway`` uses.

@@ -108,6 +108,14 @@ def groups() -> Response:
             seen_at &= _below(units, query.library)
         report = name_of_report(running, query.report)
         found = history.ListedGroups.read(running.state.database, gateway.url, report)
+    if found is None and report not in ("", *(one.name for one in running.settings.reports)):
+        raise ProblemError(
+            404,
+            "No report has this name.",
+            advice="Send a name of [[reports]], or none for the report of [report].",
+            code="no-such-report",
+            more={"errors": [{"pointer": "#/report"}]},
+        )
     if found is None:
         raise ProblemError(
             404, "This report hasn't run yet.", advice="`evergreen-groups status` shows the runs.", code="no-run"

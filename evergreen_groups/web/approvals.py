@@ -38,7 +38,7 @@ class Approvals:
 
     def __init__(self, counters: Counters) -> None:
         def limit(name: str, per_minute: int, least: int) -> RateLimit:
-            return RateLimit(counters, name, per_minute=per_minute, least=least)
+            return RateLimit(counters, name, per_minute=per_minute, at_once=max(least, per_minute // 10))
 
         self._failures = limit("approval-failed", FAILURES_A_MINUTE, 2)
         self._wide_failures = limit("approval-failed-wide", WIDE_FACTOR * FAILURES_A_MINUTE, 2 * WIDE_FACTOR)

@@ -54,7 +54,8 @@ _TITLES = {
 class ProblemError(EvergreenGroupsError):
     """An HTTP error response: ``status``, one sentence, and after how many seconds to retry.
 
-    ``more`` are further keys of the JSON. They may have patron data, so no other text shows them.
+    ``more`` are further keys of the JSON, or replace its ``detail`` with one for programs. They may have patron data,
+    so no other text shows them.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ def no_session() -> ProblemError:
         "You aren't logged in",
         advice="log in to the staff client in this browser, then try again",
         code="no-session",
+        more={"detail": "The token is missing, unknown or has ended. Log in at Evergreen, and send its token."},
     )
 
 
@@ -218,7 +220,7 @@ def change_problem(error: EvergreenGroupsError) -> ProblemError:
 def _relayed(error: EvergreenGroupsError, status: int, *, retry_after: float | None = None) -> ProblemError:
     """Return a problem with the error's own text and code, and the name of the refused field if there is one."""
     field = error.values.get("field")
-    problem = f"{error} ({field})" if field else str(error)
+    problem = f"{error} ({field})" if field and f"`{field}`" not in str(error) else str(error)
     return ProblemError(status, "{problem}", code=error.code, values={"problem": problem}, retry_after=retry_after)
 
 

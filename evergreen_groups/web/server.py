@@ -228,7 +228,15 @@ def open_listener(settings: ServeSettings) -> socket.socket:
     """Return a socket that listens at the configured address, or raise a ConfigurationError about it."""
     try:
         return _listening_socket(settings.host, settings.port)
-    except _BIND_ERRORS as refusal:
+    except (socket.gaierror, TypeError, ValueError) as refusal:
+        raise ConfigurationError(
+            "{host} isn't an address of this machine: {reason}",
+            advice="change host in [serve]",
+            setting="serve.host",
+            code="host-unusable",
+            values={"host": settings.host, "reason": _reason(refusal)},
+        ) from refusal
+    except OSError as refusal:
         raise ConfigurationError(
             "port {port} on {host} can't be used: {reason}",
             advice="try another",

@@ -52,7 +52,9 @@ def test_findings_come_back_as_they_were_in_the_order_of_an_audit(store: Finding
     assert list(patrons) == list(AUDIT.patrons)
     groups = [found for kind in FindingKind for found in store.of_kind(kind) if kind.about_groups]
     assert groups == sorted(AUDIT.groups, key=lambda one: (list(FindingKind).index(one.kind), one.rank, one.number))
-    assert store.counts() == {kind: AUDIT.count(kind) for kind in FindingKind if not kind.about_thresholds}
+    counts = {kind: AUDIT.count(kind) for kind in FindingKind if not kind.about_thresholds}
+    # A new kind of finding, as in docs/architecture.md, needs no sample here.
+    assert store.counts() == {kind: count for kind, count in counts.items() if count}
 
 
 def test_they_are_a_sequence_that_can_be_read_again(store: FindingStore) -> None:

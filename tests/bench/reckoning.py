@@ -24,7 +24,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-# Replaces this directory in the path, where this file has the room's name.
+# Replaces this directory in the path, where this file has the package's name.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from reckoning.populations import Content, population  # noqa: E402

@@ -109,10 +109,10 @@ def test_what_is_so_already_is_not_sent(client: Client) -> None:
 @pytest.mark.parametrize(
     ("barcodes", "to", "words"),
     [
-        (["20000000009999"], 1007, "number 1 of 2"),
-        ([barcode(1052), "x"], 1007, "number 2 of 3"),
+        (["20000000009999"], 1007, "number 1 of 1"),
+        ([barcode(1052), "x"], 1007, "number 2 of 2"),
         ([barcode(1052), barcode(1052)], 1007, "same patron"),
-        ([barcode(1052)], 9999, "no visible patron"),
+        ([barcode(1052)], 9999, "no visible patron has this barcode: the target (`to`)"),
     ],
 )
 def test_bad_barcodes_are_refused_without_being_repeated(

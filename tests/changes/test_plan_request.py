@@ -33,9 +33,16 @@ def test_how_many_at_once() -> None:
     ],
 )
 def test_what_is_unclear_is_named(request_: PlanRequest, field: str) -> None:
-    with pytest.raises(PlanError, match=rf"^invalid {field}: ") as caught:
+    with pytest.raises(PlanError, match=f"`{field}`") as caught:
         request_.checked()
     assert caught.value.values["field"] == field
+
+
+def test_a_missing_target_differs_from_one_too_many() -> None:
+    with pytest.raises(PlanError, match=r"^`target` is missing: move and merge need one$"):
+        PlanRequest(Action.MERGE, (1,)).checked()
+    with pytest.raises(PlanError, match=r"^only move and merge take a `target`$"):
+        PlanRequest(Action.LEAD, (1,), target=2).checked()
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,7 @@ def test_a_large_answer_comes_whole(path: str) -> None:
 
 def test_any_number_of_instances_answer_the_same_session(serve: Command, sandbox: Sandbox) -> None:
     """A plan of one is applied, asked for again and undone by others. Each has a rate limit of its own."""
-    serve.config.write_text("[serve]\nrate_limit = 1\n")  # a minute; higher limits have windows of seconds
+    serve.config.write_text("[serve]\nrate_limit = 1\n")  # a minute
     serve.environ["STATE_DIRECTORY"] = str(serve.config.parent / "state")
 
     def ask(address: str, method: str, path: str, body: object = None, *, key: str = "") -> requests.Response:
@@ -337,6 +337,13 @@ def test_a_port_that_is_taken_is_said_in_a_line(serve: Command) -> None:
     assert done.returncode == exit_status.CONFIGURATION
     assert one_line(done.stderr)
     assert f"port {port} on 127.0.0.1 can't be used: Address already in use" in done.stderr
+
+
+def test_a_host_that_is_unknown_is_named(serve: Command) -> None:
+    done = serve("serve", "--host", "no.such.invalid")
+    assert done.returncode == exit_status.CONFIGURATION
+    assert "no.such.invalid isn't an address of this machine: " in done.stderr
+    assert "port" not in done.stderr
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "null\0"])

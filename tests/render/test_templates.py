@@ -17,17 +17,19 @@ from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report import render
 from evergreen_groups.sandbox.demo_desk import desk as pages
 
-ROOMS = {PACKAGE / "render": environment, PACKAGE / "sandbox" / "demo_desk": pages.environment}
-"""The rooms with a templates folder, and the environments that render it."""
-TEMPLATES = [(room, path.name) for room in ROOMS for path in sorted((room / "templates").glob("*.*"))]
+PACKAGES = {PACKAGE / "render": environment, PACKAGE / "sandbox" / "demo_desk": pages.environment}
+"""The packages with a templates folder, and the environments that render it."""
+TEMPLATES = [(package, path.name) for package in PACKAGES for path in sorted((package / "templates").glob("*.*"))]
 
 
-def trees(room: Path) -> dict[str, nodes.Template]:
-    made = ROOMS[room]()
-    return {name: made.parse((room / "templates" / name).read_text("utf-8")) for one, name in TEMPLATES if one == room}
+def trees(package: Path) -> dict[str, nodes.Template]:
+    made = PACKAGES[package]()
+    return {
+        name: made.parse((package / "templates" / name).read_text("utf-8")) for one, name in TEMPLATES if one == package
+    }
 
 
-@pytest.mark.parametrize("made", ROOMS.values(), ids=["render", "demo_desk"])
+@pytest.mark.parametrize("made", PACKAGES.values(), ids=["render", "demo_desk"])
 def test_what_is_shown_is_escaped_and_what_is_missing_is_an_error(made: Any) -> None:
     filled: Environment = made()
     assert filled.from_string("{{ one }}").render(one="<b title='\"'>&") == "&lt;b title=&#39;&#34;&#39;&gt;&amp;"
@@ -43,14 +45,14 @@ def test_what_is_shown_is_escaped_and_what_is_missing_is_an_error(made: Any) -> 
 
 def test_only_plain_text_is_not_escaped() -> None:
     decide: Any = environment().autoescape
-    escaped = {name for room, name in TEMPLATES if room.name == "render" and decide(name)}
-    assert {name for room, name in TEMPLATES if room.name == "render"} - escaped == {"labels.txt", "mail.txt"}
+    escaped = {name for package, name in TEMPLATES if package.name == "render" and decide(name)}
+    assert {name for package, name in TEMPLATES if package.name == "render"} - escaped == {"labels.txt", "mail.txt"}
     assert pages.environment().autoescape is True
 
 
-@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
-def test_no_template_says_that_a_text_is_safe(room: Path) -> None:
-    for name, tree in trees(room).items():
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_no_template_says_that_a_text_is_safe(package: Path) -> None:
+    for name, tree in trees(package).items():
         unsafe = [
             *tree.find_all((nodes.MarkSafe, nodes.MarkSafeIfAutoescape, nodes.ScopedEvalContextModifier)),
             *(one for one in tree.find_all(nodes.Filter) if one.name in ("safe", "forceescape", "tojson")),

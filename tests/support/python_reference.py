@@ -6,6 +6,8 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 import evergreen_groups as eg
@@ -54,7 +56,7 @@ CONSTANTS = {
     "TOKEN": "Stands for the session's token in the parameters of a call.",
     "Document": "The types that `as_json` takes.",
 }
-WITH_METHODS = ("Client", "Plan", "Outcome", "Pcrud")
+WITH_METHODS = ("Client", "Plan", "Outcome", "Pcrud", "Group", "Report", "Audit")
 
 
 def page() -> str:
@@ -92,11 +94,26 @@ def _value(name: str) -> Any:
 
 def _rows(name: str, value: Any, with_methods: bool) -> Iterator[str]:
     summary = CONSTANTS.get(name) or _summary(value)
+    if inspect.isclass(value) and (listed := [*_fields(value)]):
+        summary += f" Has {', '.join(f'`{each}`' for each in listed)}."
     yield f"| `{name}{_signature(value) if inspect.isfunction(value) else ''}` | {summary} |\n"
-    for method, found in vars(value).items() if with_methods else ():
-        if not method.startswith("_") and (inspect.isfunction(found) or isinstance(found, property)):
+    bases = reversed(value.__mro__) if with_methods else ()
+    for method, found in {name: found for base in bases for name, found in vars(base).items()}.items():
+        is_listed = is_dataclass(value) and isinstance(found, property)
+        if not method.startswith("_") and not is_listed and (inspect.isfunction(found) or isinstance(found, property)):
             shown = "" if isinstance(found, property) else _signature(found)
             yield f"| `{name}.{method}{shown}` | {_summary(found)} |\n"
+
+
+def _fields(value: type) -> Iterator[str]:
+    """Yield the public fields and properties of a record, and the members of an enumeration."""
+    if issubclass(value, Enum):
+        yield from (member.name for member in value)
+    if is_dataclass(value):
+        yield from (each.name for each in fields(value) if not each.name.startswith("_"))
+        for name, _found in inspect.getmembers(value, lambda found: isinstance(found, property)):
+            if not name.startswith("_"):
+                yield name
 
 
 def _signature(function: Callable[..., Any]) -> str:

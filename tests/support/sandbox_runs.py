@@ -16,7 +16,7 @@ where only some parameters fail, it may pass.
 run the tests that use the shared sandbox, and no others: over the Rust gateway, whose workers serve one request each,
 as recommended; or with a site whose plain reads come from a lagging replica. Tests that don't hold there are marked and
 left out: ``@pytest.mark.apache(reason="…")`` if they only hold for Apache's gateway, for example on the number of
-calls, and ``@pytest.mark.no_replica(reason="…")``. With a replica, rooms other than ``changes`` have tests that count
+calls, and ``@pytest.mark.no_replica(reason="…")``. With a replica, packages but ``changes`` have tests that count
 calls or wait for the plain form of a call, which differ there. The replica doesn't see changes made through the
 gateway. What a test writes to the sandbox itself is replicated at once, and so is everything before calls of ``admin``,
 which tests use to look at the results.
@@ -158,7 +158,7 @@ def release_of(item: pytest.Item) -> str | None:
 
 
 def _runs_on_releases(item: pytest.Item) -> bool:
-    """Return whether a test uses this file's fixture ``release``; some rooms have another one of that name."""
+    """Return whether a test uses this file's fixture ``release``; some packages have another one of that name."""
     return _is_shared(item) or item.get_closest_marker("older") is not None
 
 

@@ -118,7 +118,7 @@ def draw(flowchart: str) -> str:
     boxes = "".join(_box(name, place) for name, place in places.items())
     return (
         f'<div class="rooms" style="max-width: {across}px">'
-        f'<svg viewBox="0 0 {across} {down}" role="img" aria-label="Which room may import which">'
+        f'<svg viewBox="0 0 {across} {down}" role="img" aria-label="Which package may import which">'
         '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0 8 4 0 8z"/></marker></defs>{lines}{boxes}</svg></div>\n'
     )

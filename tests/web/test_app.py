@@ -81,7 +81,11 @@ class TestReading:
             assert caller.get(address, headers=bearer(token)).status_code == 200
         end_session(sandbox.url, token)
         for address in addresses:
-            assert caller.get(address, headers=bearer(token)).status_code == 401
+            answer = caller.get(address, headers=bearer(token))
+            assert answer.status_code == 401
+            assert answer.json is not None
+            assert "token" in answer.json["detail"]
+            assert "browser" not in answer.json["detail"]
 
     def test_the_log_says_which_permission_a_session_lacks(
         self, make_app: MakeApp, sandbox: Sandbox, caplog: pytest.LogCaptureFixture

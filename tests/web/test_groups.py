@@ -14,10 +14,12 @@ from support.desk_caller import Answer, DeskCaller, caller_of
 from support.fault_proxy import FaultProxy
 from support.follow_ups import note_run
 from support.gateways import gateway_of
+from support.web_caller import MakeApp, settings_of
 
 from evergreen_groups.policy import Limit
 from evergreen_groups.report import Criteria, Report, build_report
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import NamedReport, ReportSettings
 from evergreen_groups.state import State, record_ids, schema
 
 
@@ -48,7 +50,15 @@ def test_without_a_recorded_run_the_answer_says_so(desk: DeskCaller) -> None:
     found = ask(desk)
     assert (found.status, found.code) == (404, "no-run")
     assert found.body["detail"].startswith("This report hasn't run yet. ")
+
+
+def test_a_report_without_a_run_differs_from_none(make_app: MakeApp, sandbox: Sandbox) -> None:
+    named = NamedReport(name="Children", report=ReportSettings())
+    desk = caller_of(make_app(replace(settings_of(sandbox.url), reports=(named,))), sandbox)
     assert ask(desk, "report=children").code == "no-run"
+    unknown = ask(desk, "report=nope")
+    assert (unknown.status, unknown.code) == (404, "no-such-report")
+    assert unknown.body["errors"] == [{"pointer": "#/report"}]
 
 
 def test_lists_what_the_report_lists(desk: DeskCaller, state: State, report: Report) -> None:
@@ -177,6 +187,7 @@ def test_a_patron_by_barcode_is_the_patron_by_id(desk: DeskCaller) -> None:
         ({"action": "move", "patron": [], "target": "x"}, "key-unknown", "#/patron", "patrons"),
         ({"action": "move", "patrons": [{"idd": 3}]}, "key-unknown", "#/patrons/0/idd", "id"),
         ({"action": "mov"}, "field-wrong", "#/action", "recalculate"),
+        ({"action": "move", "patrons": ["1"], "target": 2}, "field-wrong", "#/target", "target must be a barcode"),
         ({"action": "move", "patrons": ["1", " 2"]}, "field-wrong", "#/patrons/1", "barcode"),
         ({"action": "move", "20000000001015": 1}, "key-unknown", "#/20000000001015", "action"),
         ({"action": "move", "a/b~`": 1}, "key-unknown", "#/a~1b~0`", "action"),

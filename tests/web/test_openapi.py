@@ -30,6 +30,8 @@ from support.change_ids import UNKNOWN
 from support.description import DOCUMENT, check_answer, check_body, validator
 from support.desk_caller import new_key
 from support.follow_ups import record_report
+from support.pages import blocks
+from support.repository import REPOSITORY
 from support.web_caller import SECRET, MakeApp, bearer, client_of, events_settings, session, settings_of
 
 from evergreen_groups.errors import ConfigurationError, DataError, ServerError, TimedOutError, UnreachableError
@@ -207,7 +209,12 @@ def test_it_keeps_to_its_description(
     try_it()
 
 
-NAME = "generated_evergreen_groups"
+NAME = "groups_client"
+LISTING = next(
+    block.text
+    for block in blocks(REPOSITORY / "docs" / "http-api.md")
+    if block.language == "python" and NAME in block.text
+)
 
 
 @pytest.fixture(scope="module")
@@ -251,26 +258,6 @@ def test_a_generated_client_works(generated: str, caller: FlaskClient, sandbox: 
     assert [step.state for step in change.steps] == ["done"]
     assert call("apply_plan", body=models.Agreement(plan=plan.id), idempotency_key=key) == change
     assert [step.state for step in call("undo_change", change=change.id, idempotency_key=new_key()).steps] == ["done"]
-
-
-LISTING = f"""
-from {NAME} import AuthenticatedClient
-from {NAME}.api.default import groups
-from {NAME}.models import Group, GroupList
-from {NAME}.types import UNSET, Unset
-
-
-def every_group(client: AuthenticatedClient, limit: int) -> list[Group]:
-    found: list[Group] = []
-    cursor: str | Unset = UNSET
-    while True:
-        page = groups.sync(client=client, limit=limit, cursor=cursor)
-        assert isinstance(page, GroupList)
-        found += page.groups
-        if page.next_ is None:
-            return found
-        cursor = page.next_
-"""
 
 
 @pytest.mark.long

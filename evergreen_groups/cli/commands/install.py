@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evergreen_groups.installation import InstallationPlan, Machine
 
 PARTS = ("nightly", "serve", "apache", "cron")
-"""The names of the parts. Repeated here because ``--help`` must not import the installation room."""
+"""The names of the parts. Repeated here because ``--help`` must not import the installation package."""
 _SHOWN = (*PARTS, "balancer", "permissions", "events", "wsgi", "alerts", "dashboard", "all")
 _ROOT = click.option(
     "--root", type=click.Path(path_type=Path, file_okay=False), help="Use this directory as /, and run no commands."

@@ -92,23 +92,34 @@ _FIRST = (
 
 def write_rows(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
     """Write the header and the rows, each ending in CR LF. With a staff ``client``, groups link to their pages."""
-    every: tuple[Column[Any], ...] = (*columns.PATRON, *columns.THRESHOLD, *columns.GROUP)
-    names = dict.fromkeys((*_FIRST, *(column.name for column in every if column.name and column.for_csv)))
-    writer = csv.DictWriter(stream, names, restval="", lineterminator="\r\n")
+    writer = csv.DictWriter(stream, _names(), lineterminator="\r\n")
     writer.writeheader()
+    writer.writerows({name: csv_cell(cell) for name, cell in row.items()} for row in rows(audit, client))
+
+
+def rows(audit: Audit, client: StaffClient | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the values of the columns by their names, None where a kind of finding has no such column."""
+    empty = dict.fromkeys(_names())
     patrons, thresholds = _for_csv(columns.PATRON), _for_csv(columns.THRESHOLD)
-    writer.writerows(_cells(patrons, PatronFindingRow(finding)) for finding in audit.patrons)
-    writer.writerows(_cells(thresholds, finding) for finding in audit.thresholds)
+    for finding in audit.patrons:
+        yield empty | _values(patrons, PatronFindingRow(finding))
+    for threshold in audit.thresholds:
+        yield empty | _values(thresholds, threshold)
     of_group = _for_csv(column for column in columns.GROUP if column not in columns.OF_MEMBER)
     for found in audit.groups:
-        shared = _cells(of_group, GroupFindingRow(found, client))
+        shared = empty | _values(of_group, GroupFindingRow(found, client))
         for member in found.group.members:
-            writer.writerow(shared | _cells(columns.OF_MEMBER, GroupFindingRow(found, client, member)))
+            yield shared | _values(columns.OF_MEMBER, GroupFindingRow(found, client, member))
+
+
+def _names() -> list[str]:
+    every: tuple[Column[Any], ...] = (*columns.PATRON, *columns.THRESHOLD, *columns.GROUP)
+    return list(dict.fromkeys((*_FIRST, *(column.name for column in every if column.name and column.for_csv))))
 
 
 def _for_csv(some: Iterable[Column[Any]]) -> list[Column[Any]]:
     return [column for column in some if column.name and column.for_csv]
 
 
-def _cells(some: Iterable[Column[Any]], row: Any) -> dict[str, object]:
-    return {column.name: csv_cell(column.value(row)) for column in some}
+def _values(some: Iterable[Column[Any]], row: Any) -> dict[str, Any]:
+    return {column.name: column.value(row) for column in some}

@@ -11,18 +11,20 @@ before such a sign: removing one always restores the original. Amounts and count
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TextIO
 
+from evergreen_groups.desk import GroupSummary
 from evergreen_groups.render.report import columns
-from evergreen_groups.render.report.columns import group_row, member_row
+from evergreen_groups.render.report.columns import GroupRow, MemberRow, group_row, member_row
 from evergreen_groups.render.report.wording import compared_changes
-from evergreen_groups.render.text import BYTE_ORDER_MARK, escape_formula
+from evergreen_groups.render.text import BYTE_ORDER_MARK, csv_cell, escape_formula
 from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
@@ -65,6 +67,38 @@ def _value(column: Column[Any]) -> Callable[[Any], Any]:
 
 def _bound(value_of: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda row: value_of(row).at_least
+
+
+def report_rows(report: Report) -> Iterator[dict[str, Any]]:
+    """Yield a row for each visible member of the listed groups: the values of the columns by their names."""
+    every = _columns(members=True)
+    for group in report.groups:
+        members = [member_row(report, group, member) for member in group.members]
+        yield from _rows(every, group_row(report, group), members)
+
+
+def group_rows(group: Group) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one group, with the columns of a report that are about groups, members and blocks."""
+    standings = group.standings if isinstance(group, GroupSummary) else {}
+    every = [column for column in _columns(members=True) if column[0] in ("group", "member", "standing", _FIRST)]
+    members = [MemberRow(group, member, standings.get(member.id), None) for member in group.members]
+    return _rows(every, GroupRow(group, None, None, None, None), members)
+
+
+def write_group(group: Group, stream: TextIO) -> None:
+    """Write the header and :func:`group_rows`."""
+    rows = list(group_rows(group))
+    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows({name: csv_cell(cell) for name, cell in row.items()} for row in rows)
+
+
+def _rows(
+    every: Sequence[tuple[str, str, Callable[[Any], Any]]], group: GroupRow, members: Iterable[MemberRow]
+) -> Iterator[dict[str, Any]]:
+    for number, member in enumerate(members):
+        parts = {**group._asdict(), **member._asdict(), _FIRST: number == 0}
+        yield {name: None if parts[part] is None else value_of(parts[part]) for part, name, value_of in every}
 
 
 def write_csv(

@@ -179,7 +179,7 @@ def _answer(body: bytes, content_type: str) -> ForwardedAnswer:
 
 @cache
 def environment() -> Environment:
-    """Return the template environment; separate from the web room's, which the sandbox is used to test."""
+    """Return the template environment; separate from the web package's, which the sandbox is used to test."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from evergreen_groups.language import install_texts
