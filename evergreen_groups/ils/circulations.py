@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Query = dict[str, Any]
 
-_NOT_CATALOGED = -1
+NOT_CATALOGED = -1
 """The call number id of all uncataloged items, the same in every Evergreen."""
 
 _DAY = 86_400
@@ -127,13 +127,13 @@ class ItemOut:
             return {}
         read = gateway.pcrud.columns_by_values
         items = {id: rest for id, *rest in read("acp", ("id", "call_number", "dummy_title"), "id", sorted(copies))}
-        volumes = {volume for volume, _dummy in items.values()} - {_NOT_CATALOGED}
+        volumes = {volume for volume, _dummy in items.values()} - {NOT_CATALOGED}
         records = dict(read("acn", ("id", "record"), "id", sorted(volumes))) if volumes else {}
         titles = dict(read("rmsr", ("id", "title"), "id", sorted({*records.values()}))) if records else {}
         # Like the staff client (circ.service.ts), use dummy_title only for uncataloged items: it stays set after
         # cataloging.
         found = {
-            id: dummy if volume == _NOT_CATALOGED else titles.get(records.get(volume))
+            id: dummy if volume == NOT_CATALOGED else titles.get(records.get(volume))
             for id, (volume, dummy) in items.items()
         }
         # ISBD puts punctuation after titles that other data follow on a catalog card.
