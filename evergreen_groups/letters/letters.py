@@ -131,11 +131,15 @@ class Addressee:
 
 @dataclass(frozen=True, slots=True)
 class FamilyLetter:
-    """A letter about the members in ``statement``."""
+    """A letter about the members in ``statement``.
+
+    ``replacement_price`` is that of their overdue items, None unless the report lists groups by items.
+    """
 
     addressee: Addressee
     head: Letterhead
     statement: Statement
+    replacement_price: Total[Decimal] | None = None
 
     @property
     def group(self) -> int:
