@@ -268,6 +268,7 @@ class History:
                         "contact": listing.contact,
                         "contact_library": listing.contact_library,
                         "in_collections": listing.in_collections,
+                        "unreturned": listing.unreturned,
                         **_shown(report, listed.get(listing.group)),
                     }
                     for listing in batch
@@ -421,7 +422,7 @@ def _listings(connection: Connection, run: int, *where: ColumnElement[bool]) -> 
     stored = schema.run_groups.c
     columns = (stored.number, stored.combined_fines, stored.certain, stored.member_count, stored.members,
                stored.library, stored.libraries, stored.contact, stored.contact_library,
-               stored.in_collections)  # fmt: skip
+               stored.in_collections, stored.unreturned)  # fmt: skip
     for rows in connection.execute(select(*columns).where(stored.run == run, *where)).partitions(BATCH_SIZE):
         members = json.loads(f"[{','.join(row.members for row in rows)}]")  # one call instead of thousands
         for row, ids in zip(rows, members, strict=True):

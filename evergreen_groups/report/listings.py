@@ -33,7 +33,8 @@ class Listing(NamedTuple):
     ``members`` are the sorted ids of the visible members, ``libraries`` the short names of their home libraries.
     ``certain`` means that ``group_fines`` includes all members. ``contact`` is the id of the person to contact, 0
     once forgotten, and ``contact_library`` the short name of their home library. ``in_collections`` means that a member
-    is; it is known only where contact data was read.
+    is; it is known only where contact data was read. ``unreturned`` are the overdue and lost items, at least (None: the
+    report doesn't list groups by items).
     """
 
     group: int
@@ -47,6 +48,7 @@ class Listing(NamedTuple):
     contact: int = 0
     contact_library: str = ""
     in_collections: bool = False
+    unreturned: int | None = None
 
     @classmethod
     def of(cls, group: Group, contact: Contact | None = None, details: ReportDetails | None = None) -> Listing:

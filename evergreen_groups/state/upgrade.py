@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
-_BEFORE_1_0 = {str(version) for version in range(1, int(VERSION))}
+_BEFORE_1_0 = {str(version) for version in range(1, 12)}
 NEW_DATABASE = Message("move the file away, or set an empty PostgreSQL database in [state]")
 _UPGRADE_SECONDS = 600.0
 _LOCK = 0x65766772  # an arbitrary number, to avoid clashes with other programs' advisory locks
