@@ -90,7 +90,8 @@ def seconds_of(interval: str) -> int:
 # A circulation's fields for kind_of, after its patron.
 _COUNTED_FIELDS = ("usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
 _UNRETURNED_FIELDS = ("id", "usr", "circ_lib", "due_date", "fine_interval", "stop_fines", "checkin_time", "xact_finish")
-_LATE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE, CirculationKind.LOST)
+_OVERDUE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE)
+_LATE = (*_OVERDUE, CirculationKind.LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,11 @@ class PatronItems:
         numbers = Counter(item.kind for item in self.items)
         overdue = numbers[CirculationKind.OVERDUE] + numbers[CirculationKind.LONG_OVERDUE]
         return UnreturnedItems(overdue, numbers[CirculationKind.LOST]) if self.complete else None
+
+    @property
+    def overdue_since(self) -> tuple[datetime | None, ...]:
+        """The due dates of the overdue items that are visible, the oldest first. None: the date isn't usable."""
+        return tuple(item.due for item in self.items if item.kind in _OVERDUE)
 
     @staticmethod
     def read(

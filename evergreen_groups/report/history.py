@@ -189,8 +189,8 @@ class History:
     """The recorded runs of a report at the gateway ``url``.
 
     A run is compared with the last run of its series: same gateway, same ``name`` and same ``min_total``,
-    ``min_members``, ``orgs`` and ``choice``. If one of these changes, a new series begins, so that a narrower report
-    doesn't show groups as cleared. ``top``, ``sort`` and the limit don't matter.
+    ``min_members``, ``orgs``, ``choice`` and conditions on items. If one of these changes, a new series begins, so that
+    a narrower report doesn't show groups as cleared. ``top``, ``sort`` and the limit don't matter.
     """
 
     def __init__(self, transactions: Transactions, url: str, name: str = "") -> None:
@@ -282,7 +282,9 @@ class History:
             "min_total": f"{criteria.min_total:.2f}",
             "orgs": sorted({org.casefold() for org in criteria.orgs}),
             **({"report": self._name} if self._name else {}),
-            **criteria.choice.document(),  # empty without a choice, as in series from before choices existed
+            # Empty without a choice or conditions on items, as in series from before these existed.
+            **criteria.choice.document(),
+            **criteria.item_document(),
         }
         return {"gateway": self._url, "settings": json.dumps(settings)}
 

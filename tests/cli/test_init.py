@@ -247,7 +247,7 @@ def test_every_question_can_be_answered_on_the_command_line() -> None:
         ({"--username": "nobody"}, "login refused: "),
         ({"--org": "NOWHERE"}, "NOWHERE"),
         ({"--workstation": "NOWHERE-1"}, "isn't registered"),
-        ({"--min-total": "0"}, "--min-total: expected an amount of 0.01 or more"),
+        ({"--min-total": "-1"}, "--min-total: expected an amount of 0.00 or more"),
         ({"--limit": "some"}, "--limit: expected"),
         ({"--mail-host": "127.0.0.1", "--mail-port": "9", "--mail-sender": "a@b.example",
           "--mail-recipients": "*=a@b.example"}, "no connection to mail server 127.0.0.1:9: "),

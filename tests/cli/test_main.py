@@ -106,7 +106,7 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (("report", "--min-total", "x"), exit_status.USAGE, "expected an amount of 0.01 or more"),
+        (("report", "--min-total", "x"), exit_status.USAGE, "expected an amount of 0.00 or more"),
         (("report", "--top", "0"), exit_status.USAGE, "a whole number from 1"),
         (("report", "--format", "pdf"), exit_status.USAGE, "'pdf' is not one of"),
         (("show",), exit_status.USAGE, "give one of: BARCODE, --name, --user, --group"),

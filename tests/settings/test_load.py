@@ -85,7 +85,7 @@ def test_the_environment_outweighs_the_file(tmp_path: Path) -> None:
         ('[[policy.limits]]\nlimit = 1\nlibrary = "A"\ncomparison = "at"', ["exceeds", "[[policy.limits]] 1"]),
         ('[[policy.limits]]\nlimit = 1\nlibrary = "A"\n' * 2, ["one table per", "[[policy.limits]] 2"]),
         ('[policy]\ncomparison = "over"', ["comparison", "over", "exceeds"]),
-        ("[report]\nmin_total = 0", ["min_total", "0.01 or more"]),
+        ("[report]\nmin_total = 0", ["would list nothing", "min_overdue or min_lost"]),
         ("[report]\norgs = [1]", ["orgs", '["BR1", "BR2"]']),
         ('[report]\nformat = "pdf"', ["format", "pdf", "table, csv, json, html"]),
         ("[report\n", ["not valid TOML"]),
