@@ -268,7 +268,9 @@ class _Reading:
         )
         self._details = gateway.begin(
             lambda: (
-                DetailReader(gateway, self.org_units, granted, criteria.choice.profiles) if criteria.details else None
+                DetailReader(gateway, self.org_units, granted, criteria.choice.profiles, copies=bool(conditions))
+                if criteria.details
+                else None
             )
         )
         self._items = gateway.begin(
@@ -415,6 +417,8 @@ def _selected(everything: Report, criteria: Criteria) -> Report:
 
 def _read_org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
     # All classes in one request instead of one at a time.
-    of_details = ("mobts", "mb", "circ", "pgt") if criteria.details else ("circ",) if criteria.asks_for_items else ()
-    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *of_details, *(("aua",) if criteria.contact else ()))
+    of_details = ("mobts", "mb", "circ", "pgt") if criteria.details else ()
+    of_items = ("circ", "acp", "acn") if criteria.asks_for_items else ()
+    of_contacts = ("aua",) if criteria.contact else ()
+    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *of_details, *of_items, *of_contacts)
     return OrgUnits.read(gateway)

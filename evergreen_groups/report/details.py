@@ -211,14 +211,21 @@ Items = Mapping[int, PatronItems]
 class DetailReader:
     """Reads the details that the account may see. ``granted`` is :func:`highest_granted`'s result for both permissions.
 
-    Raises ConfigurationError if one of the profiles ``named`` in the settings doesn't exist.
+    With ``copies``, items are read with their ids. Raises ConfigurationError if one of the profiles ``named`` in the
+    settings doesn't exist.
     """
 
     def __init__(
-        self, gateway: Gateway, org_units: OrgUnits, granted: Mapping[str, Collection[int]], named: Sequence[str] = ()
+        self,
+        gateway: Gateway,
+        org_units: OrgUnits,
+        granted: Mapping[str, Collection[int]],
+        named: Sequence[str] = (),
+        *,
+        copies: bool = False,
     ) -> None:
         self._gateway = gateway
-        self._org_units = org_units
+        self._org_units, self._copies = org_units, copies
         self._bills_at, self._items_at = (
             permissions.orgs_with_permission(gateway, org_units, permission, granted[permission])
             for permission in (permissions.VIEW_USER_TRANSACTIONS, permissions.VIEW_CIRCULATIONS)
@@ -239,7 +246,9 @@ class DetailReader:
         ids = [row.id for row in rows]
         bills, items = self._gateway.in_parallel(
             lambda: Bill.read(self._gateway, visible) if visible else {},
-            lambda: PatronItems.read(self._gateway, self._org_units, self._items_at, ids, late_only=True),
+            lambda: PatronItems.read(
+                self._gateway, self._org_units, self._items_at, ids, late_only=True, copies=self._copies
+            ),
         )
         return bills, items
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.batches import batched
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups import ItemCondition, search
-from evergreen_groups.ils import PatronItems, UnreturnedItems, permissions
+from evergreen_groups.ils import ItemPrices, PatronItems, UnreturnedItems, permissions
 from evergreen_groups.message import Message
-from evergreen_groups.values import Total
+from evergreen_groups.values import ZERO, Total, sum_of_prices
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -49,19 +50,27 @@ class ItemTotals:
 
 
 class MemberItems(NamedTuple):
-    """A member's unreturned items. ``due`` are the due dates of the overdue ones (None: not known), oldest first."""
+    """A member's unreturned items. ``due`` are the due dates of the overdue ones (None: not known), oldest first.
+
+    ``price`` is what Evergreen would bill for all of them.
+    """
 
     counts: UnreturnedItems = UnreturnedItems()
     due: tuple[datetime | None, ...] = ()
+    price: Total[Decimal] = Total(ZERO)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupItems(ItemTotals):
-    """The unreturned items of a group's members. Those that are known are all of them if ``items_certain``."""
+    """The unreturned items of a group's members. Those that are known are all of them if ``items_certain``.
+
+    ``replacement_price`` is an estimate: what Evergreen would bill for all of them. It isn't part of what is owed.
+    """
 
     items: UnreturnedItems
     items_certain: bool
     due: tuple[datetime | None, ...]
+    replacement_price: Total[Decimal]
 
     @property
     def oldest_due(self) -> datetime | None:
@@ -92,13 +101,20 @@ class ReportItems:
     def of(self, member: Member) -> MemberItems | None:
         return self.members[member.id]
 
+    def overdue_of(self, member: Member) -> int:
+        """Return how many items of a member are overdue, as far as known."""
+        known = self.of(member)
+        return 0 if known is None else known.counts.overdue
+
     def of_group(self, group: Group) -> GroupItems:
         every = [self.of(member) for member in group.members]
         known = [one for one in every if one is not None]
+        certain, price = group.complete and len(known) == len(every), sum_of_prices(one.price for one in known)
         return GroupItems(
             sum((one.counts for one in known), UnreturnedItems()),
-            group.complete and len(known) == len(every),
+            certain,
             tuple(chain.from_iterable(one.due for one in known)),
+            price._replace(exact=price.exact and certain),
         )
 
     def enough(self, group: Group, conditions: Iterable[ItemCondition]) -> bool:
@@ -139,15 +155,21 @@ class ItemReader:
         self._conditions = conditions
         self._homes = homes
         self._now = now
+        self._prices = ItemPrices.begin(gateway)
 
     def read(self, rows: Collection[PatronRow]) -> Mapping[int, PatronItems]:
         """Read the unreturned items of patrons, in one call for up to 3,000, or two if some may be hidden."""
         ids = [row.id for row in rows]
-        return PatronItems.read(self._gateway, self._org_units, self._visible_at, ids, late_only=True)
+        return PatronItems.read(self._gateway, self._org_units, self._visible_at, ids, late_only=True, copies=True)
 
     def of_groups(self, groups: Collection[Group], items: Mapping[int, PatronItems]) -> ReportItems:
-        """Return the items of groups. Where some are hidden, ask Evergreen which groups meet the conditions."""
-        members = {member.id: _items_of(items[member.id]) for group in groups for member in group.members}
+        """Return the items of groups, with prices, which takes two calls for 3,000 items.
+
+        Where some are hidden, ask Evergreen which groups meet the conditions.
+        """
+        theirs = {member.id: items[member.id] for group in groups for member in group.members}
+        prices = self._prices.read({copy for one in theirs.values() if one.complete for copy in one.copies})
+        members = {id: _items_of(one, prices) for id, one in theirs.items()}
         known = ReportItems(members, {}, self._now)
         unknown = [group.number for group in groups if not known.of_group(group).items_certain]
         return replace(known, found={one: self._find(one, unknown) for one in self._conditions} if unknown else {})
@@ -177,11 +199,18 @@ class ItemReader:
         return frozenset(found)
 
 
-def _items_of(items: PatronItems) -> MemberItems | None:
+def _items_of(items: PatronItems, prices: Mapping[int, Decimal]) -> MemberItems | None:
     counts = items.unreturned
     if counts is None:
         return None
-    return MemberItems(counts, items.overdue_since) if counts.overdue or counts.lost else _NO_ITEMS
+    if not (counts.overdue or counts.lost):
+        return _NO_ITEMS
+    return MemberItems(counts, items.overdue_since, price_of(items.copies, prices))
+
+
+def price_of(copies: Iterable[int], prices: Mapping[int, Decimal]) -> Total[Decimal]:
+    """Add up the prices of items (ids), a lower bound if some are unknown."""
+    return sum_of_prices(Total(prices.get(copy, ZERO), copy in prices) for copy in copies)
 
 
 _NO_ITEMS = MemberItems()  # shared by most members
