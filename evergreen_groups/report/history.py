@@ -72,7 +72,7 @@ class Run:
         """Make the record of ``report``, including groups cut off by ``top``, which met its criteria as well."""
         contacts, details = report.known_contacts, report.details
         listings = {
-            group.number: Listing.of(group, contacts.get(group.number), details)
+            group.number: Listing.of(group, contacts.get(group.number), details, report.items)
             for group in chain(report.groups, report.left_out)
         }
         return cls(report.generated_at, listings, report.hidden_libraries, len(report.groups))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import Group
     from evergreen_groups.report.contact import Contact
     from evergreen_groups.report.details import ReportDetails
+    from evergreen_groups.report.items import ReportItems
     from evergreen_groups.state import Transactions
 
 
@@ -51,9 +52,16 @@ class Listing(NamedTuple):
     unreturned: int | None = None
 
     @classmethod
-    def of(cls, group: Group, contact: Contact | None = None, details: ReportDetails | None = None) -> Listing:
+    def of(
+        cls,
+        group: Group,
+        contact: Contact | None = None,
+        details: ReportDetails | None = None,
+        items: ReportItems | None = None,
+    ) -> Listing:
         """Make the record of ``group``, whose ``contact`` is None if contact data wasn't read."""
         person = contact_person(group, contact, details)
+        unreturned = None if items is None else items.of_group(group).items
         return cls(
             group=group.number,
             group_fines=group.known_fines,
@@ -65,6 +73,7 @@ class Listing(NamedTuple):
             contact=person.id,
             contact_library=person.library,
             in_collections=contact is not None and contact.in_collections,
+            unreturned=None if unreturned is None else unreturned.overdue + unreturned.lost,
         )
 
     @property

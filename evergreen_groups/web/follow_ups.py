@@ -43,7 +43,7 @@ from evergreen_groups.render.report import (
     shown_pending,
 )
 from evergreen_groups.state import record_ids
-from evergreen_groups.values import Total, plain_amount
+from evergreen_groups.values import ZERO, Total, plain_amount
 from evergreen_groups.web import bodies, requests
 from evergreen_groups.web.admission import permitted_at
 from evergreen_groups.web.api import file_response, versioned
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from werkzeug.datastructures import MultiDict
 
     from evergreen_groups.follow_up import Entry, FollowUp
+    from evergreen_groups.letters import Coverage
     from evergreen_groups.web.service import DeskRequest, Service
 
 log = logging.getLogger("evergreen_groups.web")
@@ -224,6 +225,10 @@ worklist = Blueprint("worklist", __name__)
 SCRIPT = "follow-up.js"
 _LARGEST_FORM = 32 * 1024
 _COVERS = Message("The letter covers {covered} of {owed}.")
+_COVERS_ITEMS = Message(
+    "The letter covers {items} of {overdue} overdue item.",
+    plural="The letter covers {items} of {overdue} overdue items.",
+)
 _READ_ONLY = Message(
     "To save entries or mark letters as sent, your login needs the permission {permission} at {library}."
 )
@@ -262,16 +267,23 @@ def script() -> Response:
     return file_response(SCRIPT)
 
 
-_GROUP, _AMOUNT = "([1-9][0-9]{0,9})", "([0-9]{1,9}[.][0-9]{2})"
+_GROUP, _AMOUNT = "([1-9][0-9]{0,9})", "([0-9]{1,9}(?:[.][0-9]{2})?)"
 _COVERED = re.compile(rf"^{_GROUP}:{_AMOUNT}-{_AMOUNT}([+]?)\Z")
 _Name = Annotated[str, Meta(max_length=200)]
 _Seen = Annotated[str, Meta(pattern=rf"^{_GROUP}(:({record_ids.PATTERN})?)?\Z")]
 _Covered = Annotated[str, Meta(pattern=_COVERED.pattern)]
 
 
-def covered_text(group: int, covered: Decimal, owed: Total[Decimal]) -> str:
-    """Return what a letter covers of what a family owes: ``1017:2.00-33.50``, with a plus sign if more may be owed."""
-    return f"{group}:{plain_amount(covered)}-{plain_amount(owed.at_least)}{'' if owed.exact else '+'}"
+def covered_text(family: Coverage) -> str:
+    """Return what a letter covers of what a family owes: ``1017:2.00-33.50``, with a plus sign if more may be owed.
+
+    If they owe nothing, return how many of their overdue items the letter covers: ``1017:2-4``.
+    """
+    if family.overdue is not None and family.owed == Total(ZERO):
+        covered, total, exact = str(family.items), str(family.overdue.at_least), family.overdue.exact
+    else:
+        covered, total, exact = plain_amount(family.covered), plain_amount(family.owed.at_least), family.owed.exact
+    return f"{family.group.number}:{covered}-{total}{'' if exact else '+'}"
 
 
 class Form(Struct, frozen=True, kw_only=True):
@@ -384,6 +396,8 @@ class Form(Struct, frozen=True, kw_only=True):
     def _coverage(self, group: int) -> str:
         """Return a note of what the letter to a group covers; "" if it covers everything."""
         for number, covered, owed, more in (_COVERED.findall(text)[0] for text in self.covers):
+            if int(number) == group and "." not in owed:
+                return gettext(_COVERS_ITEMS, count=int(owed), items=int(covered), overdue=Total(int(owed), not more))
             if int(number) == group:
                 return gettext(_COVERS, covered=Decimal(covered), owed=Total(Decimal(owed), not more))
         return ""
