@@ -111,9 +111,7 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
     groups.sort(key=attrgetter("number"))
     groups.sort(key=attrgetter("known_fines"), reverse=True)
     if items is not None and not criteria.asks_for_fines:
-        counts = {group.number: items.of_group(group).items for group in groups}
-        first, second = ("overdue", "lost") if criteria.min_overdue else ("lost", "overdue")
-        groups.sort(key=lambda group: attrgetter(first, second)(counts[group.number]), reverse=True)
+        groups.sort(key=items.most_first(criteria))
     count = len(groups) if criteria.top is None else criteria.top
     listed = sorted(groups[:count], key=_sort_key(criteria.sort, report.details))
     left_out = tuple(groups[count:])

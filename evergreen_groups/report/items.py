@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Group, Member, PatronRow
     from evergreen_groups.ils import OrgUnits
+    from evergreen_groups.report.models import Criteria
 
 _GROUPS_AT_ONCE = 500
 """The query has each number three times, some 12 kB."""
@@ -50,12 +51,13 @@ class ItemTotals:
 
 
 class MemberItems(NamedTuple):
-    """A member's unreturned items. ``due`` are the due dates of the overdue ones (None: not known), oldest first.
+    """A member's unreturned items (None: some are hidden, so how many isn't known).
 
-    ``price`` is what Evergreen would bill for all of them.
+    ``due`` are the due dates of the overdue ones, the oldest first. None: a date isn't usable. ``price`` is what
+    Evergreen would bill for all of them.
     """
 
-    counts: UnreturnedItems = UnreturnedItems()
+    items: UnreturnedItems | None = UnreturnedItems()
     due: tuple[datetime | None, ...] = ()
     price: Total[Decimal] = Total(ZERO)
 
@@ -88,33 +90,43 @@ class GroupItems(ItemTotals):
 
 @dataclass(frozen=True, slots=True)
 class ReportItems:
-    """Unreturned items by patron id (None: how many isn't known, because some are hidden).
+    """Unreturned items by patron id.
 
     ``found`` has, by condition, the numbers of groups with unknown items that meet it: Evergreen counts all items.
     ``now`` is the time (aware) at which the overdue items were overdue.
     """
 
-    members: Mapping[int, MemberItems | None]
+    members: Mapping[int, MemberItems]
     found: Mapping[ItemCondition, frozenset[int]]
     now: datetime
 
-    def of(self, member: Member) -> MemberItems | None:
+    def of(self, member: Member) -> MemberItems:
         return self.members[member.id]
 
     def overdue_of(self, member: Member) -> int:
         """Return how many items of a member are overdue, as far as known."""
-        known = self.of(member)
-        return 0 if known is None else known.counts.overdue
+        known = self.of(member).items
+        return 0 if known is None else known.overdue
 
     def of_group(self, group: Group) -> GroupItems:
         every = [self.of(member) for member in group.members]
-        known = [one for one in every if one is not None]
-        certain, price = group.complete and len(known) == len(every), sum_of_prices(one.price for one in known)
+        certain = group.complete and all(one.items is not None for one in every)
+        price = sum_of_prices(one.price for one in every)
         return GroupItems(
-            sum((one.counts for one in known), UnreturnedItems()),
+            sum((one.items for one in every if one.items is not None), UnreturnedItems()),
             certain,
-            tuple(chain.from_iterable(one.due for one in known)),
+            tuple(chain.from_iterable(one.due for one in every)),
             price._replace(exact=price.exact and certain),
+        )
+
+    def totals(self, groups: Iterable[Group]) -> GroupItems:
+        """Return the items of several groups together."""
+        every = [self.of_group(group) for group in groups]
+        return GroupItems(
+            sum((one.items for one in every), UnreturnedItems()),
+            all(one.items_certain for one in every),
+            tuple(chain.from_iterable(one.due for one in every)),
+            sum_of_prices(one.replacement_price for one in every),
         )
 
     def enough(self, group: Group, conditions: Iterable[ItemCondition]) -> bool:
@@ -124,6 +136,16 @@ class ReportItems:
             items.count(condition, self.now) >= condition.least or group.number in self.found.get(condition, ())
             for condition in conditions
         )
+
+    def most_first(self, criteria: Criteria) -> Callable[[Group], tuple[int, int]]:
+        """Return the sort key of groups by the items that the criteria ask for."""
+        first, second = ("overdue", "lost") if criteria.min_overdue else ("lost", "overdue")
+
+        def key(group: Group) -> tuple[int, int]:
+            items = self.of_group(group).items
+            return -getattr(items, first), -getattr(items, second)
+
+        return key
 
     def of_groups(self, groups: Collection[Group]) -> ReportItems:
         """Return the items of these groups only."""
@@ -183,9 +205,9 @@ class ItemReader:
         }
         return ReportItems(members, found, self._now)
 
-    def notes(self, members: Collection[MemberItems | None]) -> Iterator[Message]:
+    def notes(self, members: Collection[MemberItems]) -> Iterator[Message]:
         """Yield a note for how many members items are unknown."""
-        unknown = sum(member is None for member in members)
+        unknown = sum(member.items is None for member in members)
         if unknown:
             yield items_not_known(self._org_units, self._visible_at, unknown, len(members))
 
@@ -199,10 +221,10 @@ class ItemReader:
         return frozenset(found)
 
 
-def _items_of(items: PatronItems, prices: Mapping[int, Decimal]) -> MemberItems | None:
+def _items_of(items: PatronItems, prices: Mapping[int, Decimal]) -> MemberItems:
     counts = items.unreturned
     if counts is None:
-        return None
+        return _UNKNOWN
     if not (counts.overdue or counts.lost):
         return _NO_ITEMS
     return MemberItems(counts, items.overdue_since, price_of(items.copies, prices))
@@ -213,7 +235,8 @@ def price_of(copies: Iterable[int], prices: Mapping[int, Decimal]) -> Total[Deci
     return sum_of_prices(Total(prices.get(copy, ZERO), copy in prices) for copy in copies)
 
 
-_NO_ITEMS = MemberItems()  # shared by most members
+# Shared by most members.
+_NO_ITEMS, _UNKNOWN = MemberItems(), MemberItems(None, price=Total(ZERO, exact=False))
 
 
 def items_not_known(org_units: OrgUnits, visible_at: Collection[int], count: int, of: int) -> Message:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKinds
     from evergreen_groups.report.contact import Contact
     from evergreen_groups.report.details import AgeBand, ReportDetails
-    from evergreen_groups.report.items import ReportItems
+    from evergreen_groups.report.items import GroupItems, ReportItems
 
 Verdict = bool | None
 """Whether a group matches. None if hidden data decides."""
@@ -198,6 +198,11 @@ class Criteria:
         overdue = ItemCondition(self.min_overdue, days=self.overdue_days)
         return tuple(one for one in (overdue, ItemCondition(self.min_lost, lost=True)) if one.least)
 
+    @property
+    def by_items(self) -> Criteria | None:
+        """These criteria if groups are listed by items, else None."""
+        return self if self.asks_for_items else None
+
     def item_document(self) -> dict[str, int]:
         """Return the conditions on items by name, without those that are turned off."""
         return {name: value for name in ("min_overdue", "min_lost", "overdue_days") if (value := getattr(self, name))}
@@ -326,6 +331,11 @@ class Report:
     def standing(self, member: Member) -> Standing | None:
         """Return a listed member's status by rule and blocks for fines. None if blocks weren't read."""
         return None if self.blocks is None else self.blocks.standing(member)
+
+    @property
+    def item_totals(self) -> GroupItems | None:
+        """The listed groups' items together, None if they weren't read for this report. Recomputed on every access."""
+        return None if self.items is None else self.items.totals(self.groups)
 
     @property
     def block_totals(self) -> BlockTotals | None:

@@ -39,16 +39,20 @@ _EVERY: tuple[Column[Any], ...] = (
     *columns.MEMBER_DETAILS,
     *columns.CONTACT,
 )
-_OF_MEMBERS = ("member", "standing", "member_details")
+_OF_MEMBERS = ("member", "standing", "member_details", "member_items")
 _FIRST = "first"
 
 
-def _columns(members: bool) -> list[tuple[str, str, Callable[[Any], Any]]]:
-    """Return each column's part of a row, name, and function for the value; without ``members``, those of groups."""
+def _columns(members: bool, late: bool) -> list[tuple[str, str, Callable[[Any], Any]]]:
+    """Return each column's part of a row, name, and function for the value; without ``members``, those of groups.
+
+    ``late`` columns are in reports that list groups by items.
+    """
     every = [
         (column, f"member_{column.name}" if column.part in _OF_MEMBERS else column.name)
         for column in _EVERY
         if column.name and column.for_csv and (members or column.part not in _OF_MEMBERS)
+        if late or column.part != "late"
     ]
     return [
         *((one.part, name, _value(one)) for one, name in every if not one.new),
@@ -100,7 +104,7 @@ class CsvWriter:
             datetime: lambda when: when.isoformat(timespec="seconds"),
             type(None): lambda _none: "",
         }
-        self._columns = _columns(details)
+        self._columns = _columns(details, report.items is not None)
         # The functions that return the values, with adjacent columns about the same part together.
         self._blocks = [
             (part, [value_of for _, _, value_of in some])
