@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.render.report import columns
@@ -54,12 +55,11 @@ def _columns(members: bool, late: bool) -> list[tuple[str, str, Callable[[Any], 
         if column.name and column.for_csv and (members or column.part not in _OF_MEMBERS)
         if late or column.part != "late"
     ]
-    return [
-        *((one.part, name, _value(one)) for one, name in every if not one.new),
-        *((one.part, f"{name}_at_least", _bound(one.value)) for one, name in every if one.total),
-        (_FIRST, "first_of_group", bool),
-        *((one.part, name, _value(one)) for one, name in sorted(every, key=lambda pair: pair[0].new) if one.new),
-    ]
+    values = [(one.new, one.part, name, _value(one)) for one, name in every]
+    bounds = [(one.new, one.part, f"{name}_at_least", _bound(one.value)) for one, name in every if one.total]
+    first = [(0, _FIRST, "first_of_group", bool)]
+    ordered = sorted([*values, *bounds, *first], key=itemgetter(0))
+    return [(part, name, value_of) for _new, part, name, value_of in ordered]
 
 
 def _value(column: Column[Any]) -> Callable[[Any], Any]:

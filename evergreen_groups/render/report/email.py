@@ -18,7 +18,7 @@ from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.columns import aligned
 from evergreen_groups.render.report.columns import CHANGE, GROUP, GROUP_LATE, group_row, shown_columns
-from evergreen_groups.render.report.wording import since
+from evergreen_groups.render.report.wording import REPLACEMENT_PRICE, since
 from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import DIFFERENCES, describe_criteria, report_heading
 
@@ -167,6 +167,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     if (items := report.item_totals) is not None:
         yield gettext("Items overdue"), language.describe_total(items.overdue)
         yield gettext("Items lost"), language.describe_total(items.lost)
+        yield gettext(REPLACEMENT_PRICE), language.describe_total(items.replacement_price)
     yield gettext("Members over the limit"), language.describe_total(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), language.describe_total(blocks.blocked)

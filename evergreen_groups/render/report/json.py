@@ -168,6 +168,7 @@ _TOTALS: JSONObject[_Sums] = JSONObject(
             help="Missing, like the others about items: groups aren't listed by items.",
         ),
         Column("items_lost", attrgetter("lost"), kind="number", total=True),
+        own("replacement_price", kind="money", total=True, help="An estimate that isn't part of any fines."),
     ),
     optional=("items",),
     help="Totals of the listed groups. Counts are null if hidden members make them uncertain, or if penalties weren't "

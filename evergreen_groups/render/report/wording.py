@@ -107,8 +107,20 @@ def describe_group(report: Report, group: Group) -> str:
     return "" if late is None else describe_late(late)
 
 
+REPLACEMENT_PRICE = Message("Replacement price (estimate)")
+
+
 def describe_late(items: GroupItems) -> str:
-    """Describe a group's items where groups are listed by items: ``4 items overdue, the oldest since 3 Sep 2026``."""
+    """Describe a group's items where groups are listed by items: ``4 items overdue, the oldest since 3 Sep 2026``.
+
+    What follows is an estimate: ``estimated replacement price $62.00``.
+    """
+    price = gettext("estimated replacement price {price}", price=items.replacement_price)
+    counted = items.items.overdue or items.items.lost
+    return "; ".join(filter(None, (_describe_counts(items), price if counted else "")))
+
+
+def _describe_counts(items: GroupItems) -> str:
     count, oldest = items.items.overdue, items.oldest_due
     if not count or oldest is None:
         return describe_returnable(items)

@@ -68,6 +68,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     if (items := report.item_totals) is not None:
         yield gettext("Items overdue"), "number", known(items.overdue)
         yield gettext("Items lost"), "number", known(items.lost)
+        yield gettext(wording.REPLACEMENT_PRICE), "money", known(items.replacement_price)
     yield gettext("Members over the limit"), "number", known(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "number", known(blocks.blocked)
