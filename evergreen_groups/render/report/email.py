@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
@@ -18,12 +18,13 @@ from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.columns import aligned
 from evergreen_groups.render.report.columns import CHANGE, GROUP, GROUP_LATE, group_row, shown_columns
-from evergreen_groups.render.report.wording import REPLACEMENT_PRICE, since
+from evergreen_groups.render.report.wording import REPLACEMENT_PRICE, describe_late, since
 from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import DIFFERENCES, describe_criteria, report_heading
 
 if TYPE_CHECKING:
     from evergreen_groups.render import StaffClient
+    from evergreen_groups.render.column import Column
     from evergreen_groups.report import Report
 
 _MOST_GROUPS = 10
@@ -105,6 +106,8 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         for row in (group_row(report, group) for group in groups)
     ]
     widths = [max(map(cell_len, texts)) for texts in zip(headings, *rows, strict=True)]
+    items = report.items
+    about = ["" if items is None else describe_late(items.of_group(group)) for group in groups]
     client = options.client if options.names else None
     return {
         "title": heading,
@@ -122,13 +125,12 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "headings": headings,
         "sides": [start, *(end if column.is_number else start for column in columns[1:])],
         "lines": [
-            "  ".join(
-                aligned(cell, width, right=column.is_number)
-                for cell, width, column in zip(cells_of, widths, columns, strict=True)
-            ).rstrip()
-            for cells_of in (headings, *rows)
+            line
+            for cells_of, text in zip((headings, *rows), ("", *about), strict=True)
+            for line in (_line(cells_of, widths, columns), text and _wrapped(text, " " * (widths[0] + 2)))
+            if line
         ],
-        "rows": rows,
+        "rows": [*zip(rows, about, strict=True)],
         "addresses": [(client.group_page(group.lead.id), client.patron_page(group.lead.id)) for group in groups]
         if client
         else [],
@@ -136,6 +138,12 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
             (name if name and options.places else gettext("all libraries"), address) for name, address in options.links
         ],
     }
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column[Any]]) -> str:
+    return "  ".join(
+        aligned(cell, width, right=column.is_number) for cell, width, column in zip(cells, widths, columns, strict=True)
+    ).rstrip()
 
 
 def _wrapped(text: str, before: str = "") -> str:
