@@ -32,7 +32,13 @@ from evergreen_groups.follow_up import (
 )
 from evergreen_groups.language import describe_advice, describe_problem, gettext, use_language
 from evergreen_groups.message import Message
-from evergreen_groups.render import StaffClient, entry_document, follow_ups_document, sentence
+from evergreen_groups.render import (
+    StaffClient,
+    describe_unreturned,
+    entry_document,
+    follow_ups_document,
+    sentence,
+)
 from evergreen_groups.render.report import (
     FollowUpPage,
     ShownGroup,
@@ -501,7 +507,8 @@ def _show(read: ReadFollowUps, form: Form, problem: EvergreenGroupsError | None 
         owed = one.group.group_fines if one.group.certain else None
         name = names.get(one.group.contact, "")
         pending = shown_pending(one)
-        shown.append(ShownGroup(number, name, library, row.state.status, owed, entries, pending, refusal))
+        items = describe_unreturned(one.group.unreturned)
+        shown.append(ShownGroup(number, name, library, row.state.status, owed, items, entries, pending, refusal))
     if corrected is not None and problem is None:
         days = {"remind_on": corrected.remind_on, "pay_by": corrected.pay_by, "day": corrected.day}
         typed = {name: day.isoformat() if day else "" for name, day in days.items()}

@@ -353,3 +353,5 @@ def test_families_who_owe_nothing_get_letters_about_items(site: Site) -> None:
     assert reader.mark(page).status_code == 303
     (entry,) = site.follow_ups()[FAMILY].entries
     assert (entry.note, entry.unreturned) == ("The letter covers 1 of 2 overdue items.", 2)
+    text = reader.get([FAMILY], SAVE).text
+    assert "$0.00 · 2 items overdue or lost · " in " ".join(lxml.html.document_fromstring(text).text_content().split())
