@@ -514,9 +514,11 @@ class ItemCondition(NamedTuple):
             return {"checkin_time": None, "stop_fines": "LOST", "xact_finish": None}
         due = self.cutoff(now).isoformat(timespec="seconds")
         accrues: Query = {"-or": [{"stop_fines": None}, {"stop_fines": {"not in": list(_STOPPED)}}]}
-        stopped: Query = {"stop_fines": "LONGOVERDUE", "xact_finish": None}
+        # Hashes in a list after -or are joined with OR as well, so say -and.
+        stopped: Query = {"-and": [{"stop_fines": "LONGOVERDUE"}, {"xact_finish": None}]}
         if self.days:
             return {"checkin_time": None, "due_date": {"<=": due}, "-or": [accrues, stopped]}
         # Items with daily fines are overdue from the next day, by the database's time zone.
-        late = {"-or": [{"due_date": {"<": "today"}}, {"due_date": {"<": due}, "fine_interval": {"<": "1 day"}}]}
+        hourly = {"-and": [{"due_date": {"<": due}}, {"fine_interval": {"<": "1 day"}}]}
+        late = {"-or": [{"due_date": {"<": "today"}}, hourly]}
         return {"checkin_time": None, "-or": [{"-and": [accrues, late]}, stopped]}
