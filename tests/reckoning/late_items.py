@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from reckoning.family import fits, items, total
+from reckoning.late_prices import add_prices, price_of_items
 from reckoning.library import NOTHING, Content, Library, Row, moment
 from reckoning.populations import INFINITE, LONG_AGO, YEARS_AHEAD
 from reckoning.reckoning import Document, in_order, lead_of, money, name
@@ -52,11 +53,12 @@ def with_late_items(content: Content) -> Content:
     if not asked["details"]:
         choice = {name: value for name, value in choice.items() if name in ("over_limit", "blocked")}
     asked["choice"] = choice
+    add_prices(found, chance)
     return found
 
 
-def overdue_dates(library: Library, patron: Row) -> list[datetime]:
-    """Return when a patron's overdue items were due, those included that the account doesn't see."""
+def overdue_rows(library: Library, patron: Row) -> list[Row]:
+    """Return a patron's overdue circulations, those included that the account doesn't see."""
     now = datetime.now(UTC)
     found = []
     for row in library.rows_of("circ", patron["id"]):
@@ -70,15 +72,20 @@ def overdue_dates(library: Library, patron: Row) -> list[datetime]:
         else:
             late = due.date() < now.date()
         if late:
-            found.append(due)
+            found.append(row)
     return found
 
 
-def lost_count(library: Library, patron: Row) -> int:
-    """Return how many of a patron's items are lost, those included that the account doesn't see."""
+def overdue_dates(library: Library, patron: Row) -> list[datetime]:
+    """Return when a patron's overdue items were due, those included that the account doesn't see."""
+    return [moment(row["due_date"]) for row in overdue_rows(library, patron)]
+
+
+def lost_rows(library: Library, patron: Row) -> list[Row]:
+    """Return the circulations of a patron's lost items, those included that the account doesn't see."""
     rows = library.rows_of("circ", patron["id"])
     out = [row for row in rows if row.get("checkin_time") is None and row.get("xact_finish") is None]
-    return sum(row.get("stop_fines") == "LOST" for row in out)
+    return [row for row in out if row.get("stop_fines") == "LOST"]
 
 
 def has_items(library: Library, members: Sequence[Row]) -> bool:
@@ -87,7 +94,7 @@ def has_items(library: Library, members: Sequence[Row]) -> bool:
     before = datetime.now(UTC) - timedelta(asked["overdue_days"])
     dates = [due for patron in members for due in overdue_dates(library, patron)]
     overdue = len([due for due in dates if due <= before] if asked["overdue_days"] else dates)
-    lost = sum(lost_count(library, patron) for patron in members)
+    lost = sum(len(lost_rows(library, patron)) for patron in members)
     return 0 < asked["min_overdue"] <= overdue or 0 < asked["min_lost"] <= lost
 
 
@@ -134,6 +141,11 @@ def late_report(library: Library) -> Document | None:
             "group_fines": money(sum((Decimal(one["group_fines"]) for one in listed), NOTHING)),
             **total("items_overdue", sum(one["items_overdue_at_least"] for one in listed), exact=exact),
             **total("items_lost", sum(one["items_lost_at_least"] for one in listed), exact=exact),
+            **total(
+                "replacement_price",
+                money(sum((Decimal(one["replacement_price_at_least"]) for one in listed), NOTHING)),
+                exact=all(one["replacement_price"] is not None for one in listed),
+            ),
         },
         "left_out_count": len(found) - len(listed),
         "_notes": {"Items overdue: not known": items_unknown, "Not listed": unknown},
@@ -149,6 +161,8 @@ def _group(library: Library, number: int) -> Document:
     exact = len(known) == len(members)
     # Evergreen sends infinity as the beginning of 1970, which says nothing.
     dates = [due for patron in known for due in overdue_dates(library, patron) if due.year < 9999]
+    late = [row for patron in known for row in (*overdue_rows(library, patron), *lost_rows(library, patron))]
+    price, prices_known = price_of_items(library, [row["target_copy"] for row in late])
     lead = lead_of(visible)
     rows = [row for patron in visible for row in library.rows_of("mbts", patron["id"])]
     seen = library.orgs_with("VIEW_USER_TRANSACTIONS")
@@ -167,6 +181,7 @@ def _group(library: Library, number: int) -> Document:
         **total("items_lost", sum(lost for _overdue, lost in counts), exact=exact),
         "items_complete": exact,
         "overdue_since": min(dates).isoformat(timespec="seconds") if dates else None,
+        **total("replacement_price", money(price), exact=exact and prices_known),
         "members": [_member(library, patron) for patron in visible],
         "_lead": name(lead),
         "_owing_since": min(starts, default=None),

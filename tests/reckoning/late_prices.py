@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -46,13 +47,10 @@ def add_prices(content: Content, chance: Random) -> None:
             content["aous"].append({"id": taken, "org_unit": library, "name": name, "value": value})
 
 
-def price_of_items(library: Library, patrons: Iterable[Row]) -> tuple[str, bool]:
-    """Return what Evergreen would bill for the patrons' overdue and lost items, and whether all prices are known."""
-    from reckoning.late_items import late_circulations
-
-    cents = [_cents_of(library, row["target_copy"]) for one in patrons for row in late_circulations(library, one)]
-    together = sum(one for one in cents if one is not None)
-    return f"{together // 100}.{together % 100:02d}", None not in cents
+def price_of_items(library: Library, items: Iterable[int]) -> tuple[Decimal, bool]:
+    """Return what Evergreen would bill for items, and whether all prices are known."""
+    cents = [_cents_of(library, item) for item in items]
+    return Decimal(sum(one for one in cents if one is not None)) / 100, None not in cents
 
 
 def _cents_of(library: Library, item: int) -> int | None:
