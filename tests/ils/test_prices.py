@@ -134,7 +134,13 @@ def test_the_owning_librarys_settings_count(prices: Sandbox) -> None:
     assert read(prices.url, 9001, 9002, 9005, 9006) == {9001: "30.00", 9002: "20.00", 9005: "900.00", 9006: "5.50"}
 
 
+def test_call_numbers_are_read_only_where_rules_differ(prices: Sandbox, proxy: FaultProxy) -> None:
+    assert read(proxy.url, 9001, 9002, 9006) == {9001: "12.50", 9002: "20.00", 9006: "20.00"}
+    assert not any(".acn." in method for method in proxy.seen)
+
+
 def test_in_eight_calls_for_any_number(prices: Sandbox, proxy: FaultProxy) -> None:
+    set_value(prices, LEAST, MILL, "1")
     with gateway_of(proxy.url, "harbor_desk") as desk:
         desk.login()
         desk.idl("acp", "acn")
