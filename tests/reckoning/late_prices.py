@@ -63,9 +63,15 @@ def _cents_of(library: Library, item: int) -> int | None:
         owner = copy["circ_lib"]
     elif copy["call_number"] in volumes:
         owner = volumes[copy["call_number"]]["owning_lib"]
-    else:
-        return None
-    return max(_billed(copy, {name: _setting(library, owner, name) for name in _VALUES}), 0)
+    else:  # the owner doesn't matter if all libraries have the same settings
+        owner, *others = library.orgs
+        if any(_settings(library, other) != _settings(library, owner) for other in others):
+            return None
+    return max(_billed(copy, _settings(library, owner)), 0)
+
+
+def _settings(library: Library, owner: int) -> dict[str, Any]:
+    return {name: _setting(library, owner, name) for name in _VALUES}
 
 
 def _setting(library: Library, owner: int, name: str) -> Any:
