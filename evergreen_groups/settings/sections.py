@@ -175,7 +175,7 @@ class ReportSettings:
             Option("--min-total", (*_REPORT, "letters"), "Only groups whose combined fines are at least this amount."),
             Option("--min-total", _INIT),
         ),
-        question=Question(Message("Minimum combined fines of a group to list (none: list by items)")),
+        question=Question(Message("Minimum combined fines of a group to list")),
     )
     min_overdue: Annotated[int, v.whole_number(0, 1_000_000)] = setting(
         0,
