@@ -218,7 +218,8 @@ class PatronItems:
             due = {"<": now.isoformat(timespec="seconds")}
             out = {**_OUT, "-or": [{"due_date": due}, {"stop_fines": ["LOST", "LONGOVERDUE"]}]}
             owed["stop_fines"] = list(STOPPED)
-        where = {"-or": [out, owed]}
+        # Hashes in a list after -or are joined with OR as well, which would find all past circulations.
+        where = {"-or": [{"-and": out}, {"-and": owed}] if late_only else [out, owed]}
         hidden_at = sorted(org_units.ids.difference(visible_at))
         read = gateway.pcrud.columns_by_values
         rows, hidden = gateway.in_parallel(
