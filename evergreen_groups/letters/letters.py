@@ -390,7 +390,8 @@ def _read_letterheads(gateway: Gateway, org_units: OrgUnits, libraries: Collecti
 class Selection:
     """Which people to list: those who owe ``min_own`` or more themselves, for ``owing_since`` days or longer.
 
-    With ``collections``, people whom Evergreen exempts from collections are left out.
+    With ``collections``, people whom Evergreen exempts from collections are left out. Without any of these, a report by
+    items has people who owe nothing but have overdue items.
     """
 
     min_own: Decimal = ZERO
@@ -400,7 +401,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Debtor:
-    """A member who owes something, and whom to write to: themselves, or for a minor the person to contact."""
+    """A member who owes something, and whom to write to: themselves, or for a minor the person to contact.
+
+    In a report by items, a member may owe nothing but have ``overdue`` items (None: not by items).
+    """
 
     group: int
     member: Member
@@ -408,6 +412,7 @@ class Debtor:
     owing_since: datetime | None
     age_band: AgeBand | None
     addressee: Addressee
+    overdue: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,7 +428,10 @@ class Debtors:
 
 
 def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debtors:
-    """Return the people of a report who owe something. The report was read with details."""
+    """Return the people of a report who owe something, or in a report by items, have overdue items.
+
+    The report was read with details.
+    """
     details = report.details
     if details is None:
         raise ValueError("people are listed from a report with its details")
@@ -434,7 +442,9 @@ def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debt
         for member in group.members:
             since = details.of(member).owing_since
             is_old = before is None or (since is not None and since <= before)
-            if member.own_fines > 0 and member.own_fines >= selection.min_own and is_old:
+            owes = member.own_fines > 0 and member.own_fines >= selection.min_own and is_old
+            overdue = report.items.overdue_of(member) if report.items else 0
+            if owes or (overdue and selection == Selection()):
                 wanted.append((group, member, since))
     exempt = set[int]()
     if selection.collections and wanted:
@@ -453,7 +463,9 @@ def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debt
         if isinstance(found, NoLetter):
             reasons[member.id] = found
         else:
-            people.append(Debtor(group.number, member, minor, since, details.age_band_since(since), found))
+            overdue_items = report.items.overdue_of(member) if report.items else None
+            band = details.age_band_since(since)
+            people.append(Debtor(group.number, member, minor, since, band, found, overdue_items))
     listed = {one.member.id for one in people}
-    coverage = tuple(Coverage.of(group, listed, reasons) for group in report.groups)
+    coverage = tuple(Coverage.of(group, listed, reasons, report.items) for group in report.groups)
     return Debtors(tuple(people), tuple(one for family in coverage for one in family.left_out), coverage)

@@ -469,3 +469,19 @@ def test_no_letter_if_only_another_adult_has_items(without_money: Sandbox) -> No
 def test_no_letter_about_items_where_the_report_is_about_money(without_money: Sandbox) -> None:
     owe(without_money, OTHER_ADULT, (HARBOR, "30.00"))
     assert reason_of_family(without_money) is NoLetter.NOTHING_OWED
+
+
+def test_people_with_overdue_items_are_in_the_mail_merge_file(without_money: Sandbox) -> None:
+    """Unless people are selected by what they owe."""
+    change(without_money, OTHER_ADULT, mailing_address=1001)
+    bill(without_money, LEAD, "3.00")
+    with gateway_of(without_money.url, "consortium_staff") as gateway:
+        report = build_report(gateway, BY_ITEMS)
+        every, owing = (read_debtors(gateway, report, one) for one in (EVERYBODY, Selection(Decimal("1.00"))))
+    write_debtors(every, stream := io.StringIO(newline=""))
+    assert stream.getvalue().startswith(f"{COLUMNS},items_overdue\r\n")
+    rows = [row for row in csv.DictReader(io.StringIO(stream.getvalue())) if row["group"] == str(FAMILY)]
+    assert {int(row["patron"]): (row["own_fines"], row["items_overdue"]) for row in rows} == {
+        **{LEAD: ("3.00", "1"), CHILDREN[0]: ("0.00", "1"), OTHER_ADULT: ("0.00", "2")},
+    }
+    assert [one.member.id for one in owing.people if one.group == FAMILY] == [LEAD]

@@ -150,10 +150,13 @@ _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
     "locale": lambda one: one.addressee.locale,
 }
 """A stable interface (docs/letters.md): new columns come after all others."""
+_OF_ITEMS: dict[str, Callable[[Debtor], Any]] = {"items_overdue": lambda one: one.overdue}
 
 
 def write_debtors(debtors: Debtors, stream: TextIO) -> None:
     """Write a row for each person (RFC 4180). Texts that a spreadsheet would take for formulas get an apostrophe."""
+    by_items = any(family.overdue is not None for family in debtors.coverage)
+    columns = {**_COLUMNS, **_OF_ITEMS} if by_items else _COLUMNS
     rows = csv.writer(stream)
-    rows.writerow(_COLUMNS)
-    rows.writerows([csv_cell(value_of(one)) for value_of in _COLUMNS.values()] for one in debtors.people)
+    rows.writerow(columns)
+    rows.writerows([csv_cell(value_of(one)) for value_of in columns.values()] for one in debtors.people)
