@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from functools import cache, cached_property
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from evergreen_groups import arguments, audit, changes, desk, report
 from evergreen_groups.changes import Action, Operator, PlanOutcome, PlanRequest, Step
@@ -31,6 +31,7 @@ from evergreen_groups.settings import (
     GatewaySettings,
     PolicySettings,
     Settings,
+    all_conditions,
     passwords,
     reading,
 )
@@ -320,11 +321,14 @@ class Client:
             raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
         return self.bills.slip(owner[0], titles=titles, adults=adults)
 
-    def report(
+    def report(  # noqa: PLR0913 - options, passed by name
         self,
         criteria: Criteria | None = None,
         *,
-        min_total: Amount = 25,
+        min_total: Amount | None = None,
+        min_overdue: int = 0,
+        min_lost: int = 0,
+        overdue_days: int = 0,
         libraries: Several[str] = (),
         min_members: int = 2,
         choice: Choice | None = None,
@@ -332,7 +336,11 @@ class Client:
         top: int | None = None,
         details: bool = True,
     ) -> Report:
-        """Build a report on groups with combined fines of ``min_total`` or more.
+        """Build a report on groups with combined fines of ``min_total`` or more, or overdue or lost items.
+
+        A group is listed if it meets one of the conditions: the members together owe ``min_total`` (default: 25 unless
+        items are asked for; 0: don't list by fines), have ``min_overdue`` items overdue, each for ``overdue_days`` or
+        longer, or have ``min_lost`` items lost.
 
         A group is listed if a member's home library is one of ``libraries`` (short names) or below; without any, all
         are. ``choice`` narrows the list. ``sort`` is ``total``, ``age``, ``members``, ``name`` or ``library``. ``top``
@@ -345,8 +353,11 @@ class Client:
             GatewayError: Evergreen can't be reached, or gives no usable answer.
         """
         if criteria is None:
+            asked: dict[str, Any] = {"min_overdue": min_overdue, "min_lost": min_lost, "overdue_days": overdue_days}
+            if min_total is not None:
+                asked["min_total"] = arguments.amount("min_total", min_total)
             criteria = report.Criteria(
-                min_total=arguments.amount("min_total", min_total),
+                **all_conditions(asked),
                 min_members=min_members,
                 orgs=arguments.texts("libraries", libraries),
                 top=top,

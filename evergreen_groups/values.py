@@ -76,6 +76,12 @@ def sum_of_counts(totals: Iterable[Total[int]]) -> Total[int]:
     return Total(found, exact)
 
 
+def sum_of_prices(totals: Iterable[Total[Decimal]]) -> Total[Decimal]:
+    """Add up amounts, none of which is negative. The sum is exact only if all are."""
+    every = list(totals)
+    return Total(sum((total.at_least for total in every), ZERO), all(total.exact for total in every))
+
+
 # Evergreen sends 1970-01-01 for timestamps stored as infinity, and typos lead to years with one digit. Apart from birth
 # dates, no Evergreen holds a date before 1971.
 UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)

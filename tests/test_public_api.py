@@ -209,6 +209,14 @@ def test_amounts(client: eg.Client, amount: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "found"),
+    [({}, "25.00"), ({"min_overdue": 1}, "0.00"), ({"min_lost": 1, "min_total": 30}, "30.00")],
+)
+def test_money_is_not_asked_for_with_items_unless_given(client: eg.Client, asked: Any, found: str) -> None:
+    assert client.report(**asked).criteria.min_total == Decimal(found)
+
+
+@pytest.mark.parametrize(
     ("amount", "reason"), [(25.0, "because a float can't hold"), ("25,00", "another text"), ("1.005", "another text")]
 )
 def test_amounts_that_are_refused(client: eg.Client, amount: Any, reason: str) -> None:

@@ -18,6 +18,7 @@ from evergreen_groups.settings import (
     Settings,
     declared,
     default_of,
+    replacing,
     values,
     with_values,
 )
@@ -104,6 +105,8 @@ def with_command_line(context: click.Context, settings: Settings) -> Settings:
         option = setting.option(str(context.command.name))
         if option is not None and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
             changes[setting.key] = context.params[option.name]
+    report = {key.removeprefix("report."): value for key, value in changes.items() if key.startswith("report.")}
+    changes |= {f"report.{name}": value for name, value in replacing(report).items()}
     if "policy.limit" in changes:
         changes["policy.limits"] = ()
     return with_values(settings, changes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from evergreen_groups.gateway import NO_TOKEN, GatewayKind, Pcrud
 from evergreen_groups.groups import ACCOUNT_FIELDS, PATRON_FIELDS, GroupSearch, IdRange, contacts, search
 from evergreen_groups.ils import permissions
 from evergreen_groups.message import Message
+from evergreen_groups.report import Criteria
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding
@@ -228,16 +230,21 @@ def pushdown(subject: Subject) -> Finding:
     """Evergreen's database can add up groups' fines, which the report and the audit depend on."""
     gateway = subject.gateway
     everywhere = len(subject.visible_orgs) == sum(1 for _unit in subject.org_units)
-    fines = search.HighFines(
-        min_total=subject.settings.report.min_total,
+    asked = subject.settings.report
+    of_items = {name: getattr(asked, name) for name in ("min_overdue", "min_lost", "overdue_days")}
+    criteria = Criteria(min_total=asked.min_total, **of_items)
+    groups = search.query_for(
+        criteria.min_total,
+        criteria.item_conditions,
+        datetime.now(UTC),
         more_than_one=True,
         visible_orgs=() if everywhere else subject.visible_orgs,
     )
-    highest = GroupSearch(gateway, fines).highest_group()
+    highest = GroupSearch(gateway, groups).highest_group()
     if not highest:
         return _NO_PATRONS()
     # Take a range that certainly has groups, so that the database has real work to do.
-    query = fines.members(IdRange(highest - _RANGE, highest))
+    query = groups.members(IdRange(highest - _RANGE, highest))
     began = time.monotonic()
     try:
         gateway.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)

@@ -92,10 +92,10 @@ class Entry:
 
     ``at`` is when it was saved, ``saved_on`` the date at the contact person's library then, and ``day`` when it
     happened. ``pay_by`` is the day of a promise. ``cancels`` is what the entry ends. ``group`` (number), ``contact``
-    (patron id) and ``group_fines`` are those of that time. It is about ``persons``: the ids of the group's visible
-    members when it was first saved. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation``
-    (``aws.id``), working for ``org_unit`` (``aou.id``). ``reopened`` means, for a closing, that the group has owed more
-    since, or left the reports.
+    (patron id), ``group_fines`` and ``unreturned`` are those of that time. It is about ``persons``: the ids of the
+    group's visible members when it was first saved. ``staff`` (``au.id``, None once forgotten) saved it at
+    ``workstation`` (``aws.id``), working for ``org_unit`` (``aou.id``). ``reopened`` means, for a closing, that the
+    group has owed or kept more since, or left the reports.
 
     An entry that ``corrects`` another (id) replaces it; if ``deleted``, with nothing. ``earlier`` are the replaced
     versions, the oldest first, without their notes.
@@ -124,6 +124,7 @@ class Entry:
     deleted: bool = False
     persons: tuple[int, ...] = ()
     earlier: tuple[Entry, ...] = ()
+    unreturned: int | None = None
 
     @property
     def is_note_or_letter(self) -> bool:
@@ -146,6 +147,9 @@ class Entry:
         return self.earlier[0] if self.earlier else self
 
 
+_AT_CLOSING = ("group_fines", "unreturned", "reopened")
+
+
 def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
     """Return the entries in the order in which they were first saved, each in its latest version.
 
@@ -158,7 +162,7 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
             found[row.id] = row
         else:
             if before.what is What.CLOSED:  # a correction doesn't close it again
-                row = replace(row, group_fines=before.group_fines, reopened=before.reopened)  # noqa: PLW2901
+                row = replace(row, **{name: getattr(before, name) for name in _AT_CLOSING})  # noqa: PLW2901
             found[before.original.id] = replace(row, earlier=(*before.earlier, replace(before, earlier=())))
     return tuple(found.values())
 
@@ -217,15 +221,31 @@ def saved_after(seen: str | None, rows: Iterable[Entry]) -> list[Entry]:
     return ordered[at:]
 
 
+def has_grown(before: tuple[Decimal, int | None], now: tuple[Decimal, int | None]) -> bool:
+    """Return whether a group owes more than before, or has more overdue and lost items, where both are known.
+
+    >>> has_grown((Decimal(0), 4), (Decimal(0), 5)), has_grown((Decimal(0), None), (Decimal(0), 5))
+    (True, False)
+    """
+    (fines_before, items_before), (fines, items) = before, now
+    return fines > fines_before or (items is not None and items_before is not None and items > items_before)
+
+
 def status_of(
-    entries: Sequence[Entry], group_fines: Decimal, today: date, again_after: int, *, in_collections: bool = False
+    entries: Sequence[Entry],
+    group_fines: Decimal,
+    today: date,
+    again_after: int,
+    *,
+    in_collections: bool = False,
+    unreturned: int | None = None,
 ) -> FollowUpStatus:
-    """Return whether staff have to act for a listed group that owes ``group_fines``.
+    """Return whether staff have to act for a listed group that owes ``group_fines`` and has ``unreturned`` items.
 
     *To do*: from a reminder's day, from the day after a promise's (:func:`pending_in`), and if neither stands and no
-    entry is from the last ``again_after`` days. *Closed*: until the group owes more than at closing, or returns after
-    having left the report. *Waiting*: every other group. Notes and letters don't open a closed group; any other entry
-    does. A group ``in_collections`` is never to do: it waits.
+    entry is from the last ``again_after`` days. *Closed*: until the group has grown since the closing
+    (:func:`has_grown`), or returns after having left the report. *Waiting*: every other group. Notes and letters don't
+    open a closed group; any other entry does. A group ``in_collections`` is never to do: it waits.
     """
     open_status = FollowUpStatus.WAITING if in_collections else FollowUpStatus.TO_DO
     pending = pending_in(entries)
@@ -234,8 +254,10 @@ def status_of(
     entries = [entry for entry in entries if not entry.deleted]
     decisive = next((entry for entry in reversed(entries) if not entry.is_note_or_letter), None)
     is_closing = decisive is not None and decisive.what is What.CLOSED
-    if decisive is not None and is_closing and group_fines <= decisive.group_fines and not decisive.reopened:
-        return FollowUpStatus.CLOSED
+    if decisive is not None and is_closing and not decisive.reopened:
+        at_closing = decisive.group_fines, decisive.unreturned
+        if not has_grown(at_closing, (group_fines, unreturned)):
+            return FollowUpStatus.CLOSED
     is_recent = not is_closing and any((today - entry.day).days <= again_after for entry in entries)
     return FollowUpStatus.WAITING if pending or is_recent else open_status
 
@@ -299,7 +321,14 @@ class FollowUp:
     def status(self, today: date, again_after: int) -> FollowUpStatus:
         """Return whether staff have to act. See :func:`status_of`."""
         group = self.group
-        return status_of(self.entries, group.group_fines, today, again_after, in_collections=group.in_collections)
+        return status_of(
+            self.entries,
+            group.group_fines,
+            today,
+            again_after,
+            in_collections=group.in_collections,
+            unreturned=group.unreturned,
+        )
 
     def state(self, today: Today, again_after: int) -> FollowUpState:
         """Return how far it is. ``today`` is asked for the library of the contact person."""

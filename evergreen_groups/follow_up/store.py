@@ -20,7 +20,15 @@ from sqlalchemy import insert, or_, select, true, update
 
 from evergreen_groups.batches import batched
 from evergreen_groups.errors import NotFoundError, PlanError
-from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, What, current_entries, saved_after
+from evergreen_groups.follow_up.entries import (
+    DraftEntry,
+    Entry,
+    FollowUp,
+    What,
+    current_entries,
+    has_grown,
+    saved_after,
+)
 from evergreen_groups.report import Listing, continued_as, group_by_patron, history
 from evergreen_groups.state import record_ids, schema
 from evergreen_groups.values import ZERO
@@ -189,6 +197,7 @@ class FollowUps:
                     "detail": None if draft.detail is None else draft.detail.value,
                     "note": draft.note,
                     "combined_fines": group.group_fines,
+                    "unreturned": group.unreturned,
                     "corrects": corrects,
                     "deleted": draft.deletes,
                 }
@@ -231,7 +240,7 @@ def _follow_ups(connection: Connection, stored: Sequence[Row[Any]], listings: Li
 def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_reports: bool) -> None:
     """Note in which groups new runs of the reports list follow-ups, in the transaction that records the runs.
 
-    Closings of groups that owe more now, or left the reports, are marked as reopened.
+    Closings of groups that have grown since, or left the reports, are marked as reopened.
 
     Unless ``all_reports`` were made, a group that isn't listed may be in another one, so it doesn't count as gone. The
     same is true of a group whose library is hidden now.
@@ -241,7 +250,12 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
     if not stored:
         return
     runs = list(runs)  # only now: many libraries have thousands of groups and no follow-up
-    listings = {number: listing for run in runs for number, listing in run.listings.items()}
+    listings: dict[int, Listing] = {}
+    for run in runs:
+        for number, listing in run.listings.items():
+            # Only reports by items count items.
+            counted = listing.unreturned is None and number in listings
+            listings[number] = listing._replace(unreturned=listings[number].unreturned) if counted else listing
     hidden = frozenset[str]().union(*(run.hidden_libraries for run in runs))
     current = _current_numbers(stored, listings)
     for row in stored:
@@ -254,12 +268,14 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
     gone = {row.id for row in stored if all_reports and row.id not in current and row.library not in hidden}
     closings = select(schema.follow_up_entries).join(schema.follow_ups)
     closings = closings.where(_FOLLOW_UPS.gateway == url, _ENTRIES.what == What.CLOSED.value, ~_ENTRIES.reopened)
-    reopened = [
-        row.id
-        for row in connection.execute(closings)
-        if row.follow_up in gone
-        or (row.follow_up in current and listings[current[row.follow_up]].group_fines > row.combined_fines)
-    ]
+
+    def is_reopened(row: Row[Any]) -> bool:
+        if row.follow_up not in current:
+            return row.follow_up in gone
+        group = listings[current[row.follow_up]]
+        return has_grown((row.combined_fines, row.unreturned), (group.group_fines, group.unreturned))
+
+    reopened = [row.id for row in connection.execute(closings) if is_reopened(row)]
     for some in batched(reopened, _BATCH):
         marked = update(schema.follow_up_entries).where(_ENTRIES.id.in_(some))
         connection.execute(marked.values(reopened=True))

@@ -16,6 +16,7 @@ from .models import PATRON_FIELDS as PATRON_FIELDS
 from .models import AdultRule as AdultRule
 from .models import Group as Group
 from .models import HiddenMembers as HiddenMembers
+from .models import ItemCondition as ItemCondition
 from .models import Member as Member
 from .models import Patron as Patron
 from .models import PatronAccount as PatronAccount

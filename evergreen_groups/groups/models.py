@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import cache
@@ -514,3 +514,33 @@ class AdultRule:
     def count(self, patrons: Iterable[int], accounts: Mapping[int, PatronAccount]) -> int:
         today = datetime.now(UTC).date()
         return sum(self.is_adult(accounts[id], today) for id in patrons)
+
+
+_STOPPED = ("LOST", "CLAIMSRETURNED", "LONGOVERDUE")
+
+
+class ItemCondition(NamedTuple):
+    """What a group's items must be like: ``least`` or more overdue for ``days`` or longer, or, if ``lost``, lost."""
+
+    least: int
+    lost: bool = False
+    days: int = 0
+
+    def cutoff(self, now: datetime) -> datetime:
+        """Return when an item that counts as overdue must have been due, at the latest. ``now`` is aware."""
+        return now - timedelta(self.days)
+
+    def of_circulation(self, now: datetime) -> Query:
+        """Return the condition on a circulation (``circ``) that counts, as :func:`~evergreen_groups.ils.kind_of`."""
+        if self.lost:
+            return {"checkin_time": None, "stop_fines": "LOST", "xact_finish": None}
+        due = self.cutoff(now).isoformat(timespec="seconds")
+        accrues: Query = {"-or": [{"stop_fines": None}, {"stop_fines": {"not in": list(_STOPPED)}}]}
+        # Hashes in a list after -or are joined with OR as well, so say -and.
+        stopped: Query = {"-and": [{"stop_fines": "LONGOVERDUE"}, {"xact_finish": None}]}
+        if self.days:
+            return {"checkin_time": None, "due_date": {"<=": due}, "-or": [accrues, stopped]}
+        # Items with daily fines are overdue from the next day, by the database's time zone.
+        hourly = {"-and": [{"due_date": {"<": due}}, {"fine_interval": {"<": "1 day"}}]}
+        late = {"-or": [{"due_date": {"<": "today"}}, hourly]}
+        return {"checkin_time": None, "-or": [{"-and": [accrues, late]}, stopped]}

@@ -1,4 +1,4 @@
-"""Search for groups range by range. Evergreen's database finds those with high combined fines, and does the sums.
+"""Search for groups range by range. Evergreen's database finds those with high combined fines or items, and sums up.
 
 Shape and cost of the queries were measured (``members-001``, ``members-002``; before that, ``pushdown-001`` and
 following). Debtors come first, then the sum over each debtor's group. The result is a hashed filter, which PostgreSQL
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from evergreen_groups.batches import batched, batched_by_size
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
-from evergreen_groups.gateway import Gateway, columns, mixed_up
-from evergreen_groups.groups.models import PATRON_FIELDS, PatronRow, Query
+from evergreen_groups.gateway import Gateway, columns, mixed_up, rows_beyond
+from evergreen_groups.groups.models import PATRON_FIELDS, ItemCondition, PatronRow, Query
 from evergreen_groups.message import Message, Progress, silent
 
 
@@ -106,12 +106,7 @@ class HighFines(GroupQuery):
     def groups(self, within: Groups) -> Query:
         # Start with debtors: a quarter of all patrons owe anything (49,894 of 200,243), and only their groups are
         # summed up.
-        conditions = [self._owes_enough()]
-        if self.more_than_one:
-            # Add this only on request: it excludes groups with one member, who may owe enough alone (pushdown-018).
-            conditions.append(has_member({"id": {"<>": {"+d": "id"}}}))
-        if self.homes:
-            conditions.append(has_member({"home_ou": sorted(self.homes)}))
+        conditions = [self._owes_enough(), *_of_members(self.homes, more_than_one=self.more_than_one)]
         return {
             "select": {"d": ["usrgroup"]},
             # Use mbts, which has a row for each transaction. The view mous sums up all patrons before any join, so use
@@ -153,6 +148,70 @@ class HighFines(GroupQuery):
                 "having": {"+t": total},
             }
         }
+
+
+@dataclass(frozen=True, slots=True)
+class UnreturnedInGroups(GroupQuery):
+    """The query for groups whose members together meet ``condition``, without groups of one if ``more_than_one``."""
+
+    condition: ItemCondition
+    now: datetime
+    more_than_one: bool = False
+
+    def groups(self, within: Groups) -> Query:
+        # Start with circulations that count, a few for each hundred patrons. circ_outstanding_idx has those not
+        # checked in. Only their groups are counted, and no further than necessary.
+        wanted = self.condition.of_circulation(self.now)
+        conditions = _of_members(self.homes, more_than_one=self.more_than_one)
+        if self.condition.least > 1:
+            conditions.append({"-exists": self._beyond(self.condition.least - 1, wanted)})
+        patron: Query = {"deleted": "f"}
+        if within.conditions():
+            patron["-and"] = within.conditions()
+        return {
+            "select": {"d": ["usrgroup"]},
+            "from": {"circ": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
+            "where": {"+circ": wanted, "+d": patron, **({"-and": conditions} if conditions else {})},
+        }
+
+    def _beyond(self, count: int, wanted: Query) -> Query:
+        """Return the query for circulations of the group of patron ``d`` after the first ``count``."""
+        source = {"au": {"t": {"class": "circ", "fkey": "id", "field": "usr"}}}
+        where = {"+au": {"deleted": "f", "usrgroup": {"=": {"+d": "usrgroup"}}}, "+t": wanted}
+        return rows_beyond(count, source, where, "id")
+
+
+@dataclass(frozen=True, slots=True)
+class AnyQuery(GroupQuery):
+    """The query for groups that any of ``queries`` matches."""
+
+    queries: tuple[GroupQuery, ...]
+
+    def groups(self, within: Groups) -> Query:
+        return {"union": [query.groups(within) for query in self.queries]}
+
+
+def query_for(
+    min_total: Decimal,
+    conditions: Iterable[ItemCondition],
+    now: datetime,
+    *,
+    more_than_one: bool = False,
+    homes: Collection[int] = (),
+    visible_orgs: Collection[int] = (),
+) -> GroupQuery:
+    """Return the query for groups that owe ``min_total`` or more (unless 0), or meet any of the conditions."""
+    scope = {"homes": homes, "visible_orgs": visible_orgs}
+    queries: list[GroupQuery] = [HighFines(min_total, more_than_one, **scope)] if min_total else []
+    queries += [UnreturnedInGroups(condition, now, more_than_one, **scope) for condition in conditions]
+    return queries[0] if len(queries) == 1 else AnyQuery(tuple(queries), **scope)
+
+
+def _of_members(homes: Collection[int], *, more_than_one: bool) -> list[Query]:
+    """Return the conditions that the group of patron ``d`` has another member, and one of these ``homes``, if any."""
+    # Add the first only on request: it excludes groups with one member, who may be enough alone (pushdown-018).
+    others = [has_member({"id": {"<>": {"+d": "id"}}})] if more_than_one else []
+    return [*others, *([has_member({"home_ou": sorted(homes)})] if homes else [])]
 
 
 def has_member(condition: Query) -> Query:

@@ -33,6 +33,8 @@ from .penalties import rows_in_force as rows_in_force
 from .permissions import VIEW_USER as VIEW_USER
 from .permissions import Access as Access
 from .permissions import SessionRights as SessionRights
+from .prices import ItemPrices as ItemPrices
+from .prices import PriceRules as PriceRules
 from .reference_data import RIGHTS_SECONDS as RIGHTS_SECONDS
 from .reference_data import ReferenceData as ReferenceData
 from .waivers import Waiver as Waiver

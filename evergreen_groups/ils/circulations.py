@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Query = dict[str, Any]
 
-_NOT_CATALOGED = -1
+NOT_CATALOGED = -1
 """The call number id of all uncataloged items, the same in every Evergreen."""
 
 _DAY = 86_400
@@ -90,7 +90,8 @@ def seconds_of(interval: str) -> int:
 # A circulation's fields for kind_of, after its patron.
 _COUNTED_FIELDS = ("usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
 _UNRETURNED_FIELDS = ("id", "usr", "circ_lib", "due_date", "fine_interval", "stop_fines", "checkin_time", "xact_finish")
-_LATE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE, CirculationKind.LOST)
+_OVERDUE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE)
+_LATE = (*_OVERDUE, CirculationKind.LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +130,13 @@ class ItemOut:
             return {}
         read = gateway.pcrud.columns_by_values
         items = {id: rest for id, *rest in read("acp", ("id", "call_number", "dummy_title"), "id", sorted(copies))}
-        volumes = {volume for volume, _dummy in items.values()} - {_NOT_CATALOGED}
+        volumes = {volume for volume, _dummy in items.values()} - {NOT_CATALOGED}
         records = dict(read("acn", ("id", "record"), "id", sorted(volumes))) if volumes else {}
         titles = dict(read("rmsr", ("id", "title"), "id", sorted({*records.values()}))) if records else {}
         # Like the staff client (circ.service.ts), use dummy_title only for uncataloged items: it stays set after
         # cataloging.
         found = {
-            id: dummy if volume == _NOT_CATALOGED else titles.get(records.get(volume))
+            id: dummy if volume == NOT_CATALOGED else titles.get(records.get(volume))
             for id, (volume, dummy) in items.items()
         }
         # ISBD puts punctuation after titles that other data follow on a catalog card.
@@ -192,6 +193,16 @@ class PatronItems:
         overdue = numbers[CirculationKind.OVERDUE] + numbers[CirculationKind.LONG_OVERDUE]
         return UnreturnedItems(overdue, numbers[CirculationKind.LOST])
 
+    @property
+    def copies(self) -> list[int]:
+        """The ids (``acp``) of the overdue and lost items that are visible."""
+        return [item.copy for item in self.items if item.kind in _LATE]
+
+    @property
+    def overdue_since(self) -> tuple[datetime | None, ...]:
+        """The due dates of the overdue items that are visible, the oldest first. None: the date isn't usable."""
+        return tuple(item.due for item in self.items if item.kind in _OVERDUE)
+
     @staticmethod
     def read(
         gateway: Gateway,
@@ -200,12 +211,13 @@ class PatronItems:
         patrons: Collection[int],
         *,
         late_only: bool = False,
+        copies: bool = False,
         renewals: bool = False,
     ) -> dict[int, PatronItems]:
         """Return the items of each patron, by patron id, including returned ones for which something is still owed.
 
         ``late_only`` leaves out items that aren't due yet, the majority (``items-001``), and returned ones that aren't
-        lost or claimed. It doesn't ask which item it is, because that is what someone reads.
+        lost or claimed. It asks which items these are only for ``copies``, because that is what someone reads.
         ``renewals`` asks how often each may still be renewed.
 
         Takes a call per 3,000 patrons. ``visible_at`` are the ids of the libraries where the account has
@@ -216,11 +228,15 @@ class PatronItems:
             return dict.fromkeys(patrons, PatronItems((), complete=False))
         # The transaction of a returned item stays open until everything is paid (items-004).
         out, owed, now = _OUT, Query(xact_finish=None), datetime.now(UTC)
-        more = (*(() if late_only else ("target_copy",)), *(("renewal_remaining",) if renewals else ()))
+        more = (
+            *(("target_copy",) if copies or not late_only else ()),
+            *(("renewal_remaining",) if renewals else ()),
+        )
         fields = (*_UNRETURNED_FIELDS, *more)
         if late_only:
             out, owed["stop_fines"] = late_circulations(now), list(STOPPED)
-        where = {"-or": [out, owed]}
+        # Hashes in a list after -or are joined with OR as well, which would find all past circulations.
+        where = {"-or": [{"-and": out}, {"-and": owed}] if late_only else [out, owed]}
         hidden_at = sorted(org_units.ids.difference(visible_at))
         read = gateway.pcrud.columns_by_values
         rows, hidden = gateway.in_parallel(

@@ -6,7 +6,7 @@ mention them. The list of people has no sums of groups.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.desk import GroupBills, MemberBills, Statement, is_minor
 from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
-from evergreen_groups.ils import Bill, CirculationKind, OrgUnits, PatronItems, rows_in_force
-from evergreen_groups.report import GUARDIAN, Contact, ContactReader, PostalAddress
+from evergreen_groups.ils import Bill, CirculationKind, ItemPrices, OrgUnits, PatronItems, rows_in_force
+from evergreen_groups.report import GUARDIAN, Contact, ContactReader, PostalAddress, price_of
 from evergreen_groups.values import ZERO, Total
 
 if TYPE_CHECKING:
     from datetime import date
 
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import Group, Member, Patron
-    from evergreen_groups.report import AgeBand, Report
+    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.report import AgeBand, Report, ReportItems
 
 _NAMES = ("first_given_name", "second_given_name", "family_name", "suffix")
 _RECORD_FIELDS = (*ACCOUNT_FIELDS, "deleted", "locale", *_NAMES, *(f"pref_{name}" for name in _NAMES))
@@ -50,18 +50,25 @@ class NoLetter(Enum):
     EXEMPT = "exempt-from-collections"
     NO_ADDRESS = "no-address"
     NOTHING_OWED = "nothing-owed"
-    """Neither the person to contact nor the minors of the group owe anything. Other adults may."""
+    """Neither the person to contact nor the minors of the group owe anything. Other adults may.
+
+    In a report by items, none of them has a visible overdue item either.
+    """
     OTHER_ADULT = "other-adult"
     """Letters are about the person to contact and the minors of the group."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A group (number) without a letter, or a ``member`` who owes something that no letter lists."""
+    """A group (number) without a letter, or a ``member`` who owes something that no letter lists.
+
+    In a report by items, ``overdue`` are the member's overdue items.
+    """
 
     group: int
     reason: NoLetter
     member: Member | None = None
+    overdue: int = 0
 
     @property
     def patron(self) -> int | None:
@@ -73,19 +80,36 @@ class LeftOut:
 class Coverage:
     """How much of what a group's members owe is ``covered`` by letters. ``left_out`` are members who owe the rest.
 
-    Credits aren't subtracted, because the credit of one member doesn't pay the debts of another.
+    Credits aren't subtracted, because the credit of one member doesn't pay the debts of another. In a report by items,
+    ``items`` are the ``overdue`` items that letters cover (None: not by items), and members with others are left out,
+    too.
     """
 
     group: Group
     covered: Decimal
     left_out: tuple[LeftOut, ...]
+    items: int = 0
+    overdue: Total[int] | None = None
 
     @classmethod
-    def of(cls, group: Group, covered: Collection[int], reasons: Mapping[int, NoLetter]) -> Coverage:
+    def of(
+        cls, group: Group, covered: Collection[int], reasons: Mapping[int, NoLetter], items: ReportItems | None = None
+    ) -> Coverage:
         """Make the record. The ids of members are ``covered`` or have one of the ``reasons`` why they aren't."""
-        owing = [member for member in group.members if member.own_fines > 0]
-        left_out = [LeftOut(group.number, reasons[member.id], member) for member in owing if member.id in reasons]
-        return cls(group, sum((member.own_fines for member in owing if member.id in covered), ZERO), tuple(left_out))
+        overdue = {member.id: items.overdue_of(member) if items else 0 for member in group.members}
+        owing = [member for member in group.members if member.own_fines > 0 or overdue[member.id]]
+        left_out = [
+            LeftOut(group.number, reasons[member.id], member, overdue[member.id])
+            for member in owing
+            if member.id in reasons
+        ]
+        return cls(
+            group,
+            sum((_debt(member) for member in owing if member.id in covered), ZERO),
+            tuple(left_out),
+            sum(count for id, count in overdue.items() if id in covered),
+            items.of_group(group).overdue if items else None,
+        )
 
     @property
     def owed(self) -> Total[Decimal]:
@@ -97,8 +121,8 @@ class Coverage:
 
     @property
     def everything(self) -> bool:
-        """Whether the letters cover all that is owed."""
-        return self.owed == Total(self.covered)
+        """Whether the letters cover all that is owed, and all overdue items if the report is by items."""
+        return self.owed == Total(self.covered) and self.overdue in (None, Total(self.items))
 
 
 def _debt(member: Member) -> Decimal:
@@ -131,11 +155,15 @@ class Addressee:
 
 @dataclass(frozen=True, slots=True)
 class FamilyLetter:
-    """A letter about the members in ``statement``."""
+    """A letter about the members in ``statement``.
+
+    ``replacement_price`` is that of their overdue items, None unless the report lists groups by items.
+    """
 
     addressee: Addressee
     head: Letterhead
     statement: Statement
+    replacement_price: Total[Decimal] | None = None
 
     @property
     def group(self) -> int:
@@ -229,12 +257,11 @@ def read_letters(gateway: Gateway, report: Report) -> Letters:
     """Return the letters to the groups of a report, which was read with details.
 
     Each is about the addressee (unless that is a guardian) and the group's minors. Takes about ten calls for 3,000
-    members.
+    members, and ten more for the prices of items if the report is by items.
     """
     book = AddressBook.read(gateway, report)
-    left_out: list[LeftOut] = []
-    coverage: list[Coverage] = []
-    chosen: list[tuple[Addressee, Patron, list[Member], bool]] = []
+    by_items = report.items is not None
+    chosen: list[tuple[Group, Addressee | NoLetter, list[Member]]] = []
     for group in report.groups:
         contact = book.contacts.of_group(group)
         found = book.addressee(contact)
@@ -243,34 +270,58 @@ def read_letters(gateway: Gateway, report: Report) -> Letters:
             for member in group.members
             if book.is_minor(member.id) or (contact.role != GUARDIAN and member.id == contact.patron)
         ]
+        if isinstance(found, Addressee) and not by_items and not any(map(_debt, about)):
+            found = NoLetter.NOTHING_OWED
+        chosen.append((group, found, about))
+    org_units = OrgUnits(report.org_units)
+    to_write = [(found, about) for _group, found, about in chosen if isinstance(found, Addressee)]
+    patrons = {member.id: member.patron for group in report.groups for member in group.members}
+    homes = {patrons[found.patron].home_library.id for found, _about in to_write}
+    members = [member for _found, about in to_write for member in about]
+    bills, heads = gateway.in_parallel(
+        lambda: _read_bills(gateway, report, org_units, book, members),
+        lambda: _read_letterheads(gateway, org_units, homes),
+    )
+    prices = _read_prices(gateway, bills.values()) if by_items else None
+    letters: list[FamilyLetter] = []
+    left_out: list[LeftOut] = []
+    coverage: list[Coverage] = []
+    for group, found, about in chosen:
         listed = {member.id for member in about}
         reasons = {
             member.id: NoLetter.OTHER_ADULT if member.id in book.accounts else NoLetter.INACTIVE
             for member in group.members
             if member.id not in listed
         }
-        if isinstance(found, Addressee) and not any(map(_debt, about)):
-            found = NoLetter.NOTHING_OWED
+        if isinstance(found, Addressee) and not any(_debt(member) or bills[member.id].items.out for member in about):
+            found = NoLetter.NOTHING_OWED  # noqa: PLW2901
         if isinstance(found, Addressee):
-            patron = next(member.patron for member in group.members if member.id == found.patron)
+            patron = patrons[found.patron]
             about.sort(key=lambda member: member.id != patron.id)
-            chosen.append((found, replace(patron, name=book.name(patron.id)), about, group.complete))
+            theirs = tuple(
+                bills[member.id] for member in about if bills[member.id].own_fines or bills[member.id].items.out
+            )
+            of_group = GroupBills(report.gateway, report.generated_at, group.number, theirs, group.complete, org_units)
+            statement = Statement(of_group, replace(patron, name=book.name(patron.id)), theirs)
+            estimate = None if prices is None else _replacement_price([bills[member.id] for member in about], prices)
+            letters.append(FamilyLetter(found, heads[patron.home_library.id], statement, estimate))
         else:
             left_out.append(LeftOut(group.number, found))
             reasons |= dict.fromkeys(listed, found)
-        coverage.append(Coverage.of(group, listed - reasons.keys(), reasons))
-    org_units = OrgUnits(report.org_units)
-    members = [member for _, _, about, _ in chosen for member in about]
-    bills, heads = gateway.in_parallel(
-        lambda: _read_bills(gateway, report, org_units, book, members),
-        lambda: _read_letterheads(gateway, org_units, {patron.home_library.id for _, patron, *_ in chosen}),
-    )
-    letters = []
-    for addressee, patron, about, complete in chosen:
-        theirs = tuple(bills[member.id] for member in about if bills[member.id].own_fines or bills[member.id].items.out)
-        of_group = GroupBills(report.gateway, report.generated_at, patron.group, theirs, complete, org_units)
-        letters.append(FamilyLetter(addressee, heads[patron.home_library.id], Statement(of_group, patron, theirs)))
+        coverage.append(Coverage.of(group, listed - reasons.keys(), reasons, report.items))
     return Letters(tuple(letters), tuple(left_out), tuple(coverage))
+
+
+def _read_prices(gateway: Gateway, bills: Iterable[MemberBills]) -> dict[int, Decimal]:
+    """Return what Evergreen would bill for the members' items, by item id."""
+    copies = {item.copy for member in bills for item in member.items.out}
+    return ItemPrices.begin(gateway).read(copies) if copies else {}
+
+
+def _replacement_price(members: Iterable[MemberBills], prices: Mapping[int, Decimal]) -> Total[Decimal]:
+    items = [member.items for member in members]
+    found = price_of((item.copy for theirs in items for item in theirs.out), prices)
+    return found._replace(exact=found.exact and all(theirs.complete for theirs in items))
 
 
 def _read_bills(
@@ -339,7 +390,8 @@ def _read_letterheads(gateway: Gateway, org_units: OrgUnits, libraries: Collecti
 class Selection:
     """Which people to list: those who owe ``min_own`` or more themselves, for ``owing_since`` days or longer.
 
-    With ``collections``, people whom Evergreen exempts from collections are left out.
+    With ``collections``, people whom Evergreen exempts from collections are left out. Without any of these, a report by
+    items has people who owe nothing but have overdue items.
     """
 
     min_own: Decimal = ZERO
@@ -349,7 +401,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Debtor:
-    """A member who owes something, and whom to write to: themselves, or for a minor the person to contact."""
+    """A member who owes something, and whom to write to: themselves, or for a minor the person to contact.
+
+    In a report by items, a member may owe nothing but have ``overdue`` items (None: not by items).
+    """
 
     group: int
     member: Member
@@ -357,6 +412,7 @@ class Debtor:
     owing_since: datetime | None
     age_band: AgeBand | None
     addressee: Addressee
+    overdue: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +428,10 @@ class Debtors:
 
 
 def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debtors:
-    """Return the people of a report who owe something. The report was read with details."""
+    """Return the people of a report who owe something, or in a report by items, have overdue items.
+
+    The report was read with details.
+    """
     details = report.details
     if details is None:
         raise ValueError("people are listed from a report with its details")
@@ -383,7 +442,9 @@ def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debt
         for member in group.members:
             since = details.of(member).owing_since
             is_old = before is None or (since is not None and since <= before)
-            if member.own_fines > 0 and member.own_fines >= selection.min_own and is_old:
+            owes = member.own_fines > 0 and member.own_fines >= selection.min_own and is_old
+            overdue = report.items.overdue_of(member) if report.items else 0
+            if owes or (overdue and selection == Selection()):
                 wanted.append((group, member, since))
     exempt = set[int]()
     if selection.collections and wanted:
@@ -402,7 +463,9 @@ def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debt
         if isinstance(found, NoLetter):
             reasons[member.id] = found
         else:
-            people.append(Debtor(group.number, member, minor, since, details.age_band_since(since), found))
+            overdue_items = report.items.overdue_of(member) if report.items else None
+            band = details.age_band_since(since)
+            people.append(Debtor(group.number, member, minor, since, band, found, overdue_items))
     listed = {one.member.id for one in people}
-    coverage = tuple(Coverage.of(group, listed, reasons) for group in report.groups)
+    coverage = tuple(Coverage.of(group, listed, reasons, report.items) for group in report.groups)
     return Debtors(tuple(people), tuple(one for family in coverage for one in family.left_out), coverage)

@@ -116,6 +116,9 @@ def criteria_of(settings: ReportSettings, limit: Limit | None) -> Criteria:
         details=settings.details == "full",
         age_bands=settings.age_bands,
         contact=settings.contact,
+        min_overdue=settings.min_overdue,
+        min_lost=settings.min_lost,
+        overdue_days=settings.overdue_days,
     )
 
 

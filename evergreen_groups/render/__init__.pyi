@@ -3,6 +3,7 @@ from . import doctor as doctor
 from . import documents as documents
 from . import group as group
 from .follow_ups import describe_entry as describe_entry
+from .follow_ups import describe_unreturned as describe_unreturned
 from .follow_ups import entry_document as entry_document
 from .follow_ups import follow_ups_document as follow_ups_document
 from .follow_ups import write_follow_ups as write_follow_ups

@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.follow_up import Agreed, Detail, FollowUpStatus, How, What
-from evergreen_groups.language import day, gettext, number, price
+from evergreen_groups.language import day, gettext, ngettext, number, price
 from evergreen_groups.message import Message
 from evergreen_groups.render.json_documents import fields
 from evergreen_groups.render.text import capitalized
@@ -95,6 +95,7 @@ def _group_document(one: FollowUp, status: FollowUpStatus, writable: Collection[
         "contact": group.contact or None,
         "library": group.contact_library,
         "group_fines": plain_amount(group.group_fines) if group.certain else None,
+        **({} if group.unreturned is None else {"unreturned_at_least": group.unreturned}),
         **{agreed.value: pending[agreed].day.isoformat() if agreed in pending else None for agreed in Agreed},
         "seen": one.seen,
         "entries": [entry_document(entry) for entry in one.entries],
@@ -140,11 +141,16 @@ def write_follow_ups(
             group = one.group
             owed = price(group.group_fines) if group.certain else gettext("not known")
             about = capitalized(gettext("group {group}", group=group.group))
-            line = " · ".join((about, group.contact_library, owed))
+            line = " · ".join(filter(None, (about, group.contact_library, owed, describe_unreturned(group.unreturned))))
             print(f"  {line}", file=stream)
             if entries := [entry for entry in one.entries if not entry.deleted]:
                 latest = describe_entry(entries[-1])
                 print(fill(latest, 80, initial_indent="    ", subsequent_indent="      "), file=stream)
+
+
+def describe_unreturned(count: int | None) -> str:
+    """Describe a group's items where the report counts them; empty if there are none."""
+    return ngettext("{count} item overdue or lost", "{count} items overdue or lost", count) if count else ""
 
 
 def describe_status(state: FollowUpState) -> str:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from evergreen_groups.values import Total
 
 TITLE = Message("Groups with high combined fines")
+_FINES_OR_ITEMS = Message("Groups with high combined fines, or items overdue or lost")
+_WITH_OVERDUE = Message("Groups with {count} or more items overdue", plural="Groups with {count} or more items overdue")
+_WITH_LOST = Message("Groups with {count} or more items lost", plural="Groups with {count} or more items lost")
 CONFIDENTIAL = Message("Contains names and barcodes of patrons: keep it confidential.")
 LOWER_BOUND_NOTE = Message("+ means at least: the account can't see everything.")
 """Shown below a table whose totals are lower bounds."""
@@ -46,9 +49,19 @@ def hidden_members(group: Group) -> str:
     )
 
 
+def report_heading(criteria: Criteria) -> str:
+    """Say which groups a report lists: ``Groups with 3 or more items overdue``."""
+    if criteria.asks_for_fines:
+        return gettext(_FINES_OR_ITEMS if criteria.asks_for_items else TITLE)
+    if criteria.min_overdue and criteria.min_lost:
+        return gettext("Groups with items overdue or lost")
+    items = _WITH_OVERDUE if criteria.min_overdue else _WITH_LOST
+    return gettext(items, count=criteria.min_overdue or criteria.min_lost)
+
+
 def report_title(criteria: Criteria, name: str = "") -> str:
     """Return the title of a report, with its name and, if it covers a single library, the library."""
-    title = gettext(TITLE)
+    title = report_heading(criteria)
     if name:
         title = f"{title} ({printable(name)})"
     if len(criteria.orgs) == 1:
@@ -61,27 +74,67 @@ def describe_criteria(criteria: Criteria) -> str:
     words = ", ".join(_conditions(criteria))
     if criteria.top is not None:
         words += "; " + gettext("at most {count:,}", count=criteria.top)
-    return f"{words}; {gettext(_SORT_ORDERS[criteria.sort])}"
+    by_items = criteria.sort == "total" and not criteria.asks_for_fines
+    return f"{words}; {gettext(_most_items_first(criteria) if by_items else _SORT_ORDERS[criteria.sort])}"
+
+
+def _most_items_first(criteria: Criteria) -> Message:
+    return Message("most items overdue first") if criteria.min_overdue else Message("most items lost first")
 
 
 def _conditions(criteria: Criteria) -> Iterator[str]:
     """Yield the conditions, the first of which names the groups and the others qualify them."""
-    yield ngettext(
-        "Groups of {count} or more members who together owe {fines} or more",
-        "Groups of {count} or more members who together owe {fines} or more",
-        criteria.min_members,
-        fines=criteria.min_total,
-    )
+    if criteria.asks_for_items:
+        yield ngettext(
+            "Groups of {count} or more members who together {conditions}",
+            "Groups of {count} or more members who together {conditions}",
+            criteria.min_members,
+            conditions=enumeration(_alternatives(criteria), "or"),
+        )
+    else:
+        yield ngettext(
+            "Groups of {count} or more members who together owe {fines} or more",
+            "Groups of {count} or more members who together owe {fines} or more",
+            criteria.min_members,
+            fines=criteria.min_total,
+        )
     if criteria.orgs:
         yield gettext("with a member at {libraries} or below", libraries=_any_of(criteria.orgs))
+    if not criteria.asks_for_items:
+        yield from _fines_conditions(criteria.choice)
     yield from _filter_conditions(criteria.choice)
 
 
-def _filter_conditions(choice: Choice) -> Iterator[str]:
+def _alternatives(criteria: Criteria) -> Iterator[str]:
+    """Yield the conditions of which a group must meet one, without their subject."""
+    if criteria.asks_for_fines:
+        narrowed = list(_fines_conditions(criteria.choice))
+        yield ", ".join([gettext("owe {fines} or more", fines=criteria.min_total), *narrowed])
+    if criteria.min_overdue:
+        overdue = ngettext(
+            "have {count} or more items overdue", "have {count} or more items overdue", criteria.min_overdue
+        )
+        days = criteria.overdue_days
+        yield (
+            overdue
+            if not days
+            else ngettext(
+                "{overdue} for {count} day or more", "{overdue} for {count} days or more", days, overdue=overdue
+            )
+        )
+    if criteria.min_lost:
+        yield ngettext("have {count} or more items lost", "have {count} or more items lost", criteria.min_lost)
+
+
+def _fines_conditions(choice: Choice) -> Iterator[str]:
+    """Yield the conditions that narrow only the condition on fines."""
     if choice.owing_since is not None:
         yield ngettext("owing for {count} day or more", "owing for {count} days or more", choice.owing_since)
     if choice.kinds:
         yield gettext("owing for {kinds}", kinds=_any_of(choice.kinds))
+
+
+def _filter_conditions(choice: Choice) -> Iterator[str]:
     if choice.with_items_out:
         yield gettext("with items overdue")
     if choice.with_juvenile:

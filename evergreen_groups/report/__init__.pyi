@@ -19,6 +19,11 @@ from .history import History as History
 from .history import Run as Run
 from .history import incomplete_since as incomplete_since
 from .history import look_up_cleared as look_up_cleared
+from .items import GroupItems as GroupItems
+from .items import ItemTotals as ItemTotals
+from .items import MemberItems as MemberItems
+from .items import ReportItems as ReportItems
+from .items import price_of as price_of
 from .listings import GroupNight as GroupNight
 from .listings import GroupNights as GroupNights
 from .listings import Listing as Listing

@@ -1,4 +1,4 @@
-"""Build the nightly report: groups with high combined fines, for information only."""
+"""Build the nightly report: groups with high combined fines or unreturned items, for information only."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from evergreen_groups.language import name_key
 from evergreen_groups.message import Message, Progress, silent
 from evergreen_groups.report.contact import ContactReader
 from evergreen_groups.report.details import DetailReader, ReportDetails
+from evergreen_groups.report.items import ItemReader, ReportItems
 from evergreen_groups.report.libraries import HIDDEN_PATRONS, for_libraries, note_in_part
 from evergreen_groups.report.models import Criteria, FinesBlocks, Report, Totals, matches
 from evergreen_groups.settings import PolicySettings
+from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import Group, PatronRow
+    from evergreen_groups.groups import Group, ItemCondition, PatronRow
     from evergreen_groups.ils import PenaltyRow
     from evergreen_groups.report.details import MemberDetails
 
@@ -55,13 +57,23 @@ def _require_kinds(gateway: Gateway, wanted: Iterable[Criteria]) -> None:
     KindNames.read(gateway, names).check(names)
 
 
-def with_enough_fines(groups: Iterable[Group], criteria: Criteria) -> list[Group]:
-    """Return the groups with enough members and fines (balances may have changed), or with hidden fines."""
+def _owes_enough(group: Group, criteria: Criteria) -> bool:
+    """Return whether a group owes enough (balances may have changed), or has hidden fines."""
+    return criteria.asks_for_fines and (group.known_fines >= criteria.min_total or group.hidden_fines is None)
+
+
+def _has_items(group: Group, criteria: Criteria, items: ReportItems | None) -> bool:
+    """Return whether a group has enough overdue or lost items."""
+    return items is not None and criteria.asks_for_items and items.enough(group, criteria.item_conditions)
+
+
+def with_enough(groups: Iterable[Group], criteria: Criteria, items: ReportItems | None) -> list[Group]:
+    """Return the groups with enough members, and enough fines or items."""
     return [
         group
         for group in groups
         if group.member_count >= criteria.min_members
-        and (group.known_fines >= criteria.min_total or group.hidden_fines is None)
+        and (_owes_enough(group, criteria) or _has_items(group, criteria, items))
     ]
 
 
@@ -72,14 +84,20 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
     handled by :func:`for_libraries`. Raises ConfigurationError for an unknown profile, or details that weren't read.
     """
     require_details(replace(criteria, details=report.details is not None))
-    groups = with_enough_fines(report.groups, criteria)
+    items = report.items if criteria.asks_for_items else None
+    groups = with_enough(report.groups, criteria, items)
     notes = report.notes
     if criteria.choice.document():
-        if report.blocks is None:
+        blocks = report.blocks
+        if blocks is None:
             raise ValueError("a report is chosen from with its blocks")
-        verdicts = [
-            matches(criteria.choice, group, report.blocks, report.details, report.generated_at) for group in groups
-        ]
+
+        def verdict(group: Group) -> bool | None:
+            # What is owed for doesn't matter for groups that are listed for their items.
+            choice = criteria.choice.of_groups if _has_items(group, criteria, items) else criteria.choice
+            return matches(choice, group, blocks, report.details, report.generated_at)
+
+        verdicts = list(map(verdict, groups))
         groups = [group for group, verdict in zip(groups, verdicts, strict=True) if verdict]
         unknown = verdicts.count(None)
         if unknown:
@@ -92,6 +110,8 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
     # Sort by highest fines, then lowest number. Two stable sorts avoid creating a negated amount for each group.
     groups.sort(key=attrgetter("number"))
     groups.sort(key=attrgetter("known_fines"), reverse=True)
+    if items is not None and not criteria.asks_for_fines:
+        groups.sort(key=items.most_first(criteria))
     count = len(groups) if criteria.top is None else criteria.top
     listed = sorted(groups[:count], key=_sort_key(criteria.sort, report.details))
     left_out = tuple(groups[count:])
@@ -100,6 +120,7 @@ def apply_criteria(report: Report, criteria: Criteria) -> Report:
         report,
         criteria=criteria,
         details=details,
+        items=items,
         contacts=report.contacts if criteria.contact else None,
         groups=tuple(listed),
         totals=Totals.of(listed),
@@ -163,7 +184,8 @@ def read_reports(
     """Return a report for each of the criteria, in order, from one reading. Raises what :func:`build_report` raises."""
     criteria = wanted[0] if len(wanted) == 1 else combined_criteria(wanted)
     require_details(criteria)
-    reading = _Reading(gateway, criteria, policy or PolicySettings(), progress)
+    conditions = {condition for one in (criteria, *wanted) for condition in one.item_conditions}
+    reading = _Reading(gateway, criteria, policy or PolicySettings(), progress, conditions)
     _require_kinds(gateway, wanted)
     report = reading.report(reading.batches(groups), now or datetime.now(UTC))
     if len(wanted) == 1:
@@ -179,20 +201,29 @@ class _Batch(NamedTuple):
     groups: list[Group]
     details: dict[int, MemberDetails]
     penalties: list[PenaltyRow]
+    items: ReportItems | None
 
     @classmethod
-    def of(cls, groups: list[Group], details: Mapping[int, MemberDetails], penalties: Iterable[PenaltyRow]) -> _Batch:
-        """Make a batch of these groups. Details and penalties of other patrons are left out."""
+    def of(
+        cls,
+        groups: list[Group],
+        details: Mapping[int, MemberDetails],
+        penalties: Iterable[PenaltyRow],
+        items: ReportItems | None,
+    ) -> _Batch:
+        """Make a batch of these groups. Details, penalties and items of other patrons are left out."""
         members = {member.id for group in groups for member in group.members}
         return cls(
             groups,
             {patron: details[patron] for patron in members if patron in details},
             [row for row in penalties if row.patron in members],
+            items and items.of_groups(groups),
         )
 
     def without(self, numbers: Collection[int]) -> _Batch:
         """Return the batch without the groups with these numbers."""
-        return _Batch.of([group for group in self.groups if group.number not in numbers], self.details, self.penalties)
+        groups = [group for group in self.groups if group.number not in numbers]
+        return _Batch.of(groups, self.details, self.penalties, self.items)
 
 
 class _Reading:
@@ -202,18 +233,29 @@ class _Reading:
     the groups, several batches at once. :meth:`report` puts everything together.
     """
 
-    def __init__(self, gateway: Gateway, criteria: Criteria, policy: PolicySettings, progress: Progress) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        criteria: Criteria,
+        policy: PolicySettings,
+        progress: Progress,
+        conditions: Collection[ItemCondition],
+    ) -> None:
         self._gateway, self._criteria, self._progress = gateway, criteria, progress
         self._started = datetime.now(UTC)
         # The gateway collects unreadable dates of all calls. Only those of this report get notes.
         self._unreadable_before = len(gateway.statistics.unreadable_dates)
-        of_details = (permissions.VIEW_USER_TRANSACTIONS, permissions.VIEW_CIRCULATIONS) if criteria.details else ()
+        of_details = (
+            *([permissions.VIEW_USER_TRANSACTIONS] if criteria.details else []),
+            *([permissions.VIEW_CIRCULATIONS] if criteria.details or conditions else []),
+        )
         self.org_units, granted = gateway.in_parallel(
             lambda: _read_org_units(gateway, criteria),
             lambda: permissions.highest_granted(gateway, [VIEW_USER, *of_details]),
         )
         self._libraries = self.org_units.named(criteria.orgs)
         self._access = Access.read(gateway, self.org_units, granted[VIEW_USER])
+        self._visible_orgs = () if self._access.everywhere else self._access.visible_orgs
         self._reader = GroupReader(gateway, self.org_units, self._access, progress=progress)
         # Only the first batch needs these, so read them while the search looks for it.
         self._kinds = gateway.begin(partial(PenaltyKinds.read, gateway, self.org_units))
@@ -224,7 +266,16 @@ class _Reading:
         )
         self._details = gateway.begin(
             lambda: (
-                DetailReader(gateway, self.org_units, granted, criteria.choice.profiles) if criteria.details else None
+                DetailReader(gateway, self.org_units, granted, criteria.choice.profiles, copies=bool(conditions))
+                if criteria.details
+                else None
+            )
+        )
+        self._items = gateway.begin(
+            lambda: (
+                ItemReader(gateway, self.org_units, granted, conditions, self._visible_orgs, self._started)
+                if conditions
+                else None
             )
         )
         if criteria.choice.profiles:
@@ -235,13 +286,15 @@ class _Reading:
 
     def batches(self, numbers: Collection[int] | None) -> list[_Batch]:
         """Read the groups with these numbers, or search for all that may meet the criteria."""
-        criteria, access = self._criteria, self._access
-        query = search.HighFines(
-            min_total=criteria.min_total,
-            # The query can only tell one member from several. with_enough_fines applies the exact minimum.
+        criteria = self._criteria
+        query = search.query_for(
+            criteria.min_total,
+            criteria.item_conditions,
+            self._started,
+            # The query can only tell one member from several. with_enough applies the exact minimum.
             more_than_one=criteria.min_members > 1,
             homes=frozenset() if len(self._libraries) == len(self.org_units) else frozenset(self._libraries),
-            visible_orgs=() if access.everywhere else access.visible_orgs,
+            visible_orgs=self._visible_orgs,
         )
         extra = (*PatronState.FIELDS, *self._contacts.fields) if criteria.details or criteria.contact else ()
         found = GroupSearch(self._gateway, query, self._progress, extra_fields=extra, take=self._take_person)
@@ -257,17 +310,20 @@ class _Reading:
 
     def _read_batch(self, rows: Sequence[PatronRow]) -> list[_Batch]:
         """Make groups of the rows of all their members, and read the members' details and penalties."""
-        built, penalties, found = self._gateway.in_parallel(
+        details, item_reader = self._details.result, self._items.result
+        built, penalties, found, only_items = self._gateway.in_parallel(
             lambda: self._reader.with_limits(self._limits.result()).build_groups(rows),
             lambda: self._read_penalties([row.id for row in rows]),
-            lambda: details.read(rows) if (details := self._details.result()) else None,
+            lambda: reader.read(rows) if (reader := details()) else None,
+            lambda: items.read(rows) if details() is None and (items := item_reader()) else None,
         )
-        groups, of_members = with_enough_fines(built, self._criteria), {}
-        if (details := self._details.result()) is not None:
-            bills, items = found
+        bills, of_patrons = found or ({}, only_items)
+        items = None if (reader := item_reader()) is None else reader.of_groups(built, of_patrons)
+        groups, of_members = with_enough(built, self._criteria, items), {}
+        if (detail_reader := details()) is not None:
             members = [member for group in groups for member in group.members]
-            of_members = details.of_members(members, bills, items, self._states)
-        return [_Batch.of(groups, of_members, penalties)]
+            of_members = detail_reader.of_members(members, bills, of_patrons, self._states)
+        return [_Batch.of(groups, of_members, penalties, items)]
 
     def _read_penalties(self, patrons: list[int]) -> list[PenaltyRow]:
         """Read these patrons' blocks for fines, in lists of up to 3,000, and the penalties that contacts depend on."""
@@ -295,13 +351,16 @@ class _Reading:
             hidden_libraries=frozenset(unit.shortname for unit in self.org_units if unit.id not in visible),
             blocks=in_force,
             details=None if reader is None else ReportDetails(details, reader.profiles),
+            items=None if (items := self._items.result()) is None else items.combined(batch.items for batch in batches),
         )
         report = apply_criteria(report, self._criteria)
         missing = {"permission": VIEW_USER, "libraries": self._access.missing_names}
         notes = [*([] if self._access.everywhere else [HIDDEN_PATRONS.with_values(missing)]), *report.notes]
+        members = [member.id for group in report.groups for member in group.members]
         if reader is not None:
-            members = [member.id for group in report.groups for member in group.members]
             notes += reader.notes({patron: details[patron] for patron in members})
+        elif items is not None and report.items is not None:
+            notes += items.notes([report.items.members[patron] for patron in members])
         unreadable = self._gateway.statistics.unreadable_dates[self._unreadable_before :]
         notes += [
             Message(
@@ -330,8 +389,13 @@ def combined_criteria(wanted: Sequence[Criteria]) -> Criteria:
     ()
     """
     orgs = {name: None for criteria in wanted for name in criteria.orgs}
+    by_fines = [criteria.min_total for criteria in wanted if criteria.asks_for_fines]
+    overdue = [(criteria.min_overdue, criteria.overdue_days) for criteria in wanted if criteria.min_overdue]
     return Criteria(
-        min_total=min(criteria.min_total for criteria in wanted),
+        min_total=min(by_fines, default=ZERO),
+        min_overdue=min((least for least, _days in overdue), default=0),
+        overdue_days=min((days for _least, days in overdue), default=0),
+        min_lost=min((criteria.min_lost for criteria in wanted if criteria.min_lost), default=0),
         min_members=min(criteria.min_members for criteria in wanted),
         orgs=tuple(orgs) if all(criteria.orgs for criteria in wanted) else (),
         limit=wanted[0].limit,
@@ -352,5 +416,7 @@ def _selected(everything: Report, criteria: Criteria) -> Report:
 def _read_org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
     # All classes in one request instead of one at a time.
     of_details = ("mobts", "mb", "circ", "pgt") if criteria.details else ()
-    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *of_details, *(("aua",) if criteria.contact else ()))
+    of_items = ("circ", "acp", "acn") if criteria.asks_for_items else ()
+    of_contacts = ("aua",) if criteria.contact else ()
+    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *of_details, *of_items, *of_contacts)
     return OrgUnits.read(gateway)

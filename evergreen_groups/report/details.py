@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.ils import Bill, OrgUnits, PatronItems, Profiles, UnreturnedItems, permissions
 from evergreen_groups.message import Message
-from evergreen_groups.values import ZERO, Total
+from evergreen_groups.report.items import ItemTotals, items_not_known, missing_permission, not_known
+from evergreen_groups.values import ZERO
 from evergreen_groups.values import plausible as known_date
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class AgeBand(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SummedDetails(SummedBills):
+class SummedDetails(SummedBills, ItemTotals):
     """The details of all members of a group.
 
     ``kinds`` and ``not_known`` add up to the combined fines. ``not_known`` is the part whose kind is unknown, including
@@ -136,21 +137,6 @@ class SummedDetails(SummedBills):
     items: UnreturnedItems
     items_certain: bool
     age_band: AgeBand | None = None
-
-    @property
-    def overdue(self) -> Total[int]:
-        return Total(self.items.overdue, self.items_certain)
-
-    @property
-    def lost(self) -> Total[int]:
-        return Total(self.items.lost, self.items_certain)
-
-    @property
-    def returnable(self) -> bool | None:
-        """Whether an overdue item is out that can be returned, instead of only paid. None if unknown."""
-        if self.items.overdue:
-            return True
-        return False if self.items_certain else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +211,21 @@ Items = Mapping[int, PatronItems]
 class DetailReader:
     """Reads the details that the account may see. ``granted`` is :func:`highest_granted`'s result for both permissions.
 
-    Raises ConfigurationError if one of the profiles ``named`` in the settings doesn't exist.
+    With ``copies``, items are read with their ids. Raises ConfigurationError if one of the profiles ``named`` in the
+    settings doesn't exist.
     """
 
     def __init__(
-        self, gateway: Gateway, org_units: OrgUnits, granted: Mapping[str, Collection[int]], named: Sequence[str] = ()
+        self,
+        gateway: Gateway,
+        org_units: OrgUnits,
+        granted: Mapping[str, Collection[int]],
+        named: Sequence[str] = (),
+        *,
+        copies: bool = False,
     ) -> None:
         self._gateway = gateway
-        self._org_units = org_units
+        self._org_units, self._copies = org_units, copies
         self._bills_at, self._items_at = (
             permissions.orgs_with_permission(gateway, org_units, permission, granted[permission])
             for permission in (permissions.VIEW_USER_TRANSACTIONS, permissions.VIEW_CIRCULATIONS)
@@ -253,7 +246,9 @@ class DetailReader:
         ids = [row.id for row in rows]
         bills, items = self._gateway.in_parallel(
             lambda: Bill.read(self._gateway, visible) if visible else {},
-            lambda: PatronItems.read(self._gateway, self._org_units, self._items_at, ids, late_only=True),
+            lambda: PatronItems.read(
+                self._gateway, self._org_units, self._items_at, ids, late_only=True, copies=self._copies
+            ),
         )
         return bills, items
 
@@ -283,8 +278,8 @@ class DetailReader:
         found = members.values()
         without_bills = [member.owed for member in found].count(None)
         if without_bills:
-            reason = self._reason(permissions.VIEW_USER_TRANSACTIONS, self._bills_at)
-            yield _not_known(Message("Owed for"), without_bills, len(found), reason)
+            reason = missing_permission(self._org_units, permissions.VIEW_USER_TRANSACTIONS, self._bills_at)
+            yield not_known(Message("Owed for"), without_bills, len(found), reason)
         by_type = len(members.keys() & self._by_billing_type)
         if by_type:
             yield Message(
@@ -292,24 +287,9 @@ class DetailReader:
                 values={
                     "count": by_type,
                     "all": len(found),
-                    "reason": self._reason(permissions.VIEW_CIRCULATIONS, self._items_at),
+                    "reason": missing_permission(self._org_units, permissions.VIEW_CIRCULATIONS, self._items_at),
                 },
             )
         without_items = [member.items for member in found].count(None)
         if without_items:
-            reason = self._reason(permissions.VIEW_CIRCULATIONS, self._items_at)
-            yield _not_known(Message("Items overdue"), without_items, len(found), reason)
-
-    def _reason(self, permission: str, held: Collection[int]) -> Message:
-        missing = self._org_units.ids.difference(held)
-        if not missing:
-            return Message("fines changed while the report was made")
-        libraries = ", ".join(unit.shortname for unit in self._org_units.subtree_roots(missing))
-        return Message(
-            "the account lacks {permission} at {libraries}", values={"permission": permission, "libraries": libraries}
-        )
-
-
-def _not_known(what: Message, count: int, of: int, reason: Message) -> Message:
-    values = {"what": what, "count": count, "all": of, "reason": reason}
-    return Message("{what}: not known for {count:,} of {all:,} members ({reason}).", values=values)
+            yield items_not_known(self._org_units, self._items_at, without_items, len(found))

@@ -72,7 +72,7 @@ class Run:
         """Make the record of ``report``, including groups cut off by ``top``, which met its criteria as well."""
         contacts, details = report.known_contacts, report.details
         listings = {
-            group.number: Listing.of(group, contacts.get(group.number), details)
+            group.number: Listing.of(group, contacts.get(group.number), details, report.items)
             for group in chain(report.groups, report.left_out)
         }
         return cls(report.generated_at, listings, report.hidden_libraries, len(report.groups))
@@ -189,8 +189,8 @@ class History:
     """The recorded runs of a report at the gateway ``url``.
 
     A run is compared with the last run of its series: same gateway, same ``name`` and same ``min_total``,
-    ``min_members``, ``orgs`` and ``choice``. If one of these changes, a new series begins, so that a narrower report
-    doesn't show groups as cleared. ``top``, ``sort`` and the limit don't matter.
+    ``min_members``, ``orgs``, ``choice`` and conditions on items. If one of these changes, a new series begins, so that
+    a narrower report doesn't show groups as cleared. ``top``, ``sort`` and the limit don't matter.
     """
 
     def __init__(self, transactions: Transactions, url: str, name: str = "") -> None:
@@ -268,6 +268,7 @@ class History:
                         "contact": listing.contact,
                         "contact_library": listing.contact_library,
                         "in_collections": listing.in_collections,
+                        "unreturned": listing.unreturned,
                         **_shown(report, listed.get(listing.group)),
                     }
                     for listing in batch
@@ -281,7 +282,9 @@ class History:
             "min_total": f"{criteria.min_total:.2f}",
             "orgs": sorted({org.casefold() for org in criteria.orgs}),
             **({"report": self._name} if self._name else {}),
-            **criteria.choice.document(),  # empty without a choice, as in series from before choices existed
+            # Empty without a choice or conditions on items, as in series from before these existed.
+            **criteria.choice.document(),
+            **criteria.item_document(),
         }
         return {"gateway": self._url, "settings": json.dumps(settings)}
 
@@ -421,7 +424,7 @@ def _listings(connection: Connection, run: int, *where: ColumnElement[bool]) -> 
     stored = schema.run_groups.c
     columns = (stored.number, stored.combined_fines, stored.certain, stored.member_count, stored.members,
                stored.library, stored.libraries, stored.contact, stored.contact_library,
-               stored.in_collections)  # fmt: skip
+               stored.in_collections, stored.unreturned)  # fmt: skip
     for rows in connection.execute(select(*columns).where(stored.run == run, *where)).partitions(BATCH_SIZE):
         members = json.loads(f"[{','.join(row.members for row in rows)}]")  # one call instead of thousands
         for row, ids in zip(rows, members, strict=True):

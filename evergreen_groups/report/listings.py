@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import Group
     from evergreen_groups.report.contact import Contact
     from evergreen_groups.report.details import ReportDetails
+    from evergreen_groups.report.items import ReportItems
     from evergreen_groups.state import Transactions
 
 
@@ -33,7 +34,8 @@ class Listing(NamedTuple):
     ``members`` are the sorted ids of the visible members, ``libraries`` the short names of their home libraries.
     ``certain`` means that ``group_fines`` includes all members. ``contact`` is the id of the person to contact, 0
     once forgotten, and ``contact_library`` the short name of their home library. ``in_collections`` means that a member
-    is; it is known only where contact data was read.
+    is; it is known only where contact data was read. ``unreturned`` are the overdue and lost items, at least (None: the
+    report doesn't list groups by items).
     """
 
     group: int
@@ -47,11 +49,19 @@ class Listing(NamedTuple):
     contact: int = 0
     contact_library: str = ""
     in_collections: bool = False
+    unreturned: int | None = None
 
     @classmethod
-    def of(cls, group: Group, contact: Contact | None = None, details: ReportDetails | None = None) -> Listing:
+    def of(
+        cls,
+        group: Group,
+        contact: Contact | None = None,
+        details: ReportDetails | None = None,
+        items: ReportItems | None = None,
+    ) -> Listing:
         """Make the record of ``group``, whose ``contact`` is None if contact data wasn't read."""
         person = contact_person(group, contact, details)
+        unreturned = None if items is None else items.of_group(group).items
         return cls(
             group=group.number,
             group_fines=group.known_fines,
@@ -63,6 +73,7 @@ class Listing(NamedTuple):
             contact=person.id,
             contact_library=person.library,
             in_collections=contact is not None and contact.in_collections,
+            unreturned=None if unreturned is None else unreturned.overdue + unreturned.lost,
         )
 
     @property

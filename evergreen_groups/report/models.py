@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups import arguments
 from evergreen_groups.formats import OF_REPORT, SORT_ORDERS, Tabular
-from evergreen_groups.groups import Standing, StandingDifference
+from evergreen_groups.groups import ItemCondition, Standing, StandingDifference
 from evergreen_groups.policy import Limit
+from evergreen_groups.settings import require_conditions
 from evergreen_groups.values import ZERO, Total, sum_of_counts
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKinds
     from evergreen_groups.report.contact import Contact
     from evergreen_groups.report.details import AgeBand, ReportDetails
+    from evergreen_groups.report.items import GroupItems, ReportItems
 
 Verdict = bool | None
 """Whether a group matches. None if hidden data decides."""
@@ -55,6 +57,16 @@ class Choice:
             arguments.boolean(name, getattr(self, name))
         if self.over_limit is not None:
             arguments.boolean("over_limit", self.over_limit)
+
+    @property
+    def of_fines(self) -> Choice:
+        """The requirements for what is owed, which narrow only the condition on fines."""
+        return Choice(owing_since=self.owing_since, kinds=self.kinds)
+
+    @property
+    def of_groups(self) -> Choice:
+        """The other requirements, which narrow everything."""
+        return replace(self, owing_since=None, kinds=())
 
     @property
     def needs_details(self) -> bool:
@@ -122,6 +134,9 @@ def _any_member(found: bool, all_known: bool) -> Verdict:
 class Criteria:
     """What a report lists: groups of ``min_members`` or more that owe ``min_total`` or more together.
 
+    Or they have ``min_overdue`` items overdue, each for ``overdue_days`` or longer, or ``min_lost`` items lost. Of
+    these conditions, a group must meet one; 0 turns a condition off.
+
     A group is listed if a member's home library is at or below one of ``orgs`` (short names; empty: everywhere).
     ``top`` limits the number of groups (None: all). ``sort`` is one of :data:`~evergreen_groups.formats.SORT_ORDERS`.
     ``limit`` is the limit of own fines, None if it differs between patrons. ``choice`` narrows the list further. With
@@ -142,9 +157,15 @@ class Criteria:
     details: bool = True
     age_bands: tuple[int, ...] = (30, 60, 90)
     contact: bool = False
+    min_overdue: int = 0
+    min_lost: int = 0
+    overdue_days: int = 0
 
     def __post_init__(self) -> None:
+        """Check the types, and that the conditions go together. Raises ArgumentError or ConfigurationError."""
         arguments.money("min_total", self.min_total)
+        for name in ("min_overdue", "min_lost", "overdue_days"):
+            arguments.integer(name, getattr(self, name), least=0)
         arguments.integer("min_members", self.min_members, least=1)
         arguments.texts("orgs", self.orgs)
         arguments.integer_or_none("top", self.top, least=1)
@@ -159,6 +180,32 @@ class Criteria:
         if list(self.age_bands) != sorted(set(self.age_bands)):
             raise arguments.wrong("age_bands", self.age_bands, "ascending numbers of days", "others")
         arguments.boolean("contact", self.contact)
+        require_conditions(self, self.choice)
+
+    @property
+    def asks_for_fines(self) -> bool:
+        """Whether groups are listed by what they owe."""
+        return self.min_total != 0
+
+    @property
+    def asks_for_items(self) -> bool:
+        """Whether groups are listed by overdue or lost items."""
+        return bool(self.min_overdue or self.min_lost)
+
+    @property
+    def item_conditions(self) -> tuple[ItemCondition, ...]:
+        """The conditions on items, of which a group must meet one."""
+        overdue = ItemCondition(self.min_overdue, days=self.overdue_days)
+        return tuple(one for one in (overdue, ItemCondition(self.min_lost, lost=True)) if one.least)
+
+    @property
+    def by_items(self) -> Criteria | None:
+        """These criteria if groups are listed by items, else None."""
+        return self if self.asks_for_items else None
+
+    def item_document(self) -> dict[str, int]:
+        """Return the conditions on items by name, without those that are turned off."""
+        return {name: value for name in ("min_overdue", "min_lost", "overdue_days") if (value := getattr(self, name))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,16 +295,17 @@ class BlockTotals:
 
 @dataclass(frozen=True, slots=True)
 class Report(Tabular):
-    """A night's groups with high combined fines.
+    """A night's groups with high combined fines, or with overdue or lost items.
 
     ``generated_at`` is when reading began (aware). ``gateway`` is the address that was read. ``notes`` are sentences
     that the reader must see, for instance about missing data. ``left_out`` are groups cut off by ``top``, the highest
     fines first, and ``left_out_count`` is their number. ``changes`` is the comparison with the previous run (None: not
     compared). ``org_units`` are all of the ILS's org units (empty: not read); ``hidden_libraries`` are short names of
     those whose patrons the account can't see. ``blocks`` are the listed members' penalties for fines in the ILS and
-    ``details`` what they owe for (None: not read). ``contacts`` are whom to contact, by group number (None: the report
-    doesn't show it); ``known_contacts`` are all that were read, for any report of the night and for follow-ups only.
-    ``name`` tells apart several reports of one night.
+    ``details`` what they owe for (None: not read). ``items`` are read for reports that list groups by items.
+    ``contacts`` are whom to contact, by group number (None: the report doesn't show it); ``known_contacts`` are all
+    that were read, for any report of the night and for follow-ups only. ``name`` tells apart several reports of one
+    night.
     """
 
     __repr__ = arguments.brief
@@ -279,10 +327,16 @@ class Report(Tabular):
     contacts: Mapping[int, Contact] | None = field(default=None, repr=False)
     known_contacts: Mapping[int, Contact] = field(default_factory=dict, repr=False)
     name: str = ""
+    items: ReportItems | None = None
 
     def standing(self, member: Member) -> Standing | None:
         """Return a listed member's status by rule and blocks for fines. None if blocks weren't read."""
         return None if self.blocks is None else self.blocks.standing(member)
+
+    @property
+    def item_totals(self) -> GroupItems | None:
+        """The listed groups' items together, None if they weren't read for this report. Recomputed on every access."""
+        return None if self.items is None else self.items.totals(self.groups)
 
     @property
     def block_totals(self) -> BlockTotals | None:

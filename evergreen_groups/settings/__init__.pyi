@@ -23,6 +23,9 @@ from .sections import ReportSettings as ReportSettings
 from .sections import ServeSettings as ServeSettings
 from .sections import Settings as Settings
 from .sections import StatementSettings as StatementSettings
+from .sections import all_conditions as all_conditions
+from .sections import replacing as replacing
+from .sections import require_conditions as require_conditions
 from .toml import EffectiveValue as EffectiveValue
 from .toml import as_toml as as_toml
 from .toml import default_of as default_of

@@ -41,12 +41,14 @@ class Question:
     """A question that ``init`` asks about a setting.
 
     ``empty`` describes what an empty answer means. Without it, the setting's default is offered, and if there is none
-    an answer is required. With ``opens_section``, an empty answer leaves out the whole section.
+    an answer is required. With ``opens_section``, an empty answer leaves out the whole section. It isn't asked if the
+    setting ``unless`` (a key) is set.
     """
 
     text: str
     empty: str = ""
     opens_section: bool = False
+    unless: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,15 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import LOG_FORMAT_VARIABLE
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.settings.declaration import declared, declared_sections, with_values
-from evergreen_groups.settings.sections import SECTION, NamedReport, Settings, own_settings, shared_settings
+from evergreen_groups.settings.sections import (
+    SECTION,
+    NamedReport,
+    Settings,
+    own_settings,
+    replacing,
+    require_conditions,
+    shared_settings,
+)
 from evergreen_groups.settings.values import NotAllowedError, closest_name
 
 if TYPE_CHECKING:
@@ -171,8 +179,12 @@ class Reading:
             read = self._read_table((name,), f"[{name}]", self._section(name), known, environ)
             values = {f"{name}.{key}": value for key, value in read.items()}
             self.values |= values
+            if name == "report":
+                read = replacing(read)
             try:
-                settings = with_values(settings, values)
+                settings = with_values(settings, {f"{name}.{key}": value for key, value in read.items()})
+                if name == "report":
+                    require_conditions(settings.report, settings.report)
             except ConfigurationError as error:
                 self._refuse_combination(error)
         self.valid_settings = replace(settings, reports=self._named_reports(settings.report))
@@ -293,9 +305,9 @@ class Reading:
         )
         self._faults.append(Fault(error, origin))
 
-    def _refuse_combination(self, error: ConfigurationError) -> None:
+    def _refuse_combination(self, error: ConfigurationError, origin: Origin | None = None) -> None:
         """Add the position to an error about settings that contradict each other."""
-        origin = self.origin_of_key(error.setting)
+        origin = origin or self.origin_of_key(error.setting)
         located = ConfigurationError(
             "{path}: {problem}",
             advice=error.advice,
@@ -355,7 +367,12 @@ class Reading:
             if len(read) < len(table):
                 continue
             of_report = {setting.name: read.pop(setting.name) for setting in shared if setting.name in read}
-            one = NamedReport(report=replace(report, **{"output": None, **of_report}), **read)
+            one = NamedReport(report=replace(report, **{"output": None, **replacing(of_report)}), **read)
+            try:
+                require_conditions(one.report, one.report)
+            except ConfigurationError as contradiction:
+                self._refuse_combination(contradiction, self.position(SECTION, number))
+                continue
             if not one.name or (one.report.output is None and not one.recipients):
                 origin = self.position(SECTION, number)
                 error = ConfigurationError(

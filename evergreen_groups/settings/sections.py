@@ -4,13 +4,13 @@ A field is all that a setting needs: :mod:`evergreen_groups.settings.declaration
 sections are in this module so that there is one place to find a setting or add one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import ConfigurationError
@@ -20,6 +20,7 @@ from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit, LimitRule
 from evergreen_groups.settings import values as v
 from evergreen_groups.settings.declaration import Option, Question, Secret, Setting, declared_in, section, setting
+from evergreen_groups.values import ZERO
 
 LOOPBACK: tuple[v.Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1"))
 _INIT, _REPORT, _AUDIT, _SERVE = ("init",), ("report",), ("audit",), ("serve",)
@@ -170,14 +171,43 @@ class ReportSettings:
         ),
         question=Question(Message("Libraries, separated by commas"), empty=Message("all", context="libraries")),
     )
-    min_total: Annotated[Decimal, v.AMOUNT_ABOVE_ZERO] = setting(
+    min_total: Annotated[Decimal, v.MINIMUM] = setting(
         Decimal("25.00"),
-        help="List groups whose combined fines are at least this amount.",
+        help="List groups whose combined fines are at least this amount. 0: don't list groups by fines, the default "
+        "with min_overdue or min_lost. A group that meets one of the three is listed.",
         options=(
             Option("--min-total", (*_REPORT, "letters"), "Only groups whose combined fines are at least this amount."),
             Option("--min-total", _INIT),
         ),
         question=Question(Message("Minimum combined fines of a group to list")),
+    )
+    min_overdue: Annotated[int, v.whole_number(0, 1_000_000)] = setting(
+        0,
+        help="List groups whose members together have at least this many items overdue. 0: don't list groups by "
+        "overdue items.",
+        options=Option(
+            "--min-overdue",
+            (*_REPORT, "letters", *_INIT),
+            "Groups with at least this many items overdue. --min-total, --min-overdue and --min-lost replace the "
+            "configured ones; a group that meets one is listed.",
+        ),
+        question=Question(Message("Minimum number of overdue items of a group to list"), unless="report.min_total"),
+    )
+    min_lost: Annotated[int, v.whole_number(0, 1_000_000)] = setting(
+        0,
+        help="List groups whose members together have at least this many items lost. 0: don't list groups by lost "
+        "items.",
+        options=Option("--min-lost", (*_REPORT, "letters", *_INIT), "Groups with at least this many items lost."),
+        question=Question(Message("Minimum number of lost items of a group to list"), unless="report.min_total"),
+    )
+    overdue_days: Annotated[int, v.whole_number(0, 100_000, "days")] = setting(
+        0,
+        help="For min_overdue, count only items that have been overdue for at least this many days.",
+        options=Option(
+            "--overdue-days",
+            (*_REPORT, "letters", *_INIT),
+            "For --min-overdue, count only items overdue for at least this many days.",
+        ),
     )
     min_members: Annotated[int, v.whole_number(1, 1_000_000)] = setting(
         2,
@@ -313,6 +343,86 @@ class ReportSettings:
             "Call this address after a successful run, and the same with /fail after a failed one.",
         ),
     )
+
+
+CONDITIONS = ("min_total", "min_overdue", "min_lost", "overdue_days")
+"""The settings of ``[report]`` that say which groups are listed, of which a group must meet one."""
+
+
+def all_conditions(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value for each of the conditions if any is ``given``, else none: together they replace others.
+
+    Fines don't count if only items are asked for.
+
+    >>> all_conditions({"min_lost": 1})
+    {'min_total': Decimal('0.00'), 'min_overdue': 0, 'min_lost': 1, 'overdue_days': 0}
+    """
+    found = {name: given[name] for name in CONDITIONS if name in given}
+    if not found:
+        return {}
+    by_items = found.get("min_overdue") or found.get("min_lost")
+    defaults = {"min_total": ZERO if by_items else ReportSettings.min_total}
+    return {name: found.get(name, defaults.get(name, 0)) for name in CONDITIONS}
+
+
+def replacing(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a report that override those from above where some are ``given``.
+
+    These are all conditions if one is given, and without the condition on fines also what narrows only that.
+    """
+    conditions = all_conditions(given)
+    if conditions and not conditions["min_total"]:
+        conditions |= {"owing_since": None, "kinds": ()}
+    return {**conditions, **given}
+
+
+class Conditions(Protocol):
+    """What lists groups, in settings and in a report's criteria."""
+
+    @property
+    def min_total(self) -> Decimal: ...
+    @property
+    def min_overdue(self) -> int: ...
+    @property
+    def min_lost(self) -> int: ...
+    @property
+    def overdue_days(self) -> int: ...
+
+
+class ConditionsOnFines(Protocol):
+    """What narrows the condition on fines."""
+
+    @property
+    def owing_since(self) -> int | None: ...
+    @property
+    def kinds(self) -> tuple[str, ...]: ...
+
+
+def require_conditions(asked: Conditions, narrowed: ConditionsOnFines) -> None:
+    """Raise ConfigurationError if nothing is asked for, or something that has no effect."""
+    if asked.overdue_days and not asked.min_overdue:
+        raise ConfigurationError(
+            "overdue_days has no effect without min_overdue",
+            advice="set min_overdue",
+            setting="report.overdue_days",
+            code="overdue-days-without-items",
+        )
+    if not (asked.min_total or asked.min_overdue or asked.min_lost):
+        raise ConfigurationError(
+            "the report would list nothing",
+            advice="set min_total, min_overdue or min_lost",
+            setting="report.min_total",
+            code="no-condition",
+        )
+    if not asked.min_total and (narrowed.owing_since is not None or narrowed.kinds):
+        name = "kinds" if narrowed.owing_since is None else "owing_since"
+        raise ConfigurationError(
+            "{name} has no effect if groups aren't listed by fines",
+            advice="set min_total as well",
+            setting=f"report.{name}",
+            code="choice-without-fines",
+            values={"name": name},
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from evergreen_groups.formats import FILE_FORMATS
 from evergreen_groups.language import catalogue
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, LimitRule
+from evergreen_groups.values import ZERO
 
 Value = TypeVar("Value")
 
@@ -373,6 +374,7 @@ AMOUNT_ABOVE_ZERO = Kind(
 )
 _OR = Message("{allowed}; or {word}")
 _OR_NONE = _OR.with_values({"allowed": _AN_AMOUNT.with_values({"lowest": "0.00"}), "word": '"none"'})
+MINIMUM = Kind("amount", _OR_NONE, Decimal, _amount, words={"none": ZERO})
 LIMIT: Kind[Decimal | str | None] = Kind("amount", _OR_NONE, Decimal, _amount, words={"none": None})
 _OR_ILS = _OR.with_values({"allowed": LIMIT.allowed, "word": '"ils"'})
 LIMIT_OR_ILS = replace(LIMIT, allowed=_OR_ILS, words={"none": None, "ils": "ils"})

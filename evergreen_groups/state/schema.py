@@ -83,7 +83,7 @@ Amount = Numeric(14, 2).with_variant(_AmountText(), "sqlite")
 """An amount of money with two decimal places."""
 
 
-VERSION = "13"
+VERSION = "14"
 """The version of this release's schema. Raise it with each change of a table, and add a migration."""
 
 metadata = MetaData(
@@ -245,6 +245,7 @@ run_groups = _table(
     Column("over_limit_count", Integer),
     Column("over_limit_certain", Boolean),
     Column("age_band", Text),  # null: not known
+    Column("unreturned", Integer),  # overdue and lost items, at least; null: the report doesn't list groups by items
 )
 """The groups in the last run of a series. Earlier runs are never compared, so their groups aren't kept."""
 
@@ -293,7 +294,8 @@ follow_up_entries = _numbered(
     Column("cancels", Text),  # what this entry ends
     Column("note", Text, nullable=False),
     Column("combined_fines", Amount, nullable=False),
-    Column("reopened", Boolean, nullable=False),  # of a closing: whether the group has owed more since, or left
+    # Of a closing: whether the group has owed or kept more since, or left.
+    Column("reopened", Boolean, nullable=False),
     Column("staff", BIG, index=True),  # au.id; null once forgotten
     Column("workstation", BIG),  # aws.id
     Column("org_unit", BIG),  # aou.id: where the staff user was working
@@ -303,6 +305,7 @@ follow_up_entries = _numbered(
     Column("idempotency_key", Text, nullable=False),
     Column("request", Text, nullable=False),  # a digest of what was requested under the key
     Column("detail", Text),  # more about "no-answer", or why "closed"
+    Column("unreturned", Integer),  # as in run_groups
     CheckConstraint("what IN ('contacted', 'promised', 'no-answer', 'closed', 'note')", name="what"),
     CheckConstraint("how IN ('phone', 'email', 'letter', 'in-person')", name="how"),
     CheckConstraint("cancels IN ('promise', 'reminder')", name="cancels"),

@@ -139,6 +139,9 @@ class GroupFollowUp(Struct, kw_only=True):
             description="As of the report, for information only. Null if hidden members' fines are unknown.",
         ),
     ]
+    unreturned_at_least: Annotated[
+        int | UnsetType, Meta(description="The group's overdue and lost items. Missing: the report isn't by items.")
+    ] = UNSET
     promise: Annotated[
         _Date | None,
         Meta(description="The day of the promise that stands. The group is *to do* from the next day."),

@@ -34,7 +34,13 @@ from evergreen_groups.follow_up import (
 )
 from evergreen_groups.language import describe_advice, describe_problem, gettext, use_language
 from evergreen_groups.message import Message
-from evergreen_groups.render import StaffClient, entry_document, follow_ups_document, sentence
+from evergreen_groups.render import (
+    StaffClient,
+    describe_unreturned,
+    entry_document,
+    follow_ups_document,
+    sentence,
+)
 from evergreen_groups.render.report import (
     OUTCOMES,
     FollowUpPage,
@@ -47,7 +53,7 @@ from evergreen_groups.render.report import (
 )
 from evergreen_groups.report import read_phones_and_email
 from evergreen_groups.state import record_ids
-from evergreen_groups.values import Total, plain_amount
+from evergreen_groups.values import ZERO, Total, plain_amount
 from evergreen_groups.web import bodies, requests
 from evergreen_groups.web.admission import permitted_at
 from evergreen_groups.web.api import file_response, versioned
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
     from werkzeug.datastructures import MultiDict
 
     from evergreen_groups.follow_up import Entry, FollowUp
+    from evergreen_groups.letters import Coverage
     from evergreen_groups.web.service import DeskRequest, Service
 
 log = logging.getLogger("evergreen_groups.web")
@@ -228,6 +235,10 @@ worklist = Blueprint("worklist", __name__)
 SCRIPT = "follow-up.js"
 _LARGEST_FORM = 32 * 1024
 _COVERS = Message("The letter covers {covered} of {owed}.")
+_COVERS_ITEMS = Message(
+    "The letter covers {items} of {overdue} overdue item.",
+    plural="The letter covers {items} of {overdue} overdue items.",
+)
 _READ_ONLY = Message(
     "To save entries or mark letters as sent, your login needs the permission {permission} at {library}."
 )
@@ -266,16 +277,23 @@ def script() -> Response:
     return file_response(SCRIPT)
 
 
-_GROUP, _AMOUNT = "([1-9][0-9]{0,9})", "([0-9]{1,9}[.][0-9]{2})"
+_GROUP, _AMOUNT = "([1-9][0-9]{0,9})", "([0-9]{1,9}(?:[.][0-9]{2})?)"
 _COVERED = re.compile(rf"^{_GROUP}:{_AMOUNT}-{_AMOUNT}([+]?)\Z")
 _Name = Annotated[str, Meta(max_length=200)]
 _Seen = Annotated[str, Meta(pattern=rf"^{_GROUP}(:({record_ids.PATTERN})?)?\Z")]
 _Covered = Annotated[str, Meta(pattern=_COVERED.pattern)]
 
 
-def covered_text(group: int, covered: Decimal, owed: Total[Decimal]) -> str:
-    """Return what a letter covers of what a family owes: ``1017:2.00-33.50``, with a plus sign if more may be owed."""
-    return f"{group}:{plain_amount(covered)}-{plain_amount(owed.at_least)}{'' if owed.exact else '+'}"
+def covered_text(family: Coverage) -> str:
+    """Return what a letter covers of what a family owes: ``1017:2.00-33.50``, with a plus sign if more may be owed.
+
+    If they owe nothing, return how many of their overdue items the letter covers: ``1017:2-4``.
+    """
+    if family.overdue is not None and family.owed == Total(ZERO):
+        covered, total, exact = str(family.items), str(family.overdue.at_least), family.overdue.exact
+    else:
+        covered, total, exact = plain_amount(family.covered), plain_amount(family.owed.at_least), family.owed.exact
+    return f"{family.group.number}:{covered}-{total}{'' if exact else '+'}"
 
 
 class Form(Struct, frozen=True, kw_only=True):
@@ -401,6 +419,8 @@ class Form(Struct, frozen=True, kw_only=True):
     def _coverage(self, group: int) -> str:
         """Return a note of what the letter to a group covers; "" if it covers everything."""
         for number, covered, owed, more in (_COVERED.findall(text)[0] for text in self.covers):
+            if int(number) == group and "." not in owed:
+                return gettext(_COVERS_ITEMS, count=int(owed), items=int(covered), overdue=Total(int(owed), not more))
             if int(number) == group:
                 return gettext(_COVERS, covered=Decimal(covered), owed=Total(Decimal(owed), not more))
         return ""
@@ -505,8 +525,9 @@ def _show(read: ReadFollowUps, form: Form, problem: EvergreenGroupsError | None 
         owed = one.group.group_fines if one.group.certain else None
         name = names.get(one.group.contact, "")
         pending = shown_pending(one)
+        items = describe_unreturned(one.group.unreturned)
         link = client.patron_page(one.group.contact) if one.group.contact else ""
-        shown.append(ShownGroup(number, name, library, row.state.status, owed, entries, pending, refusal, link))
+        shown.append(ShownGroup(number, name, library, row.state.status, owed, items, entries, pending, refusal, link))
     if len(shown) == 1 and settings_of_report(running, form.report or None).contact:
         contact = read_phones_and_email(desk.client.gateway, groups[0].group.contact)
         shown = [replace(shown[0], contact=contact)]

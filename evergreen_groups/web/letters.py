@@ -64,7 +64,10 @@ def _selected(desk: DeskRequest) -> Iterator[Selected]:
         for number in form.seen
         if (library := read.listed[number].group.contact_library) and read.libraries.get(library) not in visible
     ]
-    criteria = Criteria(_WHATEVER_THEY_OWE, min_members=1, orgs=settings.orgs, age_bands=settings.age_bands)
+    by_items = bool(settings.min_overdue or settings.min_lost)
+    criteria = Criteria(
+        _WHATEVER_THEY_OWE, min_members=1, orgs=settings.orgs, age_bands=settings.age_bands, min_overdue=int(by_items)
+    )
     try:
         report = build_report(gateway, criteria, groups=form.seen.keys() - hidden)
         gone = form.seen.keys() - hidden - {group.number for group in report.groups}
@@ -102,11 +105,7 @@ def _bar(selected: Selected, made: Letters) -> LettersBar:
     writable = writable_at(desk, library_of.values())
     marked = {number: read.listed[number].seen for number, library in library_of.items() if library in writable}
     refusals = {read_only(desk.service, library): None for library in library_of.values() if library not in writable}
-    covers = [
-        covered_text(one.group.number, one.covered, one.owed)
-        for one in made.coverage
-        if one.group.number in marked and not one.everything
-    ]
+    covers = [covered_text(one) for one in made.coverage if one.group.number in marked and not one.everything]
     again_after = desk.service.settings.follow_up.again_after
     return LettersBar(
         file=url_for("letters.mail_merge_file", report=form.report or None, group=[*form.seen]),

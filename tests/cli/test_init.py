@@ -122,6 +122,34 @@ def test_the_page_about_the_installation_says_what_is_asked(sandbox: Sandbox, co
     assert (settings.report.min_total, settings.policy.limit) == (Decimal("25.00"), Decimal("5.00"))
 
 
+def test_without_money_items_are_asked_for(sandbox: Sandbox, command: Command, file: Path) -> None:
+    """A report that lists nothing isn't accepted."""
+    with terminal_of(command, "--config", str(file), "init") as terminal:
+        terminal.answer("Address of the Evergreen server", sandbox.url)
+        terminal.answer("User name of the service account", "consortium_staff")
+        terminal.answer("Password for consortium_staff", PASSWORD)
+        terminal.answer("Libraries, separated by commas", "")
+        terminal.answer('answer "none" to list groups by')
+        terminal.answer("Minimum combined fines of a group to list [25.00]", "none")
+        terminal.answer("Minimum number of overdue items of a group to list [0]", "")
+        terminal.answer("Minimum number of lost items of a group to list [0]", "")
+        terminal.answer("Not accepted: the report would list nothing")
+        terminal.answer("Minimum number of lost items of a group to list [0]", "1")
+        terminal.answer("Limit for a member's own fines", "")
+        terminal.answer("Mail server for the report (none)", "")
+        assert terminal.end() == exit_status.DONE, terminal.shown
+    report = load.load(file, {}).report
+    assert (report.min_total, report.min_overdue, report.min_lost) == (Decimal("0.00"), 0, 1)
+
+
+def test_with_items_given_money_does_not_count(init: Init, command: Command, file: Path) -> None:
+    command.environ |= {passwords.PASSWORD_VARIABLE: PASSWORD}
+    done = init("--min-overdue", "3", "--overdue-days", "14")
+    assert done.returncode == exit_status.DONE, done.stderr + done.stdout
+    report = load.load(file, {}).report
+    assert (report.min_total, report.min_overdue, report.overdue_days) == (Decimal("0.00"), 3, 14)
+
+
 def test_nothing_is_asked_with_yes(init: Init, command: Command, file: Path, mail_certificates: Path) -> None:
     post = Post()
     command.environ |= {passwords.PASSWORD_VARIABLE: PASSWORD, "EVERGREEN_GROUPS_MAIL_PASSWORD": SECRET}
@@ -284,7 +312,8 @@ def test_every_question_can_be_answered_on_the_command_line() -> None:
         ({"--username": "nobody"}, "login refused: "),
         ({"--org": "NOWHERE"}, "NOWHERE"),
         ({"--workstation": "NOWHERE-1"}, "isn't registered"),
-        ({"--min-total": "0"}, "--min-total: expected an amount of 0.01 or more"),
+        ({"--min-total": "-1"}, "--min-total: expected an amount of 0.00 or more"),
+        ({"--min-total": "none"}, "the report would list nothing"),
         ({"--limit": "some"}, "--limit: expected"),
         ({"--comparison": "over"}, "--comparison: expected one of exceeds, reaches"),
         ({"--mail-host": "127.0.0.1", "--mail-port": "9", "--mail-sender": "a@b.example",

@@ -104,10 +104,27 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
     assert given["criteria"]["limit"]["amount"] is None
 
 
+def test_items_on_the_command_line_are_not_joined_by_a_configured_amount(run: Command, tmp_path: Path) -> None:
+    configuration = tmp_path / "config.toml"
+    configuration.write_text("[report]\nmin_total = 80.00\nmin_lost = 2\nowing_since = 60\n")
+    arguments = ("--config", str(configuration), "report", "--format", "json", "--min-overdue", "2")
+    found = json.loads(run(*arguments).stdout)
+    assert [group["group"] for group in found["groups"]] == [1004]
+    assert (found["criteria"]["min_total"], found["criteria"]["min_lost"], found["criteria"]["choice"]) == (
+        "0.00",
+        0,
+        {},
+    )
+    refused = run(*arguments, "--owing-since", "9")
+    assert refused.returncode == exit_status.CONFIGURATION
+    assert one_line(refused.stderr)
+    assert "owing_since has no effect" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (("report", "--min-total", "x"), exit_status.USAGE, "expected an amount of 0.01 or more"),
+        (("report", "--min-total", "x"), exit_status.USAGE, "expected an amount of 0.00 or more"),
         (("report", "--top", "0"), exit_status.USAGE, "a whole number from 1"),
         (("report", "--format", "pdf"), exit_status.USAGE, "'pdf' is not one of"),
         (("show",), exit_status.USAGE, "give one of: BARCODE, --name, --user, --group"),

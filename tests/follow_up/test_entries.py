@@ -99,6 +99,18 @@ def test_closed_until_the_total_rises_or_the_group_returns() -> None:
     assert status(entry(1), replace(closing, reopened=True)) is TO_DO
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "found"), [(4, 4, CLOSED), (4, 3, CLOSED), (4, 5, TO_DO), (None, 5, CLOSED), (4, None, CLOSED)]
+)
+def test_closed_until_there_are_more_items(before: int | None, now: int | None, found: FollowUpStatus) -> None:
+    """None: the report that lists the group doesn't count items."""
+    closing = entry(2, What.CLOSED, ago=90, group_fines=Decimal("0.00"), unreturned=before)
+    group = GROUP._replace(group_fines=Decimal("0.00"), unreturned=now)
+    assert FollowUp(group, (closing,)).status(TODAY, 30) is found
+    correction = entry(3, What.CLOSED, ago=90, corrects=closing.id, unreturned=None)
+    assert FollowUp(group, current_entries([closing, correction])).status(TODAY, 30) is found
+
+
 def test_a_note_or_letter_doesnt_open_a_closed_group_and_anything_else_does() -> None:
     closing = entry(1, What.CLOSED)
     assert status(closing, entry(2, What.NOTE)) is CLOSED

@@ -21,7 +21,8 @@ from support.report_samples import member, report_of
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up import Entry, FollowUp, FollowUps, FollowUpStatus, What
 from evergreen_groups.groups import Group
-from evergreen_groups.report import Criteria, Report
+from evergreen_groups.ils import UnreturnedItems
+from evergreen_groups.report import Criteria, MemberItems, Report, ReportItems
 from evergreen_groups.state import State, forget, prune, record_ids, schema
 from evergreen_groups.state.backup import back_up, export, restore
 
@@ -41,6 +42,14 @@ def report(groups: Mapping[int, Sequence[int]], night: int = 0, hidden: Sequence
 
 def listed(state: State, groups: Mapping[int, Sequence[int]], night: int = 0, **more: Sequence[str]) -> None:
     note_run(state, report(groups, night, **more))
+
+
+def listed_by_items(state: State, unreturned: int, night: int, *, by_money: bool = False) -> None:
+    """Record a run whose report finds so many overdue items of group 7, with a report that doesn't count, or alone."""
+    found = report({7: [A, B]}, night)
+    items = {A: MemberItems(UnreturnedItems(unreturned)), B: MemberItems()}
+    of_items = replace(found, items=ReportItems(items, {}, found.generated_at), name="items")
+    note_run(state, *([of_items, found] if by_money else [of_items]))
 
 
 def follow_up(state: State, number: int, name: str = "") -> FollowUp:
@@ -71,6 +80,20 @@ def empty(state: State) -> None:
 
 MANY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 """For properties of the store. Each example begins with an empty one."""
+
+
+@pytest.mark.parametrize("by_money", [False, True])
+def test_closed_until_more_items_are_overdue(state: State, by_money: bool) -> None:
+    """Whether or not the group is in another report, which doesn't count items."""
+    listed_by_items(state, 4, night=0, by_money=by_money)
+    save(state, draft(7, What.CLOSED, how=None), report="items")
+    listed_by_items(state, 3, night=1, by_money=by_money)
+    listed_by_items(state, 4, night=2, by_money=by_money)
+    assert status(state, 7, "items") is FollowUpStatus.CLOSED
+    listed_by_items(state, 5, night=3, by_money=by_money)
+    assert status(state, 7, "items") is FollowUpStatus.TO_DO
+    listed_by_items(state, 2, night=4, by_money=by_money)
+    assert status(state, 7, "items") is FollowUpStatus.TO_DO, "it was reopened"
 
 
 def test_an_entry_is_stored_as_a_whole(state: State) -> None:

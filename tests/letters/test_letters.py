@@ -34,7 +34,7 @@ from support.letters import (
 )
 
 from evergreen_groups.letters import Debtors, LeftOut, Letters, NoLetter, Selection, read_debtors, read_letters
-from evergreen_groups.render.letters import describe_coverage, write_debtors
+from evergreen_groups.render.letters import describe_coverage, letters_document, write_debtors
 from evergreen_groups.report import GUARDIAN, Criteria, Report, build_report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings.sections import LanguageSettings, LetterSettings
@@ -378,3 +378,110 @@ def test_left_out_with_the_reason(sandbox: Sandbox, proxy: FaultProxy) -> None:
         read_debtors(gateway, build_report(gateway, Criteria()), Selection(collections=True))
     asked = [call.method for call in proxy.calls[before:]]
     assert len([name for name in asked if ".aus." in name]) == 1, "as a set"
+
+
+# --- Letters about overdue items, where the report lists groups by items ---
+
+BY_ITEMS = Criteria(min_total=Decimal(0), min_overdue=1)
+
+
+@pytest.fixture
+def without_money(sandbox: Sandbox) -> Sandbox:
+    """The family owes nothing, and four items are overdue: one of the lead, one of a child, two of another adult."""
+    for patron in (LEAD, OTHER_ADULT, *CHILDREN):
+        owe(sandbox, patron)
+    lend(sandbox, LEAD, "2026-06-01", copy=9006)  # 20.00
+    lend(sandbox, CHILDREN[0], "2026-05-01", copy=9003)  # 12.50
+    lend(sandbox, OTHER_ADULT, "2026-05-01", copy=9001)
+    lend(sandbox, OTHER_ADULT, "2026-05-01", copy=9002)
+    return sandbox
+
+
+def test_a_letter_about_items_alone(without_money: Sandbox) -> None:
+    report, made = read(without_money, BY_ITEMS)
+    (sheet,) = document(report, replace(made, letters=(of_family(made),))).xpath("//article")
+    text = " ".join(sheet.text_content().split())
+    assert text.endswith(
+        "Dear Adaeze Okonkwo, This letter lists items that are overdue. "
+        "Adaeze Okonkwo 1 item was due on 1 June 2026. Please bring it back. "
+        "Ifeoma Okonkwo 1 item was due on 1 May 2026. Please bring it back. "
+        "Estimated replacement price of the overdue items: $32.50. It isn't part of any amount owed. "
+        "Only your own items and those of any children in your family are included. "
+        "Please contact us if you have questions. Sincerely, Harbor Street Library"
+    )
+
+
+def test_no_price_that_is_not_known(without_money: Sandbox) -> None:
+    for price, said in ((["DELETE FROM acp WHERE id = 9006"], "at least $12.50"), (["DELETE FROM acp"], None)):
+        for statement in price:
+            with without_money._store.transaction() as connection:
+                connection.execute(statement)
+        report, made = read(without_money, BY_ITEMS)
+        text = document(report, replace(made, letters=(of_family(made),))).text_content()
+        assert ("replacement price" in text) is (said is not None)
+        assert said is None or f"overdue items: {said}. It" in text
+
+
+def test_a_guardian_gets_the_childrens_items(without_money: Sandbox) -> None:
+    change(without_money, OTHER_ADULT, usrgroup=OTHER_ADULT)
+    change(without_money, LEAD, juvenile="t", dob="1999-05-05", guardian="Ada Obi")
+    report, made = read(without_money, BY_ITEMS)
+    text = document(report, replace(made, letters=(of_family(made),))).text_content()
+    assert "Only the items of children in your care are included." in text
+    assert of_family(made).replacement_price == Total(Decimal("12.50"))
+
+
+def test_what_letters_about_items_cover(without_money: Sandbox) -> None:
+    _report, made = read(without_money, BY_ITEMS)
+    (family,) = (one for one in made.coverage if one.group.number == FAMILY)
+    assert (family.items, family.overdue, family.everything) == (2, Total(4), False)
+    assert [(one.patron, one.overdue) for one in family.left_out] == [(OTHER_ADULT, 2)]
+    only = replace(made, letters=(of_family(made),), coverage=(family,), left_out=())
+    assert [*describe_coverage(only, {})] == [
+        "1 letter covers 2 of 4 overdue items",
+        "Okonkwo, Adaeze · group 1001 · 2 of 4 overdue items",
+        "  Not included (another adult): Okonkwo, Chidi (2 items overdue)",
+    ]
+    bill(without_money, OTHER_ADULT, "3.00")
+    _report, made = read(without_money, BY_ITEMS)
+    (family,) = (one for one in made.coverage if one.group.number == FAMILY)
+    only = replace(made, letters=(of_family(made),), coverage=(family,), left_out=())
+    assert [line.split("· ")[-1] for line in describe_coverage(only, {})] == [
+        "1 letter covers $0.00 of $3.00, 2 of 4 overdue items",
+        "$0.00 of $3.00, 2 of 4 overdue items",
+        "  Not included (another adult): Okonkwo, Chidi ($3.00, 2 items overdue)",
+    ]
+    assert letters_document(only, {})["families"] == [
+        {
+            **{"group": FAMILY, "covered": "0.00", "owed": "3.00", "owed_at_least": "3.00"},
+            **{"items_covered": 2, "overdue": 4, "overdue_at_least": 4, "hidden_member_count": 0, "follow_up": None},
+        }
+    ]
+
+
+def test_no_letter_if_only_another_adult_has_items(without_money: Sandbox) -> None:
+    for patron in (LEAD, CHILDREN[0]):
+        for row in without_money._store.rows("circ", {"usr": patron, "checkin_time": None}):
+            without_money._store.update("circ", row["id"], {"checkin_time": "2026-11-01T12:00:00+0000"})
+    assert reason_of_family(without_money, BY_ITEMS) is NoLetter.NOTHING_OWED
+
+
+def test_no_letter_about_items_where_the_report_is_about_money(without_money: Sandbox) -> None:
+    owe(without_money, OTHER_ADULT, (HARBOR, "30.00"))
+    assert reason_of_family(without_money) is NoLetter.NOTHING_OWED
+
+
+def test_people_with_overdue_items_are_in_the_mail_merge_file(without_money: Sandbox) -> None:
+    """Unless people are selected by what they owe."""
+    change(without_money, OTHER_ADULT, mailing_address=1001)
+    bill(without_money, LEAD, "3.00")
+    with gateway_of(without_money.url, "consortium_staff") as gateway:
+        report = build_report(gateway, BY_ITEMS)
+        every, owing = (read_debtors(gateway, report, one) for one in (EVERYBODY, Selection(Decimal("1.00"))))
+    write_debtors(every, stream := io.StringIO(newline=""))
+    assert stream.getvalue().startswith(f"{COLUMNS},items_overdue\r\n")
+    rows = [row for row in csv.DictReader(io.StringIO(stream.getvalue())) if row["group"] == str(FAMILY)]
+    assert {int(row["patron"]): (row["own_fines"], row["items_overdue"]) for row in rows} == {
+        **{LEAD: ("3.00", "1"), CHILDREN[0]: ("0.00", "1"), OTHER_ADULT: ("0.00", "2")},
+    }
+    assert [one.member.id for one in owing.people if one.group == FAMILY] == [LEAD]

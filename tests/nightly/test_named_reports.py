@@ -20,12 +20,16 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ReportSettings
 from evergreen_groups.settings.declaration import declared_in
 from evergreen_groups.settings.sections import shared_settings
+from evergreen_groups.values import ZERO
 
 WANTED = (
     Criteria(),
     Criteria(min_total=Decimal("40.00")),
     Criteria(min_total=Decimal("10.00"), orgs=("valley",), sort="name"),
     Criteria(choice=Choice(over_limit=False), top=1),
+    Criteria(min_total=ZERO, min_overdue=1),
+    Criteria(min_lost=1, choice=Choice(owing_since=30)),
+    Criteria(min_total=ZERO, min_overdue=1, overdue_days=1000, min_lost=1, top=2),
 )
 
 
@@ -50,6 +54,7 @@ def test_each_is_what_a_reading_of_its_own_gives(client: Client) -> None:
         assert report.groups == alone.groups
         assert report.totals == alone.totals
         assert report.left_out == alone.left_out
+        assert (report.items is None) == (alone.items is None)
         assert {name.casefold() for name in report.criteria.orgs} == {name.casefold() for name in criteria.orgs}
     assert len({tuple(group.number for group in report.groups) for report in together}) == len(WANTED)
 
@@ -85,6 +90,7 @@ def test_each_chooses_and_orders_by_whatever_the_report_does(command: Command, t
 
 def test_the_widest() -> None:
     found = combined_criteria(WANTED)
+    assert (found.min_overdue, found.overdue_days, found.min_lost) == (1, 0, 1)
     assert (found.min_total, found.orgs, found.choice, found.top) == (Decimal("10.00"), (), Choice(), None)
     assert combined_criteria([Criteria(orgs=("BR1",)), Criteria(orgs=("BR2", "BR1"))]).orgs == ("BR1", "BR2")
 

@@ -17,6 +17,7 @@ from reckoning.auditing import audit, explanation, in_order
 from reckoning.changes import changes
 from reckoning.contacts import parts, with_contact_data
 from reckoning.desk import check, decision, details, summary
+from reckoning.late_items import late_report, with_late_items
 from reckoning.library import Content, Library
 from reckoning.mailing import letters, mailable, statement
 from reckoning.populations import PASSWORD, earlier
@@ -152,6 +153,7 @@ def configuration(content: Content) -> str:
         lines.append("[[policy.limits]]")
         lines += [f"{key} = {amount(value) if key == 'limit' else json.dumps(value)}" for key, value in rule.items()]
     lines += ["[report]", f"min_total = {criteria['min_total']}", f"min_members = {criteria['min_members']}"]
+    lines += [f"{key} = {criteria[key]}" for key in ("min_overdue", "min_lost", "overdue_days") if key in criteria]
     lines += [f"{key} = {json.dumps(value)}" for key, value in criteria.get("choice", {}).items()]
     return "\n".join([*lines, f"orgs = {json.dumps(criteria['orgs'])}", ""])
 
@@ -167,7 +169,10 @@ def _criteria(client: Client, content: Content) -> Criteria:
         sort=wanted["sort"],
         limit=settings.as_limit() if settings.uniform else None,
         choice=choice_of(configured),
-        details=True,
+        details=wanted.get("details", True),
+        min_overdue=configured.min_overdue,
+        min_lost=configured.min_lost,
+        overdue_days=configured.overdue_days,
     )
 
 
@@ -183,18 +188,31 @@ def audit_criteria(client: Client, content: Content) -> AuditCriteria:
 
 def _report(product: Product, content: Content) -> Iterator[str]:
     library = Library(content)
+    yield from _said_of(product, content, report(library), may_refuse(library, "report"))
+
+
+def _said_of(product: Product, content: Content, expected: Document | None, may: bool) -> Iterator[str]:
+    """Compare the report's document and notes."""
 
     def answer() -> Document:
         said = document(lambda stream: render(product.report(content), "json", stream))
         return {**said, "_notes": " ".join(said["notes"])}
 
-    expected = report(library)
     notes = {} if expected is None else expected.pop("_notes")
-    for said, reckoned in _judged(answer, expected, may_refuse(library, "report")):
+    for said, reckoned in _judged(answer, expected, may):
         yield from _unlike(said, reckoned)
         for words, due in notes.items() if isinstance(said, dict) else ():
             if due is not (words in said["_notes"]):
                 yield f"notes: {words!r} is {'not ' if due else ''}there"
+
+
+def _late_items(product: Product, content: Content) -> Iterator[str]:
+    """Compare the report by overdue and lost items."""
+    content = with_late_items(content)
+    library = Library(content)
+    every = {**content["_question"], "report": {**content["_question"]["report"], "min_total": "-1000000.00"}}
+    may = may_refuse(Library({**content, "_question": every}), "report")
+    yield from _said_of(product, content, late_report(library), may)
 
 
 def _contacts(product: Product, content: Content) -> Iterator[str]:
@@ -412,6 +430,7 @@ _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
     "comparison": _comparison,  # first, because it starts with another dataset
     "two nights": _two_nights,
     "report": _report,
+    "late items": _late_items,
     "contacts": _contacts,
     "audit": _audit,
     "explanation": lambda product, content: _each(product, content, "explanation"),

@@ -13,14 +13,40 @@ from random import Random
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from reckoning import auditing, changes, contacts, desk, family, library, mailing, populations, reckoning, two_nights
+from reckoning import (
+    auditing,
+    changes,
+    contacts,
+    desk,
+    family,
+    late_items,
+    late_prices,
+    library,
+    mailing,
+    populations,
+    reckoning,
+    two_nights,
+)
 from reckoning.populations import population
 from reckoning.product import JOBS, Product, content_of, over_random_consortia
 from support.gateways import gateway_of
 
 from evergreen_groups.sandbox import Sandbox
 
-INDEPENDENT = (library, reckoning, family, auditing, contacts, desk, changes, mailing, two_nights, populations)
+INDEPENDENT = (
+    library,
+    reckoning,
+    family,
+    auditing,
+    contacts,
+    desk,
+    changes,
+    late_items,
+    late_prices,
+    mailing,
+    two_nights,
+    populations,
+)
 """The modules that compute, and generate what is computed from."""
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from support.report_samples import hostile_texts
 
 from evergreen_groups.render import printable
-from evergreen_groups.render.wording import describe_criteria
+from evergreen_groups.render.wording import describe_criteria, report_title
 from evergreen_groups.report import Choice, Criteria
-from evergreen_groups.values import plain_amount, plain_amount_or_none
+from evergreen_groups.values import ZERO, plain_amount, plain_amount_or_none
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,35 @@ def test_printable_once_is_enough(text: str) -> None:
             "materials or damage, with items overdue, with a juvenile member, with a member of profile Child or "
             "below, with no member over the limit, with a member blocked in Evergreen; longest owing first",
         ),
+        (
+            Criteria(min_total=ZERO, min_overdue=3, overdue_days=14),
+            "Groups of 2 or more members who together have 3 or more items overdue for 14 days or more; most items "
+            "overdue first",
+        ),
+        (
+            Criteria(min_total=ZERO, min_lost=1),
+            "Groups of 2 or more members who together have 1 or more items lost; most items lost first",
+        ),
+        (
+            Criteria(min_overdue=3, min_lost=1, choice=Choice(60, with_juvenile=True)),
+            "Groups of 2 or more members who together owe $25.00 or more, owing for 60 days or more, have 3 or more "
+            "items overdue or have 1 or more items lost, with a juvenile member; highest Group Fines first",
+        ),
     ],
 )
 def test_criteria_in_a_sentence(criteria: Criteria, words: str) -> None:
     assert describe_criteria(criteria) == words
+
+
+@pytest.mark.parametrize(
+    ("criteria", "title"),
+    [
+        (Criteria(), "Groups with high combined fines"),
+        (Criteria(min_total=ZERO, min_overdue=3), "Groups with 3 or more items overdue"),
+        (Criteria(min_total=ZERO, min_lost=1, orgs=("BR1",)), "Groups with 1 or more items lost: BR1"),
+        (Criteria(min_total=ZERO, min_overdue=1, min_lost=1), "Groups with items overdue or lost"),
+        (Criteria(min_overdue=1), "Groups with high combined fines, or items overdue or lost"),
+    ],
+)
+def test_the_title_says_what_lists_groups(criteria: Criteria, title: str) -> None:
+    assert report_title(criteria) == title

@@ -120,6 +120,8 @@ def test_comparing_records_nothing(state: State) -> None:
         (Criteria(min_total=Decimal("20.00")), False),
         (Criteria(min_members=3), False),
         (Criteria(orgs=("BR1",)), False),
+        (Criteria(min_overdue=3), False),
+        (Criteria(min_lost=1), False),
     ],
 )
 def test_what_is_listed_decides_on_the_series(state: State, criteria: Criteria, same: bool) -> None:

@@ -50,6 +50,28 @@ limit = "none"
         policy.as_limit()
 
 
+@pytest.mark.parametrize(
+    ("main", "named", "found"),
+    [
+        ("", "", ("25.00", 0, 0, 0)),
+        ("min_overdue = 3", "", ("0.00", 3, 0, 0)),
+        ("min_overdue = 3\nmin_total = 40", "", ("40.00", 3, 0, 0)),
+        ("min_overdue = 3\noverdue_days = 9\nmin_total = 40", "min_lost = 1", ("0.00", 0, 1, 0)),
+        ("min_overdue = 3", "min_total = 10", ("10.00", 0, 0, 0)),
+        ("owing_since = 60", "min_overdue = 2", ("0.00", 2, 0, 0)),
+        ("min_overdue = 3", "min_overdue = 0", ("25.00", 0, 0, 0)),
+    ],
+)
+def test_conditions_replace_all_those_from_above(
+    tmp_path: Path, main: str, named: str, found: tuple[str, int, int, int]
+) -> None:
+    text = f'[report]\n{main}\n[[reports]]\nname = "a"\noutput = "/a.json"\n{named}\n'
+    (one,) = load.load(written(tmp_path, text), {}).reports
+    report = one.report
+    assert (str(report.min_total), report.min_overdue, report.min_lost, report.overdue_days) == found
+    assert report.owing_since is None
+
+
 def test_the_environment_outweighs_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, '[report]\nmin_total = 30.00\norgs = ["BR1"]\n')
     environ = {"EVERGREEN_GROUPS_REPORT_MIN_TOTAL": "40", "EVERGREEN_GROUPS_REPORT_ORGS": "BR2, BR3"}
@@ -85,7 +107,7 @@ def test_the_environment_outweighs_the_file(tmp_path: Path) -> None:
         ('[[policy.limits]]\nlimit = 1\nlibrary = "A"\ncomparison = "at"', ["exceeds", "[[policy.limits]] 1"]),
         ('[[policy.limits]]\nlimit = 1\nlibrary = "A"\n' * 2, ["one table per", "[[policy.limits]] 2"]),
         ('[policy]\ncomparison = "over"', ["comparison", "over", "exceeds"]),
-        ("[report]\nmin_total = 0", ["min_total", "0.01 or more"]),
+        ("[report]\nmin_total = 0", ["would list nothing", "min_overdue or min_lost"]),
         ("[report]\norgs = [1]", ["orgs", '["BR1", "BR2"]']),
         ('[report]\nformat = "pdf"', ["format", "pdf", "table, csv, json, html"]),
         ("[report\n", ["not valid TOML"]),

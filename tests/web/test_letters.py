@@ -7,12 +7,14 @@ import io
 import logging
 import re
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 import lxml.html
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from support.bills_and_items import lend
 from support.circulators import USER, change_rows, make_stock_circulator, take_away
 from support.command import Command
 from support.debts import owe
@@ -335,3 +337,21 @@ def test_no_letter_is_logged(site: Site, reader: Reader, caplog: pytest.LogCaptu
 def test_a_page_of_another_origin_gets_none(reader: Reader) -> None:
     reader._headers["Sec-Fetch-Site"] = "cross-site"
     assert reader.get([FAMILY]).status_code == 403
+
+
+def test_families_who_owe_nothing_get_letters_about_items(site: Site) -> None:
+    """What the letter covers is noted, in items."""
+    for patron in (LEAD, OTHER_ADULT, *CHILDREN):
+        owe(site.sandbox, patron)
+    lend(site.sandbox, LEAD, "2026-06-01", copy=9001)
+    lend(site.sandbox, OTHER_ADULT, "2026-05-01", copy=9002)
+    record_report(site.state, site.proxy.url, contact=True, min_total=Decimal(0), min_overdue=1)
+    reader = site.reader(report=ReportSettings(min_total=Decimal(0), min_overdue=1, contact=True))
+    page = reader.page([FAMILY])
+    assert lines(page) == [f"Okonkwo, Adaeze · group {FAMILY} · 1 of 2 overdue items"]
+    assert "price of the overdue items: $16.99." in page.xpath("string(//article)")
+    assert reader.mark(page).status_code == 303
+    (entry,) = site.follow_ups()[FAMILY].entries
+    assert (entry.note, entry.unreturned) == ("The letter covers 1 of 2 overdue items.", 2)
+    text = reader.get([FAMILY], SAVE).text
+    assert "$0.00 · 2 items overdue or lost · " in " ".join(lxml.html.document_fromstring(text).text_content().split())

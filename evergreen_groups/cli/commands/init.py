@@ -27,6 +27,7 @@ from evergreen_groups.settings import (
     declared,
     declared_sections,
     passwords,
+    require_conditions,
     value_of,
     with_values,
 )
@@ -165,6 +166,8 @@ class Interview:
         self._settings = with_values(self._settings, {key: self._given[option.name] for key, option in options.items()})
         for option in options.values():
             self._given.pop(option.name, None)  # an option may set the same key in several sections
+        if {"min_overdue", "min_lost"} & self._given.keys():
+            self._given.setdefault("min_total", "none")
         sections = declared_sections(Settings)
         for name in sorted(sections, key=lambda name: name not in _FIRST_SECTIONS):
             asked = tuple(setting for setting in sections[name] if setting.question is not None)
@@ -251,6 +254,10 @@ class Interview:
             case "report.orgs" if self._org_units is not None:
                 found = tuple(self._org_units.find(name).shortname for name in settings.report.orgs)
                 return with_values(settings, {"report.orgs": found})
+            case "report.min_lost":
+                if not settings.report.min_total:  # what narrows fines has no effect
+                    settings = with_values(settings, {"report.owing_since": None, "report.kinds": ()})
+                require_conditions(settings.report, settings.report)
             case "policy.comparison":
                 self._run_checks(settings, ("thresholds",))  # either side may be right, so this never fails
             case "mail":
@@ -303,6 +310,9 @@ class Interview:
                     code="option-not-allowed",
                     values={"place": option.flag, "problem": cli.expected(problem)},
                 ) from None
+        by_name = {one.key: one for one in declared(Settings)}
+        if question is not None and question.unless and value_of(self._settings, by_name[question.unless]):
+            return value_of(self._settings, setting)
         default = setting.default
         may_be_empty = question is not None and question.empty != ""
         if not self._interactive:
@@ -314,19 +324,26 @@ class Interview:
                     values={"option": "--yes", "other": _flag(setting)},
                 )
             return default
-        if setting.key == "report.orgs" and self._org_units is not None:
-            names = sorted(unit.shortname for unit in self._org_units)
-            _emit(gettext("Libraries: {libraries}", libraries=", ".join(names[:40])))
-        if setting.key == "policy.comparison":
-            if not isinstance(self._settings.policy.limit, Decimal):
-                return value_of(self._existing, setting)  # nothing to compare with
-            with self._subject(self._settings, self._passwords) as subject:
-                for threshold in doctor.describe_thresholds(subject):
-                    _emit(gettext(threshold))
-        if setting.key == "mail.link":
-            link = f"{self._settings.serve.origin or self._settings.gateway.url}{SERVICE}/reports/latest/{{library}}"
-            _emit(gettext("The web service has it at {link}", link=link))
+        if setting.key == "policy.comparison" and not isinstance(self._settings.policy.limit, Decimal):
+            return value_of(self._existing, setting)  # nothing to compare with
+        self._introduce(setting)
         return setting.default if question is None else self._prompt(setting, question)
+
+    def _introduce(self, setting: Setting) -> None:
+        """Say what helps to answer the question about a setting."""
+        match setting.key:
+            case "report.orgs" if self._org_units is not None:
+                names = sorted(unit.shortname for unit in self._org_units)
+                _emit(gettext("Libraries: {libraries}", libraries=", ".join(names[:40])))
+            case "policy.comparison":
+                with self._subject(self._settings, self._passwords) as subject:
+                    for threshold in doctor.describe_thresholds(subject):
+                        _emit(gettext(threshold))
+            case "report.min_total":
+                _emit(gettext('Without overdue fines, answer "none" to list groups by overdue or lost items.'))
+            case "mail.link":
+                origin = self._settings.serve.origin or self._settings.gateway.url
+                _emit(gettext("The web service has it at {link}", link=f"{origin}{SERVICE}/reports/latest/{{library}}"))
 
     def _prompt(self, setting: Setting, question: Question) -> Any:
         """Ask until the setting accepts the answer, offering the previous answer or the configured value."""

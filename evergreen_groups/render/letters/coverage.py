@@ -10,15 +10,16 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.follow_up import FollowUpState, FollowUpStatus
-from evergreen_groups.language import gettext, price
+from evergreen_groups.language import gettext, ngettext, price
 from evergreen_groups.letters import Debtors, NoLetter
 from evergreen_groups.message import Message
 from evergreen_groups.render.follow_ups import describe_latest, describe_status
 from evergreen_groups.render.json_documents import total_document
 from evergreen_groups.render.text import isolated
-from evergreen_groups.values import ZERO, Total, plain_amount
+from evergreen_groups.values import ZERO, Total, plain_amount, sum_of_counts, sum_of_prices
 
 if TYPE_CHECKING:
+    from evergreen_groups.groups import Member
     from evergreen_groups.letters import Coverage, LeftOut, Letters
 
 FollowUpStates = Mapping[int, FollowUpState]
@@ -38,6 +39,7 @@ REASONS = {
 """Why a family gets no letter, or why a member's debts are in none."""
 
 _COVERED = Message("{covered} of {owed}")
+_ITEMS_COVERED = Message("{items} of {overdue} overdue item", plural="{items} of {overdue} overdue items")
 _NO_LETTER = Message("no letter: {reason}")
 _LEFT_OUT = Message("Not included ({reason}): {people}")
 _INCOMPLETE = Message(
@@ -80,8 +82,16 @@ def _joined(number: int, *parts: str) -> str:
     return " · ".join(filter(None, (gettext("group {group}", group=number), *parts)))
 
 
-def _amounts(family: Coverage) -> str:
-    return gettext(_COVERED, covered=family.covered, owed=family.owed)
+def _amounts(*families: Coverage) -> str:
+    """Say how much of the families' debts is covered, and in a report by items, how many of the overdue items."""
+    owed = sum_of_prices(family.owed for family in families)
+    amounts = gettext(_COVERED, covered=sum((family.covered for family in families), ZERO), owed=owed)
+    overdue = [family.overdue for family in families if family.overdue is not None]
+    if not overdue:
+        return amounts
+    total, covered = sum_of_counts(overdue), sum(family.items for family in families)
+    items = gettext(_ITEMS_COVERED, count=total.at_least, items=covered, overdue=total)
+    return items if owed == Total(ZERO) else f"{amounts}, {items}"
 
 
 def _warnings(family: Coverage, follow_up: FollowUpState | None) -> Iterator[str]:
@@ -96,17 +106,22 @@ def _not_included(family: Coverage) -> Iterator[str]:
     people: dict[NoLetter, list[str]] = defaultdict(list)
     for one in family.left_out:
         if one.member is not None:
-            people[one.reason].append(f"{isolated(one.member.name)} {price(one.member.own_fines)}")
+            people[one.reason].append(f"{isolated(one.member.name)} {_of_member(one.member, one.overdue)}")
     for reason, named in people.items():
         yield gettext(_LEFT_OUT, reason=gettext(REASONS[reason]), people=tuple(named))
 
 
+def _of_member(member: Member, overdue: int) -> str:
+    """Say what a member owes, and in a report by items, how many items are overdue."""
+    if not overdue:
+        return price(member.own_fines)
+    items = ngettext("{count} item overdue", "{count} items overdue", overdue)
+    return f"({price(member.own_fines)}, {items})" if member.own_fines > 0 else f"({items})"
+
+
 def describe_amounts(made: Letters | Debtors) -> str:
     """Return the number of letters, or of people in a mail-merge file, and what they cover."""
-    owed = [family.owed for family in made.coverage]
-    covered = sum((family.covered for family in made.coverage), ZERO)
-    together = Total(sum((one.at_least for one in owed), ZERO), all(one.exact for one in owed))
-    amounts = gettext(_COVERED, covered=covered, owed=together)
+    amounts = _amounts(*made.coverage)
     if isinstance(made, Debtors):
         return gettext(_PEOPLE, count=len(made.people), amounts=amounts)
     return gettext(_LETTERS, count=len(made.letters), amounts=amounts)
@@ -172,6 +187,7 @@ def letters_document(made: Letters | Debtors, follow_ups: FollowUpStates) -> dic
                 "group": family.group.number,
                 "covered": plain_amount(family.covered),
                 **total_document("owed", family.owed),
+                **_items_document(family),
                 "hidden_member_count": family.group.hidden_member_count,
                 "follow_up": state.status.value if (state := follow_ups.get(family.group.number)) else None,
             }
@@ -180,6 +196,14 @@ def letters_document(made: Letters | Debtors, follow_ups: FollowUpStates) -> dic
     }
 
 
+def _items_document(family: Coverage) -> dict[str, Any]:
+    """Return the fields of a report by items."""
+    overdue = family.overdue
+    return {} if overdue is None else {"items_covered": family.items, **total_document("overdue", overdue)}
+
+
 def _left_out_document(one: LeftOut) -> dict[str, Any]:
     about = {} if one.member is None else {"patron": one.member.id, "owed": plain_amount(one.member.own_fines)}
+    if one.overdue:
+        about["overdue"] = one.overdue
     return {"group": one.group, **about, "reason": one.reason.value}

@@ -32,6 +32,10 @@ _TEXTS = {
     "payment": HOW_TO_PAY,
     "closing": Message("Please contact us if you have questions.\nSincerely,\n{library}"),
 }
+_OPENING_OF_ITEMS = Message("Dear {name},\nThis letter lists items that are overdue.")
+_REPLACEMENT_PRICE = Message(
+    "Estimated replacement price of the overdue items: {price}. It isn't part of any amount owed."
+)
 _PAPER = {"din": "letters_din.css", "us10": "letters_us10.css"}
 _LONGEST_LINE = 38
 """Address lines with more characters are set smaller."""
@@ -102,14 +106,21 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
         # As USPS asks, so that four lines are enough.
         lines[1:3] = [f"{lines[1]} {lines[2]}"]
 
+    statement, estimate = letter.statement, letter.replacement_price
+    owes_money = any(member.own_fines for member in statement.members)
+
     def text(part: str) -> str:
         own = settings.text(part, libraries, current_language().tag)
-        return (gettext(_TEXTS[part]) if own is None else own).replace("{name}", name).replace("{library}", head.name)
+        stock = _TEXTS[part] if owes_money or part != "opening" else _OPENING_OF_ITEMS
+        return (gettext(stock) if own is None else own).replace("{name}", name).replace("{library}", head.name)
 
     # The statement has the amounts, so a letter can't say more than a statement would.
-    texts = StatementSettings(library=head.name, text=text("opening"), how_to_pay=text("payment"))
+    how_to_pay = text("payment") if owes_money else ""
+    texts = StatementSettings(library=head.name, text=text("opening"), how_to_pay=how_to_pay)
     return {
-        "sheet": statement_page(letter.statement, texts),
+        "sheet": statement_page(statement, texts),
+        "owes_money": owes_money,
+        "estimate": gettext(_REPLACEMENT_PRICE, price=estimate) if estimate and estimate.at_least else "",
         "address": lines,
         "small": max(map(len, lines)) > _LONGEST_LINE,
         "sender_lines": head.address.lines(head.address.country) if head.address else (),
@@ -139,10 +150,13 @@ _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
     "locale": lambda one: one.addressee.locale,
 }
 """A stable interface (docs/letters.md): new columns come after all others."""
+_OF_ITEMS: dict[str, Callable[[Debtor], Any]] = {"items_overdue": lambda one: one.overdue}
 
 
 def write_debtors(debtors: Debtors, stream: TextIO) -> None:
     """Write a row for each person (RFC 4180). Texts that a spreadsheet would take for formulas get an apostrophe."""
+    by_items = any(family.overdue is not None for family in debtors.coverage)
+    columns = {**_COLUMNS, **_OF_ITEMS} if by_items else _COLUMNS
     rows = csv.writer(stream)
-    rows.writerow(_COLUMNS)
-    rows.writerows([csv_cell(value_of(one)) for value_of in _COLUMNS.values()] for one in debtors.people)
+    rows.writerow(columns)
+    rows.writerows([csv_cell(value_of(one)) for value_of in columns.values()] for one in debtors.people)

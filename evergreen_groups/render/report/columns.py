@@ -19,7 +19,16 @@ from evergreen_groups.values import ZERO, plain_amount
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member, Standing
-    from evergreen_groups.report import Contact, KindSum, MemberDetails, Report, SummedDetails
+    from evergreen_groups.report import (
+        Contact,
+        GroupItems,
+        ItemTotals,
+        KindSum,
+        MemberDetails,
+        MemberItems,
+        Report,
+        SummedDetails,
+    )
 
 
 def _before(change: GroupChange) -> Value:
@@ -194,7 +203,7 @@ CHANGE: tuple[Column[GroupChange], ...] = of_part(
     Column("", wording.remarks, Message("Remarks"), rank=1),
     Column("", wording.describe_kind_or_amount, Message("Change"), "words", mail=5, for_sheet=False),
 )
-GROUP_DETAILS: tuple[Column[SummedDetails], ...] = of_part(
+_GROUP_OWED: tuple[Column[SummedDetails], ...] = of_part(
     "details",
     Column(
         "kinds",
@@ -238,6 +247,9 @@ GROUP_DETAILS: tuple[Column[SummedDetails], ...] = of_part(
         "day",
         help="The latest payment on a bill that isn't paid off; null: none is known.",
     ),
+)
+_GROUP_ITEMS: tuple[Column[ItemTotals], ...] = of_part(
+    "items",
     Column(
         "items_overdue",
         lambda one: one.overdue,
@@ -260,6 +272,42 @@ GROUP_DETAILS: tuple[Column[SummedDetails], ...] = of_part(
     ),
     own("returnable", type=bool | None, help="Whether an overdue item can still be returned; null: not known."),
 )
+
+
+def _items_asked_for(name: str, heading: Message, page: str = "") -> Column[GroupItems]:
+    """Return a column for people, by which the report lists groups. Workbooks have it anyway."""
+    return Column("", attrgetter(name), heading, "number", total=True, mail=4, page=page, for_sheet=False)
+
+
+# Of reports that list groups by items.
+GROUP_LATE: tuple[Column[GroupItems], ...] = (
+    *of_part(
+        "late",
+        Column(
+            "overdue_since",
+            lambda one: one.oldest_due,
+            Message("Overdue since"),
+            "day",
+            help="When the item that has been overdue the longest was due; null: none is known. Missing: the report "
+            "doesn't list groups by items.",
+            page="overdue_since",
+            cell=("dated", lambda one: (one.oldest_due, one.items_certain)),
+            new=3,
+        ),
+        own(
+            "replacement_price",
+            wording.REPLACEMENT_PRICE,
+            "money",
+            help="An estimate: what Evergreen would bill for the overdue and lost items. It isn't part of any fines.",
+            total=True,
+            page="replacement_price",
+            new=3,
+        ),
+    ),
+    *of_part("by_overdue", _items_asked_for("overdue", Message("Items overdue"))),
+    *of_part("by_lost", _items_asked_for("lost", Message("Items lost"), page="lost")),
+)
+GROUP_DETAILS: tuple[Column[Any], ...] = (*_GROUP_OWED, *_GROUP_ITEMS, *GROUP_LATE)
 
 
 def _over(member: Member) -> Mark:
@@ -329,7 +377,7 @@ BLOCKS: tuple[Column[Standing], ...] = of_part(
 )
 
 
-def _items(name: str, heading: Message) -> Column[MemberDetails]:
+def _items(name: str, heading: Message) -> Column[MemberItems]:
     value_of = attrgetter(f"items.{name}")
     return Column(
         f"items_{name}",
@@ -339,10 +387,11 @@ def _items(name: str, heading: Message) -> Column[MemberDetails]:
         lambda one: gettext(NOT_KNOWN) if one.items is None else value_of(one),
         type=Count | None,
         help="null: not known.",
+        part="member_items",
     )
 
 
-MEMBER_DETAILS: tuple[Column[MemberDetails], ...] = of_part(
+_OWED: tuple[Column[MemberDetails], ...] = of_part(
     "member_details",
     Column(
         "kinds",
@@ -355,13 +404,20 @@ MEMBER_DETAILS: tuple[Column[MemberDetails], ...] = of_part(
     ),
     own("owing_since", Message("Owing since"), "day", help="As for a group."),
     own("last_payment", Message("Last payment"), "day", help="As for a group."),
-    _items("overdue", Message("Items overdue")),
-    _items("lost", Message("Items lost")),
+)
+_ACCOUNT: tuple[Column[MemberDetails], ...] = of_part(
+    "member_details",
     Column("juvenile", lambda one: one.state.juvenile, kind="flag"),
     Column("expired", lambda one: one.state.expired, kind="flag"),
     Column("barred", lambda one: one.state.barred, kind="flag"),
     Column("", lambda one: wording.describe_state(one) or None, Message("Remarks")),
     own("profile", Message("Profile"), help="Name of the permission profile."),
+)
+MEMBER_DETAILS: tuple[Column[Any], ...] = (
+    *_OWED,
+    _items("overdue", Message("Items overdue")),
+    _items("lost", Message("Items lost")),
+    *_ACCOUNT,
 )
 CONTACT: tuple[Column[Contact], ...] = of_part(
     "contact",
@@ -421,22 +477,39 @@ CLEARED: tuple[Column[GroupChange], ...] = (
 
 
 class GroupRow(NamedTuple):
-    """A group with its change, details, contact and members, None if there are none."""
+    """A group with its change, details, contact and members, None if there are none.
+
+    ``late`` is only read for reports that list groups by items.
+    """
 
     group: Group
     change: GroupChange | None
     details: SummedDetails | None
     contact: Contact | None
     members: list[MemberRow] | None
+    late: GroupItems | None = None
+
+    @property
+    def items(self) -> SummedDetails | GroupItems | None:
+        return self.late if self.details is None else self.details
+
+    @property
+    def by_overdue(self) -> GroupItems | None:
+        return self.late
+
+    @property
+    def by_lost(self) -> GroupItems | None:
+        return self.late
 
 
 class MemberRow(NamedTuple):
-    """A member of a group with standing and details, None if they weren't read."""
+    """A member of a group with standing, details and items, None if they weren't read."""
 
     group: Group
     member: Member
     standing: Standing | None
     member_details: MemberDetails | None
+    member_items: MemberDetails | MemberItems | None
 
 
 def group_row(report: Report, group: Group, *, members: bool = False) -> GroupRow:
@@ -445,13 +518,15 @@ def group_row(report: Report, group: Group, *, members: bool = False) -> GroupRo
     details = None if report.details is None else report.details.of_group(group)
     contact = None if report.contacts is None else report.contacts[group.number]
     rows = [member_row(report, group, member) for member in group.members] if members else None
-    return GroupRow(group, change, details, contact, rows)
+    late = None if report.items is None else report.items.of_group(group)
+    return GroupRow(group, change, details, contact, rows, late)
 
 
 def member_row(report: Report, group: Group, member: Member) -> MemberRow:
     """Return a member with what the report knows about them."""
     details = None if report.details is None else report.details.of(member)
-    return MemberRow(group, member, report.standing(member), details)
+    items = report.items.of(member) if details is None and report.items is not None else details
+    return MemberRow(group, member, report.standing(member), details, items)
 
 
 def shown_columns(report: Report, *some: tuple[Column[Any], ...]) -> list[Column[Any]]:
@@ -459,7 +534,12 @@ def shown_columns(report: Report, *some: tuple[Column[Any], ...]) -> list[Column
     unknown = {
         "change": wording.compared_changes(report) is None,
         "details": report.details is None,
+        "items": report.details is None and report.items is None,
+        "late": report.items is None,
+        "by_overdue": not report.criteria.min_overdue,
+        "by_lost": not report.criteria.min_lost,
         "member_details": report.details is None,
+        "member_items": report.details is None and report.items is None,
         "contact": report.contacts is None,
         "standing": report.blocks is None,
     }

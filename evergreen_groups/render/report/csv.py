@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.desk import GroupSummary
@@ -41,23 +42,26 @@ _EVERY: tuple[Column[Any], ...] = (
     *columns.MEMBER_DETAILS,
     *columns.CONTACT,
 )
-_OF_MEMBERS = ("member", "standing", "member_details")
+_OF_MEMBERS = ("member", "standing", "member_details", "member_items")
 _FIRST = "first"
 
 
-def _columns(members: bool) -> list[tuple[str, str, Callable[[Any], Any]]]:
-    """Return each column's part of a row, name, and function for the value; without ``members``, those of groups."""
+def _columns(members: bool, late: bool) -> list[tuple[str, str, Callable[[Any], Any]]]:
+    """Return each column's part of a row, name, and function for the value; without ``members``, those of groups.
+
+    ``late`` columns are in reports that list groups by items.
+    """
     every = [
         (column, f"member_{column.name}" if column.part in _OF_MEMBERS else column.name)
         for column in _EVERY
         if column.name and column.for_csv and (members or column.part not in _OF_MEMBERS)
+        if late or column.part != "late"
     ]
-    return [
-        *((one.part, name, _value(one)) for one, name in every if not one.new),
-        *((one.part, f"{name}_at_least", _bound(one.value)) for one, name in every if one.total),
-        (_FIRST, "first_of_group", bool),
-        *((one.part, name, _value(one)) for one, name in sorted(every, key=lambda pair: pair[0].new) if one.new),
-    ]
+    values = [(one.new, one.part, name, _value(one)) for one, name in every]
+    bounds = [(one.new, one.part, f"{name}_at_least", _bound(one.value)) for one, name in every if one.total]
+    first = [(0, _FIRST, "first_of_group", bool)]
+    ordered = sorted([*values, *bounds, *first], key=itemgetter(0))
+    return [(part, name, value_of) for _new, part, name, value_of in ordered]
 
 
 def _value(column: Column[Any]) -> Callable[[Any], Any]:
@@ -71,7 +75,7 @@ def _bound(value_of: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def report_rows(report: Report) -> Iterator[dict[str, Any]]:
     """Yield a row for each visible member of the listed groups: the values of the columns by their names."""
-    every = _columns(members=True)
+    every = _columns(members=True, late=report.items is not None)
     for group in report.groups:
         members = [member_row(report, group, member) for member in group.members]
         yield from _rows(every, group_row(report, group), members)
@@ -80,8 +84,10 @@ def report_rows(report: Report) -> Iterator[dict[str, Any]]:
 def group_rows(group: Group) -> Iterator[dict[str, Any]]:
     """Yield the rows of one group, with the columns of a report that are about groups, members and blocks."""
     standings = group.standings if isinstance(group, GroupSummary) else {}
-    every = [column for column in _columns(members=True) if column[0] in ("group", "member", "standing", _FIRST)]
-    members = [MemberRow(group, member, standings.get(member.id), None) for member in group.members]
+    every = [
+        column for column in _columns(members=True, late=False) if column[0] in ("group", "member", "standing", _FIRST)
+    ]
+    members = [MemberRow(group, member, standings.get(member.id), None, None) for member in group.members]
     return _rows(every, GroupRow(group, None, None, None, None), members)
 
 
@@ -134,7 +140,7 @@ class CsvWriter:
             datetime: lambda when: when.isoformat(timespec="seconds"),
             type(None): lambda _none: "",
         }
-        self._columns = _columns(details)
+        self._columns = _columns(details, report.items is not None)
         # The functions that return the values, with adjacent columns about the same part together.
         self._blocks = [
             (part, [value_of for _, _, value_of in some])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
 
@@ -17,13 +17,14 @@ from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.columns import aligned
-from evergreen_groups.render.report.columns import CHANGE, GROUP, group_row, shown_columns
-from evergreen_groups.render.report.wording import since
+from evergreen_groups.render.report.columns import CHANGE, GROUP, GROUP_LATE, group_row, shown_columns
+from evergreen_groups.render.report.wording import REPLACEMENT_PRICE, describe_late, since
 from evergreen_groups.render.text import capitalized
-from evergreen_groups.render.wording import DIFFERENCES, TITLE, describe_criteria
+from evergreen_groups.render.wording import DIFFERENCES, describe_criteria, report_heading
 
 if TYPE_CHECKING:
     from evergreen_groups.render import StaffClient
+    from evergreen_groups.render.column import Column
     from evergreen_groups.report import Report
 
 _MOST_GROUPS = 10
@@ -85,11 +86,15 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     facts = list(_facts(report))
     changed = gettext("What changed")
     large = (gettext("Groups"), pgettext("of all groups", "Group Fines"), gettext("Members over the limit"))
-    groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))[:_MOST_GROUPS]
+    heading, by_fines = report_heading(report.criteria), report.criteria.asks_for_fines
+    groups = sorted(report.groups, key=lambda group: (-group.known_fines, group.number))
+    if report.items is not None and not by_fines:
+        groups.sort(key=report.items.most_first(report.criteria))
+    groups = groups[:_MOST_GROUPS]
     columns = sorted(
         (
             column
-            for column in shown_columns(report, GROUP, CHANGE)
+            for column in shown_columns(report, GROUP, GROUP_LATE, CHANGE)
             if column.mail and (options.names or column.name != "lead_name")
         ),
         key=lambda column: column.mail,
@@ -101,11 +106,15 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         for row in (group_row(report, group) for group in groups)
     ]
     widths = [max(map(cell_len, texts)) for texts in zip(headings, *rows, strict=True)]
+    items = report.items
+    about = ["" if items is None else describe_late(items.of_group(group)) for group in groups]
     client = options.client if options.names else None
     return {
-        "title": gettext(TITLE),
-        "heading": gettext("{label}: {value}", label=TITLE, value=_places(options.places)),
-        "highest": ngettext("Highest Group Fines: {count} group", "Highest Group Fines: {count} groups", len(rows)),
+        "title": heading,
+        "heading": gettext("{label}: {value}", label=heading, value=_places(options.places)),
+        "highest": ngettext("Highest Group Fines: {count} group", "Highest Group Fines: {count} groups", len(rows))
+        if by_fines
+        else ngettext("Most items: {count} group", "Most items: {count} groups", len(rows)),
         "start": start,
         "report": report,
         "first_facts": [fact for fact in facts if fact[0] in (changed, *large)],
@@ -116,13 +125,12 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "headings": headings,
         "sides": [start, *(end if column.is_number else start for column in columns[1:])],
         "lines": [
-            "  ".join(
-                aligned(cell, width, right=column.is_number)
-                for cell, width, column in zip(cells_of, widths, columns, strict=True)
-            ).rstrip()
-            for cells_of in (headings, *rows)
+            line
+            for cells_of, text in zip((headings, *rows), ("", *about), strict=True)
+            for line in (_line(cells_of, widths, columns), text and _wrapped(text, " " * (widths[0] + 2)))
+            if line
         ],
-        "rows": rows,
+        "rows": [*zip(rows, about, strict=True)],
         "addresses": [(client.group_page(group.lead.id), client.patron_page(group.lead.id)) for group in groups]
         if client
         else [],
@@ -130,6 +138,12 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
             (name if name and options.places else gettext("all libraries"), address) for name, address in options.links
         ],
     }
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column[Any]]) -> str:
+    return "  ".join(
+        aligned(cell, width, right=column.is_number) for cell, width, column in zip(cells, widths, columns, strict=True)
+    ).rstrip()
 
 
 def _wrapped(text: str, before: str = "") -> str:
@@ -158,6 +172,10 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield gettext("Members"), language.number(totals.member_count)
     yield gettext("Members who owe"), language.describe_total(totals.owing_count)
     yield pgettext("of all groups", "Group Fines"), language.describe_total(totals.group_fines)
+    if (items := report.item_totals) is not None:
+        yield gettext("Items overdue"), language.describe_total(items.overdue)
+        yield gettext("Items lost"), language.describe_total(items.lost)
+        yield gettext(REPLACEMENT_PRICE), language.describe_total(items.replacement_price)
     yield gettext("Members over the limit"), language.describe_total(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), language.describe_total(blocks.blocked)

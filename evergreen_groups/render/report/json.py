@@ -20,7 +20,7 @@ from evergreen_groups.render.column import Amount, Column, Count, JSONObject, Ti
 from evergreen_groups.render.json_documents import LIMIT, json_line, laid_out, text
 from evergreen_groups.render.report import columns
 from evergreen_groups.render.report.columns import CERTAIN, MemberRow, group_row
-from evergreen_groups.report import AgeSum, BlockTotals, ChangeKind, Criteria, GroupChange, Report
+from evergreen_groups.report import AgeSum, BlockTotals, ChangeKind, Criteria, GroupChange, GroupItems, Report
 from evergreen_groups.values import Total
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ LINES_SCHEMA = "evergreen-groups/report-lines/1"
 _BLOCKS_NOT_READ = BlockTotals(*[Total(0, exact=False)] * 3)
 
 _MEMBER: JSONObject[MemberRow] = JSONObject(
-    "Member", *columns.MEMBER, *columns.BLOCKS, *columns.MEMBER_DETAILS, optional=("member_details",)
+    "Member", *columns.MEMBER, *columns.BLOCKS, *columns.MEMBER_DETAILS, optional=("member_details", "member_items")
 )
 _GROUP: JSONObject[columns.GroupRow] = JSONObject(
     "Group",
@@ -50,11 +50,22 @@ _GROUP: JSONObject[columns.GroupRow] = JSONObject(
             help="The visible members. Missing: the report was made without members.",
         ),
     ),
-    optional=("details", "contact", "members"),
+    optional=("details", "items", "late", "contact", "members"),
 )
 _CRITERIA: JSONObject[Criteria] = JSONObject(
     "Criteria",
-    own("min_total", kind="money", type=Amount, help="The minimum combined fines."),
+    own("min_total", kind="money", type=Amount, help="The minimum combined fines; 0.00: any."),
+    *of_part(
+        "by_items",
+        own(
+            "min_overdue",
+            kind="number",
+            help="The minimum number of overdue items; 0: not a condition. Missing, like "
+            "the next two: groups aren't listed by items. A group that meets one of the conditions is listed.",
+        ),
+        own("min_lost", kind="number", help="The minimum number of lost items; 0: not a condition."),
+        own("overdue_days", kind="number", help="For min_overdue, how many days an item must be overdue to count."),
+    ),
     own("min_members", type=Annotated[int, Meta(ge=1)], help="The minimum number of members."),
     own(
         "orgs",
@@ -83,6 +94,7 @@ _CRITERIA: JSONObject[Criteria] = JSONObject(
         help="full: including what is owed for, since when, and items; sums: only amounts.",
     ),
     help="Which groups are listed, and how.",
+    optional=("by_items",),
 )
 _AGE_SUM: JSONObject[AgeSum] = JSONObject(
     "AgeBand",
@@ -96,6 +108,7 @@ class _Sums(NamedTuple):
     totals: Totals
     blocks: BlockTotals
     ages: list[AgeSum]
+    items: GroupItems | None
 
 
 _TOTALS: JSONObject[_Sums] = JSONObject(
@@ -145,6 +158,19 @@ _TOTALS: JSONObject[_Sums] = JSONObject(
             help="The totals by age_band, the newest debts first.",
         ),
     ),
+    *of_part(
+        "items",
+        Column(
+            "items_overdue",
+            attrgetter("overdue"),
+            kind="number",
+            total=True,
+            help="Missing, like the others about items: groups aren't listed by items.",
+        ),
+        Column("items_lost", attrgetter("lost"), kind="number", total=True),
+        own("replacement_price", kind="money", total=True, help="An estimate that isn't part of any fines."),
+    ),
+    optional=("items",),
     help="Totals of the listed groups. Counts are null if hidden members make them uncertain, or if penalties weren't "
     "read.",
 )
@@ -233,7 +259,7 @@ _HEAD: tuple[Column[Report], ...] = (
     Column(
         "totals",
         lambda report: _TOTALS.document(
-            _Sums(report.totals, report.block_totals or _BLOCKS_NOT_READ, AgeSum.of(report))
+            _Sums(report.totals, report.block_totals or _BLOCKS_NOT_READ, AgeSum.of(report), report.item_totals)
         ),
         type=_TOTALS.type,
     ),

@@ -165,7 +165,8 @@ def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
     found = ["over"] if over.at_least else ["within"] if over.exact else []
     if report.blocks is not None and any(report.blocks.standing(one).blocked_for_fines for one in group.members):
         found.append("blocked")
-    if report.details is not None and report.details.of_group(group).returnable:
+    counted = report.details or report.items
+    if counted is not None and counted.of_group(group).returnable:
         found.append("items")
     if report.contacts is not None and report.contacts[group.number].in_collections:
         found.append("collections")
@@ -344,6 +345,7 @@ class GroupRows:
         marks, owed = self.marks.of(group)
         remarkable = (
             self._report.details
+            or self._report.items
             or self._report.contacts
             or not group.complete
             or not lead.group_lead

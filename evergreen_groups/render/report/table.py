@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evergreen_groups.groups import Group, Member
-    from evergreen_groups.report import Report, ReportDetails
+    from evergreen_groups.report import GroupItems, Report
 
 WIDE = 116
 """The width (in terminal cells) from which each value has its own column."""
@@ -119,6 +119,7 @@ def table_columns(report: Report, width: int) -> list[TableColumn]:
         _column("member_count"),
         _column("owing_count"),
         fines,
+        *_item_columns(report),
         *([_change_column(changes)] if changes else []),
         highest,
         over,
@@ -221,6 +222,25 @@ def _change_column(changes: Changes) -> TableColumn:
     return TableColumn(Column("", cell, Message("Change"), "change"), sums=sums)
 
 
+def _item_columns(report: Report) -> Iterator[TableColumn]:
+    """Yield columns with the numbers of items by which the report lists groups."""
+    items, totals = report.items, report.item_totals
+    if items is None or totals is None:
+        return
+
+    def column(name: str, heading: Message) -> TableColumn:
+        def cell(of: GroupItems, style: Style = PLAIN) -> Cell:
+            return Cell(language.describe_total(getattr(of, name), short=True), style)
+
+        shown: Column[Group] = Column("", lambda group: cell(items.of_group(group)), heading, "number")
+        return TableColumn(shown, sums=lambda _totals: cell(totals, BOLD))
+
+    if report.criteria.min_overdue:
+        yield column("overdue", Message("Items overdue"))
+    if report.criteria.min_lost:
+        yield column("lost", Message("Items lost"))
+
+
 _CLEARED: tuple[Column[GroupChange], ...] = (
     Column("", lambda change: Cell(str(change.group), BOLD), Message("Group"), "id"),
     Column("", lambda change: Cell(wording.cleared_lead(change)), Message("Name"), least=12),
@@ -267,7 +287,7 @@ def write_table(
 
 def _print_parts(console: Console, report: Report, details: bool, rule: str) -> Iterator[None]:
     """Print the table in parts, so that a large one is never in memory as a whole."""
-    title = gettext(texts.TITLE)
+    title = texts.report_heading(report.criteria)
     heading = Text(gettext("{title}, for information only", title=title))
     heading.highlight_words([title], BOLD)
     console.print(heading)
@@ -326,24 +346,20 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
         if index and details:
             yield Segment.line()
         changed = describe_change(changes.by_group.get(group.number)) if changes else ""
-        yield from _group(group, rows(group), changed, grid, report.details)
+        yield from _group(group, rows(group), changed, grid, report)
     yield from line
     yield from grid.row(sums)
 
 
-def _group(
-    group: Group, rows: Iterable[Row], changed: str, grid: Columns, details: ReportDetails | None
-) -> Iterator[Segment]:
+def _group(group: Group, rows: Iterable[Row], changed: str, grid: Columns, report: Report) -> Iterator[Segment]:
     """Yield a group's rows, with changes and details below the first row, and a note on hidden members at the end."""
+    details = report.details
     for index, row in enumerate(rows):
         yield from grid.row(row)
-        if index == 0 and changed:
-            yield from _spanning_row(changed, grid, FAINT)
-        if details is None:
-            continue
         if index == 0:
-            yield from _spanning_row(wording.describe_group_details(details.of_group(group)), grid, FAINT)
-        elif about := wording.describe_member_details(details.of(group.members[index - 1])):
+            for about in filter(None, (changed, wording.describe_group(report, group))):
+                yield from _spanning_row(about, grid, FAINT)
+        elif details is not None and (about := wording.describe_member_details(details.of(group.members[index - 1]))):
             yield from _spanning_row(about, grid, FAINT, indent=MEMBER_INDENT)
     if not group.complete:
         yield from _spanning_row(texts.describe_incomplete(group), grid, REMARKABLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,18 @@ from evergreen_groups.report import ADULT, GUARDIAN, LEAD, ChangeKind, Changes, 
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from evergreen_groups.groups import Group
     from evergreen_groups.ils import BillKind, CirculationCounts, UnreturnedItems
-    from evergreen_groups.report import AgeBand, AgeSum, Contact, KindSum, MemberDetails, SummedDetails
+    from evergreen_groups.report import (
+        AgeBand,
+        AgeSum,
+        Contact,
+        GroupItems,
+        ItemTotals,
+        KindSum,
+        MemberDetails,
+        SummedDetails,
+    )
 
 
 def describe_kinds(kinds: Iterable[KindSum]) -> str:
@@ -88,7 +99,46 @@ def describe_invalid(contact: Contact) -> str:
     return ", ".join(gettext(WAYS_TO_REACH[way]) for way in contact.invalid)
 
 
-def describe_group_details(details: SummedDetails) -> str:
+def describe_group(report: Report, group: Group) -> str:
+    """Describe in one sentence what is known of a group: what it owes for, and its items; empty without either."""
+    late = None if report.items is None else report.items.of_group(group)
+    if report.details is not None:
+        return describe_group_details(report.details.of_group(group), late)
+    return "" if late is None else describe_late(late)
+
+
+REPLACEMENT_PRICE = Message("Replacement price (estimate)")
+
+
+def describe_late(items: GroupItems) -> str:
+    """Describe a group's items where groups are listed by items: ``4 items overdue, the oldest since 3 Sep 2026``.
+
+    What follows is an estimate: ``estimated replacement price $62.00``.
+    """
+    price = gettext("estimated replacement price {price}", price=items.replacement_price)
+    counted = items.items.overdue or items.items.lost
+    return "; ".join(filter(None, (_describe_counts(items), price if counted else "")))
+
+
+def _describe_counts(items: GroupItems) -> str:
+    count, oldest = items.items.overdue, items.oldest_due
+    if not count or oldest is None:
+        return describe_returnable(items)
+    if items.items_certain:
+        late = ngettext(
+            "{count} item overdue since {day}", "{count} items overdue, the oldest since {day}", count, day=day(oldest)
+        )
+    else:
+        late = ngettext(
+            "at least {count} item overdue, since {day} or longer",
+            "at least {count} items overdue, the oldest since {day} or longer",
+            count,
+            day=day(oldest),
+        )
+    return "; ".join(filter(None, (late, describe_items(replace(items.items, overdue=0)))))
+
+
+def describe_group_details(details: SummedDetails, late: GroupItems | None = None) -> str:
     """Describe in one sentence what a group owes for, since when, and which items are overdue or lost."""
     owed = describe_kinds(details.kinds)
     if details.not_known is None:
@@ -102,10 +152,10 @@ def describe_group_details(details: SummedDetails) -> str:
         parts.append(gettext(since, day=day(details.owing_since)))
     if details.last_payment is not None:
         parts.append(gettext("last paid {day}", day=day(details.last_payment)))
-    return "; ".join(filter(None, [*parts, describe_returnable(details)]))
+    return "; ".join(filter(None, [*parts, describe_returnable(details) if late is None else describe_late(late)]))
 
 
-def describe_returnable(details: SummedDetails) -> str:
+def describe_returnable(details: ItemTotals) -> str:
     """Describe a group's overdue and lost items; empty if there are none."""
     items = describe_items(details.items)
     if not details.items_certain and items:

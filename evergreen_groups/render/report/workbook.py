@@ -65,6 +65,10 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield gettext("Members"), "number", totals.member_count
     yield gettext("Members who owe"), "number", known(totals.owing_count)
     yield pgettext("of all groups", "Group Fines"), "money", known(totals.group_fines)
+    if (items := report.item_totals) is not None:
+        yield gettext("Items overdue"), "number", known(items.overdue)
+        yield gettext("Items lost"), "number", known(items.lost)
+        yield gettext(wording.REPLACEMENT_PRICE), "money", known(items.replacement_price)
     yield gettext("Members over the limit"), "number", known(totals.over_limit_count)
     if (blocks := report.block_totals) is not None:
         yield gettext("Members blocked in Evergreen"), "number", known(blocks.blocked)
@@ -149,7 +153,13 @@ def write_workbook(
 
 
 def _write_groups(sheet: Any, report: Report, formats: Formats, client: StaffClient | None) -> None:
-    shown = shown_columns(report, columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE, columns.CONTACT)
+    shown = shown_columns(
+        report,
+        columns.GROUP,
+        columns.GROUP_DETAILS,
+        columns.CHANGE,
+        columns.CONTACT,
+    )
     fill(
         sheet,
         [column for column in shown if column.for_sheet],

@@ -168,8 +168,9 @@ class ShownGroup:
     """A group on the form's page.
 
     ``patron_page`` is the contact's in Evergreen. ``contact`` says how to reach them, if reports may.
-    ``status`` is None if only the number is known, and ``owed`` if the fines of hidden members are unknown. ``pending``
-    are the promise and the reminder that stand, as text. ``refusal`` says why the reader may not save entries for it.
+    ``status`` is None if only the number is known, and ``owed`` if the fines of hidden members are unknown. ``items``
+    says how many are overdue or lost where the report counts them. ``pending`` are the promise and the reminder that
+    stand, as text. ``refusal`` says why the reader may not save entries for it.
     """
 
     number: int
@@ -177,6 +178,7 @@ class ShownGroup:
     library: str = ""
     status: FollowUpStatus | None = None
     owed: Decimal | None = None
+    items: str = ""
     entries: Sequence[Mapping[str, object]] = ()
     pending: Mapping[str, str] = field(default_factory=dict)
     refusal: str = ""

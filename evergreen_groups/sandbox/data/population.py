@@ -469,6 +469,10 @@ _SUMMARY = (
     "usr, xact_finish, xact_start, xact_type"
 )
 _CIRCULATION = "id, usr, circ_lib, xact_start, xact_finish, due_date, checkin_time, stop_fines, target_copy"
+_SAME_OF_CALL_NUMBERS = {"record": -1, "label": "''", "label_class": 1, "creator": 1, "editor": 1, "deleted": 0}
+_SAME_OF_ITEMS = {
+    **{"location": 1, "status": 1, "fine_level": 2, "loan_duration": 2, "creator": 1, "editor": 1, "deleted": 0}
+}
 _SAME_OF_CIRCULATIONS = {"fine_interval": "'1 day'", "duration": "'14 days'", "circ_staff": 1}
 
 
@@ -510,6 +514,12 @@ class Population:
         _insert(connection, "mb", billing, debts.billings, {"voided": 0})
         _insert(connection, "mg", "id, billing_location, usr, xact_finish, xact_start", debts.groceries)
         _insert(connection, "circ", _CIRCULATION, debts.circulations, _SAME_OF_CIRCULATIONS)
+        # Each item that is out has a call number of its own, of the library that lent it, and no title.
+        rows: list[tuple[Any, ...]] = debts.circulations
+        out = [(id, library) for id, _usr, library, *_, returned, _stopped, _copy in rows if not returned]
+        _insert(connection, "acn", "id, owning_lib", out, _SAME_OF_CALL_NUMBERS)
+        items = ((id, str(id), id, library, 500 + id % 37 * 100 if id % 5 else None) for id, library in out)
+        _insert(connection, "acp", "id, barcode, call_number, circ_lib, price", items, _SAME_OF_ITEMS)
         penalty = "id, set_date, usr, staff, standing_penalty, org_unit, stop_date"
         _insert(connection, "ausp", penalty, debts.penalties)
 
