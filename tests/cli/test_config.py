@@ -183,7 +183,7 @@ class TestCheck:
 
 
 def test_doctor_finds_every_fault_as_well(config: Path, told: Told) -> None:
-    config.write_text("[report]\ntop = 0\nmin_total = 0\n")
+    config.write_text("[report]\ntop = 0\nmin_total = -1\n")
     shown = "".join(told("--quiet", "doctor", status=exit_status.UNWELL).split())  # the table wraps a long path
     assert "config.toml:2:[report]top" in shown
     assert "config.toml:3:[report]min_total" in shown

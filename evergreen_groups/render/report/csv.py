@@ -103,8 +103,14 @@ def _rows(
     every: Sequence[tuple[str, str, Callable[[Any], Any]]], group: GroupRow, members: Iterable[MemberRow]
 ) -> Iterator[dict[str, Any]]:
     for number, member in enumerate(members):
-        parts = {**group._asdict(), **member._asdict(), _FIRST: number == 0}
-        yield {name: None if parts[part] is None else value_of(parts[part]) for part, name, value_of in every}
+        found: dict[str, Any] = {}
+        for part, name, value_of in every:
+            if part == _FIRST:
+                found[name] = number == 0
+            else:
+                its = getattr(member if part in _OF_MEMBERS else group, part)
+                found[name] = None if its is None else value_of(its)
+        yield found
 
 
 def write_csv(
