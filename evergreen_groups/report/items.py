@@ -51,15 +51,21 @@ class ItemTotals:
 
 
 class MemberItems(NamedTuple):
-    """A member's unreturned items (None: some are hidden, so how many isn't known).
+    """A member's visible unreturned items, which are all of them if ``certain``.
 
     ``due`` are the due dates of the overdue ones, the oldest first. None: a date isn't usable. ``price`` is what
-    Evergreen would bill for all of them.
+    Evergreen would bill for them.
     """
 
-    items: UnreturnedItems | None = UnreturnedItems()
+    visible: UnreturnedItems = UnreturnedItems()
     due: tuple[datetime | None, ...] = ()
     price: Total[Decimal] = Total(ZERO)
+    certain: bool = True
+
+    @property
+    def items(self) -> UnreturnedItems | None:
+        """The numbers of all unreturned items, None if some may be hidden."""
+        return self.visible if self.certain else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +111,14 @@ class ReportItems:
 
     def overdue_of(self, member: Member) -> int:
         """Return how many items of a member are overdue, as far as known."""
-        known = self.of(member).items
-        return 0 if known is None else known.overdue
+        return self.of(member).visible.overdue
 
     def of_group(self, group: Group) -> GroupItems:
         every = [self.of(member) for member in group.members]
-        certain = group.complete and all(one.items is not None for one in every)
+        certain = group.complete and all(one.certain for one in every)
         price = sum_of_prices(one.price for one in every)
         return GroupItems(
-            sum((one.items for one in every if one.items is not None), UnreturnedItems()),
+            sum((one.visible for one in every), UnreturnedItems()),
             certain,
             tuple(chain.from_iterable(one.due for one in every)),
             price._replace(exact=price.exact and certain),
@@ -190,7 +195,7 @@ class ItemReader:
         Where some are hidden, ask Evergreen which groups meet the conditions.
         """
         theirs = {member.id: items[member.id] for group in groups for member in group.members}
-        prices = self._prices.read({copy for one in theirs.values() if one.complete for copy in one.copies})
+        prices = self._prices.read({copy for one in theirs.values() for copy in one.copies})
         members = {id: _items_of(one, prices) for id, one in theirs.items()}
         known = ReportItems(members, {}, self._now)
         unknown = [group.number for group in groups if not known.of_group(group).items_certain]
@@ -207,7 +212,7 @@ class ItemReader:
 
     def notes(self, members: Collection[MemberItems]) -> Iterator[Message]:
         """Yield a note for how many members items are unknown."""
-        unknown = sum(member.items is None for member in members)
+        unknown = sum(not member.certain for member in members)
         if unknown:
             yield items_not_known(self._org_units, self._visible_at, unknown, len(members))
 
@@ -222,12 +227,12 @@ class ItemReader:
 
 
 def _items_of(items: PatronItems, prices: Mapping[int, Decimal]) -> MemberItems:
-    counts = items.unreturned
-    if counts is None:
-        return _UNKNOWN
+    counts = items.visible_unreturned
     if not (counts.overdue or counts.lost):
-        return _NO_ITEMS
-    return MemberItems(counts, items.overdue_since, price_of(items.copies, prices))
+        return _NO_ITEMS if items.complete else _UNKNOWN
+    price = price_of(items.copies, prices)
+    price = price._replace(exact=price.exact and items.complete)
+    return MemberItems(counts, items.overdue_since, price, items.complete)
 
 
 def price_of(copies: Iterable[int], prices: Mapping[int, Decimal]) -> Total[Decimal]:
@@ -236,7 +241,7 @@ def price_of(copies: Iterable[int], prices: Mapping[int, Decimal]) -> Total[Deci
 
 
 # Shared by most members.
-_NO_ITEMS, _UNKNOWN = MemberItems(), MemberItems(None, price=Total(ZERO, exact=False))
+_NO_ITEMS, _UNKNOWN = MemberItems(), MemberItems(price=Total(ZERO, exact=False), certain=False)
 
 
 def items_not_known(org_units: OrgUnits, visible_at: Collection[int], count: int, of: int) -> Message:

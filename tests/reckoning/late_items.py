@@ -156,13 +156,15 @@ def _group(library: Library, number: int) -> Document:
     members = library.groups()[number]
     visible = [patron for patron in members if library.visible(patron)]
     visible.sort(key=lambda patron: (-library.owes(patron["id"]), patron["id"]))
-    known = [patron for patron in visible if items(library, patron) is not None]
-    counts = [items(library, patron) or (0, 0) for patron in known]
-    exact = len(known) == len(members)
+    exact = len(visible) == len(members) and all(items(library, patron) is not None for patron in visible)
+    at = library.orgs_with("VIEW_CIRCULATIONS")
+    overdue, lost = (
+        [row for patron in visible for row in rows_of(library, patron) if row["circ_lib"] in at]
+        for rows_of in (overdue_rows, lost_rows)
+    )
     # Evergreen sends infinity as the beginning of 1970, which says nothing.
-    dates = [due for patron in known for due in overdue_dates(library, patron) if due.year < 9999]
-    late = [row for patron in known for row in (*overdue_rows(library, patron), *lost_rows(library, patron))]
-    price, prices_known = price_of_items(library, [row["target_copy"] for row in late])
+    dates = [due for row in overdue if (due := moment(row["due_date"])).year < 9999]
+    price, prices_known = price_of_items(library, [row["target_copy"] for row in (*overdue, *lost)])
     lead = lead_of(visible)
     rows = [row for patron in visible for row in library.rows_of("mbts", patron["id"])]
     seen = library.orgs_with("VIEW_USER_TRANSACTIONS")
@@ -177,8 +179,8 @@ def _group(library: Library, number: int) -> Document:
         "member_count": len(members),
         "group_fines": money(library.combined(members)),
         "library": library.shortname(lead["home_ou"]),
-        **total("items_overdue", sum(overdue for overdue, _lost in counts), exact=exact),
-        **total("items_lost", sum(lost for _overdue, lost in counts), exact=exact),
+        **total("items_overdue", len(overdue), exact=exact),
+        **total("items_lost", len(lost), exact=exact),
         "items_complete": exact,
         "overdue_since": min(dates).isoformat(timespec="seconds") if dates else None,
         **total("replacement_price", money(price), exact=exact and prices_known),

@@ -491,7 +491,7 @@ class GroupRow(NamedTuple):
 
     @property
     def items(self) -> SummedDetails | GroupItems | None:
-        return self.late if self.details is None else self.details
+        return self.details if self.late is None else self.late
 
     @property
     def by_overdue(self) -> GroupItems | None:
@@ -525,7 +525,7 @@ def group_row(report: Report, group: Group, *, members: bool = False) -> GroupRo
 def member_row(report: Report, group: Group, member: Member) -> MemberRow:
     """Return a member with what the report knows about them."""
     details = None if report.details is None else report.details.of(member)
-    items = report.items.of(member) if details is None and report.items is not None else details
+    items = details if report.items is None else report.items.of(member)
     return MemberRow(group, member, report.standing(member), details, items)
 
 

@@ -37,7 +37,7 @@ def by_items(*, known: bool = True, price: Total[Decimal] = PRICE) -> Report:
     found = report_of([group])
     theirs = {
         A: MemberItems(UnreturnedItems(4, 1), (DUE,), price),
-        B: MemberItems() if known else MemberItems(None, price=Total(Decimal(0), exact=False)),
+        B: MemberItems() if known else MemberItems(price=Total(Decimal(0), exact=False), certain=False),
     }
     criteria = Criteria(min_total=Decimal(0), min_overdue=1, details=False)
     return replace(found, criteria=criteria, items=ReportItems(theirs, {}, found.generated_at))
