@@ -269,9 +269,17 @@ class Journal:
         with self.transactions.writing() as connection:
             _update(connection, step, touched_at=self.now(), **outcome)
 
-    def entries(self, gateway: str | None = None) -> list[JournalEntry]:
-        """Return all entries, or those of one gateway, latest first."""
-        return self._found(changes.c.gateway == gateway if gateway else true())
+    def entries(
+        self, gateway: str | None = None, *, since: datetime | None = None, most: int | None = None
+    ) -> list[JournalEntry]:
+        """Return all entries, or those of one gateway, ``since`` a time, or the latest ``most``; latest first."""
+        wanted = [changes.c.gateway == gateway] if gateway else []
+        wanted += [changes.c.at >= since] if since else []
+        condition = and_(true(), *wanted)
+        if most is None:
+            return self._found(condition)
+        latest = select(changes.c.id).where(condition).order_by(changes.c.id.desc()).limit(most)
+        return self._found(changes.c.id.in_(latest))
 
     def entries_of(self, gateway: str, staff: int, since: datetime) -> list[JournalEntry]:
         """Return the changes that a staff user (``au.id``) has made since a time, latest first."""

@@ -247,6 +247,17 @@ def test_a_reason_is_kept_in_english_and_can_be_read_in_other_languages(journal:
     assert "result" not in said
 
 
+def test_the_latest_entries_and_those_since_a_time(journal: Journal) -> None:
+    for gateway in (HERE, ELSEWHERE, HERE):
+        begin(journal, gateway=gateway)
+    assert [number_of(entry.id) for entry in journal.entries(most=2)] == [3, 2]
+    assert [number_of(entry.id) for entry in journal.entries(HERE, most=1)] == [3]
+    assert all(len(entry.steps) == 1 for entry in journal.entries(most=2))
+    since = journal.entries()[1].at
+    assert [number_of(entry.id) for entry in journal.entries(since=since)] == [3, 2]
+    assert journal.entries(since=journal.now() + timedelta(days=1)) == []
+
+
 def test_entries_are_of_one_gateway_where_it_is_given(journal: Journal) -> None:
     for gateway in (HERE, ELSEWHERE, HERE):
         begin(journal, gateway=gateway)

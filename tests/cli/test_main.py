@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,16 @@ from support.circulators import take_away
 from support.command import Command, one_line
 from support.fault_proxy import Fault, FaultProxy
 from support.gateways import PASSWORD
+from support.journals import begun
 from support.web_caller import API, bearer, session, settings_of
 from support.web_caller import client_of as web_client_of
 
 from evergreen_groups import exit_status
+from evergreen_groups.changes import Journal, Operator, StoredStep
 from evergreen_groups.cli import Invocation
 from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State, find_state_directory
 from evergreen_groups.web import close, create_app
 
 
@@ -308,6 +312,22 @@ def test_a_move_is_shown_and_asked_about(run: Command) -> None:
     assert "1 of 1 done" in agreed.stdout
     assert agreed.returncode == 0
     assert group_of(run, 1052) == 1002
+
+
+def test_the_journal_lists_the_last_changes(run: Command) -> None:
+    with State(find_state_directory(run.environ)) as state:
+        journal = Journal(state.database)
+        for _ in range(51):
+            begun(journal, "https://ils.example.org", Operator("me"), "move", [StoredStep(1, "usrgroup", 2, 3)])
+    listed = run("journal")
+    assert len(listed.stdout.splitlines()) == 50
+    assert "There are older changes: --all lists them." in listed.stderr
+    assert len(json.loads(run("journal", "--json").stdout)["changes"]) == 50
+    for option in (["--all"], ["--since", f"{datetime.now().astimezone():%Y-%m-%d}"]):
+        every = run("journal", *option)
+        assert len(every.stdout.splitlines()) == 51
+        assert "older" not in every.stderr
+    assert len(run("journal", "--since", "2999-01-01").stdout.splitlines()) == 1
 
 
 def test_remove_lead_merge_journal_and_undo(run: Command) -> None:

@@ -16,12 +16,15 @@ from evergreen_groups.language import ENGLISH, gettext, use_language
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from evergreen_groups.changes import JournalEntry
     from evergreen_groups.client import Client, Outcome, Plan
     from evergreen_groups.errors import EvergreenGroupsError
     from evergreen_groups.groups import PatronReference
     from evergreen_groups.state import State
 
+_MOST_LISTED = 50
 _WAIT = 10.0
 """Seconds to wait for a desk that is changing the same patrons or groups, which takes it only a moment."""
 
@@ -268,17 +271,29 @@ def undo_command(session: cli.Invocation, entry: str, *, change_options: ChangeO
 
 @click.command("journal")
 @click.argument("entry", type=cli.ENTRY_ID, required=False)
+@click.option("--all", "every", is_flag=True, help="List all changes instead of the last 50.")
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="List the changes since this date.")
 @cli.json_option
 @click.pass_obj
-def journal_command(session: cli.Invocation, entry: str | None, as_json: bool) -> None:
-    """List the changes made with this program, latest first, or show ENTRY with all its steps."""
+def journal_command(
+    session: cli.Invocation, entry: str | None, every: bool, since: datetime | None, as_json: bool
+) -> None:
+    """List the last 50 changes made with this program, latest first, or show ENTRY with all its steps."""
     from evergreen_groups.changes import Journal
     from evergreen_groups.hooks import as_json as hook_document
     from evergreen_groups.render import write_entries, write_entry
 
     with session.state() as state:
         journal = Journal(state.database)
-        found = journal.entries() if entry is None else [journal.entry(entry)]
+        if entry is not None:
+            found = [journal.entry(entry)]
+        elif every or since is not None:
+            found = journal.entries(since=since and since.astimezone())
+        else:
+            found = journal.entries(most=_MOST_LISTED + 1)
+            if len(found) > _MOST_LISTED:
+                del found[_MOST_LISTED:]
+                click.echo(gettext("There are older changes: --all lists them."), err=True)
         if as_json:
             documents = [_entry_document(state, one) for one in found]
             cli.write_json({**hook_document([]), "changes": documents} if entry is None else documents[0])
