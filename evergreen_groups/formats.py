@@ -95,7 +95,7 @@ OUTPUT_FORMATS = (
         ending="xlsx",
         media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
         report=f"{_REPORT}.workbook:write_workbook",
-        options=("details", "client"),
+        options=("details", "client", "follow_ups"),
         binary=True,
         package="xlsxwriter",
     ),

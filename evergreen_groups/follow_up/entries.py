@@ -269,12 +269,15 @@ def _is_due(agreed: Agreed, day: date, today: date) -> bool:
 class FollowUpState(NamedTuple):
     """How far a follow-up is: whether staff have to act, and the latest entry that isn't deleted.
 
-    ``waits_for`` is the promise or the reminder that a waiting group waits for, if any.
+    ``waits_for`` is the promise or the reminder that a waiting group waits for, if any. ``last_contact`` is when staff
+    last got, or tried to get, in touch. ``next_day`` is the day of the earliest promise or reminder that stands.
     """
 
     status: FollowUpStatus
     latest: Entry | None
     waits_for: Pending | None = None
+    last_contact: date | None = None
+    next_day: date | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -336,9 +339,11 @@ class FollowUp:
         day = today(self.group.contact_library)
         status = self.status(day, again_after)
         waits_for = min(self.pending.values(), key=lambda one: one.day, default=None)
+        next_day = None if waits_for is None else waits_for.day
         if waits_for is not None and (status is not FollowUpStatus.WAITING or waits_for.day < day):
             waits_for = None
-        return FollowUpState(status, latest, waits_for)
+        contacts = [entry.day for entry in self.entries if entry.how is not None and not entry.deleted]
+        return FollowUpState(status, latest, waits_for, max(contacts, default=None), next_day)
 
     def entry(self, id: str) -> Entry:
         """Return an entry that isn't deleted, by the id with which it was first saved. Raises NotFoundError."""

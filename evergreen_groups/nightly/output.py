@@ -124,7 +124,7 @@ def write(one: PreparedReport, width: int, progress: Progress) -> Rendered | Wri
     """Write a report to its target atomically. For standard output, return the text instead.
 
     ``progress`` counts the files of a directory. Files are in the language of their readers, standard output in the
-    current language. Only a page shows follow-ups.
+    current language. Pages and workbooks show follow-ups.
     """
     report, target, readers = one.report, one.job.target, one.readers
     [name, *_] = target.formats

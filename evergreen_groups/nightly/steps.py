@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from evergreen_groups import exit_status
 from evergreen_groups.errors import ConfigurationError, DeadlineError, EvergreenGroupsError, StateError
-from evergreen_groups.formats import PAGE, require
+from evergreen_groups.formats import PAGE, output_format, require
 from evergreen_groups.message import Message
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.jobs import RunPurpose
@@ -196,9 +196,9 @@ def _compare(work: Work, gateway: Gateway, one: PreparedReport) -> None:
 
 
 def _read_follow_ups(work: Work, one: PreparedReport) -> None:
-    """Read what was agreed with groups of a report that is written as a page."""
+    """Read what was agreed with groups of a report in a format that shows it."""
     target, report = one.job.target, one.report
-    if target.path is None or PAGE not in target.formats:
+    if target.path is None or all("follow_ups" not in output_format(name).options for name in target.formats):
         return
     from evergreen_groups.follow_up import FollowUps, today_at
 

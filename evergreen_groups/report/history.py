@@ -470,7 +470,13 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
         if (number := numbers.get(change.group)) is not None and (group := groups.get(number)):
             homes, is_listed = frozenset(member.library for member in group.members), group.number in listed
             present = GroupNow(
-                group.number, group.lead.name, group.member_count, group.group_fines, homes, is_listed=is_listed
+                group.number,
+                group.lead.name,
+                group.member_count,
+                group.group_fines,
+                homes,
+                is_listed=is_listed,
+                lead=group.lead.id,
             )
             change = replace(change, present=present)  # noqa: PLW2901
         cleared.append(change.seen_from(readers) if report.criteria.orgs else change)

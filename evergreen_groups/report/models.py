@@ -382,6 +382,7 @@ class ChangeKind(Enum):
 class GroupNow:
     """The current state of a cleared group, by its current number. ``group_fines`` is None if unknown.
 
+    ``lead`` is the id of the person with ``lead_name``, 0 if unknown.
     ``libraries`` are the short names of the visible members' home libraries. ``is_listed`` means that its members are
     in a group that the report lists, which was another one before.
     """
@@ -392,6 +393,7 @@ class GroupNow:
     group_fines: Decimal | None
     libraries: frozenset[str]
     is_listed: bool = False
+    lead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

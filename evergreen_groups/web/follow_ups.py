@@ -122,9 +122,14 @@ class ReadFollowUps:
         """Return the worklist's rows of those of these groups that are listed."""
         listed = {number: self.listed[number] for number in numbers if number in self.listed}
         writable = writable_at(self.desk, {one.group.contact_library for one in listed.values()})
-        again_after = self.desk.service.settings.follow_up.again_after
+        again_after, user = self.desk.service.settings.follow_up.again_after, self.desk.caller.user
         return {
-            number: WorklistRow(one.state(self.today, again_after), one.group.contact_library in writable)
+            number: WorklistRow(
+                one.state(self.today, again_after),
+                one.group.contact_library in writable,
+                self.today(one.group.contact_library),
+                any(entry.original.staff == user and not entry.deleted for entry in one.entries),
+            )
             for number, one in listed.items()
         }
 
@@ -268,6 +273,7 @@ def filled(desk: DeskRequest, page: str, report: str, name: str) -> str | None:
             place={"report": report, "page": name, "language": written.language},
             script=versioned(url_for("worklist.script"), SCRIPT),
             saved=request.args.get("saved", 0, type=int),
+            most=bodies.MOST_ENTRIES,
         )
 
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.column import Amount, Column, Count, JSONObject, Mark, Value, known, of_part, own
+from evergreen_groups.render.follow_ups import STATUSES
 from evergreen_groups.render.json_documents import LIMIT, PENALTY
 from evergreen_groups.render.report import wording
 from evergreen_groups.render.wording import DIFFERENCES, NOT_KNOWN, describe_limit, describe_penalty, penalty_cell
 from evergreen_groups.report import WAYS, ChangeKind, GroupChange
-from evergreen_groups.values import ZERO, plain_amount
+from evergreen_groups.values import plain_amount
 
 if TYPE_CHECKING:
+    from evergreen_groups.follow_up import FollowUpState
     from evergreen_groups.groups import Group, Member, Standing
     from evergreen_groups.report import (
         Contact,
@@ -113,15 +115,6 @@ _LEAD: JSONObject[Member] = JSONObject(
 )
 
 
-def _share_over_limit(group: Group) -> int | None:
-    """Return the tenths of a group's fines that members over the limit owe. None if not known."""
-    if not group.complete or group.known_fines <= 0:
-        return None
-    owed = sum((member.own_fines for member in group.members if member.over_limit), ZERO)
-    # Credits of other members may make the total less than what members over the limit owe.
-    return min(round(owed / group.known_fines * 10), 10)
-
-
 GROUP: tuple[Column[Group], ...] = of_part(
     "group",
     Column(
@@ -148,7 +141,6 @@ GROUP: tuple[Column[Group], ...] = of_part(
         mark=lambda one: "notable" if one.hidden_fines is None else "",
         help="null: not known, because of hidden members.",
         page="total",
-        cell=("fines", lambda one: (one.group_fines, _share_over_limit(one))),
         mail=4,
     ),
     own("highest_own_fines", Message("Highest own fines"), "money", page="highest", total=True),
@@ -228,8 +220,15 @@ _GROUP_OWED: tuple[Column[SummedDetails], ...] = of_part(
         Message("Owing since"),
         "day",
         help="When the oldest unpaid bill began; null: none is known.",
+    ),
+    Column(
+        "",
+        attrgetter("owing_since"),
+        Message("Owing since (days)"),
+        "day",
         page="age",
-        cell=("dated", lambda one: (one.owing_since, one.certain)),
+        cell=("dated", lambda one: (one.owing_since, one.certain, wording.describe_age_band(one.age_band))),
+        for_sheet=False,
     ),
     Column(
         "age_band",
@@ -238,7 +237,6 @@ _GROUP_OWED: tuple[Column[SummedDetails], ...] = of_part(
         shown=lambda one: wording.describe_age_band(one.age_band),
         type=str | None,
         help="How many days ago that was, such as 30 to 59; null: not known, or bands are turned off.",
-        page="band",
         new=1,
     ),
     own(
@@ -460,6 +458,27 @@ CONTACT: tuple[Column[Contact], ...] = of_part(
     own("in_collections", Message("In collections"), "flag", help="Whether a member is in collections.", new=1),
     own("collections_since", Message("In collections since"), "day", new=1),
 )
+FOLLOW_UP: tuple[Column[FollowUpState], ...] = of_part(
+    "follow_up",
+    Column("", lambda state: gettext(STATUSES[state.status]), Message("Follow-up"), page="status"),
+    Column(
+        "",
+        attrgetter("last_contact"),
+        Message("Last contact"),
+        "day",
+        shown=attrgetter("last_contact"),
+        page="contact",
+    ),
+    Column(
+        "",
+        attrgetter("next_day"),
+        Message("Promise or reminder"),
+        "day",
+        shown=attrgetter("next_day"),
+        page="next",
+    ),
+)
+"""How far the groups' follow-ups are, in workbooks and in the page as the service shows it."""
 CLEARED: tuple[Column[GroupChange], ...] = (
     own("group", Message("Group"), "id"),
     Column(
@@ -477,7 +496,7 @@ CLEARED: tuple[Column[GroupChange], ...] = (
 
 
 class GroupRow(NamedTuple):
-    """A group with its change, details, contact and members, None if there are none.
+    """A group with its change, details, contact, members and follow-up, None if there are none.
 
     ``late`` is only read for reports that list groups by items.
     """
@@ -487,6 +506,7 @@ class GroupRow(NamedTuple):
     details: SummedDetails | None
     contact: Contact | None
     members: list[MemberRow] | None
+    follow_up: FollowUpState | None = None
     late: GroupItems | None = None
 
     @property
@@ -519,7 +539,7 @@ def group_row(report: Report, group: Group, *, members: bool = False) -> GroupRo
     contact = None if report.contacts is None else report.contacts[group.number]
     rows = [member_row(report, group, member) for member in group.members] if members else None
     late = None if report.items is None else report.items.of_group(group)
-    return GroupRow(group, change, details, contact, rows, late)
+    return GroupRow(group, change, details, contact, rows, late=late)
 
 
 def member_row(report: Report, group: Group, member: Member) -> MemberRow:

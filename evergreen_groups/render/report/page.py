@@ -330,7 +330,6 @@ class GroupRows:
             RowTemplate, (macros.group_form, macros.member_form, macros.about_form)
         )
         self._incomplete, self._lead = str(macros.incomplete_mark()), str(macros.lead_mark())
-        self._no_lead = str(macros.no_lead_mark())
         self._summary = _cached(_count_of_members)
         self._profile = lru_cache(maxsize=_CACHE_SIZE)(
             lambda name: gettext("{label}: {value}", label=gettext("Profile"), value=printable(name))
@@ -352,7 +351,7 @@ class GroupRows:
             or wording.remarks(row.change)
         )
         about = str(self.macros.about(group, row.change, row.contact)) if remarkable else ""
-        marked = ("" if lead.group_lead else self._no_lead) + ("" if group.complete else self._incomplete)
+        marked = "" if group.complete else self._incomplete
         return self._group.filled(
             {
                 "marks": marks,
@@ -364,7 +363,7 @@ class GroupRows:
                 "beside": marked if self._with_members else about,
                 "cells": _joined(self._group_cells, row),
                 "summary": self._summary(len(group.members), group.member_count) if self._with_members else "",
-                "follow_up": replaceable_row(group.number, self._follow_ups.get(group.number), len(self.columns)),
+                "rest_of_line": replaceable_row(group.number, self._follow_ups.get(group.number), len(self.columns)),
                 "about": about,
                 "members": "".join(self._of_member(group, one) for one in group.members) if self._with_members else "",
             }

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.follow_up import FollowUpState, FollowUpStatus
 from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import day, gettext, minute, pgettext, time_with_zone
 from evergreen_groups.message import own_pip
@@ -30,7 +32,9 @@ from evergreen_groups.render.wording import CONFIDENTIAL, DIFFERENCES, describe_
 from evergreen_groups.report import AgeSum, ChangeKind, Report
 
 if TYPE_CHECKING:
+    from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
+    from evergreen_groups.render.report.columns import GroupRow
 
 _LONGEST_SHEET_NAME = 31
 
@@ -103,9 +107,16 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
 
 
 def write_workbook(
-    report: Report, stream: BinaryIO, *, details: bool = True, client: StaffClient | None = None
+    report: Report,
+    stream: BinaryIO,
+    *,
+    details: bool = True,
+    client: StaffClient | None = None,
+    follow_ups: Mapping[int, FollowUpState] = MappingProxyType({}),
 ) -> None:
     """Write a workbook, including a sheet of members if ``details``. Names link to the staff ``client``.
+
+    If a group has a follow-up, all groups have columns that say how far it is, without notes.
 
     The workbook is made in a temporary directory that only this user can read.
 
@@ -133,7 +144,7 @@ def write_workbook(
         workbook.set_properties({"title": title, "comments": gettext(CONFIDENTIAL), "created": created})
         formats = Formats(workbook, f"{title}, {day(report.generated_at)}")
         write_summary(workbook.add_worksheet(_sheet_name(gettext("Summary"))), report, formats)
-        _write_groups(workbook.add_worksheet(_sheet_name(gettext("Groups"))), report, formats, client)
+        _write_groups(workbook.add_worksheet(_sheet_name(gettext("Groups"))), report, formats, client, follow_ups)
         if details:
             _write_members(workbook.add_worksheet(_sheet_name(gettext("Members"))), report, formats, client)
         if (changes := wording.compared_changes(report)) and changes.cleared:
@@ -152,18 +163,24 @@ def write_workbook(
             shutil.copyfileobj(whole, stream)
 
 
-def _write_groups(sheet: Any, report: Report, formats: Formats, client: StaffClient | None) -> None:
-    shown = shown_columns(
-        report,
-        columns.GROUP,
-        columns.GROUP_DETAILS,
-        columns.CHANGE,
-        columns.CONTACT,
-    )
+def _write_groups(
+    sheet: Any,
+    report: Report,
+    formats: Formats,
+    client: StaffClient | None,
+    follow_ups: Mapping[int, FollowUpState],
+) -> None:
+    def row(group: Group) -> GroupRow:
+        found = group_row(report, group)
+        waits = found.contact is not None and found.contact.in_collections
+        without = FollowUpState(FollowUpStatus.WAITING if waits else FollowUpStatus.TO_DO, None)
+        return found._replace(follow_up=follow_ups.get(group.number, without))
+
+    shown = shown_columns(report, columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE, columns.CONTACT)
     fill(
         sheet,
-        [column for column in shown if column.for_sheet],
-        partial(map, partial(group_row, report), report.groups),
+        [*(column for column in shown if column.for_sheet), *(columns.FOLLOW_UP if follow_ups else ())],
+        partial(map, row, report.groups),
         formats,
         frozen=2,
         links=() if client is None else (client.group_page(group.lead.id) for group in report.groups),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import escape
@@ -19,6 +20,7 @@ from markupsafe import escape
 from evergreen_groups import follow_up
 from evergreen_groups.follow_up import LONGEST_NOTE, Detail, Entry, FollowUp, FollowUpState, FollowUpStatus, How, What
 from evergreen_groups.language import day, gettext, minute
+from evergreen_groups.message import Message
 from evergreen_groups.render.follow_ups import (
     AGREED,
     DETAILS,
@@ -30,13 +32,24 @@ from evergreen_groups.render.follow_ups import (
     outcome,
 )
 from evergreen_groups.render.pages import RowTemplate, environment, template_text
+from evergreen_groups.render.report.columns import FOLLOW_UP
 
 if TYPE_CHECKING:
     from evergreen_groups.report import Contact
 
 _ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--follow-up row end-->"
-_FORM = re.compile("<!--follow-up form ([0-9]+) ([A-Za-z-]+)-->")
+_FORM = re.compile("<!--follow-up list ([0-9]+) ([A-Za-z-]+)-->")
 _FILTER, _END = "<!--follow-up filter-->", "<!--follow-up end-->"
+_HEADS, _FOOT = "<!--follow-up heads-->", "<!--follow-up foot-->"
+
+_LONG_AGO, _SOON = 30, 7  # days
+_MARKS = {
+    "due": Message("promise or reminder due"),
+    "soon": Message("promise or reminder in the next {days} days", values={"days": _SOON}),
+    "long-ago": Message("not contacted for {days} days", values={"days": _LONG_AGO}),
+    "never": Message("never contacted"),
+}
+_MINE = "mine"
 
 
 def _macros() -> Any:
@@ -44,11 +57,14 @@ def _macros() -> Any:
 
 
 def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> str:
-    """Return a group's follow-up for the written page, after a marker. Without an entry, only the marker."""
+    """Return a group's follow-up for the end of its line in the written page, after a marker.
+
+    Without an entry, there is only the marker. The line ends without a tag: here the service adds cells.
+    """
     row = ""
     if state is not None and state.latest is not None:
         macros = _macros()
-        row = f"{macros.row_form(columns, state.status.value, _agreed(macros.agreed_form, state), '')}{_ROW_END}"
+        row = f"{macros.row_form(columns, state.status.value, '', _agreed(macros.agreed_form, state), '')}{_ROW_END}"
     return f"{_ROW}{group}{_MARKER_END}{row}"
 
 
@@ -58,24 +74,48 @@ def _agreed(form: Any, state: FollowUpState) -> Any:
 
 
 class WorklistRow(NamedTuple):
-    """How far a group's follow-up is, and whether the reader may save entries (None: it has no form)."""
+    """How far a group's follow-up is, and whether the reader may save entries (None: it has no form).
+
+    ``today`` is the date at its library. It ``is_mine`` if an entry is by the reader.
+    """
 
     state: FollowUpState
     may_write: bool | None
+    today: date = date.min
+    is_mine: bool = False
+
+    @property
+    def marks(self) -> str:
+        """The marks by which the page's script filters."""
+        last, next_day, today = self.state.last_contact, self.state.next_day, self.today
+        marks = {
+            "due": next_day is not None and next_day <= today,
+            "soon": next_day is not None and 0 < (next_day - today).days <= _SOON,
+            "long-ago": last is not None and (today - last).days >= _LONG_AGO,
+            "never": last is None,
+            _MINE: self.is_mine,
+        }
+        return " ".join(mark for mark, applies in marks.items() if applies)
 
 
 _UNRECORDED = WorklistRow(FollowUpState(FollowUpStatus.TO_DO, None), None)
 
 
 class WorklistRows:
-    """Writes the rows with the follow-ups of groups in the current language. ``columns`` is the table's count.
+    """Writes what groups' lines end with, and the rows below with their follow-ups, in the current language.
+
+    ``columns`` is the written table's count.
 
     Groups can be selected by readers who may save entries, and ``with_letters`` by all.
     """
 
     def __init__(self, columns: int, *, with_letters: bool) -> None:
-        self._columns = columns
+        self._columns = columns + len(FOLLOW_UP)
         macros = _macros()
+        self._day_cell = cache(lambda one: str(macros.day_cell(one.toordinal(), day(one)) if one else macros.no_day()))
+        self._status_cells = {
+            status: str(macros.status_cell(place, STATUSES[status])) for place, status in enumerate(FollowUpStatus)
+        }
         self._row, self._agreed, self._write, self._read = map(
             RowTemplate,
             (
@@ -87,17 +127,22 @@ class WorklistRows:
         )
 
     def row(self, group: int, row: WorklistRow) -> str:
-        """Return a group's row, with a button that opens its follow-up."""
+        """Return the last cells of a group's line, and the row below with a button that opens its follow-up."""
 
         def agreed(status: str, text: str) -> str:
             return self._agreed.filled({"status": escape(status), "text": escape(text)})
 
         controls = self._write if row.may_write else self._read
-        return self._row.filled(
+        state = row.state
+        cells = "".join(
+            [self._status_cells[state.status], self._day_cell(state.last_contact), self._day_cell(state.next_day)]
+        )
+        return cells + self._row.filled(
             {
                 "columns": self._columns,
-                "mark": row.state.status.value,
-                "agreed": _agreed(agreed, row.state),
+                "status": state.status.value,
+                "marks": row.marks,
+                "agreed": _agreed(agreed, state),
                 "controls": "" if row.may_write is None else controls.filled({"group": group}),
             }
         )
@@ -120,12 +165,14 @@ class WrittenPage:
         place: Mapping[str, str],
         script: str,
         saved: int = 0,
+        most: int = 200,
     ) -> str:
         """Return the page with current follow-ups by group number, in the current language.
 
         The page's form sends ``place`` to the address ``action``, or to that of the ``letters`` (empty: there are
-        none). ``script`` is the address of the script. The page says that ``saved`` entries were saved. Groups without
-        a row are from a run that wasn't recorded: they are to do, and have no form.
+        none). ``script`` is the address of the script. The page says that ``saved`` entries were saved. At most ``most``
+        groups can be selected at once. Groups without a row are from a run that wasn't recorded: they are to do, and
+        have no form.
         """
         if self._form is None:
             return self._page
@@ -143,8 +190,10 @@ class WrittenPage:
             row = rows.get(number, _UNRECORDED)
             counts[row.state.status] += 1
             pieces += written.row(number, row), rest if is_written else after
-        filters = macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES)
-        start = macros.form_start(action, letters, {**place, "columns": columns}, script, saved)
+        filters = macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES, _MARKS, _MINE)
+        start = macros.form_start(action, letters, {**place, "columns": columns}, script, saved, most)
+        pieces[0] = pieces[0].replace(_HEADS, macros.heads([(column.page, column.title) for column in FOLLOW_UP]), 1)
+        pieces[-1] = pieces[-1].replace(_FOOT, macros.foot(len(FOLLOW_UP)), 1)
         return "".join([head.replace(_FILTER, filters, 1), start, *pieces, macros.form_end(), tail])
 
 

@@ -28,7 +28,7 @@ class WritingOptions(TypedDict, total=False):
     ``details`` (True): include every member. ``width`` (columns; None: the terminal's, or 80) and ``color`` are for the
     table, ``bom`` (begin with a byte order mark) and ``dialect`` (one of ``CSV_DIALECTS``) for CSV. Formats with links
     point names to ``client``; ``index`` is the address of the index of all libraries' reports. ``follow_ups`` are shown
-    in the page, by group number.
+    in the page and the workbook, by group number.
     """
 
     details: bool

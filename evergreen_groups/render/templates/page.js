@@ -39,22 +39,26 @@
     return kind === "number" ? numberIn(text) : text;
   };
 
-  const sort = (table, column) => {
+  let order = ""; // the name of the column that the reader chose, after a minus sign if descending
+  let remember = () => {};
+  const sort = (table, column, direction) => {
     addRest();
     const heads = [...table.tHead.rows[0].cells];
     const head = heads[column];
     const kind = head.dataset.kind;
     const before = head.getAttribute("aria-sort");
-    const descending = before ? before === "ascending" : kind === "number";
+    const descending = direction ?? (before ? before === "ascending" : kind === "number");
     const keyed = [...table.tBodies].map((body) => [keyOf(body, column, kind), body]);
     const compare = kind ? (a, b) => (a === b ? 0 : a < b ? -1 : 1) : words.compare;
     keyed.sort(([a], [b]) => compare(a, b) * (descending ? -1 : 1));
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", descending ? "descending" : "ascending");
     table.dataset.sorted = "";
-    const sorted = keyed.map(([, body]) => body);
-    if (table.tFoot) table.tFoot.before(...sorted);
-    else table.append(...sorted);
+    const bodies = keyed.map(([, body]) => body);
+    if (table.tFoot) table.tFoot.before(...bodies);
+    else table.append(...bodies);
+    order = head.dataset.column ? `${descending ? "-" : ""}${head.dataset.column}` : "";
+    remember();
   };
 
   const makeSortable = (table) => [...table.tHead.rows[0].cells].forEach((head, column) => {
@@ -102,8 +106,8 @@
     if (rest.length) setTimeout(addSoon);
   };
   if (text) addEventListener("load", () => setTimeout(addSoon, 100)); // what is there first has to be painted
-  // A follow-up that is saved updates the counts of all groups.
-  for (const act of ["beforeprint", "submit"]) addEventListener(act, () => addRest(), true);
+  // A follow-up that is saved updates the counts of all groups, and *Select all shown* means all.
+  for (const act of ["beforeprint", "submit", "whole"]) addEventListener(act, () => addRest(), true);
 
   for (const table of tables) {
     makeSortable(table);
@@ -126,11 +130,10 @@
   const tools = document.querySelector(".tools");
   if (!tools) return;
   tools.hidden = false;
-  const [find, at, only, age, kind, status, unfold, shown] = ["find", "at", "only", "age", "kind", "status", "unfold", "shown"].map(
-    (id) => document.getElementById(id),
-  );
+  const ids = ["find", "at", "only", "age", "kind", "status", "when", "whose", "unfold", "shown"];
+  const [find, at, only, age, kind, status, when, whose, unfold, shown] = ids.map((id) => document.getElementById(id));
   // The library filter compares a cell; the other filters compare a group's marks.
-  const choices = [at, only, age, kind, status].filter(Boolean);
+  const choices = [at, only, age, kind, status, when, whose].filter(Boolean);
 
   // Letters that don't decompose into a base letter and a mark, so that a search without them matches.
   const letters = { æ: "ae", đ: "d", ð: "d", ı: "i", ł: "l", ø: "o", œ: "oe", ß: "ss", þ: "th" };
@@ -183,6 +186,7 @@
       (!at.value || libraryOf(body) === at.value) &&
       [only, age].every((choice) => !choice?.value || body.dataset.is.split(" ").includes(choice.value)) &&
       (!status?.value || body.rows[1]?.dataset.status === status.value) &&
+      [when, whose].every((choice) => !choice?.value || body.rows[1]?.dataset.is.split(" ").includes(choice.value)) &&
       (!kind?.value || body.dataset.for.split(" ").includes(kind.value)) &&
       (!wanted.length || wanted.every((word) => textOf(body).includes(word)));
     let count = 0;
@@ -211,13 +215,51 @@
       : [
         describeShown(count, sum),
         at.value,
-        ...[only, age, kind].map((choice) => choice?.value && choice.selectedOptions[0].textContent),
+        ...[only, age, kind, when, whose].map((choice) => choice?.value && choice.selectedOptions[0].textContent),
         find.value.trim(),
       ].filter(Boolean).join("; ");
+    tables[0].dispatchEvent(new Event("filtered"));
+  };
+
+  // The filters and the order are in the address, so that they can be bookmarked. What is searched for may be a name, and
+  // is kept for a reload only. The marks of kinds may be others tomorrow.
+  const wordOf = (choice, option) => (choice === kind ? option.textContent : option.value);
+  const usualOf = (choice) => [...choice.options].find((option) => option.defaultSelected) ?? choice.options[0];
+  remember = () => {
+    const kept = new URLSearchParams();
+    for (const choice of choices) {
+      const [option] = choice.selectedOptions;
+      if (option && option !== usualOf(choice)) kept.set(choice.id, wordOf(choice, option));
+    }
+    if (order) kept.set("sort", order);
+    const fragment = kept.size ? `#${kept}` : "";
+    history.replaceState({ find: find.value }, "", `${location.pathname}${location.search}${fragment}`);
+  };
+  let wantedOrder = "";
+  /** Sort as the address says, once all groups are there. */
+  const sortAsAsked = () => {
+    if (!wantedOrder || !rest || rest.length) return;
+    const [, sign, name] = wantedOrder.match(/^(-?)(.*)$/);
+    wantedOrder = "";
+    const column = [...tables[0].tHead.rows[0].cells].findIndex((head) => head.dataset.column === name);
+    if (column >= 0) sort(tables[0], column, Boolean(sign));
+  };
+  const recall = () => {
+    const kept = new URLSearchParams(location.hash.slice(1));
+    for (const choice of choices) {
+      const word = kept.get(choice.id);
+      const known = () => [...choice.options].find((one) => word !== null && wordOf(choice, one) === word);
+      if (choice === at && word && !known() && rest?.length !== 0) at.append(new Option(word)); // perhaps of the rest
+      const option = known();
+      choice.value = (option ?? usualOf(choice)).value;
+    }
+    wantedOrder = kept.get("sort") ?? "";
+    sortAsAsked();
   };
   let waiting = 0;
   const filterSoon = () => {
     addRest();
+    remember();
     cancelAnimationFrame(waiting);
     waiting = requestAnimationFrame(filter);
   };
@@ -230,9 +272,18 @@
   tables[0].addEventListener("added", () => {
     if (!rest.length) offerLibraries();
     filterIfAsked();
+    sortAsAsked();
   });
 
+  recall();
+  find.value ||= history.state?.find ?? "";
+  addEventListener("hashchange", () => {
+    if (!location.hash.includes("=")) return; // a place in the page
+    recall();
+    filter();
+  });
   if (status) filter(); // from the service, the page opens with the groups to do
+  else filterIfAsked();
 
   if (!unfold) return;
   unfold.addEventListener("click", () => {

@@ -8,12 +8,16 @@
   const list = document.getElementById("follow-up");
   const filter = document.getElementById("status");
   const bar = list.querySelector(".selected");
+  const [all, clear, most] = ["all", "clear", "most"].map((id) => document.getElementById(id));
+  const groups = document.getElementById("groups");
   const place = () => [...list.querySelectorAll("input[type=hidden]")].map(({ name, value }) => [name, value]);
   const { separator } = JSON.parse(document.documentElement.dataset.money);
   const number = (count) => String(count).replace(/\B(?=(\d{3})+$)/g, separator);
-  const selected = () => {
-    return [...list.querySelectorAll("input[name=group]:checked")].filter((box) => !box.closest("tbody").hidden);
+  /** Return the boxes of groups that the filters show, or of those in a state. */
+  const boxes = (state = "") => {
+    return [...list.querySelectorAll(`input[name=group]${state}`)].filter((box) => !box.closest("tbody").hidden);
   };
+  const selected = () => boxes(":checked");
 
   const dialog = document.createElement("dialog");
   dialog.setAttribute("aria-labelledby", "follow-up-heading");
@@ -25,10 +29,22 @@
 
   const look = () => {
     const count = selected().length;
+    const possible = count ? Math.min(boxes().length, list.dataset.most) : 0;
     const [button] = bar.children;
     button.dataset.text ??= button.textContent;
     button.textContent = `${button.dataset.text} (${number(count)})`;
-    bar.hidden = !count;
+    bar.hidden = clear.hidden = !count;
+    all.closest("label").hidden = !list.querySelector("input[name=group]");
+    all.checked = count > 0 && count >= possible;
+    all.indeterminate = count > 0 && count < possible;
+    most.hidden = count < list.dataset.most;
+  };
+  const select = (checked) => {
+    // The groups that aren't shown yet as well.
+    groups.dispatchEvent(new Event("whole"));
+    for (const box of list.querySelectorAll("input[name=group]")) box.checked = false;
+    if (checked) for (const box of boxes().slice(0, list.dataset.most)) box.checked = true;
+    look();
   };
 
   /** Show the content of a page with the form. Returns whether it is one. */
@@ -74,9 +90,13 @@
       const before = list.querySelector(`button[name=group][value="${group}"]`)?.closest("tr");
       if (!before) continue;
       const template = document.createElement("template");
-      template.innerHTML = html;
-      const after = template.content.firstElementChild;
-      [after, ...after.cells].forEach((part, place) => part.setAttribute("role", place ? "cell" : "row"));
+      template.innerHTML = `<tr>${html}`; // the last cells of the group's line, and the row below
+      const [{ cells }, after] = template.content.children;
+      for (const cell of [...cells, ...after.cells]) cell.setAttribute("role", "cell");
+      after.setAttribute("role", "row");
+      const line = before.previousElementSibling;
+      for (const cell of line.querySelectorAll(".follow")) cell.remove();
+      line.append(...cells);
       before.replaceWith(after);
       said.push([group, after.querySelector(".agreed")?.textContent].filter(Boolean).join(": ")); // none after deleting
     }
@@ -152,8 +172,12 @@
     delete dialog.dataset.ended;
     open(`${list.action}?${query}`);
   });
-  list.addEventListener("change", look);
-  filter.addEventListener("change", () => requestAnimationFrame(look));
+  list.addEventListener("change", ({ target }) => { if (target === all) select(all.checked); else look(); });
+  clear.addEventListener("click", () => {
+    select(false);
+    all.focus();
+  });
+  groups.addEventListener("filtered", look);
   dialog.addEventListener("submit", (event) => {
     event.preventDefault();
     const form = event.target;

@@ -122,7 +122,7 @@ def test_groups_are_in_bands_by_how_long_they_have_owed_with_sums_in_every_forma
     assert summary["Fines of groups owing for 104+ days"] == 29
     page = written(aged, "html")
     assert '">Owing for 104+ days: 1 group ($29.00)</option>' in page
-    assert "<td>30\N{EN DASH}103<" in page
+    assert " <small>(30\N{EN DASH}103)</small>" in page
     assert "days-" not in written(apply_criteria(report, replace(report.criteria, age_bands=())), "html")
 
 
