@@ -48,6 +48,29 @@ def _page_columns(report: Report, *some: tuple[Column[Any], ...]) -> list[Column
     return [column for column in columns.shown_columns(report, *some) if column.page]
 
 
+def _group_columns(report: Report) -> list[Column[Any]]:
+    """Return the columns of groups: as many in a report by items, so that the page is laid out alike."""
+    found = _page_columns(report, columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE)
+    if report.items is None:
+        return found
+    first, *others = _asked_items(report)
+    order = ["group", "name", "library", "members", "owing", first, "total", *(others or ["over"])]
+    named = {column.page: column for column in found}
+    return [named[name] for name in (*order, "overdue_since", "replacement_price", "change") if name in named]
+
+
+def _asked_items(report: Report) -> list[str]:
+    """Return which items the report lists groups by, in the order in which it sorts by them."""
+    asked = {"overdue": report.criteria.min_overdue, "lost": report.criteria.min_lost}
+    return [name for name, least in asked.items() if least]
+
+
+def _sorted_by(report: Report) -> str:
+    criteria = report.criteria
+    by_items = report.items is not None and criteria.sort == "total" and not criteria.min_total
+    return _asked_items(report)[0] if by_items else criteria.sort
+
+
 Cells = list[tuple[Callable[[Any], Any], list[Callable[[Any], str]], str]]
 
 
@@ -280,6 +303,7 @@ def write_page(
         wording=wording,
         sentence=sentence,
         columns=[(column.page, column.title, _sort_kind(column)) for column in rows.columns],
+        sorted_by=_sorted_by(report),
         filters=rows.marks.offered_filters(),
         owed_for=rows.marks.offered_kinds(),
         age_sums=[(_band_mark(one.band), wording.describe_age_sum(one)) for one in AgeSum.of(report)],
@@ -307,7 +331,7 @@ class GroupRows:
     ) -> None:
         self._report, self._with_members, self._client, self._follow_ups = report, details, client, follow_ups
         self.marks = GroupMarks(report)
-        self.columns = _page_columns(report, columns.GROUP, columns.GROUP_DETAILS, columns.CHANGE)
+        self.columns = _group_columns(report)
         # Members' details are sentences below them.
         of_members = _page_columns(report, columns.MEMBER, columns.BLOCKS)
         values = {
@@ -317,6 +341,7 @@ class GroupRows:
             "client": client,
             "owed_for": self.marks.with_kinds,
             "column_count": len(self.columns),
+            "asked_items": [] if report.items is None else _asked_items(report),
             "member_headings": [column.title for column in of_members],
             "members_of_group": lambda group: gettext("Members of group {group}", group=group),
             "day_number": lambda moment: language.local(moment).date().toordinal(),  # the script sorts by it

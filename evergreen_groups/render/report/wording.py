@@ -115,9 +115,12 @@ def describe_late(items: GroupItems) -> str:
 
     What follows is an estimate: ``estimated replacement price $62.00``.
     """
-    price = gettext("estimated replacement price {price}", price=items.replacement_price)
     counted = items.items.overdue or items.items.lost
-    return "; ".join(filter(None, (_describe_counts(items), price if counted else "")))
+    return "; ".join(filter(None, (_describe_counts(items), describe_price(items) if counted else "")))
+
+
+def describe_price(items: GroupItems) -> str:
+    return gettext("estimated replacement price {price}", price=items.replacement_price)
 
 
 def _describe_counts(items: GroupItems) -> str:
