@@ -265,11 +265,11 @@ NOT_A_PERSON = {
     "runs": {"id", "suffix", "series", "at", "hidden_libraries"},
     "run_totals": {"run", "org_unit", "group_count", "member_count", "combined_fines"},
     "run_groups": {"run", "number", "combined_fines", "certain", "member_count", "library", "libraries"}
-    | {"contact_library", "in_collections", "listed", "over_limit_count", "over_limit_certain", "age_band"},
+    | {"contact_library", "in_collections", "listed", "over_limit_count", "over_limit_certain", "age_band", "unreturned"},
     "group_nights": {"run", "number", "combined_fines", "certain", "formerly"},
     "follow_ups": {"id", "gateway", "number", "member_count", "library", "listed_at"},
     "follow_up_entries": {"id", "suffix", "follow_up", "at", "saved_on", "number", "what", "how", "day", "remind_on"}
-    | {"pay_by", "cancels", "note"}
+    | {"pay_by", "cancels", "note", "detail", "unreturned"}
     | {"combined_fines", "reopened", "workstation", "org_unit", "corrects", "deleted", "idempotency_key", "request"},
     "events": {"id", "gateway", "at", "event", "hook", "done", "blocked", "recalculated", "reason"},
     "mails": {"id", "message_id", "written_at", "content", "held_since"},
