@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,13 +21,25 @@ from sqlalchemy import insert, or_, select, true, update
 
 from evergreen_groups.batches import batched
 from evergreen_groups.errors import NotFoundError, PlanError
-from evergreen_groups.follow_up.entries import DraftEntry, Entry, FollowUp, What, current_entries, saved_after
+from evergreen_groups.follow_up.entries import (
+    SETTLED,
+    DraftEntry,
+    Entry,
+    FollowUp,
+    What,
+    current_entries,
+    saved_after,
+    standing_promises,
+)
+from evergreen_groups.follow_up.promises import Comparison, DuePromise
 from evergreen_groups.report import Listing, continued_as, group_by_patron, history
 from evergreen_groups.state import record_ids, schema
 from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+
+    from evergreen_groups.follow_up.entries import Today
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, Row
@@ -38,6 +51,8 @@ _original = schema.follow_up_entries.alias("original")
 _FOLLOW_UPS, _ENTRIES = schema.follow_ups.c, schema.follow_up_entries.c
 _BATCH = 500
 _MOST_NAMED = 50
+RECHECK_DAYS = 30
+"""For how many days after its day a settled promise is compared again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +104,12 @@ class FollowUps:
             found = _follow_ups(connection, _stored(connection, self._url), run.listings)
         return ReportFollowUps(name, run.at, found)
 
-    def of_run(self, run: Callable[[], Run]) -> dict[int, FollowUp]:
+    def of_run(
+        self, run: Callable[[], Run], outcomes: Mapping[str, Comparison] = MappingProxyType({})
+    ) -> dict[int, FollowUp]:
         """Return the follow-ups of the groups of a run that isn't recorded yet, by group number, without empty ones.
 
+        ``outcomes`` are what the run found of promises, see :func:`record_outcomes`.
         ``run`` is called only if anything is stored: many libraries have thousands of groups and no follow-up.
         """
         if not self._transactions.is_there:
@@ -99,7 +117,29 @@ class FollowUps:
         with self._transactions.reading() as connection:
             stored = _stored(connection, self._url)
             found = _follow_ups(connection, stored, run().listings) if stored else {}
-        return {number: one for number, one in found.items() if one.entries}
+        return {number: one.with_outcomes(outcomes) for number, one in found.items() if one.entries}
+
+    def due_promises(self, today: Today) -> list[DuePromise]:
+        """Return the promises whose day is over, of all groups, listed or not. ``today`` is asked for each library.
+
+        A settled promise is compared for another :data:`RECHECK_DAYS`: a payment may be voided later.
+        """
+        if not self._transactions.is_there:
+            return []
+        found = []
+        with self._transactions.reading() as connection:
+            stored = {row.id: row for row in _stored(connection, self._url)}
+            rows = defaultdict[int, list[Entry]](list)
+            # Entries about the same persons may be in several follow-ups, after a merge.
+            for row in _rows_of(connection, stored):
+                rows[stored[row.follow_up].number].append(row)
+            for group in rows.values():
+                for entry, day in standing_promises(current_entries(saved_after(None, group))):
+                    row = stored[entry.follow_up]
+                    over = (today(row.library) - day).days
+                    if over > 0 and (entry.outcome not in SETTLED or over <= RECHECK_DAYS):
+                        found.append(DuePromise(entry, row.member_count == len(json.loads(row.members))))
+        return found
 
     def of_group(self, number: int, members: Collection[int]) -> tuple[tuple[Entry, ...], dict[str, str]]:
         """Return the entries of a group, whether or not a report lists it, and the reports that do.
@@ -187,6 +227,7 @@ class FollowUps:
                     "pay_by": draft.pay_by,
                     "cancels": None if draft.cancels is None else draft.cancels.value,
                     "detail": None if draft.detail is None else draft.detail.value,
+                    "amount": draft.amount,
                     "note": draft.note,
                     "combined_fines": group.group_fines,
                     "corrects": corrects,
@@ -263,6 +304,13 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
     for some in batched(reopened, _BATCH):
         marked = update(schema.follow_up_entries).where(_ENTRIES.id.in_(some))
         connection.execute(marked.values(reopened=True))
+
+
+def record_outcomes(connection: Connection, outcomes: Mapping[str, Comparison]) -> None:
+    """Store what a run found of promises, by the id of their latest version, in the transaction that records it."""
+    for id, found in outcomes.items():
+        promise = update(schema.follow_up_entries).where(_ENTRIES.id == record_ids.number_of(id))
+        connection.execute(promise.values(outcome=found.outcome.value, paid=found.paid, forgiven=found.forgiven))
 
 
 def _lock(connection: Connection) -> None:
