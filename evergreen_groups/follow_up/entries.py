@@ -110,8 +110,8 @@ class Entry:
     """One entry of a follow-up, as stored.
 
     ``at`` is when it was saved, ``saved_on`` the date at the contact person's library then, and ``day`` when it
-    happened. ``pay_by`` is the day of a promise, and ``amount`` what was promised (None: all). Its ``outcome`` is that of
-    the last night's report after its day; ``paid`` and ``forgiven`` (also by work) are since the promise, at least
+    happened. ``pay_by`` is the day of a promise, and ``amount`` what was promised (None: all). The report after that
+    day found the ``outcome``, and what was ``paid`` and ``forgiven`` (or done as work) since the promise: at least
     those amounts if the outcome is *check*. ``cancels`` is what the entry ends. ``group`` (number), ``contact``
     (patron id) and ``group_fines`` are those of that time. It is about ``persons``: the ids of the group's visible
     members when it was first saved. ``staff`` (``au.id``, None once forgotten) saved it at ``workstation``
@@ -193,8 +193,7 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
             if before.what is What.PROMISED:  # "all" remains what was owed then
                 row = replace(row, group_fines=before.group_fines)  # noqa: PLW2901
                 if row.outcome is None and _promise_of(row) == _promise_of(before):
-                    found_by_night = {"outcome": before.outcome, "paid": before.paid, "forgiven": before.forgiven}
-                    row = replace(row, **found_by_night)  # noqa: PLW2901
+                    row = replace(row, outcome=before.outcome, paid=before.paid, forgiven=before.forgiven)  # noqa: PLW2901
             found[before.original.id] = replace(row, earlier=(*before.earlier, replace(before, earlier=())))
     return tuple(found.values())
 
@@ -214,8 +213,8 @@ def pending_in(entries: Iterable[Entry]) -> dict[Agreed, Pending]:
     """Return the promise and the reminder that stand after these entries, each only if there is one.
 
     A new promise replaces the promise, and a new reminder the reminder. Once a promise's day is over, a new reminder
-    puts it off to its own day. Payment settles it. A contact saved on or after a reminder's day answers it. Staff can cancel each, and a
-    closing ends both. Of merged families, each with its own, the earliest day counts.
+    puts it off to its own day, and payment settles it. A contact saved on or after a reminder's day answers it. Staff
+    can cancel each, and a closing ends both. Of merged families, each with its own, the earliest day counts.
     """
     promises, reminders = _standing(entries)
     promises = [one for one in promises if one.entry.outcome not in SETTLED]
@@ -478,12 +477,16 @@ class DraftEntry:
             raise _refused(Message("the day to pay by is before the promise"), "pay_by")
         if self.amount is not None and self.what is not What.PROMISED:
             raise _refused(Message("only a promise has an amount"), "amount")
-        if self.amount is not None and not (0 < self.amount < MOST_PROMISED and self.amount == self.amount.quantize(ZERO)):
+        if self.amount is not None and not _is_amount(self.amount):
             raise _refused(Message("the amount must be more than 0, with two decimal places"), "amount")
         if self.cancels is not None and self.what is not What.NOTE:
             raise _refused("only a note cancels a promise or a reminder", "cancels")
         if self.cancels not in (None, before and before.cancels, *follow_up.pending):
             raise _refused(Message("there is nothing to cancel"), "cancels")
+
+
+def _is_amount(amount: Decimal) -> bool:
+    return amount.is_finite() and 0 < amount < MOST_PROMISED and amount == amount.quantize(ZERO)
 
 
 def digest_of(report: str, drafts: Sequence[DraftEntry]) -> str:

@@ -40,19 +40,15 @@ def compare_promises(gateway: Gateway, org_units: OrgUnits, due: Sequence[DuePro
         return {}
     persons = {id for one in due for id in one.entry.persons}
     visible = _visible(gateway, org_units, persons)
-    since = min(one.entry.promised_at for one in due)
-    ledgers = Ledger.read(gateway, visible, since) if visible else {}
+    first = min(one.entry.promised_at for one in due)
+    ledgers = Ledger.read(gateway, visible, first) if visible else {}
     found = {}
     for entry, complete in due:
-        theirs = [ledger for id in entry.persons for ledger in ledgers.get(id, ())]
-        paid, forgiven, left = (
-            sum(amounts, ZERO)
-            for amounts in (
-                [booked(one.paid, entry.promised_at) for one in theirs],
-                [booked(one.forgiven, entry.promised_at) for one in theirs],
-                [one.left(entry.promised_at) for one in theirs],
-            )
-        )
+        since, paid, forgiven, left = entry.promised_at, ZERO, ZERO, ZERO
+        for one in (ledger for id in entry.persons for ledger in ledgers.get(id, ())):
+            paid += booked(one.paid, since)
+            forgiven += booked(one.forgiven, since)
+            left += one.left(since)  # credits count, as in group fines
         promised = entry.amount if entry.amount is not None or not complete else entry.group_fines
         outcome = promise_outcome(promised, paid, left, all_known=complete and visible.issuperset(entry.persons))
         found[entry.id] = Comparison(outcome, paid, forgiven)

@@ -39,11 +39,10 @@ from evergreen_groups.values import ZERO
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from evergreen_groups.follow_up.entries import Today
-
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, Row
 
+    from evergreen_groups.follow_up.entries import Today
     from evergreen_groups.report import Listings, Run
     from evergreen_groups.state import Transactions
 
@@ -129,15 +128,14 @@ class FollowUps:
         found = []
         with self._transactions.reading() as connection:
             stored = {row.id: row for row in _stored(connection, self._url)}
-            rows = defaultdict[int, list[Entry]](list)
-            # Entries about the same persons may be in several follow-ups, after a merge.
-            for row in _rows_of(connection, stored):
-                rows[stored[row.follow_up].number].append(row)
-            for group in rows.values():
-                for entry, day in standing_promises(current_entries(saved_after(None, group))):
+            by_group = defaultdict[int, list[Entry]](list)  # a merged family has several follow-ups
+            for version in _rows_of(connection, stored):
+                by_group[stored[version.follow_up].number].append(version)
+            for versions in by_group.values():
+                for entry, day in standing_promises(current_entries(saved_after(None, versions))):
                     row = stored[entry.follow_up]
-                    over = (today(row.library) - day).days
-                    if over > 0 and (entry.outcome not in SETTLED or over <= RECHECK_DAYS):
+                    days = (today(row.library) - day).days
+                    if days > 0 and (entry.outcome not in SETTLED or days <= RECHECK_DAYS):
                         found.append(DuePromise(entry, row.member_count == len(json.loads(row.members))))
         return found
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
+from evergreen_groups.ils.bills import IN_FORCE
 from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ class Ledger:
     billed: list[Booking] = field(default_factory=list)
 
     def left(self, since: datetime) -> Decimal:
-        """Return what is still owed of what was owed then. Payments go to the oldest billings first."""
-        return max(ZERO, self.balance - booked(self.billed, since))
+        """Return what is still owed of what was owed then, negative for a credit.
+
+        Payments go to the oldest billings first.
+        """
+        return max(min(self.balance, ZERO), self.balance - booked(self.billed, since))
 
     @staticmethod
     def read(gateway: Gateway, patrons: Collection[int], since: datetime) -> dict[int, list[Ledger]]:
@@ -55,8 +59,9 @@ class Ledger:
         """
         later = {">=": since.isoformat(timespec="seconds")}
         read = gateway.pcrud.columns_by_values
-        fields = ("id", "usr", "balance_owed", "last_payment_ts", "last_billing_ts")
-        owed_or_paid = {"-or": [{"balance_owed": {">": 0}}, {"last_payment_ts": later}]}
+        fields: tuple[str, ...] = ("id", "usr", "balance_owed", "last_payment_ts", "last_billing_ts")
+        # A patron's credit lowers what they owe.
+        owed_or_paid = {"-or": [{"balance_owed": {"<>": 0}}, {"last_payment_ts": later}]}
         rows = list(read("mbts", fields, "usr", sorted(patrons), where=owed_or_paid, all_visible=True))
         ledgers = {id: Ledger(balance) for id, _usr, balance, *_times in rows}
         found = defaultdict[int, list[Ledger]](list)
@@ -71,8 +76,9 @@ class Ledger:
                 if kind != _ADJUSTED:
                     (ledgers[id].forgiven if kind in _FORGIVEN else ledgers[id].paid).append(Booking(at, amount))
         if billed:
-            where = {"voided": "f", "billing_ts": later}
-            for id, at, amount in read("mb", ("xact", "billing_ts", "amount"), "xact", billed, where=where, all_visible=True):
+            where = {**IN_FORCE, "billing_ts": later}
+            fields = ("xact", "billing_ts", "amount")
+            for id, at, amount in read("mb", fields, "xact", billed, where=where, all_visible=True):
                 ledgers[id].billed.append(Booking(at, amount))
         return dict(found)
 

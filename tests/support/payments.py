@@ -47,8 +47,18 @@ def bill(sandbox: Sandbox, user: int, amount: str, *, library: int = 11, at: dat
         xact = store.insert("mg", {**started, "billing_location": library})
         summary = {"total_owed": amount, "total_paid": "0.00", "balance_owed": amount, "xact_type": "grocery"}
         store.insert("mbts", {"id": xact, **summary, **started, "last_billing_ts": when})
-        store.insert("mb", {"xact": xact, "amount": amount, "billing_type": "Misc", "btype": 101, "billing_ts": when,
-                            "create_date": when, "voided": "f"})
+        store.insert(
+            "mb",
+            {
+                "xact": xact,
+                "amount": amount,
+                "billing_type": "Misc",
+                "btype": 101,
+                "billing_ts": when,
+                "create_date": when,
+                "voided": "f",
+            },
+        )
     return xact
 
 

@@ -12,13 +12,25 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import escape
 
 from evergreen_groups import follow_up
-from evergreen_groups.follow_up import LONGEST_NOTE, Detail, Entry, FollowUp, FollowUpState, FollowUpStatus, How, What
+from evergreen_groups.follow_up import (
+    LONGEST_NOTE,
+    Agreed,
+    Detail,
+    Entry,
+    FollowUp,
+    FollowUpState,
+    FollowUpStatus,
+    How,
+    What,
+)
 from evergreen_groups.language import day, gettext, minute
+from evergreen_groups.message import Message
 from evergreen_groups.render.follow_ups import (
     AGREED,
     DETAILS,
@@ -26,6 +38,7 @@ from evergreen_groups.render.follow_ups import (
     STATUSES,
     describe_entry,
     describe_latest,
+    describe_promise,
     describe_status,
     outcome,
 )
@@ -34,9 +47,15 @@ from evergreen_groups.render.pages import RowTemplate, environment, template_tex
 if TYPE_CHECKING:
     from evergreen_groups.report import Contact
 
+DUE = "due"
+"""Among the statuses to filter by: groups to do because of a promise or a reminder."""
+_GROUP_START, _GROUP_END = '<tbody class="group"', "</tbody>"
 _ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--follow-up row end-->"
 _FORM = re.compile("<!--follow-up form ([0-9]+) ([A-Za-z-]+)-->")
 _FILTER, _END = "<!--follow-up filter-->", "<!--follow-up end-->"
+
+
+_DUE = Message("Due: promises and reminders")
 
 
 def _macros() -> Any:
@@ -48,8 +67,12 @@ def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> st
     row = ""
     if state is not None and state.latest is not None:
         macros = _macros()
-        row = f"{macros.row_form(columns, state.status.value, _agreed(macros.agreed_form, state), '')}{_ROW_END}"
+        row = f"{macros.row_form(columns, _mark(state), _agreed(macros.agreed_form, state), '')}{_ROW_END}"
     return f"{_ROW}{group}{_MARKER_END}{row}"
+
+
+def _mark(state: FollowUpState) -> str:
+    return f"{state.status.value} {DUE}" if state.due else state.status.value
 
 
 def _agreed(form: Any, state: FollowUpState) -> Any:
@@ -96,7 +119,7 @@ class WorklistRows:
         return self._row.filled(
             {
                 "columns": self._columns,
-                "mark": row.state.status.value,
+                "mark": _mark(row.state),
                 "agreed": _agreed(agreed, row.state),
                 "controls": "" if row.may_write is None else controls.filled({"group": group}),
             }
@@ -120,32 +143,44 @@ class WrittenPage:
         place: Mapping[str, str],
         script: str,
         saved: int = 0,
+        shown: str = FollowUpStatus.TO_DO.value,
     ) -> str:
         """Return the page with current follow-ups by group number, in the current language.
 
         The page's form sends ``place`` to the address ``action``, or to that of the ``letters`` (empty: there are
-        none). ``script`` is the address of the script. The page says that ``saved`` entries were saved. Groups without
-        a row are from a run that wasn't recorded: they are to do, and have no form.
+        none). ``script`` is the address of the script. The page says that ``saved`` entries were saved. It opens with
+        the groups whose status is ``shown``, broken promises first. Groups without a row are from a run that wasn't
+        recorded: they are to do, and have no form.
         """
         if self._form is None:
             return self._page
         columns = self._form[1]
         macros, written = _macros(), WorklistRows(int(columns), with_letters=bool(letters))
-        counts: Counter[FollowUpStatus] = Counter()
+        counts: Counter[str] = Counter()
         head, _, rest = self._page.partition(self._form[0])
         groups, _, tail = rest.partition(_END)
-        first, *others = groups.split(_ROW)
-        pieces = [first]
+        first, *others = groups.split(_GROUP_START)
+        broken: list[str] = []
+        unbroken: list[str] = []
+        between = [first]
         for piece in others:  # a regular expression takes twice as long
-            marker, _, after = piece.partition(_MARKER_END)
+            before, _, rest = piece.partition(_ROW)
+            marker, _, after = rest.partition(_MARKER_END)
             _, is_written, rest = after.partition(_ROW_END)
+            end, _, following = (rest if is_written else after).partition(_GROUP_END)
             number = int(marker)
             row = rows.get(number, _UNRECORDED)
-            counts[row.state.status] += 1
-            pieces += written.row(number, row), rest if is_written else after
-        filters = macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES)
+            counts[row.state.status.value] += 1
+            counts[DUE] += bool(row.state.due)
+            text = f"{_GROUP_START}{before}{written.row(number, row)}{end}{_GROUP_END}"
+            (broken if row.state.is_broken else unbroken).append(text)
+            between.append(following)
+        ordered = chain.from_iterable(zip_longest(between, [*broken, *unbroken], fillvalue=""))
+        statuses = {one.value: gettext(STATUSES[one]) for one in FollowUpStatus}
+        texts = {FollowUpStatus.TO_DO.value: statuses.pop(FollowUpStatus.TO_DO.value), DUE: gettext(_DUE), **statuses}
+        filters = macros.filter([(value, text, counts[value]) for value, text in texts.items()], shown)
         start = macros.form_start(action, letters, {**place, "columns": columns}, script, saved)
-        return "".join([head.replace(_FILTER, filters, 1), start, *pieces, macros.form_end(), tail])
+        return "".join([head.replace(_FILTER, filters, 1), start, *ordered, macros.form_end(), tail])
 
 
 # --- The page with the form ---
@@ -212,7 +247,12 @@ def shown_entries(
 
 def shown_pending(follow_up: FollowUp) -> dict[str, str]:
     """Return the promise and the reminder that stand, as text."""
-    return {agreed.value: gettext(AGREED[agreed], day=day(one.day)) for agreed, one in follow_up.pending.items()}
+    return {
+        agreed.value: describe_promise(one.entry, one.day)
+        if agreed is Agreed.PROMISE
+        else gettext(AGREED[agreed], day=day(one.day))
+        for agreed, one in follow_up.pending.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@
     const fits = (body) =>
       (!at.value || libraryOf(body) === at.value) &&
       [only, age].every((choice) => !choice?.value || body.dataset.is.split(" ").includes(choice.value)) &&
-      (!status?.value || body.rows[1]?.dataset.status === status.value) &&
+      (!status?.value || body.rows[1]?.dataset.status?.split(" ").includes(status.value)) &&
       (!kind?.value || body.dataset.for.split(" ").includes(kind.value)) &&
       (!wanted.length || wanted.every((word) => textOf(body).includes(word)));
     let count = 0;
