@@ -85,7 +85,7 @@ class Agreed(Enum):
 class PromiseOutcome(Enum):
     """What came of a promise, as a night's report found after its day."""
 
-    KEPT = "kept"
+    PAID = "kept"
     BROKEN = "broken"
     NOT_OWED = "not-owed"
     """The bills went without the payment: forgiven, voided, or the item was returned."""
@@ -93,7 +93,7 @@ class PromiseOutcome(Enum):
     """The account can't see the payments of all members."""
 
 
-SETTLED = (PromiseOutcome.KEPT, PromiseOutcome.NOT_OWED)
+ENDED = (PromiseOutcome.PAID, PromiseOutcome.NOT_OWED)
 """The outcomes that end a promise."""
 
 
@@ -213,17 +213,17 @@ def pending_in(entries: Iterable[Entry]) -> dict[Agreed, Pending]:
     """Return the promise and the reminder that stand after these entries, each only if there is one.
 
     A new promise replaces the promise, and a new reminder the reminder. Once a promise's day is over, a new reminder
-    puts it off to its own day, and payment settles it. A contact saved on or after a reminder's day answers it. Staff
+    puts it off to its own day, and payment ends it. A contact saved on or after a reminder's day answers it. Staff
     can cancel each, and a closing ends both. Of merged families, each with its own, the earliest day counts.
     """
     promises, reminders = _standing(entries)
-    promises = [one for one in promises if one.entry.outcome not in SETTLED]
+    promises = [one for one in promises if one.entry.outcome not in ENDED]
     found = {Agreed.PROMISE: promises, Agreed.REMINDER: reminders}
     return {agreed: min(some, key=lambda one: one.day) for agreed, some in found.items() if some}
 
 
 def standing_promises(entries: Iterable[Entry]) -> list[Pending]:
-    """Return the promises that no later entry ends, settled ones included."""
+    """Return the promises that no later entry ends, paid ones included."""
     return _standing(entries)[0]
 
 
@@ -251,7 +251,7 @@ def promise_outcome(promised: Decimal | None, paid: Decimal, left: Decimal, *, a
     hidden.
     """
     if promised is not None and paid > 0 and paid >= promised:
-        return PromiseOutcome.KEPT
+        return PromiseOutcome.PAID
     if not all_known:
         return PromiseOutcome.CHECK
     return PromiseOutcome.BROKEN if left > 0 else PromiseOutcome.NOT_OWED

@@ -22,7 +22,7 @@ from sqlalchemy import insert, or_, select, true, update
 from evergreen_groups.batches import batched
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up.entries import (
-    SETTLED,
+    ENDED,
     DraftEntry,
     Entry,
     FollowUp,
@@ -51,7 +51,7 @@ _FOLLOW_UPS, _ENTRIES = schema.follow_ups.c, schema.follow_up_entries.c
 _BATCH = 500
 _MOST_NAMED = 50
 RECHECK_DAYS = 30
-"""For how many days after its day a settled promise is compared again."""
+"""For how many days after its day a promise that was paid is compared again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class FollowUps:
     def due_promises(self, today: Today) -> list[DuePromise]:
         """Return the promises whose day is over, of all groups, listed or not. ``today`` is asked for each library.
 
-        A settled promise is compared for another :data:`RECHECK_DAYS`: a payment may be voided later.
+        A promise that was paid is compared for another :data:`RECHECK_DAYS`: a payment may be voided later.
         """
         if not self._transactions.is_there:
             return []
@@ -135,7 +135,7 @@ class FollowUps:
                 for entry, day in standing_promises(current_entries(saved_after(None, versions))):
                     row = stored[entry.follow_up]
                     days = (today(row.library) - day).days
-                    if days > 0 and (entry.outcome not in SETTLED or days <= RECHECK_DAYS):
+                    if days > 0 and (entry.outcome not in ENDED or days <= RECHECK_DAYS):
                         found.append(DuePromise(entry, row.member_count == len(json.loads(row.members))))
         return found
 

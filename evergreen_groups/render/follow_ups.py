@@ -43,7 +43,7 @@ DETAILS = {
 }
 """What happened to a family that wasn't reached, and why a follow-up was closed."""
 OUTCOMES = {
-    PromiseOutcome.KEPT: Message("Promise kept"),
+    PromiseOutcome.PAID: Message("Promise kept"),
     PromiseOutcome.BROKEN: Message("Promise broken"),
     PromiseOutcome.NOT_OWED: Message("No longer owed"),
     PromiseOutcome.CHECK: Message("Check: not all payments are visible"),

@@ -114,7 +114,7 @@ class FollowUpEntry(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="With promised: the day of the promise; that of its reminder unless given."),
     ] = None
     amount: Annotated[
-        Annotated[str, Meta(pattern=r"^[0-9]{1,6}([.][0-9]{2})?\Z")] | None,
+        Annotated[str, Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{2})?$")] | None,
         Meta(description="With promised: what was promised; everything unless given."),
     ] = None
     cancels: Annotated[

@@ -178,8 +178,7 @@ def _due(options: LetterOptions) -> Iterator[tuple[str, str]]:
                 for group in groups[:_MOST_NAMED]
             ]
             more = " …" if len(groups) > _MOST_NAMED else ""
-            count, them = language.number(len(groups)), "; ".join(named) + more
-            yield term, gettext("{count} ({groups})", count=count, groups=them)
+            yield term, f"{language.number(len(groups))} ({'; '.join(named)}{more})"
 
 
 def _wrapped(text: str, before: str = "") -> str:
