@@ -14,9 +14,9 @@ from evergreen_groups import cli
 def follow_ups_command(invocation: cli.Invocation, due: bool, as_json: bool) -> None:
     """List the groups of the last reports: the contact person, what they owe, the status, and the latest entry.
 
-    A group has the status "to do" if its reminder is due, if the day of its promise is over and it wasn't kept, or if
-    it has neither and no recent entry ([follow_up] again_after). Broken promises are first. --json includes all entries
-    with their notes.
+    A group has the status "to do" if its reminder is due, if its promise is over and wasn't kept, or if it has neither
+    and no recent entry ([follow_up] again_after). Broken promises are first. --json includes all entries with their
+    notes.
     """
     from evergreen_groups.follow_up import FollowUpStatus
     from evergreen_groups.render import follow_ups_document, write_follow_ups
