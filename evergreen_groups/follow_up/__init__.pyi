@@ -9,12 +9,17 @@ from .entries import FollowUpState as FollowUpState
 from .entries import FollowUpStatus as FollowUpStatus
 from .entries import How as How
 from .entries import Pending as Pending
+from .entries import PromiseOutcome as PromiseOutcome
 from .entries import Today as Today
 from .entries import What as What
 from .entries import digest_of as digest_of
 from .entries import saved_after as saved_after
 from .entries import today_at as today_at
+from .promises import Comparison as Comparison
+from .promises import DuePromise as DuePromise
+from .promises import compare_promises as compare_promises
 from .store import FollowUps as FollowUps
 from .store import ReportFollowUps as ReportFollowUps
 from .store import Written as Written
 from .store import note_listed as note_listed
+from .store import record_outcomes as record_outcomes

@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.message import Message
 from evergreen_groups.state import record_ids
-from evergreen_groups.values import one_line
+from evergreen_groups.values import ZERO, one_line
 
 if TYPE_CHECKING:
+    from evergreen_groups.follow_up.promises import Comparison
     from evergreen_groups.ils import OrgUnit
     from evergreen_groups.report import Listing
 
 LONGEST_NOTE = 300
 """Maximum number of characters in a note."""
+
+MOST_PROMISED = 1_000_000
+"""What a promise must stay below."""
 
 # str.isprintable also refuses the joiners that Persian, Hindi and emoji are written with.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -78,6 +82,21 @@ class Agreed(Enum):
     REMINDER = "reminder"
 
 
+class PromiseOutcome(Enum):
+    """What came of a promise, as a night's report found after its day."""
+
+    PAID = "kept"
+    BROKEN = "broken"
+    NOT_OWED = "not-owed"
+    """The bills went without the payment: forgiven, voided, or the item was returned."""
+    CHECK = "check"
+    """The account can't see the payments of all members."""
+
+
+ENDED = (PromiseOutcome.PAID, PromiseOutcome.NOT_OWED)
+"""The outcomes that end a promise."""
+
+
 class FollowUpStatus(Enum):
     """Whether staff have to act."""
 
@@ -91,7 +110,9 @@ class Entry:
     """One entry of a follow-up, as stored.
 
     ``at`` is when it was saved, ``saved_on`` the date at the contact person's library then, and ``day`` when it
-    happened. ``pay_by`` is the day of a promise. ``cancels`` is what the entry ends. ``group`` (number), ``contact``
+    happened. ``pay_by`` is the day of a promise, and ``amount`` what was promised (None: all). The report after that
+    day found the ``outcome``, and what was ``paid`` and ``forgiven`` (or done as work) since the promise: at least
+    those amounts if the outcome is *check*. ``cancels`` is what the entry ends. ``group`` (number), ``contact``
     (patron id), ``group_fines`` and ``unreturned`` are those of that time. It is about ``persons``: the ids of the
     group's visible members when it was first saved. ``staff`` (``au.id``, None once forgotten) saved it at
     ``workstation`` (``aws.id``), working for ``org_unit`` (``aou.id``). ``reopened`` means, for a closing, that the
@@ -123,6 +144,10 @@ class Entry:
     corrects: str | None = None
     deleted: bool = False
     persons: tuple[int, ...] = ()
+    amount: Decimal | None = None
+    outcome: PromiseOutcome | None = None
+    paid: Decimal | None = None
+    forgiven: Decimal | None = None
     earlier: tuple[Entry, ...] = ()
     unreturned: int | None = None
 
@@ -135,6 +160,12 @@ class Entry:
     def promised_day(self) -> date | None:
         """The day of a promise: its own, or else that of its reminder."""
         return (self.pay_by or self.remind_on) if self.what is What.PROMISED else None
+
+    @property
+    def promised_at(self) -> datetime:
+        """When it was promised: at the time of day at which it was saved, if that was on a later day."""
+        first = self.original
+        return first.at - (first.saved_on - self.day)
 
     def concerns(self, other: Entry) -> bool:
         """Whether the two are about the same family. After a merge, a group has entries of several."""
@@ -163,8 +194,16 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
         else:
             if before.what is What.CLOSED:  # a correction doesn't close it again
                 row = replace(row, **{name: getattr(before, name) for name in _AT_CLOSING})  # noqa: PLW2901
+            if before.what is What.PROMISED:  # "all" remains what was owed then
+                row = replace(row, group_fines=before.group_fines)  # noqa: PLW2901
+                if row.outcome is None and _promise_of(row) == _promise_of(before):
+                    row = replace(row, outcome=before.outcome, paid=before.paid, forgiven=before.forgiven)  # noqa: PLW2901
             found[before.original.id] = replace(row, earlier=(*before.earlier, replace(before, earlier=())))
     return tuple(found.values())
+
+
+def _promise_of(entry: Entry) -> tuple[object, ...]:
+    return entry.what, entry.day, entry.promised_day, entry.amount
 
 
 class Pending(NamedTuple):
@@ -178,9 +217,22 @@ def pending_in(entries: Iterable[Entry]) -> dict[Agreed, Pending]:
     """Return the promise and the reminder that stand after these entries, each only if there is one.
 
     A new promise replaces the promise, and a new reminder the reminder. Once a promise's day is over, a new reminder
-    puts it off to its own day. A contact saved on or after a reminder's day answers it. Staff can cancel each, and a
-    closing ends both. Of merged families, each with its own, the earliest day counts.
+    puts it off to its own day, and payment ends it. A contact saved on or after a reminder's day answers it. Staff
+    can cancel each, and a closing ends both. Of merged families, each with its own, the earliest day counts.
     """
+    promises, reminders = _standing(entries)
+    promises = [one for one in promises if one.entry.outcome not in ENDED]
+    found = {Agreed.PROMISE: promises, Agreed.REMINDER: reminders}
+    return {agreed: min(some, key=lambda one: one.day) for agreed, some in found.items() if some}
+
+
+def standing_promises(entries: Iterable[Entry]) -> list[Pending]:
+    """Return the promises that no later entry ends, paid ones included."""
+    return _standing(entries)[0]
+
+
+def _standing(entries: Iterable[Entry]) -> tuple[list[Pending], list[Pending]]:
+    """Return the promises and the reminders that no later entry ends."""
     promises: list[Pending] = []
     reminders: list[Pending] = []
     for entry in entries:
@@ -192,8 +244,21 @@ def pending_in(entries: Iterable[Entry]) -> dict[Agreed, Pending]:
             promises.append(Pending(entry, entry.promised_day))
         if entry.remind_on is not None:
             reminders.append(Pending(entry, entry.remind_on))
-    found = {Agreed.PROMISE: promises, Agreed.REMINDER: reminders}
-    return {agreed: min(some, key=lambda one: one.day) for agreed, some in found.items() if some}
+    return promises, reminders
+
+
+def promise_outcome(promised: Decimal | None, paid: Decimal, left: Decimal, *, all_known: bool) -> PromiseOutcome:
+    """Return what came of a promise.
+
+    ``promised`` is the amount, None if it includes what hidden members owed. ``paid`` is what the visible members have
+    paid since, and ``left`` what they still owe of what they owed then. Unless ``all_known``, bills and payments may be
+    hidden.
+    """
+    if promised is not None and paid > 0 and paid >= promised:
+        return PromiseOutcome.PAID
+    if not all_known:
+        return PromiseOutcome.CHECK
+    return PromiseOutcome.BROKEN if left > 0 else PromiseOutcome.NOT_OWED
 
 
 def _promise_after(promise: Pending, entry: Entry) -> Pending | None:
@@ -271,6 +336,7 @@ class FollowUpState(NamedTuple):
 
     ``waits_for`` is the promise or the reminder that a waiting group waits for, if any. ``last_contact`` is when staff
     last got, or tried to get, in touch. ``next_day`` is the day of the earliest promise or reminder that stands.
+    ``due`` are those whose day makes it *to do*; ``is_broken`` if one is a broken promise.
     """
 
     status: FollowUpStatus
@@ -278,6 +344,8 @@ class FollowUpState(NamedTuple):
     waits_for: Pending | None = None
     last_contact: date | None = None
     next_day: date | None = None
+    due: frozenset[Agreed] = frozenset()
+    is_broken: bool = False
 
     @property
     def is_closed(self) -> bool:
@@ -314,6 +382,16 @@ class FollowUp:
         seen = frozenset(patrons)
         return replace(self, entries=tuple(entry for entry in self.entries if not seen.isdisjoint(entry.persons)))
 
+    def with_outcomes(self, outcomes: Mapping[str, Comparison]) -> FollowUp:
+        """Return it with what a run found of promises, by the id of their latest version."""
+        entries = [
+            replace(entry, outcome=found.outcome, paid=found.paid, forgiven=found.forgiven)
+            if (found := outcomes.get(entry.id))
+            else entry
+            for entry in self.entries
+        ]
+        return replace(self, entries=tuple(entries))
+
     def for_libraries(self, members: Iterable[tuple[int, str]]) -> FollowUp:
         """Return what the readers of each library may see. ``members`` are the group's, with their home library."""
         by_library = defaultdict[str, list[int]](list)
@@ -343,7 +421,13 @@ class FollowUp:
         if waits_for is not None and (status is not FollowUpStatus.WAITING or waits_for.day < day):
             waits_for = None
         contacts = [entry.day for entry in self.entries if entry.how is not None and not entry.deleted]
-        return FollowUpState(status, latest, waits_for, max(contacts, default=None), next_day)
+        found = FollowUpState(status, latest, waits_for, max(contacts, default=None), next_day)
+        if status is not FollowUpStatus.TO_DO:
+            return found
+        due = frozenset(agreed for agreed, one in self.pending.items() if _is_due(agreed, one.day, day))
+        over = [one for one in standing_promises(self.entries) if _is_due(Agreed.PROMISE, one.day, day)]
+        is_broken = any(one.entry.outcome is PromiseOutcome.BROKEN for one in over)
+        return found._replace(due=due, is_broken=is_broken)
 
     def entry(self, id: str) -> Entry:
         """Return an entry that isn't deleted, by the id with which it was first saved. Raises NotFoundError."""
@@ -375,6 +459,7 @@ class DraftEntry:
     pay_by: date | None = None
     cancels: Agreed | None = None
     detail: Detail | None = None
+    amount: Decimal | None = None
     saved_on: date | None = None
 
     def checked(self, follow_up: FollowUp, today: date) -> DraftEntry:
@@ -396,6 +481,7 @@ class DraftEntry:
                 pay_by=before.pay_by,
                 cancels=before.cancels,
                 detail=before.detail,
+                amount=before.amount,
                 saved_on=today,
             )
         day, note = self.day or today, one_line(self.note)
@@ -424,10 +510,18 @@ class DraftEntry:
             raise _refused(Message("only a promise has a day to pay by"), "pay_by")
         if self.pay_by is not None and self.pay_by < day:
             raise _refused(Message("the day to pay by is before the promise"), "pay_by")
+        if self.amount is not None and self.what is not What.PROMISED:
+            raise _refused(Message("only a promise has an amount"), "amount")
+        if self.amount is not None and not _is_amount(self.amount):
+            raise _refused(Message("the amount must be more than 0, with two decimal places"), "amount")
         if self.cancels is not None and self.what is not What.NOTE:
             raise _refused("only a note cancels a promise or a reminder", "cancels")
         if self.cancels not in (None, before and before.cancels, *follow_up.pending):
             raise _refused(Message("there is nothing to cancel"), "cancels")
+
+
+def _is_amount(amount: Decimal) -> bool:
+    return amount.is_finite() and 0 < amount < MOST_PROMISED and amount == amount.quantize(ZERO)
 
 
 def digest_of(report: str, drafts: Sequence[DraftEntry]) -> str:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,7 @@ from sqlalchemy import insert, or_, select, true, update
 from evergreen_groups.batches import batched
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up.entries import (
+    ENDED,
     DraftEntry,
     Entry,
     FollowUp,
@@ -28,7 +30,9 @@ from evergreen_groups.follow_up.entries import (
     current_entries,
     has_grown,
     saved_after,
+    standing_promises,
 )
+from evergreen_groups.follow_up.promises import Comparison, DuePromise
 from evergreen_groups.report import Listing, continued_as, group_by_patron, history
 from evergreen_groups.state import record_ids, schema
 from evergreen_groups.values import ZERO
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, Row
 
+    from evergreen_groups.follow_up.entries import Today
     from evergreen_groups.report import Listings, Run
     from evergreen_groups.state import Transactions
 
@@ -46,6 +51,8 @@ _original = schema.follow_up_entries.alias("original")
 _FOLLOW_UPS, _ENTRIES = schema.follow_ups.c, schema.follow_up_entries.c
 _BATCH = 500
 _MOST_NAMED = 50
+RECHECK_DAYS = 30
+"""For how many days after its day a promise that was paid is compared again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +104,12 @@ class FollowUps:
             found = _follow_ups(connection, _stored(connection, self._url), run.listings)
         return ReportFollowUps(name, run.at, found)
 
-    def of_run(self, run: Callable[[], Run]) -> dict[int, FollowUp]:
+    def of_run(
+        self, run: Callable[[], Run], outcomes: Mapping[str, Comparison] = MappingProxyType({})
+    ) -> dict[int, FollowUp]:
         """Return the follow-ups of the groups of a run that isn't recorded yet, by group number, without empty ones.
 
+        ``outcomes`` are what the run found of promises, see :func:`record_outcomes`.
         ``run`` is called only if anything is stored: many libraries have thousands of groups and no follow-up.
         """
         if not self._transactions.is_there:
@@ -107,7 +117,28 @@ class FollowUps:
         with self._transactions.reading() as connection:
             stored = _stored(connection, self._url)
             found = _follow_ups(connection, stored, run().listings) if stored else {}
-        return {number: one for number, one in found.items() if one.entries}
+        return {number: one.with_outcomes(outcomes) for number, one in found.items() if one.entries}
+
+    def due_promises(self, today: Today) -> list[DuePromise]:
+        """Return the promises whose day is over, of all groups, listed or not. ``today`` is asked for each library.
+
+        A promise that was paid is compared for another :data:`RECHECK_DAYS`: a payment may be voided later.
+        """
+        if not self._transactions.is_there:
+            return []
+        found = []
+        with self._transactions.reading() as connection:
+            stored = {row.id: row for row in _stored(connection, self._url)}
+            by_group = defaultdict[int, list[Entry]](list)  # a merged family has several follow-ups
+            for version in _rows_of(connection, stored):
+                by_group[stored[version.follow_up].number].append(version)
+            for versions in by_group.values():
+                for entry, day in standing_promises(current_entries(saved_after(None, versions))):
+                    row = stored[entry.follow_up]
+                    days = (today(row.library) - day).days
+                    if days > 0 and (entry.outcome not in ENDED or days <= RECHECK_DAYS):
+                        found.append(DuePromise(entry, row.member_count == len(json.loads(row.members))))
+        return found
 
     def of_group(self, number: int, members: Collection[int]) -> tuple[tuple[Entry, ...], dict[str, str]]:
         """Return the entries of a group, whether or not a report lists it, and the reports that do.
@@ -195,6 +226,7 @@ class FollowUps:
                     "pay_by": draft.pay_by,
                     "cancels": None if draft.cancels is None else draft.cancels.value,
                     "detail": None if draft.detail is None else draft.detail.value,
+                    "amount": draft.amount,
                     "note": draft.note,
                     "combined_fines": group.group_fines,
                     "unreturned": group.unreturned,
@@ -279,6 +311,13 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
     for some in batched(reopened, _BATCH):
         marked = update(schema.follow_up_entries).where(_ENTRIES.id.in_(some))
         connection.execute(marked.values(reopened=True))
+
+
+def record_outcomes(connection: Connection, outcomes: Mapping[str, Comparison]) -> None:
+    """Store what a run found of promises, by the id of their latest version, in the transaction that records it."""
+    for id, found in outcomes.items():
+        promise = update(schema.follow_up_entries).where(_ENTRIES.id == record_ids.number_of(id))
+        connection.execute(promise.values(outcome=found.outcome.value, paid=found.paid, forgiven=found.forgiven))
 
 
 def _lock(connection: Connection) -> None:

@@ -22,6 +22,9 @@ from .limits import decide_all as decide_all
 from .org_units import OrgUnit as OrgUnit
 from .org_units import OrgUnits as OrgUnits
 from .org_units import Profiles as Profiles
+from .payments import Booking as Booking
+from .payments import Ledger as Ledger
+from .payments import booked as booked
 from .penalties import PATRON_EXCEEDS_FINES as PATRON_EXCEEDS_FINES
 from .penalties import PENALTY_FIELDS as PENALTY_FIELDS
 from .penalties import Penalty as Penalty

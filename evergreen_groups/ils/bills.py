@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from evergreen_groups.errors import ConfigurationError, DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
@@ -53,6 +53,13 @@ STOPPED = (*_STOPPED, *_CLAIMED)
 """The values of ``stop_fines`` that decide the kind of a bill."""
 _OVERDUE_FINES = 1
 """The billing type's id, the same in every Evergreen (950.data.seed-values.sql)."""
+# pcrud doesn't let anyone read adjustments (maa), but allows them in a subquery.
+_ADJUSTED = {"billing": {"=": {"+mb": "id"}}, "amount": {">=": {"+mb": "amount"}}}
+IN_FORCE: dict[str, Any] = {
+    "voided": "f",
+    "-not-exists": {"select": {"maa": ["id"]}, "from": "maa", "where": _ADJUSTED},
+}
+"""The condition on billings (``mb``) that are neither voided nor adjusted to zero."""
 _WITHOUT_BILLING = {
     "circulation": Message("items"),
     "grocery": Message("other bills"),
@@ -283,10 +290,7 @@ def _read_billed(gateway: Gateway, transactions: Sequence[int]) -> dict[int, tup
     Overdue fines are left out, because there may be a billing for each day: their sum is the rest of the transaction's
     total. The account sees the billings of all bills it sees.
     """
-    # pcrud doesn't let anyone read adjustments (maa), but allows them in a subquery.
-    adjusted = {"billing": {"=": {"+mb": "id"}}, "amount": {">=": {"+mb": "amount"}}}
-    exists = {"select": {"maa": ["id"]}, "from": "maa", "where": adjusted}
-    where = {"voided": "f", "btype": {"<>": _OVERDUE_FINES}, "-not-exists": exists}
+    where = {**IN_FORCE, "btype": {"<>": _OVERDUE_FINES}}
     fields, read = ("xact", "billing_type", "amount"), gateway.pcrud.columns_by_values
     sums: dict[int, dict[str, Decimal]] = {}
     for transaction, billing_type, amount in read("mb", fields, "xact", transactions, where=where, all_visible=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Unpack
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from evergreen_groups.nightly.output import Readers, library_file_names, report_
 from evergreen_groups.render.report import (
     LetterOptions,
     WritingOptions,
+    due_groups,
     html_letter,
     plain_letter,
     render_bytes,
@@ -25,6 +27,7 @@ from evergreen_groups.report import libraries
 from evergreen_groups.state import private_file, temporary_directory, write_errors
 
 if TYPE_CHECKING:
+    from evergreen_groups.follow_up import FollowUpState
     from evergreen_groups.report import Report
     from evergreen_groups.settings import MailSettings
     from evergreen_groups.state import Transactions
@@ -90,15 +93,18 @@ def messages(
     report: Report,
     settings: MailSettings,
     readers: Readers | None = None,
+    agreed: Mapping[int, FollowUpState] = MappingProxyType({}),
     *,
     with_name: bool = False,
+    links_to_list: bool = False,
     **options: Unpack[WritingOptions],
 ) -> Iterator[Mail]:
     """Yield a mail for each recipient with their part of the report, if the report covers their libraries.
 
-    The mail is in the language of its ``readers`` (None: the current one). ``with_name`` puts the report's name before
-    the subject. Patrons' names link to the staff client if the settings allow names in mail. ``options`` also apply to
-    the attachment.
+    The mail is in the language of its ``readers`` (None: the current one). It says what is due of what was ``agreed``
+    with groups, by number. With ``links_to_list``, its link is to a page that can list just those. ``with_name`` puts
+    the report's name before the subject. Patrons' names link to the staff client if the settings allow names in mail.
+    ``options`` also apply to the attachment.
     """
     # How to reach patrons is never mailed, not even in an attachment.
     report = replace(report, contacts=None)
@@ -114,6 +120,8 @@ def messages(
         letter_options = LetterOptions(
             names=settings.names_in_mail,
             places=names or all_libraries,
+            due=due_groups(part, agreed),
+            links_to_list=links_to_list,
             links=_links(part, settings.link, names or all_libraries or (org_units.root.shortname,)),
             client=options.get("client") if settings.names_in_mail else None,
         )

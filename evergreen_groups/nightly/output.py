@@ -106,7 +106,8 @@ class WrittenReport:
 class PreparedReport:
     """A report that was read, with its job, readers and former runs.
 
-    ``follow_ups`` are those of the groups that have entries, by group number. ``output`` is what was written, or what
+    ``follow_ups`` are those of the groups that have entries, by group number; ``mailed`` are what mails may say of
+    them. ``output`` is what was written, or what
     is to be written to standard output.
     """
 
@@ -116,6 +117,7 @@ class PreparedReport:
     readers: Readers
     client: StaffClient
     follow_ups: Mapping[int, FollowUpState] = field(default_factory=dict)
+    mailed: Mapping[int, FollowUpState] = field(default_factory=dict)
     letters: list[EmailMessage] = field(default_factory=list)
     output: Rendered | WrittenReport | None = None
 

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote
 
 from evergreen_groups import exit_status
-from evergreen_groups.errors import ConfigurationError, DeadlineError, EvergreenGroupsError, StateError
+from evergreen_groups.errors import (
+    ConfigurationError,
+    DataError,
+    DeadlineError,
+    EvergreenGroupsError,
+    GatewayError,
+    StateError,
+)
 from evergreen_groups.formats import PAGE, output_format, require
+from evergreen_groups.ils import OrgUnits
 from evergreen_groups.message import Message
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.jobs import RunPurpose
@@ -23,11 +31,12 @@ from evergreen_groups.report import History, Run, look_up_cleared, read_reports
 from evergreen_groups.state import RunOutcome, RunStatus, prune, write_run_status
 
 if TYPE_CHECKING:
-    from evergreen_groups.follow_up import FollowUp
+    from evergreen_groups.follow_up import Comparison, DuePromise, FollowUp, Today
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Delivery, Mailer
     from evergreen_groups.message import Progress
     from evergreen_groups.nightly.jobs import ReportOptions
+    from evergreen_groups.render.report import WritingOptions
     from evergreen_groups.report import Report
     from evergreen_groups.settings import Settings
     from evergreen_groups.state import State, Transactions
@@ -60,9 +69,9 @@ class Work:
     """What the steps of a run work with, and what they have done so far.
 
     ``state`` is set once it is open, ``database`` is the run's lease as soon as it has one, and ``options`` are set
-    once the settings have been read. ``made`` are the reports that were written. ``problem`` is the first error that
-    doesn't end the run at once. ``is_stored`` means that mails, history and status are stored, so that no later run
-    makes these reports again.
+    once the settings have been read. ``promises`` says what came of promises, by entry. ``made`` are the reports that
+    were written. ``problem`` is the first error that doesn't end the run at once. ``is_stored`` means that mails,
+    history and status are stored, so that no later run makes these reports again.
     """
 
     environment: Environment
@@ -74,6 +83,7 @@ class Work:
     options: ReportOptions | None = None
     read: list[PreparedReport] = field(default_factory=list)
     made: list[PreparedReport] = field(default_factory=list)
+    promises: dict[str, Comparison] = field(default_factory=dict)
     recorded: list[Report] = field(default_factory=list)
     delivery: Delivery | None = None
     problem: EvergreenGroupsError | None = None
@@ -134,6 +144,8 @@ def make_reports(work: Work, options: ReportOptions) -> int:
             _read(work, gateway, options)
             for one in work.read:
                 _compare(work, gateway, one)
+            _compare_promises(work, gateway)
+            for one in work.read:
                 _read_follow_ups(work, one)
             work.from_database(lambda: _recover(work, gateway), None)
         log.info("%d groups read", max(one.report.totals.group_count for one in work.read))
@@ -195,28 +207,54 @@ def _compare(work: Work, gateway: Gateway, one: PreparedReport) -> None:
     one.report = look_up_cleared(gateway, replace(one.report, changes=changes, notes=notes))
 
 
-def _read_follow_ups(work: Work, one: PreparedReport) -> None:
-    """Read what was agreed with groups of a report in a format that shows it."""
-    target, report = one.job.target, one.report
-    if target.path is None or all("follow_ups" not in output_format(name).options for name in target.formats):
-        return
-    from evergreen_groups.follow_up import FollowUps, today_at
+def _today(work: Work, one: PreparedReport) -> Today:
+    from evergreen_groups.follow_up import today_at
 
-    settings = work.environment.settings
-    today = today_at(
-        report.generated_at, settings.language.language().timezone, one.readers.timezones, report.org_units
-    )
+    timezone = work.environment.settings.language.language().timezone
+    return today_at(one.report.generated_at, timezone, one.readers.timezones, one.report.org_units)
+
+
+def _compare_promises(work: Work, gateway: Gateway) -> None:
+    """Find out what came of promises whose day is over. If the gateway fails, they stay as the last night found them.
+
+    Only recorded runs do: the outcome must be the same wherever it is read.
+    """
+    if work.purpose is not RunPurpose.NIGHTLY:
+        return
+    from evergreen_groups.follow_up import FollowUps, compare_promises
+
+    one = work.read[0]
+    follow_ups = FollowUps(work.database, one.report.gateway)
+    due: list[DuePromise] = work.from_database(lambda: follow_ups.due_promises(_today(work, one)), [])
+    try:
+        work.promises = compare_promises(gateway, OrgUnits(one.report.org_units), due)
+    except (DataError, GatewayError) as error:
+        log.warning("the payments since promises couldn't be read: %s", type(error).__name__)
+
+
+def _read_follow_ups(work: Work, one: PreparedReport) -> None:
+    """Read what was agreed with groups of a report that is mailed, or written in a format that shows it."""
+    target, report, mail = one.job.target, one.report, one.job.mail
+    shows = target.path is not None and any("follow_ups" in output_format(name).options for name in target.formats)
+    if mail is None and not shows:
+        return
+    from evergreen_groups.follow_up import FollowUps
+
+    settings, today = work.environment.settings, _today(work, one)
     entries = FollowUps(work.database, report.gateway)
-    found: Mapping[int, FollowUp] = work.from_database(lambda: entries.of_run(lambda: Run.of(report)), {})
-    if target.split:
-        # The files of several libraries show a group: only with entries that the readers of each file may see.
-        found = {
-            group.number: found[group.number].for_libraries((one.id, one.library) for one in group.members)
-            for group in report.groups
-            if group.number in found
-        }
+    found: Mapping[int, FollowUp] = work.from_database(
+        lambda: entries.of_run(lambda: Run.of(report), work.promises), {}
+    )
     again_after = settings.follow_up.again_after
-    one.follow_ups = {number: follow_up.state(today, again_after) for number, follow_up in found.items()}
+    states = {number: follow_up.state(today, again_after) for number, follow_up in found.items()}
+    # The files and mails of several libraries show a group: only with entries that the readers of each may see.
+    of_libraries = {
+        group.number: found[group.number].for_libraries((one.id, one.library) for one in group.members)
+        for group in report.groups
+        if group.number in found
+    }
+    one.mailed = {number: follow_up.state(today, again_after) for number, follow_up in of_libraries.items()}
+    one.follow_ups = one.mailed if target.split else states
 
 
 def _recover(work: Work, gateway: Gateway) -> None:
@@ -249,8 +287,10 @@ def _render_mails(work: Work, one: PreparedReport) -> None:
         named = f"/named/{quote(one.job.name, safe='')}" if one.job.name else ""
         library = "/{library}" if target.split else ""
         mail = replace(mail, link=f"{origin}{SERVICE}/reports{named}/latest{library}")
+    served = origin is not None and (mail.link or "").startswith(f"{origin}{SERVICE}/reports/")
     with_name = not one.job.own_subject
-    found = messages(one.report, mail, one.readers, with_name=with_name, client=one.client, dialect=target.dialect)
+    options: WritingOptions = {"client": one.client, "dialect": target.dialect}
+    found = messages(one.report, mail, one.readers, one.mailed, with_name=with_name, links_to_list=served, **options)
     one.letters = list(found)
 
 
@@ -291,8 +331,9 @@ def _store(work: Work, mailer: Mailer | None, written: int) -> None:
         if mailer:
             mailer.outbox.add(letters, connection)
         if is_recorded:
-            from evergreen_groups.follow_up import note_listed
+            from evergreen_groups.follow_up import note_listed, record_outcomes
 
+            record_outcomes(connection, work.promises)
             for one in work.made:
                 one.history.record(one.report, connection)
             runs, url = (Run.of(one.report) for one in work.made), work.made[0].report.gateway

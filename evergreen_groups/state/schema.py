@@ -305,6 +305,11 @@ follow_up_entries = _numbered(
     Column("idempotency_key", Text, nullable=False),
     Column("request", Text, nullable=False),  # a digest of what was requested under the key
     Column("detail", Text),  # more about "no-answer", or why "closed"
+    Column("amount", Amount),  # what was promised; null: all
+    # What the last night's report found after the day of a promise: paid and forgiven (or worked off) since.
+    Column("outcome", Text),
+    Column("paid", Amount),
+    Column("forgiven", Amount),
     Column("unreturned", Integer),  # as in run_groups
     CheckConstraint("what IN ('contacted', 'promised', 'no-answer', 'closed', 'note')", name="what"),
     CheckConstraint("how IN ('phone', 'email', 'letter', 'in-person')", name="how"),
@@ -312,6 +317,7 @@ follow_up_entries = _numbered(
     CheckConstraint(
         "detail IN ('left-message', 'wrong-contact', 'paid', 'waived', 'given-up', 'other')", name="detail"
     ),
+    CheckConstraint("outcome IN ('kept', 'broken', 'not-owed', 'check')", name="outcome"),
     Index("follow_up_entries_requested", "staff", "idempotency_key"),
 )
 """The entries of follow-ups. Rows are only added, so that who corrected what and when is on record."""

@@ -116,6 +116,16 @@ class Entry(Struct, kw_only=True):
     date: _Date
     remind_on: _Date | None
     pay_by: Annotated[_Date | None, Meta(description="The day of a promise.")]
+    amount: Annotated[documents.Amount | None, Meta(description="What was promised. Null: everything.")]
+    outcome: Annotated[
+        Literal["kept", "broken", "not-owed", "check"] | None,
+        Meta(
+            description="What the last report after a promise's day found. `not-owed`: the bills went without the "
+            "payment; `check`: payments or bills are hidden."
+        ),
+    ]
+    paid: Annotated[documents.Amount | None, Meta(description="Paid since; with `check`, at least.")]
+    forgiven: Annotated[documents.Amount | None, Meta(description="Forgiven or worked off since; likewise.")]
     cancels: Annotated[Literal["promise", "reminder"] | None, Meta(description="What this entry ends.")]
     note: str
     deleted: bool
@@ -150,6 +160,8 @@ class GroupFollowUp(Struct, kw_only=True):
         _Date | None,
         Meta(description="The day of the reminder that stands. The group is *to do* from then on."),
     ]
+    due: Annotated[list[Literal["promise", "reminder"]], Meta(description="What makes the group *to do* today.")]
+    broken: Annotated[bool, Meta(description="Whether a due promise is broken. These groups are first.")]
     seen: Annotated[str | None, Meta(description="The id of the latest revision. Send it with an entry to save.")]
     entries: list[Entry]
     may_write: Annotated[bool, Meta(description="Whether the caller may save entries.")]

@@ -113,6 +113,10 @@ class FollowUpEntry(Struct, frozen=True, forbid_unknown_fields=True):
         datetime.date | None,
         Meta(description="With promised: the day of the promise; that of its reminder unless given."),
     ] = None
+    amount: Annotated[
+        Annotated[str, Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{2})?$")] | None,
+        Meta(description="With promised: what was promised; everything unless given."),
+    ] = None
     cancels: Annotated[
         Literal["promise", "reminder"] | None, Meta(description="With note: end the promise or the reminder.")
     ] = None
@@ -213,6 +217,7 @@ _FORMS = {
     "entries[].date": "a date, such as 2026-11-29, or null",
     "entries[].remind_on": "a date, such as 2026-11-29, or null",
     "entries[].pay_by": "a date, such as 2026-11-29, or null",
+    "entries[].amount": "an amount, such as 20.00, or null",
     "entries[].cancels": "promise or reminder, or null",
     "entries[].note": f"a text of at most {LONGEST_NOTE} characters",
     "min_total": "an amount, such as 25.00",

@@ -23,6 +23,7 @@ from evergreen_groups.follow_up import (
     Detail,
     DraftEntry,
     FollowUps,
+    FollowUpStatus,
     How,
     ReportFollowUps,
     Today,
@@ -274,6 +275,7 @@ def filled(desk: DeskRequest, page: str, report: str, name: str) -> str | None:
             script=versioned(url_for("worklist.script"), SCRIPT),
             saved=request.args.get("saved", 0, type=int),
             most=bodies.MOST_ENTRIES,
+            shown=request.args.get("status", FollowUpStatus.TO_DO.value),
         )
 
 
@@ -330,6 +332,7 @@ class Form(Struct, frozen=True, kw_only=True):
     weeks: str = ""
     remind_on: str = ""
     pay_by: str = ""
+    amount: str = ""
     day: str = ""
     __repr__ = object.__repr__  # without the note
 
@@ -356,7 +359,7 @@ class Form(Struct, frozen=True, kw_only=True):
     @property
     def typed(self) -> dict[str, str]:
         """What the reader has typed."""
-        names = ("outcome", "how", "reason", "note", "weeks", "remind_on", "pay_by", "day")
+        names = ("outcome", "how", "reason", "note", "weeks", "remind_on", "pay_by", "amount", "day")
         typed = {name: getattr(self, name) for name in names}
         return {name: text for name, text in typed.items() if text}
 
@@ -408,6 +411,7 @@ class Form(Struct, frozen=True, kw_only=True):
                 "remind_on": "" if what is What.CLOSED else remind_on,
                 "note": self.note or (self._coverage(group) if how == How.LETTER.value else ""),
                 "pay_by": self.pay_by if what is What.PROMISED else "",
+                "amount": self.amount.strip().replace(",", ".") if what is What.PROMISED else "",
                 "cancels": cancels.value if cancels and what is What.NOTE else "",
             }
             given = {name: value for name, value in optional.items() if value}
@@ -545,6 +549,7 @@ def _show(read: ReadFollowUps, form: Form, problem: EvergreenGroupsError | None 
         form = structs.replace(
             form,
             note=corrected.note,
+            amount="" if corrected.amount is None else plain_amount(corrected.amount),
             weeks="",
             outcome=outcomes[corrected.what, None if is_closing else corrected.detail],
             how=corrected.how.value if corrected.how else "",

@@ -265,7 +265,15 @@ NOT_A_PERSON = {
     "runs": {"id", "suffix", "series", "at", "hidden_libraries"},
     "run_totals": {"run", "org_unit", "group_count", "member_count", "combined_fines"},
     "run_groups": {"run", "number", "combined_fines", "certain", "member_count", "library", "libraries"}
-    | {"contact_library", "in_collections", "listed", "over_limit_count", "over_limit_certain", "age_band", "unreturned"},
+    | {
+        "contact_library",
+        "in_collections",
+        "listed",
+        "over_limit_count",
+        "over_limit_certain",
+        "age_band",
+        "unreturned",
+    },
     "group_nights": {"run", "number", "combined_fines", "certain", "formerly"},
     "follow_ups": {"id", "gateway", "number", "member_count", "library", "listed_at"},
     "follow_up_entries": {"id", "suffix", "follow_up", "at", "saved_on", "number", "what", "how", "day", "remind_on"}

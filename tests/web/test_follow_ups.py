@@ -225,6 +225,31 @@ def test_a_promise_has_its_own_day_and_can_be_canceled(form: FormCaller, desk: D
     assert "(pay_by)" in refused.body["detail"]
 
 
+@pytest.mark.parametrize(("typed", "saved"), [("20", "20.00"), ("7,50", "7.50"), (" 7.50 ", "7.50"), ("", None)])
+def test_a_promise_has_an_amount(
+    form: FormCaller, desk: DeskCaller, number: int, typed: str, saved: str | None
+) -> None:
+    day = (datetime.now(UTC).date() + timedelta(5)).isoformat()
+    assert form.send(form.get(number), "promised phone", pay_by=day, amount=typed).status_code == 303
+    found = group(desk, number)
+    [entry] = found["entries"]
+    assert (entry["amount"], entry["outcome"], entry["paid"], found["due"], found["broken"]) == (
+        *(saved, None, None),
+        *([], False),
+    )
+    pending = lxml.html.document_fromstring(form.get(number).text).xpath("string(//*[@class='pending'])")
+    assert (f"${saved}" in pending) is (saved is not None)
+
+
+@pytest.mark.parametrize("amount", ["0", "-1.00", "1.005", "much", "NaN", "1000000.00"])
+def test_amounts_that_are_refused(form: FormCaller, desk: DeskCaller, number: int, amount: str) -> None:
+    refused = form.send(form.get(number), "promised phone", amount=amount)
+    assert (refused.status_code, group(desk, number)["entries"]) == (400, [])
+    assert amount in refused.text
+    assert save(desk, {"group": number, "what": "closed", "amount": "1.00"}).status == 400
+    assert save(desk, {"group": number, **PROMISED, "amount": amount}).status == 400
+
+
 # --- Permissions ---
 
 

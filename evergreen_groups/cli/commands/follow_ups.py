@@ -12,10 +12,11 @@ from evergreen_groups import cli
 @cli.json_option
 @click.pass_obj
 def follow_ups_command(invocation: cli.Invocation, due: bool, as_json: bool) -> None:
-    """List the groups of the last reports: what they owe, the status, and the latest entry.
+    """List the groups of the last reports: the contact person, what they owe, the status, and the latest entry.
 
-    A group has the status "to do" if its reminder is due, if the day of its promise is over, or if it has neither and
-    no recent entry ([follow_up] again_after). --json includes all entries with their notes.
+    A group has the status "to do" if its reminder is due, if its promise is over and wasn't kept, or if it has neither
+    and no recent entry ([follow_up] again_after). Broken promises are first. --json includes all entries with their
+    notes.
     """
     from evergreen_groups.follow_up import FollowUpStatus
     from evergreen_groups.render import follow_ups_document, write_follow_ups
@@ -32,10 +33,14 @@ def follow_ups_command(invocation: cli.Invocation, due: bool, as_json: bool) -> 
         today = today_at(database.now(), configured, zones, OrgUnits.read(client.gateway) if zones else ())
         names = ("", *(named.name for named in invocation.settings.reports))
         found = {name: store.of_report(name) for name in names}
+        contacts = {follow_up.group.contact for one in found.values() if one for follow_up in one.by_group.values()}
+        people = client.patrons.names(contacts - {0}) if contacts - {0} else {}
     if as_json:
-        reports = [follow_ups_document(name, one, today, again_after, only=only) for name, one in found.items()]
+        reports = [
+            follow_ups_document(name, one, today, again_after, only=only, names=people) for name, one in found.items()
+        ]
         cli.write_json({"version": 1, "kind": "follow-ups-of-reports", "reports": reports})
         return
     with invocation.output("table") as stream:
         for name, one in found.items():
-            write_follow_ups(name, one, today, again_after, stream, only=only)
+            write_follow_ups(name, one, today, again_after, stream, only=only, names=people)

@@ -1,4 +1,6 @@
+from .email import DueGroups as DueGroups
 from .email import LetterOptions as LetterOptions
+from .email import due_groups as due_groups
 from .email import html_letter as html_letter
 from .email import plain_letter as plain_letter
 from .email import subject_line as subject_line

@@ -5,24 +5,28 @@ Patrons' names are left out unless requested.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
 from evergreen_groups import language
+from evergreen_groups.follow_up import Agreed
 from evergreen_groups.groups import StandingDifference
 from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.render import printable, template_text
 from evergreen_groups.render.columns import aligned
 from evergreen_groups.render.report.columns import CHANGE, GROUP, GROUP_LATE, group_row, shown_columns
 from evergreen_groups.render.report.wording import REPLACEMENT_PRICE, describe_late, since
+from evergreen_groups.render.report.worklist import DUE
 from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import DIFFERENCES, describe_criteria, report_heading
 
 if TYPE_CHECKING:
+    from evergreen_groups.follow_up import FollowUpState
+    from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
     from evergreen_groups.render.column import Column
     from evergreen_groups.report import Report
@@ -34,18 +38,42 @@ _MOST_INDENT = 34
 _WITHOUT_NO_BREAK = {0xA0: " ", 0x202F: " "}
 
 
+class DueGroups(NamedTuple):
+    """The groups with a promise or a reminder whose day has come. One may be in two lists."""
+
+    broken: Sequence[Group] = ()
+    to_check: Sequence[Group] = ()
+    reminders: Sequence[Group] = ()
+
+
+_NOTHING_DUE = DueGroups()
+
+
+def due_groups(report: Report, follow_ups: Mapping[int, FollowUpState]) -> DueGroups:
+    """Return the groups of a report of which something is due. ``follow_ups`` are by group number."""
+    listed = [(group, follow_ups[group.number]) for group in report.groups if group.number in follow_ups]
+    return DueGroups(
+        [group for group, state in listed if state.is_broken],
+        [group for group, state in listed if Agreed.PROMISE in state.due and not state.is_broken],
+        [group for group, state in listed if Agreed.REMINDER in state.due],
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LetterOptions:
     """What a mail contains: ``names`` of patrons or not, and links to the whole report.
 
     ``places`` are the short names of the libraries covered (empty: all). ``links`` are pairs of a library's short name
-    (empty: all libraries) and an address. Names link to the staff ``client`` if one is given.
+    (empty: all libraries) and an address. Names link to the staff ``client`` if one is given. ``due`` are the
+    follow-ups to do; ``links_to_list``: the linked pages can list just those.
     """
 
     names: bool = False
     places: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     client: StaffClient | None = None
+    due: DueGroups = _NOTHING_DUE
+    links_to_list: bool = False
 
 
 def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
@@ -109,6 +137,9 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     items = report.items
     about = ["" if items is None else describe_late(items.of_group(group)) for group in groups]
     client = options.client if options.names else None
+    links = [
+        (name if name and options.places else gettext("all libraries"), address) for name, address in options.links
+    ]
     return {
         "title": heading,
         "heading": gettext("{label}: {value}", label=heading, value=_places(options.places)),
@@ -121,6 +152,10 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "changed": dict(facts).get(changed, ""),
         "figures": [(term, value) for term, value in facts if term in large],
         "other_facts": [fact for fact in facts if fact[0] not in (changed, *large)],
+        "due": list(_due(options)),
+        "due_links": [(name, f"{address}?status={DUE}") for name, address in links]
+        if options.links_to_list and any(options.due)
+        else [],
         "facts_indent": max(filter(_MOST_INDENT.__ge__, (cell_len(term) + 2 for term, _ in facts)), default=0),
         "headings": headings,
         "sides": [start, *(end if column.is_number else start for column in columns[1:])],
@@ -134,9 +169,7 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "addresses": [(client.group_page(group.lead.id), client.patron_page(group.lead.id)) for group in groups]
         if client
         else [],
-        "links": [
-            (name if name and options.places else gettext("all libraries"), address) for name, address in options.links
-        ],
+        "links": links,
     }
 
 
@@ -144,6 +177,22 @@ def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column[
     return "  ".join(
         aligned(cell, width, right=column.is_number) for cell, width, column in zip(cells, widths, columns, strict=True)
     ).rstrip()
+
+
+_MOST_NAMED = 20
+
+
+def _due(options: LetterOptions) -> Iterator[tuple[str, str]]:
+    """Yield what is due, and the groups: by number, and by name if the mail may have names."""
+    terms = (gettext("Broken promises"), gettext("Promises to check"), gettext("Reminders due"))
+    for term, groups in zip(terms, options.due, strict=True):
+        if groups:
+            named = [
+                f"{group.number} {printable(group.lead.name)}" if options.names else str(group.number)
+                for group in groups[:_MOST_NAMED]
+            ]
+            more = " …" if len(groups) > _MOST_NAMED else ""
+            yield term, f"{language.number(len(groups))} ({'; '.join(named)}{more})"
 
 
 def _wrapped(text: str, before: str = "") -> str:

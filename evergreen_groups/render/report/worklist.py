@@ -13,12 +13,23 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from functools import cache
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import escape
 
 from evergreen_groups import follow_up
-from evergreen_groups.follow_up import LONGEST_NOTE, Detail, Entry, FollowUp, FollowUpState, FollowUpStatus, How, What
+from evergreen_groups.follow_up import (
+    LONGEST_NOTE,
+    Agreed,
+    Detail,
+    Entry,
+    FollowUp,
+    FollowUpState,
+    FollowUpStatus,
+    How,
+    What,
+)
 from evergreen_groups.language import day, gettext, minute
 from evergreen_groups.message import Message
 from evergreen_groups.render.follow_ups import (
@@ -28,6 +39,7 @@ from evergreen_groups.render.follow_ups import (
     STATUSES,
     describe_entry,
     describe_latest,
+    describe_promise,
     describe_status,
     outcome,
 )
@@ -37,6 +49,9 @@ from evergreen_groups.render.report.columns import FOLLOW_UP
 if TYPE_CHECKING:
     from evergreen_groups.report import Contact
 
+DUE = "due"
+"""Among the statuses to filter by: groups to do because of a promise or a reminder."""
+_GROUP_START, _GROUP_END = '<tbody class="group"', "</tbody>"
 _ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--follow-up row end-->"
 _FORM = re.compile("<!--follow-up list ([0-9]+) ([A-Za-z-]+)-->")
 _FILTER, _END = "<!--follow-up filter-->", "<!--follow-up end-->"
@@ -44,12 +59,12 @@ _HEADS, _FOOT = "<!--follow-up heads-->", "<!--follow-up foot-->"
 
 _LONG_AGO, _SOON = 30, 7  # days
 _MARKS = {
-    "due": Message("promise or reminder due"),
     "soon": Message("promise or reminder in the next {days} days", values={"days": _SOON}),
     "long-ago": Message("not contacted for {days} days", values={"days": _LONG_AGO}),
     "never": Message("never contacted"),
 }
 _MINE = "mine"
+_DUE = Message("Due: promises and reminders")
 
 
 def _macros() -> Any:
@@ -64,8 +79,12 @@ def replaceable_row(group: int, state: FollowUpState | None, columns: int) -> st
     row = ""
     if state is not None and state.latest is not None:
         macros = _macros()
-        row = f"{macros.row_form(columns, state.status.value, '', _agreed(macros.agreed_form, state), '')}{_ROW_END}"
+        row = f"{macros.row_form(columns, _status(state), '', _agreed(macros.agreed_form, state), '')}{_ROW_END}"
     return f"{_ROW}{group}{_MARKER_END}{row}"
+
+
+def _status(state: FollowUpState) -> str:
+    return f"{state.status.value} {DUE}" if state.due else state.status.value
 
 
 def _agreed(form: Any, state: FollowUpState) -> Any:
@@ -89,7 +108,6 @@ class WorklistRow(NamedTuple):
         """The marks by which the page's script filters."""
         last, next_day, today = self.state.last_contact, self.state.next_day, self.today
         marks = {
-            "due": next_day is not None and next_day <= today,
             "soon": next_day is not None and 0 < (next_day - today).days <= _SOON,
             "long-ago": last is not None and (today - last).days >= _LONG_AGO,
             "never": last is None,
@@ -140,7 +158,7 @@ class WorklistRows:
         return cells + self._row.filled(
             {
                 "columns": self._columns,
-                "status": state.status.value,
+                "status": _status(state),
                 "marks": row.marks,
                 "agreed": _agreed(agreed, state),
                 "controls": "" if row.may_write is None else controls.filled({"group": group}),
@@ -166,35 +184,46 @@ class WrittenPage:
         script: str,
         saved: int = 0,
         most: int = 200,
+        shown: str = FollowUpStatus.TO_DO.value,
     ) -> str:
         """Return the page with current follow-ups by group number, in the current language.
 
         The page's form sends ``place`` to the address ``action``, or to that of the ``letters`` (empty: there are
         none). ``script`` is the address of the script. The page says that ``saved`` entries were saved, and lets
-        the reader select at most ``most`` groups at once. Groups without a row are from a run that wasn't recorded:
-        they are to do, and have no form.
+        the reader select at most ``most`` groups at once. It opens with the groups whose status is ``shown``, broken
+        promises first. Groups without a row are from a run that wasn't recorded: they are to do, and have no form.
         """
         if self._form is None:
             return self._page
         columns = self._form[1]
         macros, written = _macros(), WorklistRows(int(columns), with_letters=bool(letters))
-        counts: Counter[FollowUpStatus] = Counter()
+        counts: Counter[str] = Counter()
         head, _, rest = self._page.partition(self._form[0])
         groups, _, tail = rest.partition(_END)
-        first, *others = groups.split(_ROW)
-        pieces = [first]
+        first, *others = groups.split(_GROUP_START)
+        broken: list[str] = []
+        unbroken: list[str] = []
+        between = [first]
         for piece in others:  # a regular expression takes twice as long
-            marker, _, after = piece.partition(_MARKER_END)
+            before, _, rest = piece.partition(_ROW)
+            marker, _, after = rest.partition(_MARKER_END)
             _, is_written, rest = after.partition(_ROW_END)
+            end, _, following = (rest if is_written else after).partition(_GROUP_END)
             number = int(marker)
             row = rows.get(number, _UNRECORDED)
-            counts[row.state.status] += 1
-            pieces += written.row(number, row), rest if is_written else after
-        filters = macros.filter([(one, counts[one]) for one in FollowUpStatus], STATUSES, _MARKS, _MINE)
+            counts[row.state.status.value] += 1
+            counts[DUE] += bool(row.state.due)
+            text = f"{_GROUP_START}{before}{written.row(number, row)}{end}{_GROUP_END}"
+            (broken if row.state.is_broken else unbroken).append(text)
+            between.append(following)
+        between[0] = between[0].replace(_HEADS, macros.heads([(column.page, column.title) for column in FOLLOW_UP]), 1)
+        between[-1] = between[-1].replace(_FOOT, macros.foot(len(FOLLOW_UP)), 1)
+        ordered = chain.from_iterable(zip_longest(between, [*broken, *unbroken], fillvalue=""))
+        statuses = {one.value: gettext(STATUSES[one]) for one in FollowUpStatus}
+        texts = {FollowUpStatus.TO_DO.value: statuses.pop(FollowUpStatus.TO_DO.value), DUE: gettext(_DUE), **statuses}
+        filters = macros.filter([(value, text, counts[value]) for value, text in texts.items()], shown, _MARKS, _MINE)
         start = macros.form_start(action, letters, {**place, "columns": columns}, script, saved, most)
-        pieces[0] = pieces[0].replace(_HEADS, macros.heads([(column.page, column.title) for column in FOLLOW_UP]), 1)
-        pieces[-1] = pieces[-1].replace(_FOOT, macros.foot(len(FOLLOW_UP)), 1)
-        return "".join([head.replace(_FILTER, filters, 1), start, *pieces, macros.form_end(), tail])
+        return "".join([head.replace(_FILTER, filters, 1), start, *ordered, macros.form_end(), tail])
 
 
 # --- The page with the form ---
@@ -263,7 +292,12 @@ def shown_entries(
 
 def shown_pending(follow_up: FollowUp) -> dict[str, str]:
     """Return the promise and the reminder that stand, as text."""
-    return {agreed.value: gettext(AGREED[agreed], day=day(one.day)) for agreed, one in follow_up.pending.items()}
+    return {
+        agreed.value: describe_promise(one.entry, one.day)
+        if agreed is Agreed.PROMISE
+        else gettext(AGREED[agreed], day=day(one.day))
+        for agreed, one in follow_up.pending.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)

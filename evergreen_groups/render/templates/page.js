@@ -185,7 +185,7 @@
     const fits = (body) =>
       (!at.value || libraryOf(body) === at.value) &&
       [only, age].every((choice) => !choice?.value || body.dataset.is.split(" ").includes(choice.value)) &&
-      (!status?.value || body.rows[1]?.dataset.status === status.value) &&
+      (!status?.value || body.rows[1]?.dataset.status?.split(" ").includes(status.value)) &&
       [when, whose].every((choice) => !choice?.value || body.rows[1]?.dataset.is.split(" ").includes(choice.value)) &&
       (!kind?.value || body.dataset.for.split(" ").includes(kind.value)) &&
       (!wanted.length || wanted.every((word) => textOf(body).includes(word)));

@@ -81,6 +81,7 @@ CREATE INDEX IF NOT EXISTS circ_usr ON circ (usr);
 CREATE INDEX IF NOT EXISTS ahr_usr ON ahr (usr);
 CREATE INDEX IF NOT EXISTS maa_billing ON maa (billing);
 CREATE INDEX IF NOT EXISTS mb_xact ON mb (xact);
+CREATE INDEX IF NOT EXISTS mp_xact ON mp (xact);
 CREATE INDEX IF NOT EXISTS mbts_owing ON mbts (usr, xact_finish, balance_owed)
   WHERE xact_finish IS NULL AND balance_owed <> 0;
 CREATE INDEX IF NOT EXISTS mbts_usr ON mbts (usr, xact_finish, balance_owed);

@@ -24,6 +24,8 @@ _BIG = {
     ("circ", "parent_circ"),
     ("mb", "id"),
     ("mb", "xact"),
+    ("mp", "id"),
+    ("mp", "xact"),
 }
 
 

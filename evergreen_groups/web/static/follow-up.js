@@ -100,7 +100,7 @@
       before.replaceWith(after);
       said.push([group, after.querySelector(".agreed")?.textContent].filter(Boolean).join(": ")); // none after deleting
     }
-    const statuses = [...list.querySelectorAll("tr.follow-up")].map((row) => row.dataset.status);
+    const statuses = [...list.querySelectorAll("tr.follow-up")].flatMap((row) => row.dataset.status.split(" "));
     for (const option of filter.options) {
       if (!option.value) continue;
       const count = statuses.filter((status) => status === option.value).length;
