@@ -21,6 +21,7 @@ from support.web_caller import end_session, session
 from support.worklist import REPORT, Worklist
 
 from evergreen_groups.follow_up import Entry, FollowUps
+from evergreen_groups.language import day
 from evergreen_groups.settings import ReportSettings
 from evergreen_groups.state.database import Database
 
@@ -171,6 +172,91 @@ def test_several_groups_get_the_same_entry(page: Worklist) -> None:
     page.choose("waiting")
     assert page.listed() == [first, third]
     assert not is_shown(page, ".selected")
+
+
+def test_all_shown_groups_are_selected_and_cleared(page: Worklist) -> None:
+    first, *others = page.listed()
+    page.add_entry(first, "contacted phone")
+    checked = "return document.querySelectorAll('#groups input[name=group]:checked').length"
+    page.desk.click("#all")
+    assert page.run(checked) == len(others)
+    assert page.text(".selected") == f"Follow up selected ({len(others)})"
+    page.select(others[0])
+    assert page.run("const all = document.getElementById('all'); return [all.checked, all.indeterminate]") == [
+        False,
+        True,
+    ]
+    page.desk.click("#clear")
+    assert page.run(checked) == 0
+    assert not is_shown(page, ".selected, #clear")
+    page.run("document.getElementById('follow-up').dataset.most = 2")
+    page.desk.click("#all")
+    assert page.run(checked) == 2
+    assert is_shown(page, "#most")
+
+
+def test_the_bar_covers_no_row(page: Worklist) -> None:
+    page.select(page.listed()[0])
+    script = """
+        const bar = document.querySelector(".bulk").getBoundingClientRect();
+        const first = document.querySelector("#groups > tbody:not([hidden])").getBoundingClientRect();
+        return bar.bottom <= first.top && bar.height > 0
+    """
+    assert page.run(script)
+
+
+def columns_of(page: Worklist, group: int) -> list[str]:
+    script = """
+        const body = document.querySelector(`button[name=group][value='${arguments[0]}']`).closest("tbody");
+        return [...body.rows[0].querySelectorAll(".follow")].map((cell) => cell.textContent);
+    """
+    return list(page.run(script, group))
+
+
+def test_columns_sort_and_filters_stay_in_the_address(page: Worklist) -> None:
+    every = page.listed()
+    first, second = every[:2]
+    today, due = datetime.now(UTC).date(), datetime.now(UTC).date() + timedelta(days=3)
+    page.follow_up(first)
+    page.type("pay_by", due.isoformat())
+    page.save_entry("promised phone")
+    page.choose("")
+    assert columns_of(page, first) == ["Waiting", day(today), day(due)]
+    assert columns_of(page, second) == ["To do", "", ""]
+    page.desk.click("th[data-column=next] button")
+    assert page.listed() == [first, *every[1:]]
+    page.desk.click("th[data-column=next] button")
+    assert page.listed()[-1] == first
+    address = page.browser.current_url
+    assert address.endswith("#status=&sort=-next")
+    page.browser.refresh()
+    page.until(lambda: page.listed()[-1:] == [first])
+    assert len(page.listed()) == len(every)
+    page.browser.get("about:blank")
+    page.browser.get(address.replace("sort=-next", "when=soon&whose=mine"))
+    page.until(lambda: page.listed() == [first])
+    page.browser.get(address.replace("sort=-next", "when=never"))
+    page.until(lambda: page.listed() == every[1:])
+    # A name that was searched for never gets into the address.
+    page.run(
+        "const find = document.getElementById('find'); find.value = arguments[0]; find.dispatchEvent(new Event('input'))",
+        str(second),
+    )
+    page.desk.framed()
+    assert str(second) not in page.browser.current_url
+    page.browser.refresh()
+    page.until(lambda: page.listed() == [second])
+
+
+def test_mine_are_groups_with_an_entry_by_the_reader(page: Worklist) -> None:
+    first, second, *_ = page.listed()
+    page.add_entry(first, "no-answer phone")
+    page.desk.log_in_as("consortium_staff")
+    page.browser.get(f"{page.desk.sandbox.url}{REPORT}#status=&whose=mine")
+    page.browser.refresh()
+    assert page.listed() == []
+    page.choose("")
+    assert first in page.listed() or second
 
 
 def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:

@@ -170,9 +170,9 @@ class WrittenPage:
         """Return the page with current follow-ups by group number, in the current language.
 
         The page's form sends ``place`` to the address ``action``, or to that of the ``letters`` (empty: there are
-        none). ``script`` is the address of the script. The page says that ``saved`` entries were saved. At most ``most``
-        groups can be selected at once. Groups without a row are from a run that wasn't recorded: they are to do, and
-        have no form.
+        none). ``script`` is the address of the script. The page says that ``saved`` entries were saved, and lets
+        the reader select at most ``most`` groups at once. Groups without a row are from a run that wasn't recorded: they
+        are to do, and have no form.
         """
         if self._form is None:
             return self._page
