@@ -248,17 +248,6 @@ def test_columns_sort_and_filters_stay_in_the_address(page: Worklist) -> None:
     page.until(lambda: page.listed() == [second])
 
 
-def test_mine_are_groups_with_an_entry_by_the_reader(page: Worklist) -> None:
-    first, second, *_ = page.listed()
-    page.add_entry(first, "no-answer phone")
-    page.desk.log_in_as("consortium_staff")
-    page.browser.get(f"{page.desk.sandbox.url}{REPORT}#status=&whose=mine")
-    page.browser.refresh()
-    assert page.listed() == []
-    page.choose("")
-    assert first in page.listed() or second
-
-
 def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
     group = page.listed()[0]
     page.add_entry(group, "contacted phone", "typo")
