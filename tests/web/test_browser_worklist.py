@@ -238,10 +238,8 @@ def test_columns_sort_and_filters_stay_in_the_address(page: Worklist) -> None:
     page.browser.get(address.replace("sort=-next", "when=never"))
     page.until(lambda: page.listed() == every[1:])
     # A name that was searched for never gets into the address.
-    page.run(
-        "const find = document.getElementById('find'); find.value = arguments[0]; find.dispatchEvent(new Event('input'))",
-        str(second),
-    )
+    script = "const [find] = [document.getElementById('find')]; find.value = arguments[0];"
+    page.run(f"{script} find.dispatchEvent(new Event('input'))", str(second))
     page.desk.framed()
     assert str(second) not in page.browser.current_url
     page.browser.refresh()

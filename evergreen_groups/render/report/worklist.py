@@ -171,8 +171,8 @@ class WrittenPage:
 
         The page's form sends ``place`` to the address ``action``, or to that of the ``letters`` (empty: there are
         none). ``script`` is the address of the script. The page says that ``saved`` entries were saved, and lets
-        the reader select at most ``most`` groups at once. Groups without a row are from a run that wasn't recorded: they
-        are to do, and have no form.
+        the reader select at most ``most`` groups at once. Groups without a row are from a run that wasn't recorded:
+        they are to do, and have no form.
         """
         if self._form is None:
             return self._page
