@@ -243,7 +243,7 @@ def test_columns_sort_and_filters_stay_in_the_address(page: Worklist) -> None:
     page.desk.framed()
     assert str(second) not in page.browser.current_url
     page.browser.refresh()
-    page.until(lambda: page.listed() == [second])
+    page.until(lambda: page.run("return document.getElementById('find').value") == str(second))
 
 
 def test_an_entry_is_corrected_and_deleted(page: Worklist) -> None:
