@@ -275,8 +275,8 @@
     sortAsAsked();
   });
 
+  find.value ||= history.state?.find ?? ""; // sorting writes the state anew
   recall();
-  find.value ||= history.state?.find ?? "";
   addEventListener("hashchange", () => {
     if (!location.hash.includes("=")) return; // a place in the page
     recall();
