@@ -219,8 +219,7 @@ class WrittenPage:
         between[0] = between[0].replace(_HEADS, macros.heads([(column.page, column.title) for column in FOLLOW_UP]), 1)
         between[-1] = between[-1].replace(_FOOT, macros.foot(len(FOLLOW_UP)), 1)
         ordered = chain.from_iterable(zip_longest(between, [*broken, *unbroken], fillvalue=""))
-        statuses = {one.value: gettext(STATUSES[one]) for one in FollowUpStatus}
-        texts = {FollowUpStatus.TO_DO.value: statuses.pop(FollowUpStatus.TO_DO.value), DUE: gettext(_DUE), **statuses}
+        texts = {one.value: gettext(STATUSES[one]) for one in FollowUpStatus} | {DUE: gettext(_DUE)}
         filters = macros.filter([(value, text, counts[value]) for value, text in texts.items()], shown, _MARKS, _MINE)
         start = macros.form_start(action, letters, {**place, "columns": columns}, script, saved, most)
         return "".join([head.replace(_FILTER, filters, 1), start, *ordered, macros.form_end(), tail])
