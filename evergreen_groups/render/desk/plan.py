@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.changes import GROUP
-from evergreen_groups.language import gettext, npgettext, pgettext
+from evergreen_groups.language import gettext, ngettext, npgettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, printable, sentence
 from evergreen_groups.render.plans import GroupNames, describe_warning, group_line
@@ -40,6 +40,7 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> dict[str, An
         "people": tuple((step.member, tuple(_facts(step))) for step in draft.steps),
         "groups": tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
         "warnings": warnings,
+        "family": _rest_of_family(draft) if action == "join" else None,
         # Of patrons who join, a message says who is there already.
         "unchanged": tuple(sentence(printable(gettext(text))) for text in draft.unchanged if action != "join"),
     }
@@ -77,7 +78,7 @@ _NOTES = {
 
 # Emptying a group is no reason to warn where that is the point: a single patron joins a family, or two families merge.
 _EXPECTED_ANYWHERE = frozenset({"last-member-leaves"})
-_EXPECTED = {"merge": _EXPECTED_ANYWHERE | {"group-left-empty"}}
+_EXPECTED = dict.fromkeys(("merge", "join"), _EXPECTED_ANYWHERE | {"group-left-empty"})
 
 
 def _heading(draft: Draft, action: str, names: GroupNames) -> str:
@@ -91,6 +92,25 @@ def _heading(draft: Draft, action: str, names: GroupNames) -> str:
     elif action == "join" and names.leads.get(step.before) != step.member.name:
         return gettext("Move {who} here from {group}?", who=who, group=names.name(step.before))
     return gettext(_TEXTS[action].question, who=who, group=names.name(step.after or 0))
+
+
+def _rest_of_family(draft: Draft) -> tuple[str, str] | None:
+    """Return a button's text and value to move all of the group that the last patron comes from, if others stay."""
+    last = draft.steps[-1].before if draft.steps else None
+    for group in draft.groups:
+        if group.before is not None and group.before.number == last and len(group.after) > 0:
+            members, hidden = group.members_before, group.hidden_member_count
+            text = gettext("Move all {count} of this family", count=len(members))
+            if hidden:
+                text = ngettext(
+                    "Move the {count} whom you can see; {hidden} stays, hidden",
+                    "Move the {count} whom you can see; {hidden} stay, hidden",
+                    hidden,
+                    count=len(members),
+                    hidden=hidden,
+                )
+            return text, ",".join(str(member.id) for member in members)
+    return None
 
 
 def age_or_juvenile(account: PatronAccount) -> str:
