@@ -38,6 +38,8 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> dict[str, An
         "confirm": gettext(texts.anyway if warnings and texts.anyway else texts.confirm),
         "note": gettext(_NOTES.get(action, "")) if draft.steps else "",
         "people": tuple((step.member, tuple(_facts(step))) for step in draft.steps),
+        # A move writes the group only. A lead keeps the flag, even if the new group already has a lead.
+        "stays_lead": any(step.field == GROUP for step in draft.steps),
         "groups": tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
         "warnings": warnings,
         "family": _rest_of_family(draft) if action == "join" else None,
@@ -125,9 +127,6 @@ def _facts(step: Step) -> Iterator[str]:
         yield age
     yield printable(step.member.library)
     yield gettext("own fines {owed}", owed=step.member.own_fines)
-    # A move writes the group only. A lead keeps the flag, even if the new group already has a lead.
-    if step.member.group_lead and step.field == GROUP:
-        yield gettext("will stay a group lead")
 
 
 def _group(group: PlannedGroup, name: str) -> dict[str, Any]:
