@@ -371,7 +371,6 @@ def test_move_a_family_of_four(tab: PageDesk) -> None:
     for patron in family:
         tab.change("UPDATE au SET family_name = 'Nguyễn', usrgroup = 5001, master_account = 0 WHERE id = ?", patron)
     tab.scan_for("Move Nguyễn, Ruth here", card(RUTH))
-    tab.browser.save_screenshot("/tmp/family.png")
     assert tab.text("button[name=family]") == "Move all 4 of this family"
     click(tab, "button[name=family]")
     assert "Done: 4 patrons moved" in tab.outcome()
