@@ -187,6 +187,15 @@ def _group_lines(group: PlannedGroup) -> Iterator[str]:
 def group_line(group: PlannedGroup, name: str) -> str:
     """Describe a group before and after a plan in one line. ``name`` is the group's for the reader."""
     hidden = group.hidden_member_count
+    if group.total_before == group.total_after:  # also if both are unknown
+        return ngettext(
+            "{group}: {before} → {count} member, fines {owed}",
+            "{group}: {before} → {count} members, fines {owed}",
+            len(group.after) + hidden,
+            group=name,
+            before=len(group.members_before) + hidden,
+            owed=describe_total(group.total_before),
+        )
     return ngettext(
         "{group}: {before} → {count} member, fines {owed} → {left}",
         "{group}: {before} → {count} members, fines {owed} → {left}",

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.changes import GROUP
-from evergreen_groups.language import gettext, npgettext, pgettext
+from evergreen_groups.language import gettext, ngettext, npgettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, printable, sentence
 from evergreen_groups.render.plans import GroupNames, describe_warning, group_line
@@ -38,8 +38,11 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> dict[str, An
         "confirm": gettext(texts.anyway if warnings and texts.anyway else texts.confirm),
         "note": gettext(_NOTES.get(action, "")) if draft.steps else "",
         "people": tuple((step.member, tuple(_facts(step))) for step in draft.steps),
+        # A move writes the group only. A lead keeps the flag, even if the new group already has a lead.
+        "stays_lead": any(step.field == GROUP for step in draft.steps),
         "groups": tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
         "warnings": warnings,
+        "family": _rest_of_family(draft) if action == "join" else None,
         # Of patrons who join, a message says who is there already.
         "unchanged": tuple(sentence(printable(gettext(text))) for text in draft.unchanged if action != "join"),
     }
@@ -77,7 +80,7 @@ _NOTES = {
 
 # Emptying a group is no reason to warn where that is the point: a single patron joins a family, or two families merge.
 _EXPECTED_ANYWHERE = frozenset({"last-member-leaves"})
-_EXPECTED = {"merge": _EXPECTED_ANYWHERE | {"group-left-empty"}}
+_EXPECTED = dict.fromkeys(("merge", "join"), _EXPECTED_ANYWHERE | {"group-left-empty"})
 
 
 def _heading(draft: Draft, action: str, names: GroupNames) -> str:
@@ -93,6 +96,25 @@ def _heading(draft: Draft, action: str, names: GroupNames) -> str:
     return gettext(_TEXTS[action].question, who=who, group=names.name(step.after or 0))
 
 
+def _rest_of_family(draft: Draft) -> tuple[str, str] | None:
+    """Return a button's text and value to move all of the group that the last patron comes from, if others stay."""
+    last = draft.steps[-1].before if draft.steps else None
+    for group in draft.groups:
+        if group.before is not None and group.before.number == last and len(group.after) > 0:
+            members, hidden = group.members_before, group.hidden_member_count
+            text = gettext("Move all {count} of this family", count=len(members))
+            if hidden:
+                text = ngettext(
+                    "Move the {count} whom you can see; {hidden} stays, hidden",
+                    "Move the {count} whom you can see; {hidden} stay, hidden",
+                    hidden,
+                    count=len(members),
+                    hidden=hidden,
+                )
+            return text, ",".join(str(member.id) for member in members)
+    return None
+
+
 def age_or_juvenile(account: PatronAccount) -> str:
     """Return the patron's age, or that they are a juvenile if no birth date is known; empty for other adults."""
     if account.birth_date is not None:
@@ -105,9 +127,6 @@ def _facts(step: Step) -> Iterator[str]:
         yield age
     yield printable(step.member.library)
     yield gettext("own fines {owed}", owed=step.member.own_fines)
-    # A move writes the group only. A lead keeps the flag, even if the new group already has a lead.
-    if step.member.group_lead and step.field == GROUP:
-        yield gettext("will stay a group lead")
 
 
 def _group(group: PlannedGroup, name: str) -> dict[str, Any]:

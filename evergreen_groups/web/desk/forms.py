@@ -97,8 +97,8 @@ def read_change(fields: MultiDict[str, str]) -> ChangeForm:
 
 
 def read_selection(text: str) -> tuple[int, ...]:
-    """Parse the comma-separated ids in a URL that are selected initially."""
-    return tuple(map(requests.record_id, text.split(",")[: MOST_PATRONS + 1])) if text else ()
+    """Parse comma-separated ids: those that a URL selects initially, or that a button is about."""
+    return tuple(map(requests.record_id, text.split(",")[:MOST_PATRONS])) if text else ()
 
 
 def read_text(fields: MultiDict[str, str], name: str) -> str:

@@ -20,7 +20,7 @@ from evergreen_groups.errors import StateError
 from evergreen_groups.follow_up import FollowUps
 from evergreen_groups.language import catalogue, current_language, gettext, languages, number, own_name, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_entry, template_text
+from evergreen_groups.render import describe_entry, isolated, template_text
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import (
     DeskRequest,
@@ -259,9 +259,14 @@ def plan(patron: str) -> Response:
 def change(patron: str) -> Response:
     """Apply a plan that was shown, once. If Enter follows a scanned card instead, add the patron to the plan."""
     with admitted(patron, writes=True) as clerk:
+        form = forms.read_change(clerk.fields)
+        if dropped := forms.read_selection(clerk.fields.get("drop", "")):
+            form = structs.replace(form, patrons=tuple(id for id in form.patrons if id not in dropped))
+            return _plan_page(clerk, form) if form.patrons else list_page(clerk)
+        if family := forms.read_selection(clerk.fields.get("family", "")):
+            return _whole_family(clerk, structs.replace(form, patrons=tuple(dict.fromkeys((*form.patrons, *family)))))
         if forms.read_card(clerk.fields):
             return _next_step(clerk)
-        form = forms.read_change(clerk.fields)
         if clerk.fields.get("do") not in ("apply", "enter"):
             return _plan_page(clerk, form, warned=True)
         stored, approval = forms.read_plan(clerk.fields), forms.read_approval(clerk.fields)
@@ -284,10 +289,26 @@ def undo(patron: str) -> Response:
         return _redirect_to_outcome(done) if done else list_page(clerk, notice=actions.Notice(message))
 
 
+def _whole_family(clerk: Clerk, form: forms.ChangeForm) -> Response:
+    """Move a scanned patron's family as well. Show the plan instead if there is more to check than was shown."""
+    made = actions.propose(clerk.client, form, clerk.patron)
+    if isinstance(made, str) or not made.draft.steps:
+        return _plan_page(clerk, form, made)
+    warnings = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))["warnings"]
+    if not set(clerk.fields.getlist("seen")).issuperset(warnings):
+        return _plan_page(clerk, form, made)
+    needs_approval = form.approve or not actions.may_apply(clerk.desk, made.draft)
+    approval = forms.read_approval(clerk.fields)
+    if needs_approval and approval is None:
+        return _plan_page(clerk, form, made)
+    done, message = actions.apply(clerk.desk, made.stored.id, approval, needs_approval=needs_approval)
+    return _redirect_to_outcome(done) if done else _plan_page(clerk, form, notice=actions.Notice(message))
+
+
 def _next_step(clerk: Clerk) -> Response:
     """Look up scanned or typed text, and show the next step: the candidates, a request for a target, or the plan."""
     form = forms.read_change(clerk.fields)
-    card = forms.read_card(clerk.fields)
+    card, again = forms.read_card(clerk.fields), None
     if form.action == "merge":
         form = forms.ChangeForm("merge", (clerk.patron,), form.target)
     elif form.action == "recalculate" and not clerk.fields.getlist("patron"):
@@ -303,10 +324,11 @@ def _next_step(clerk: Clerk) -> Response:
             return _not_found(clerk, form, card)
         if lookup.patron is None:
             return _card_page(clerk, form, lookup)
+        again = lookup.patron if form.action == "join" and lookup.patron in form.patrons else None
         form = form.with_found(lookup.patron)
     if form.needs_target:
         return _card_page(clerk, form)
-    return _plan_page(clerk, form)
+    return _plan_page(clerk, form, again=again)
 
 
 def _not_found(clerk: Clerk, form: forms.ChangeForm, card: str) -> Response:
@@ -351,8 +373,12 @@ def _plan_page(
     *,
     notice: actions.Notice = actions.NO_NOTICE,
     warned: bool = False,
+    again: int | None = None,
 ) -> Response:
-    """Show a plan: a new one, unless it was ``made``. ``warned`` means that Enter was pressed on one with warnings."""
+    """Show a plan: a new one, unless it was ``made``. ``warned`` means that Enter was pressed on one with warnings.
+
+    ``again`` is the id of a patron whose card was scanned a second time.
+    """
     made = made or actions.propose(clerk.client, form, clerk.patron)
     if isinstance(made, str):
         return list_page(clerk, notice=actions.Notice(made), selected=form.selected)
@@ -361,6 +387,8 @@ def _plan_page(
         notice = notice._replace(message=" ".join(filter(None, (notice.message, already))))
         if not form.patrons:
             return list_page(clerk, notice=actions.Notice(notice.message))
+    for name in {step.member.name for step in made.draft.steps if step.patron_id == again}:
+        notice = notice._replace(message=gettext("{name} is already here.", name=isolated(name)))
     if not actions.may_apply(clerk.desk, made.draft):
         form = structs.replace(form, approve=True)
     page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))

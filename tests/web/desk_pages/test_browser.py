@@ -351,3 +351,27 @@ def test_move_in_with_approval(tab: PageDesk) -> None:
     tab.scan("admin", Keys.ENTER)  # a key ends the user name, as it ends a scan
     tab.scan(PASSWORD, Keys.ENTER)
     assert tab.outcome().startswith("Done")
+
+
+def test_drop_one_of_three_cards(tab: PageDesk) -> None:
+    """Two steps: the button of the wrong one, and Enter."""
+    tab.scan_for("Move Nguyễn, Ruth here?", card(RUTH))
+    tab.scan_for("Move 2 patrons here?", card(SECOND))
+    tab.scan_for("Move 3 patrons here?", card(THIRD))
+    click(tab, f"button[name=drop][value='{SECOND}']")
+    tab.shows("Move 2 patrons here?")
+    tab.scan(Keys.ENTER)
+    assert "Done: 2 patrons moved" in tab.outcome()
+    assert tab.group_of(SECOND) == 5000 + SECOND
+
+
+def test_move_a_family_of_four(tab: PageDesk) -> None:
+    """A scan and a click."""
+    family = (RUTH, SECOND, THIRD, THOMAS)
+    for patron in family:
+        tab.change("UPDATE au SET family_name = 'Nguyễn', usrgroup = 5001, master_account = 0 WHERE id = ?", patron)
+    tab.scan_for("Move Nguyễn, Ruth here", card(RUTH))
+    assert tab.text("button[name=family]") == "Move all 4 of this family"
+    click(tab, "button[name=family]")
+    assert "Done: 4 patrons moved" in tab.outcome()
+    assert {tab.group_of(patron) for patron in family} == {1004}

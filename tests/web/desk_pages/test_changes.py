@@ -94,6 +94,49 @@ class TestMovingSomebodyIn:
         assert {group_of(sandbox, patron) for patron in (THOMAS, RUTH)} == {1004}
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 1
 
+    def test_a_wrong_card_is_dropped(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(THOMAS))
+        assert not plan.tree.xpath("//button[@name='drop']"), "Cancel does the same"
+        plan = plan.send("/change", ("do", "look"), card=card(RUTH)).send(
+            "/change", ("do", "look"), card=card(HALLORAN)
+        )
+        again = plan.send("/change", ("do", "enter"), card=card(RUTH))
+        assert again.message == "Whitfield, Ruth is already here."
+        assert again.heading == "Move 3 patrons here?"
+        left = again.send("/change", ("drop", str(RUTH)))
+        assert left.heading == "Move 2 patrons here?"
+        assert not left.message
+        agreed(left)
+        assert [group_of(sandbox, patron) for patron in (THOMAS, RUTH, HALLORAN)] == [1004, 1009, 1004]
+
+    def test_a_whole_family_moves_with_one_button(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        change_rows(sandbox, "UPDATE au SET family_name = 'Nguyễn', master_account = 0 WHERE usrgroup = 1009")
+        plan = scanned(clerk.open(NGUYEN), card(THOMAS))
+        button = plan.tree.xpath("//button[@name='family']")[0]
+        assert as_text(button) == "Move all 3 of this family"
+        done = plan.send("/change", ("family", button.get("value")))
+        assert done.outcome.startswith("Done: 3 patrons moved")
+        family = (WHITFIELD, THOMAS, RUTH)
+        assert {group_of(sandbox, patron) for patron in family} == {1004}
+        assert done.send("/undo").outcome.startswith("Undone: 3 patrons moved back")
+        assert {group_of(sandbox, patron) for patron in family} == {1009}
+
+    def test_a_family_is_checked_as_a_whole(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(THOMAS))
+        assert "several leads" not in plan.warnings
+        value = plan.tree.xpath("//button[@name='family']")[0].get("value")
+        more = plan.send("/change", ("family", value))
+        assert more.heading == "Move 3 patrons here?"
+        assert "several leads" in more.warnings
+        assert not more.tree.xpath("//button[@name='family']")
+        assert group_of(sandbox, THOMAS) == 1009
+        assert agreed(more).outcome.startswith("Done: 3 patrons moved")
+
+    def test_hidden_members_of_a_family_stay(self, clerk_named: ClerkNamed) -> None:
+        plan = scanned(clerk_named("north_manager").open(1007), card(1026))
+        text = as_text(plan.tree.xpath("//button[@name='family']")[0])
+        assert text == "Move the 2 whom you can see; 1 stays, hidden"
+
     @pytest.mark.parametrize(
         ("account", "text", "message"),
         [
