@@ -29,7 +29,7 @@ def test_broken_promises_come_first(shown: str) -> None:
     marked = tree.xpath("//tr[@class='follow-up']/@data-status")
     assert [mark == "to-do due" for mark in marked] == [number in (numbers[-1], numbers[1]) for number in listed]
     options = tree.xpath("//select[@id='status']/option")
-    assert [one.get("value") for one in options] == ["to-do", "due", "waiting", "closed", ""]
-    assert options[1].text_content() == "Due: promises and reminders (2)"
+    assert [one.get("value") for one in options] == ["to-do", "waiting", "closed", "due", ""]
+    assert options[3].text_content() == "Due: promises and reminders (2)"
     assert [one.get("value") for one in options if one.get("selected") is not None] == [shown]
     assert len(tree.xpath("//tfoot")) == 1
