@@ -27,7 +27,7 @@ class Waiver:
     def read(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Waiver, ...]]:
         """Return the waivers of patrons at whose home libraries the account has VIEW_USER, by patron id. One call.
 
-        Return nothing if the ILS has no waivers.
+        Return nothing if the ILS has no waivers. Source: ``slip-002``.
         """
         if not patrons or "waiver_entries" not in gateway.idl("au")["au"].positions:
             return {}

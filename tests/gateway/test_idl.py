@@ -67,7 +67,7 @@ class TestReading:
 
     def test_all_of_a_servers(self):
         idl = Idl.parse(RECORDED)
-        assert len(idl) == len(set(idl)) == 23
+        assert len(idl) == len(set(idl)) == 25
         assert "au" in idl
         assert "zzz" not in idl
         assert len(idl["au"].fields) == 74

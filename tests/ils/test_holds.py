@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from support.bills_and_items import ELM, HARBOR, hold
 from support.circulators import change_rows
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
+from support.recorded import gateway_of as recorded
 
-from evergreen_groups.ils import OrgUnits, PatronHolds
+from evergreen_groups.ils import OrgUnit, OrgUnits, PatronHolds, ReadyHold
 from evergreen_groups.sandbox import Sandbox
 
 DUC, MINH, LAN = 1016, 1017, 1018
@@ -84,3 +86,15 @@ def test_without_the_permission_nothing_is_asked_and_nothing_is_known(proxy: Fau
         proxy.seen.clear()
         assert PatronHolds.read(gateway, org_units, (), [MINH]) == {MINH: PatronHolds((), complete=False)}
         assert proxy.seen == []
+
+
+def test_as_a_real_evergreen_tells_them() -> None:
+    """Two are ready. A third item is on its way to where it is to be picked up."""
+    org_units = OrgUnits([OrgUnit(4, "BR1", "Branch 1", None), OrgUnit(6, "BR3", "Branch 3", None)])
+    with recorded("slip-001") as gateway:
+        found = PatronHolds.read(gateway, org_units, org_units.ids, range(16575, 16581))
+    assert found[16577] == PatronHolds(
+        (ReadyHold(990011, 16577, 191649, 4, datetime(2026, 12, 10, 23, 59, 59, tzinfo=UTC)),), complete=True
+    )
+    assert [(hold.library, hold.copy) for hold in found[16578].ready] == [(6, 187718)]
+    assert found[16579] == PatronHolds((), complete=True)
