@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils.org_units import OrgUnits
 
-# As hold_request_count (Actor.pm) counts holds that are ready (``slip-001``). A hold whose pickup library changes while its item is on
-# the shelf has another current_shelf_lib (status 8 in Holds.pm).
+# As hold_request_count (Actor.pm) counts holds that are ready (``slip-001``). A hold whose pickup library changes while
+# its item is on the shelf has another current_shelf_lib (status 8 in Holds.pm).
 _READY: dict[str, Any] = {
     "cancel_time": None,
     "fulfillment_time": None,

@@ -145,7 +145,7 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
     numbers = [group.group for group in before]
     all_visible = listing.complete and all(group.complete for group in before)
     if listing.group_fines == fines:
-        kind = ChangeKind.UNCHANGED
+        kind = _changed_items(listing, before)
     else:
         kind = ChangeKind.WORSE if listing.group_fines > fines else ChangeKind.BETTER
     return _change(
@@ -158,6 +158,15 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
         left_count=len(members_before - members) if all_visible else None,
         certain=listing.certain and all(group.certain for group in before),
     )
+
+
+def _changed_items(listing: Listing, before: Sequence[Listing]) -> ChangeKind:
+    """Compare the items of a group that owes what it owed, if both runs counted them."""
+    items = listing.unreturned
+    items_before = [group.unreturned for group in before if group.unreturned is not None]
+    if items is None or len(items_before) < len(before) or items == sum(items_before):
+        return ChangeKind.UNCHANGED
+    return ChangeKind.MORE_ITEMS if items > sum(items_before) else ChangeKind.FEWER_ITEMS
 
 
 def _new(listing: Listing, groups_before: Mapping[int, int], hidden: frozenset[str]) -> GroupChange:

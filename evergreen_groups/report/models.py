@@ -365,12 +365,18 @@ class AgeSum:
 
 
 class ChangeKind(Enum):
-    """What happened to a group since the previous run, by its combined fines."""
+    """What happened to a group since the previous run, by its combined fines.
+
+    In a report that lists groups by items, those whose fines are the same are compared by their items.
+    """
 
     NEW = "new"
     """Listed now but not before: the group didn't meet the criteria, or didn't exist. What it owed isn't known."""
     WORSE = "worse"
     BETTER = "better"
+    MORE_ITEMS = "more_items"
+    """More items are overdue or lost."""
+    FEWER_ITEMS = "fewer_items"
     UNCHANGED = "unchanged"
     CLEARED = "cleared"
     """Not listed any more, mostly because enough was paid, which isn't necessarily everything."""

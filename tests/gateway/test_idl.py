@@ -71,7 +71,7 @@ class TestReading:
         assert "au" in idl
         assert "zzz" not in idl
         assert len(idl["au"].fields) == 74
-        assert repr(idl) == "Idl(23 classes)"
+        assert repr(idl) == "Idl(25 classes)"
 
     @pytest.mark.parametrize(
         "text",

@@ -17,7 +17,8 @@ from evergreen_groups.errors import StateError
 from evergreen_groups.groups import Group
 from evergreen_groups.policy import Limit
 from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupNights, History, Report
-from evergreen_groups.report.history import TREND, incomplete_since
+from evergreen_groups.report.history import TREND, Run, incomplete_since
+from evergreen_groups.report.history import compare as compare_runs
 from evergreen_groups.report.listings import NIGHTS
 from evergreen_groups.state import State, prune, schema
 from evergreen_groups.values import ZERO
@@ -340,3 +341,26 @@ def test_no_patron_is_in_it() -> None:
     assert {column.name for column in schema.group_nights.c} == {
         "run", "number", "combined_fines", "certain", "formerly",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("owed", "items", "kind"),
+    [
+        (("0.00", "0.00"), (2, 3), ChangeKind.MORE_ITEMS),
+        (("0.00", "0.00"), (3, 2), ChangeKind.FEWER_ITEMS),
+        (("7.00", "7.00"), (2, 2), ChangeKind.UNCHANGED),
+        (("7.00", "8.00"), (3, 2), ChangeKind.WORSE),
+        (("8.00", "7.00"), (2, 3), ChangeKind.BETTER),
+        (("7.00", "7.00"), (None, 3), ChangeKind.UNCHANGED),
+        (("7.00", "7.00"), (2, None), ChangeKind.UNCHANGED),
+    ],
+)
+def test_items_are_compared_where_fines_are_the_same(
+    owed: tuple[str, str], items: tuple[int | None, int | None], kind: ChangeKind
+) -> None:
+    nights = [
+        Run(TONIGHT + timedelta(night), {1: listing._replace(unreturned=items[night])}, listed_count=1)
+        for night in (0, 1)
+        for listing in [next(Run.of(report(owed[night])).listed)]
+    ]
+    assert compare_runs(*nights).by_group[1].kind is kind

@@ -43,7 +43,9 @@ def _difference(change: GroupChange) -> Value:
     return None if change.before is None else known(change.difference)
 
 
-_CHANGE_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
+_CHANGE_MARKS: dict[ChangeKind, Mark] = dict.fromkeys(
+    (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.MORE_ITEMS), "notable"
+)
 
 
 KIND: JSONObject[KindSum] = JSONObject(
@@ -81,7 +83,11 @@ CERTAIN: Column[Any] = own(
 )
 _CHANGE: JSONObject[GroupChange] = JSONObject(
     "Change",
-    Column("kind", lambda change: change.kind.value, type=Literal["new", "worse", "better", "unchanged"]),
+    Column(
+        "kind",
+        lambda change: change.kind.value,
+        type=Literal["new", "worse", "better", "more_items", "fewer_items", "unchanged"],
+    ),
     Column(
         "before",
         attrgetter("known_before"),

@@ -124,10 +124,7 @@ _FILTERS = {
     "blocked": Message("with a member blocked in Evergreen"),
     "items": Message("with items overdue"),
     "collections": Message("with a member in collections"),
-    **{
-        kind.value: wording.KINDS[kind]
-        for kind in (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.UNCHANGED)
-    },
+    **{kind.value: wording.KINDS[kind] for kind in ChangeKind if kind not in (ChangeKind.CLEARED, ChangeKind.HIDDEN)},
     "incomplete": Message("incomplete", context="groups"),
 }
 
@@ -205,7 +202,7 @@ def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
 
 
 def trend_chart(trend: Sequence[RunTotals]) -> dict[str, object] | None:
-    """Return a chart of the combined fines, or of the number of groups if a run's fines are unknown.
+    """Return a chart of the combined fines, or of the number of groups if a run's fines are unknown or always zero.
 
     It has a bar for each run, the oldest first, with heights in percent of the highest, and the first and last values.
     Bars start at zero, and negative sums (credits) get none. None until there are two runs.
@@ -214,7 +211,7 @@ def trend_chart(trend: Sequence[RunTotals]) -> dict[str, object] | None:
         return None
     values = [run.group_fines for run in trend if run.group_fines is not None]
     name, written = pgettext("of all groups", "Group Fines"), language.price
-    if len(values) < len(trend):
+    if len(values) < len(trend) or not any(values):  # unknown, or a report by items where nobody owes anything
         values = [Decimal(run.group_count) for run in trend]
         name, written = gettext("Groups"), lambda value: language.number(int(value))
     highest = max(*values, ZERO) or Decimal(1)

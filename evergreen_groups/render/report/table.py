@@ -204,7 +204,11 @@ def _over_count(group: Group) -> Cell:
 
 
 _LESS = Style(color="green")
-_STYLES = {ChangeKind.NEW: BOLD, ChangeKind.WORSE: BOLD, ChangeKind.BETTER: _LESS, ChangeKind.UNCHANGED: FAINT}
+_STYLES = {
+    **dict.fromkeys((ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.MORE_ITEMS), BOLD),
+    **dict.fromkeys((ChangeKind.BETTER, ChangeKind.FEWER_ITEMS), _LESS),
+    ChangeKind.UNCHANGED: FAINT,
+}
 
 
 def _change_column(changes: Changes) -> TableColumn:
@@ -213,7 +217,10 @@ def _change_column(changes: Changes) -> TableColumn:
         if change is None:
             return EMPTY
         is_new = change.kind is ChangeKind.NEW
-        words = gettext(wording.KINDS[change.kind]) if is_new else language.describe_difference(change.difference)
+        by_items = change.kind in (ChangeKind.MORE_ITEMS, ChangeKind.FEWER_ITEMS)
+        words = gettext(wording.KINDS[change.kind])
+        if not (is_new or by_items):
+            words = language.describe_difference(change.difference)
         return Cell(f"{words}?" if is_new and not change.certain else words, _STYLES[change.kind])
 
     def sums(_totals: Totals) -> Cell:

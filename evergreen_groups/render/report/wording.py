@@ -209,6 +209,8 @@ KINDS: Mapping[ChangeKind, Message] = {
     ChangeKind.NEW: Message("new", context="group"),
     ChangeKind.WORSE: Message("owes more", context="group"),
     ChangeKind.BETTER: Message("owes less", context="group"),
+    ChangeKind.MORE_ITEMS: Message("more items", context="group"),
+    ChangeKind.FEWER_ITEMS: Message("fewer items", context="group"),
     ChangeKind.UNCHANGED: Message("unchanged", context="group"),
     ChangeKind.CLEARED: Message("no longer listed", context="group"),
     ChangeKind.HIDDEN: Message("now hidden from the report's account", context="group"),
@@ -218,6 +220,8 @@ _COUNTED: Mapping[ChangeKind, Message] = {
     ChangeKind.NEW: Message("{count} group newly listed", plural="{count} groups newly listed"),
     ChangeKind.WORSE: Message("{count} group owes more", plural="{count} groups owe more"),
     ChangeKind.BETTER: Message("{count} group owes less", plural="{count} groups owe less"),
+    ChangeKind.MORE_ITEMS: Message("{count} group has more items", plural="{count} groups have more items"),
+    ChangeKind.FEWER_ITEMS: Message("{count} group has fewer items", plural="{count} groups have fewer items"),
     ChangeKind.UNCHANGED: Message("{count} group unchanged", plural="{count} groups unchanged"),
     ChangeKind.CLEARED: Message("{count} group no longer listed", plural="{count} groups no longer listed"),
     ChangeKind.HIDDEN: Message(
@@ -277,10 +281,10 @@ def change_sentence(change: GroupChange | None) -> str:
         return ""
     if change.kind is ChangeKind.UNCHANGED:
         verdict = ""
-    elif change.kind is ChangeKind.NEW or change.difference is None:
+    elif change.difference is None:
         verdict = gettext(KINDS[change.kind])
     else:
-        verdict = describe_change_amount(change)
+        verdict = describe_kind_or_amount(change)
     return "; ".join(filter(None, (verdict, remarks(change))))
 
 

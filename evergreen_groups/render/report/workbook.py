@@ -88,7 +88,8 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     if (changes := wording.compared_changes(report)) and changes.since:
         yield "", "text", None
         yield gettext("Compared with the report of"), "text", minute(changes.since)
-        for kind in ChangeKind:
+        by_items = (ChangeKind.MORE_ITEMS, ChangeKind.FEWER_ITEMS)
+        for kind in (kind for kind in ChangeKind if report.items is not None or kind not in by_items):
             yield (
                 gettext("{label}: {value}", label=gettext("Groups"), value=wording.KINDS[kind]),
                 "number",

@@ -147,7 +147,8 @@ def test_changes() -> None:
     shown = document(samples.changed_report())
     changes = shown["changes"]
     assert changes["since"] == "2026-08-13T03:15:07-05:00"
-    assert changes["counts"] == {"new": 1, "worse": 1, "better": 1, "unchanged": 2, "cleared": 2, "hidden": 0}
+    items = {"more_items": 0, "fewer_items": 0}
+    assert changes["counts"] == {"new": 1, "worse": 1, "better": 1, **items, "unchanged": 2, "cleared": 2, "hidden": 0}
     assert (changes["difference"], changes["new_fines"], changes["cleared_difference"]) == (None, "29.00", None)
     first, second = changes["cleared"]
     assert (first["group"], first["library"], first["before"], first["certain"]) == (611, "BR1", "1260.10", True)
