@@ -136,6 +136,7 @@ def test_without_money_items_are_asked_for(sandbox: Sandbox, command: Command, f
         terminal.answer("Not accepted: the report would list nothing")
         terminal.answer("Minimum number of lost items of a group to list [0]", "1")
         terminal.answer("Limit for a member's own fines", "")
+        terminal.answer("Over the limit", "")
         terminal.answer("Mail server for the report (none)", "")
         assert terminal.end() == exit_status.DONE, terminal.shown
     report = load.load(file, {}).report

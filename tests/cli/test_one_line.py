@@ -43,7 +43,7 @@ def configured(command: Command, text: str) -> None:
         ("[report]\nmin_total = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
         (f"[report]\nmin_members = {DIGITS}", "not valid TOML"),
         ('[report]\noutput = "~no-such-user/x.csv"', "~no-such-user has no home directory"),
-        ('[report]\noutput = "a\\u0000b.csv"', "isn't allowed; allowed: a value such as"),
+        ('[report]\noutput = "a\\u0000b.csv"', "isn't allowed; allowed: a path such as"),
         ("[report]\nmin_total = 1e999999999", "isn't allowed"),
         ('[gateway]\nurl = "http://["', "isn't allowed"),
         ('[gateway]\nurl = "https://."\nusername = "x"', "the gateway's address is invalid: can't be parsed"),

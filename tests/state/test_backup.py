@@ -277,7 +277,7 @@ NOT_A_PERSON = {
     "group_nights": {"run", "number", "combined_fines", "certain", "formerly"},
     "follow_ups": {"id", "gateway", "number", "member_count", "library", "listed_at"},
     "follow_up_entries": {"id", "suffix", "follow_up", "at", "saved_on", "number", "what", "how", "day", "remind_on"}
-    | {"pay_by", "cancels", "note", "detail", "unreturned"}
+    | {"pay_by", "cancels", "note", "detail", "unreturned", "amount", "outcome", "paid", "forgiven"}
     | {"combined_fines", "reopened", "workstation", "org_unit", "corrects", "deleted", "idempotency_key", "request"},
     "events": {"id", "gateway", "at", "event", "hook", "done", "blocked", "recalculated", "reason"},
     "mails": {"id", "message_id", "written_at", "content", "held_since"},
