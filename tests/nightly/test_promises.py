@@ -52,7 +52,8 @@ def test_the_morning_after(
     post = Post()
     with server(post, mail_certificates) as port:
         text = mail_section(port, mail_certificates, f"names_in_mail = {str(names).lower()}")
-        served = '[serve]\norigin = "https://ils.example"\n[report]\noutput = "report.html"\n'
+        output = command.config.with_name("report.html")
+        served = f'[serve]\norigin = "https://ils.example"\n[report]\noutput = "{output}"\n'
         command.config.write_text(text + served)
         command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"] = SECRET
         done = command("report", "--history", "--mail")
