@@ -97,8 +97,11 @@ def read_change(fields: MultiDict[str, str]) -> ChangeForm:
 
 
 def read_selection(text: str) -> tuple[int, ...]:
-    """Parse comma-separated ids: those that a URL selects initially, or that a button is about."""
-    return tuple(map(requests.record_id, text.split(",")[:MOST_PATRONS])) if text else ()
+    """Parse comma-separated ids: those that a URL selects initially, or that a button is about.
+
+    One more than a plan may have, so that a plan of too many is refused rather than cut off.
+    """
+    return tuple(map(requests.record_id, text.split(",")[: MOST_PATRONS + 1])) if text else ()
 
 
 def read_text(fields: MultiDict[str, str], name: str) -> str:
