@@ -51,7 +51,7 @@ def find_came_of_age(context: SearchContext) -> None:
         )
         for within in context.id_ranges
     )
-    # Most libraries have nobody to ask about.
+    # Most libraries have no one to ask about.
     timezones, obscured = cache(lambda: OrgUnits.read_timezones(gateway)), cache(lambda: _obscured(context))
     with PatronListing(context) as found:
         for page in chain.from_iterable(pages):

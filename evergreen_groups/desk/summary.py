@@ -307,7 +307,7 @@ class SummaryReader(DeskReader):
     """Reads summaries and decisions at one gateway, as far as its session may see.
 
     A summary takes two calls, whatever the size of the group: the members with their penalties, and their fines (one
-    call per 3,000 members). If nobody owes anything, but an item is overdue or lost, which the first call finds out,
+    call per 3,000 members). If no one owes anything, but an item is overdue or lost, which the first call finds out,
     another call reads these items (two if some may be hidden). If there may be hidden members, one more call looks for
     them, and if there are any, another verifies them against the group. The first summary also reads the IDL, the
     session's permissions, and in

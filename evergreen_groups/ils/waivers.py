@@ -15,7 +15,7 @@ _USES = ("place_holds", "pickup_holds", "view_history", "checkout_items")
 
 @dataclass(frozen=True, slots=True)
 class Waiver:
-    """What somebody may do on a patron's account. ``name`` is free text, not a patron: show it, never match it."""
+    """What someone else may do on a patron's account. ``name`` is free text, not a patron: show it, never match it."""
 
     name: str
     place_holds: bool

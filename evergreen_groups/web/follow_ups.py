@@ -421,7 +421,7 @@ class Form(Struct, frozen=True, kw_only=True):
             raise PlanError(
                 "the form is incomplete, or its date can't be read", code="follow-up-form-unclear"
             ) from None
-        # Nobody can be missed by a letter, or in person.
+        # A letter, or a talk in person, doesn't miss the family.
         if outcome in ("no-answer", "left-message") and draft.how in (How.LETTER, How.IN_PERSON):
             raise PlanError("Not accepted: select phone or e-mail", code="follow-up-way-unclear")
         return draft
