@@ -4,6 +4,7 @@ from .letters import Debtor as Debtor
 from .letters import Debtors as Debtors
 from .letters import FamilyLetter as FamilyLetter
 from .letters import LeftOut as LeftOut
+from .letters import LetterChoice as LetterChoice
 from .letters import Letterhead as Letterhead
 from .letters import Letters as Letters
 from .letters import NoLetter as NoLetter

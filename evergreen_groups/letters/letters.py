@@ -7,12 +7,12 @@ mention them. The list of people has no sums of groups.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.desk import GroupBills, MemberBills, Statement, is_minor
 from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Group, Member
+    from evergreen_groups.ils import UnreturnedItems
     from evergreen_groups.report import AgeBand, Report, ReportItems
 
 _NAMES = ("first_given_name", "second_given_name", "family_name", "suffix")
@@ -34,6 +35,8 @@ _RECORD_FIELDS = (*ACCOUNT_FIELDS, "deleted", "locale", *_NAMES, *(f"pref_{name}
 # Evergreen compares its value with the text true (Storage/Publisher/money.pm).
 _EXEMPT = "circ.collections.exempt"
 _RETURNABLE = (CirculationKind.OVERDUE, CirculationKind.LONG_OVERDUE)
+_BY_ITEMS = (*_RETURNABLE, CirculationKind.LOST)
+"""The items that letters list if the report is by items. Otherwise, lost items only appear as debts."""
 
 
 class NoLetter(Enum):
@@ -50,25 +53,25 @@ class NoLetter(Enum):
     EXEMPT = "exempt-from-collections"
     NO_ADDRESS = "no-address"
     NOTHING_OWED = "nothing-owed"
-    """Neither the person to contact nor the minors of the group owe anything. Other adults may.
-
-    In a report by items, none of them has a visible overdue item either.
-    """
-    OTHER_ADULT = "other-adult"
-    """Letters are about the person to contact and the minors of the group."""
+    """No visible member owes anything, nor in a report by items has a visible overdue or lost item."""
+    BELOW_MINIMUM = "below-minimum"
+    """The adult owes too little, for the contact with the children."""
+    CLOSED = "closed"
+    WAITING = "waiting"
+    """The family has promised to pay, or will be reminded."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """A group (number) without a letter, or a ``member`` who owes something that no letter lists.
 
-    In a report by items, ``overdue`` are the member's overdue items.
+    In a report by items, ``unreturned`` is how many of the member's items are overdue or lost.
     """
 
     group: int
     reason: NoLetter
     member: Member | None = None
-    overdue: int = 0
+    unreturned: int = 0
 
     @property
     def patron(self) -> int | None:
@@ -76,39 +79,56 @@ class LeftOut:
         return None if self.member is None else self.member.id
 
 
+class NeedsAddress(NamedTuple):
+    """An adult without a valid address, whose letter can go to the group lead's address (``to_lead``: it does).
+
+    The adult is the ``member``, or the guardian of this juvenile.
+    """
+
+    member: Member
+    guardian: bool
+    to_lead: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """How much of what a group's members owe is ``covered`` by letters. ``left_out`` are members who owe the rest.
 
     Credits aren't subtracted, because the credit of one member doesn't pay the debts of another. In a report by items,
-    ``items`` are the ``overdue`` items that letters cover (None: not by items), and members with others are left out,
-    too.
+    ``items`` are how many of the ``unreturned`` ones letters cover (None: not by items), and members with others are
+    left out, too. ``without_address`` are adults for whose letters staff can choose the lead's address.
     """
 
     group: Group
     covered: Decimal
     left_out: tuple[LeftOut, ...]
     items: int = 0
-    overdue: Total[int] | None = None
+    unreturned: Total[int] | None = None
+    letter_count: int = 0
+    without_address: tuple[NeedsAddress, ...] = ()
 
     @classmethod
     def of(
         cls, group: Group, covered: Collection[int], reasons: Mapping[int, NoLetter], items: ReportItems | None = None
     ) -> Coverage:
         """Make the record. The ids of members are ``covered`` or have one of the ``reasons`` why they aren't."""
-        overdue = {member.id: items.overdue_of(member) if items else 0 for member in group.members}
-        owing = [member for member in group.members if member.own_fines > 0 or overdue[member.id]]
+        unreturned = {member.id: _unreturned(items, member) for member in group.members}
+        owing = [member for member in group.members if member.own_fines > 0 or unreturned[member.id]]
         left_out = [
-            LeftOut(group.number, reasons[member.id], member, overdue[member.id])
+            LeftOut(group.number, reasons[member.id], member, unreturned[member.id])
             for member in owing
             if member.id in reasons
         ]
+        total = None
+        if items is not None:
+            of_group = items.of_group(group)
+            total = Total(of_group.items.overdue + of_group.items.lost, of_group.items_certain)
         return cls(
             group,
             sum((_debt(member) for member in owing if member.id in covered), ZERO),
             tuple(left_out),
-            sum(count for id, count in overdue.items() if id in covered),
-            items.of_group(group).overdue if items else None,
+            sum(count for id, count in unreturned.items() if id in covered),
+            total,
         )
 
     @property
@@ -121,8 +141,16 @@ class Coverage:
 
     @property
     def everything(self) -> bool:
-        """Whether the letters cover all that is owed, and all overdue items if the report is by items."""
-        return self.owed == Total(self.covered) and self.overdue in (None, Total(self.items))
+        """Whether the letters cover all that is owed, and all unreturned items if the report is by items."""
+        return self.owed == Total(self.covered) and self.unreturned in (None, Total(self.items))
+
+
+def _unreturned(items: ReportItems | None, member: Member) -> int:
+    """Return how many items of a member are overdue or lost, as far as known. 0 unless the report is by items."""
+    if items is None:
+        return 0
+    visible = items.of(member).visible
+    return visible.overdue + visible.lost
 
 
 def _debt(member: Member) -> Decimal:
@@ -155,7 +183,7 @@ class Addressee:
 
 @dataclass(frozen=True, slots=True)
 class FamilyLetter:
-    """A letter about the members in ``statement``.
+    """A letter about the members in ``statement``: the addressee, and if ``to_contact``, the children.
 
     ``replacement_price`` is that of their overdue items, None unless the report lists groups by items.
     """
@@ -164,6 +192,7 @@ class FamilyLetter:
     head: Letterhead
     statement: Statement
     replacement_price: Total[Decimal] | None = None
+    to_contact: bool = True
 
     @property
     def group(self) -> int:
@@ -172,7 +201,7 @@ class FamilyLetter:
     @property
     def complete(self) -> bool:
         """Whether no member is hidden, who might be a child that the letter should list."""
-        return self.statement.group.complete
+        return self.statement.group.complete or not self.to_contact
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +261,21 @@ class AddressBook:
         parts = (str(record[f"pref_{name}"] or "").strip() or str(record[name] or "").strip() for name in _NAMES)
         return " ".join(filter(None, parts))
 
-    def addressee(self, contact: Contact) -> Addressee | NoLetter:
-        """Return the person to write to, or why that isn't possible."""
-        patron, address = contact.patron, contact.postal_address
+    def address(self, contact: Contact) -> PostalAddress | None:
+        """Return a person's valid address."""
+        return None if "address" in contact.invalid else contact.postal_address
+
+    def address_of_lead(self, group: Group) -> PostalAddress | None:
+        """Return the valid address of the group lead, if their library's patrons may be written to."""
+        lead = group.lead
+        withheld = self.homes is not None and lead.library not in self.homes
+        if not lead.group_lead or lead.id not in self.accounts or withheld:
+            return None
+        return self.address(self.contacts.of_member(lead))
+
+    def addressee(self, contact: Contact, address: PostalAddress | None = None) -> Addressee | NoLetter:
+        """Return the person to write to, at their own address unless one is given, or why that isn't possible."""
+        patron, address = contact.patron, address or self.address(contact)
         if patron is None:
             return NoLetter.NO_CONTACT
         account = self.accounts.get(patron)
@@ -247,80 +288,146 @@ class AddressBook:
         for reason, holds in obstacles.items():
             if holds:
                 return reason
-        if address is None or "address" in contact.invalid:
+        if address is None:
             return NoLetter.NO_ADDRESS
         name = contact.name if contact.role == GUARDIAN else self.name(patron)
         return Addressee(contact, patron, address, name, str(self.records[patron]["locale"] or ""))
 
 
-def read_letters(gateway: Gateway, report: Report) -> Letters:
-    """Return the letters to the groups of a report, which was read with details.
+@dataclass(frozen=True, slots=True)
+class LetterChoice:
+    """Which letters to write: to adults who owe ``min_own`` or more, the contact together with the children.
 
-    Each is about the addressee (unless that is a guardian) and the group's minors. Takes about ten calls for 3,000
-    members, and ten more for the prices of items if the report is by items.
+    Groups (numbers) ``held_back`` get none, for the reason given. Letters to patrons (ids) in ``to_lead`` who have no
+    address go to the group lead's.
+    """
+
+    min_own: Decimal
+    held_back: Mapping[int, NoLetter] = field(default_factory=dict)
+    to_lead: Collection[int] = ()
+
+
+class _Share(NamedTuple):
+    """What a letter to an adult would be about, and to whom it goes, or why to no one."""
+
+    found: Addressee | NoLetter
+    about: list[Member]
+    to_contact: bool
+    owed: Decimal
+    unreturned: int
+    needs_address: NeedsAddress | None = None
+
+    @property
+    def addressee(self) -> Addressee | None:
+        """The person who gets the letter, None if there is none."""
+        return self.found if isinstance(self.found, Addressee) and (self.owed or self.unreturned) else None
+
+
+def _shares(book: AddressBook, report: Report, group: Group, choice: LetterChoice) -> list[_Share]:
+    """Return the shares of the contact, with the children, and of each other adult."""
+    contact = book.contacts.of_group(group)
+    first = [
+        member
+        for member in group.members
+        if book.is_minor(member.id) or (contact.role != GUARDIAN and member.id == contact.patron)
+    ]
+    found = [_share(book, report, group, choice, contact, first, to_contact=True)]
+    for member in group.members:
+        if member in first:
+            continue
+        if member.id in book.accounts:
+            found.append(_share(book, report, group, choice, book.contacts.of_member(member), [member]))
+        else:  # deleted since the report
+            unreturned = _unreturned(report.items, member)
+            found.append(_Share(NoLetter.INACTIVE, [member], False, _debt(member), unreturned))
+    return found
+
+
+def _share(
+    book: AddressBook,
+    report: Report,
+    group: Group,
+    choice: LetterChoice,
+    contact: Contact,
+    about: list[Member],
+    *,
+    to_contact: bool = False,
+) -> _Share:
+    owed = sum(map(_debt, about), ZERO)
+    unreturned = sum(_unreturned(report.items, member) for member in about)
+    found, needs_address = book.addressee(contact), None
+    if unreturned == 0 and 0 < owed < choice.min_own:
+        found = NoLetter.BELOW_MINIMUM
+    elif found is NoLetter.NO_ADDRESS and (address := book.address_of_lead(group)) and (owed or unreturned):
+        to_lead = contact.patron in choice.to_lead
+        member = next(one for one in group.members if one.id == contact.patron)
+        needs_address = NeedsAddress(member, contact.role == GUARDIAN, to_lead)
+        found = book.addressee(contact, address) if to_lead else found
+    if isinstance(found, Addressee):
+        found = choice.held_back.get(group.number, found)
+    return _Share(found, about, to_contact, owed, unreturned, needs_address)
+
+
+def read_letters(gateway: Gateway, report: Report, choice: LetterChoice) -> Letters:
+    """Return the letters to the adults in the groups of a report, which was read with details.
+
+    The contact's is also about the group's minors; a guardian's is only about them. In a report by items, everyone with
+    overdue or lost items gets one, whatever they owe. Takes about ten calls for 3,000 members, and ten more for the
+    prices of items if the report is by items.
     """
     book = AddressBook.read(gateway, report)
-    by_items = report.items is not None
-    chosen: list[tuple[Group, Addressee | NoLetter, list[Member]]] = []
-    for group in report.groups:
-        contact = book.contacts.of_group(group)
-        found = book.addressee(contact)
-        about = [
-            member
-            for member in group.members
-            if book.is_minor(member.id) or (contact.role != GUARDIAN and member.id == contact.patron)
-        ]
-        if isinstance(found, Addressee) and not by_items and not any(map(_debt, about)):
-            found = NoLetter.NOTHING_OWED
-        chosen.append((group, found, about))
+    chosen = [(group, _shares(book, report, group, choice)) for group in report.groups]
     org_units = OrgUnits(report.org_units)
-    to_write = [(found, about) for _group, found, about in chosen if isinstance(found, Addressee)]
+    to_write = [(one.addressee, one.about) for _group, shares in chosen for one in shares if one.addressee]
     patrons = {member.id: member.patron for group in report.groups for member in group.members}
-    homes = {patrons[found.patron].home_library.id for found, _about in to_write}
-    members = [member for _found, about in to_write for member in about]
+    homes = {patrons[addressee.patron].home_library.id for addressee, _about in to_write}
+    members = [member for _addressee, about in to_write for member in about]
     bills, heads = gateway.in_parallel(
         lambda: _read_bills(gateway, report, org_units, book, members),
         lambda: _read_letterheads(gateway, org_units, homes),
     )
-    prices = _read_prices(gateway, bills.values()) if by_items else None
+    prices = _read_prices(gateway, bills.values()) if report.items is not None else None
     letters: list[FamilyLetter] = []
     left_out: list[LeftOut] = []
     coverage: list[Coverage] = []
-    for group, found, about in chosen:
-        listed = {member.id for member in about}
-        reasons = {
-            member.id: NoLetter.OTHER_ADULT if member.id in book.accounts else NoLetter.INACTIVE
-            for member in group.members
-            if member.id not in listed
-        }
-        if isinstance(found, Addressee) and not any(_debt(member) or bills[member.id].items.out for member in about):
-            found = NoLetter.NOTHING_OWED  # noqa: PLW2901
-        if isinstance(found, Addressee):
-            patron = patrons[found.patron]
-            about.sort(key=lambda member: member.id != patron.id)
-            theirs = tuple(
-                bills[member.id] for member in about if bills[member.id].own_fines or bills[member.id].items.out
-            )
+    for group, shares in chosen:
+        reasons: dict[int, NoLetter] = {}
+        written: set[int] = set()
+        for share in shares:
+            if isinstance(share.found, NoLetter):
+                reasons |= {member.id: share.found for member in share.about}
+            if (addressee := share.addressee) is None:
+                continue
+            patron = patrons[addressee.patron]
+            about = [bills[member.id] for member in sorted(share.about, key=lambda one: one.id != addressee.patron)]
+            theirs = tuple(one for one in about if one.own_fines or one.items.out)
             of_group = GroupBills(report.gateway, report.generated_at, group.number, theirs, group.complete, org_units)
             statement = Statement(of_group, replace(patron, name=book.name(patron.id)), theirs)
-            estimate = None if prices is None else _replacement_price([bills[member.id] for member in about], prices)
-            letters.append(FamilyLetter(found, heads[patron.home_library.id], statement, estimate))
-        else:
-            left_out.append(LeftOut(group.number, found))
-            reasons |= dict.fromkeys(listed, found)
-        coverage.append(Coverage.of(group, listed - reasons.keys(), reasons, report.items))
+            estimate = None if prices is None else _replacement_price(about, prices)
+            head = heads[patron.home_library.id]
+            letters.append(FamilyLetter(addressee, head, statement, estimate, share.to_contact))
+            written |= {member.id for member in share.about}
+        if not written:
+            held = choice.held_back.get(group.number)
+            most = max(shares, key=lambda one: (one.found is held, one.owed, one.unreturned))
+            reason = most.found if isinstance(most.found, NoLetter) else NoLetter.NOTHING_OWED
+            left_out.append(LeftOut(group.number, reason))
+        found = Coverage.of(group, written, reasons, report.items)
+        without_address = tuple(one.needs_address for one in shares if one.needs_address)
+        letter_count = sum(one.addressee is not None for one in shares)
+        coverage.append(replace(found, letter_count=letter_count, without_address=without_address))
     return Letters(tuple(letters), tuple(left_out), tuple(coverage))
 
 
 def _read_prices(gateway: Gateway, bills: Iterable[MemberBills]) -> dict[int, Decimal]:
     """Return what Evergreen would bill for the members' items, by item id."""
-    copies = {item.copy for member in bills for item in member.items.out}
+    copies = {item.copy for member in bills for item in member.items.out if item.kind in _RETURNABLE}
     return ItemPrices.begin(gateway).read(copies) if copies else {}
 
 
 def _replacement_price(members: Iterable[MemberBills], prices: Mapping[int, Decimal]) -> Total[Decimal]:
     items = [member.items for member in members]
-    found = price_of((item.copy for theirs in items for item in theirs.out), prices)
+    found = price_of((item.copy for theirs in items for item in theirs.out if item.kind in _RETURNABLE), prices)
     return found._replace(exact=found.exact and all(theirs.complete for theirs in items))
 
 
@@ -339,7 +446,7 @@ def _read_bills(
         lambda: Bill.verify(gateway, debts),
         lambda: PatronItems.read(gateway, org_units, everywhere, [member.id for member in members]),
     )
-    found = {}
+    found, listed = {}, _RETURNABLE if report.items is None else _BY_ITEMS
     for member in members:
         theirs = items[member.id].items
         stopped = {item.id: item.stop_fines for item in theirs}
@@ -351,7 +458,7 @@ def _read_bills(
             bills=None if known is None else tuple(_with_item_kind(bill, stopped) for bill in known),
             # The report knows whether the account sees every item that may have to be returned.
             items=PatronItems(
-                tuple(item for item in theirs if item.kind in _RETURNABLE),
+                tuple(item for item in theirs if item.kind in listed),
                 complete=details.of(member).items is not None,
             ),
             titles=None,
@@ -403,7 +510,7 @@ class Selection:
 class Debtor:
     """A member who owes something, and whom to write to: themselves, or for a minor the person to contact.
 
-    In a report by items, a member may owe nothing but have ``overdue`` items (None: not by items).
+    In a report by items, a member may owe nothing but have ``unreturned`` items (None: not by items).
     """
 
     group: int
@@ -412,7 +519,7 @@ class Debtor:
     owing_since: datetime | None
     age_band: AgeBand | None
     addressee: Addressee
-    overdue: int | None = None
+    unreturned: UnreturnedItems | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +535,7 @@ class Debtors:
 
 
 def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debtors:
-    """Return the people of a report who owe something, or in a report by items, have overdue items.
+    """Return the people of a report who owe something, or in a report by items, have overdue or lost items.
 
     The report was read with details.
     """
@@ -443,8 +550,7 @@ def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debt
             since = details.of(member).owing_since
             is_old = before is None or (since is not None and since <= before)
             owes = member.own_fines > 0 and member.own_fines >= selection.min_own and is_old
-            overdue = report.items.overdue_of(member) if report.items else 0
-            if owes or (overdue and selection == Selection()):
+            if owes or (_unreturned(report.items, member) and selection == Selection()):
                 wanted.append((group, member, since))
     exempt = set[int]()
     if selection.collections and wanted:
@@ -463,9 +569,9 @@ def read_debtors(gateway: Gateway, report: Report, selection: Selection) -> Debt
         if isinstance(found, NoLetter):
             reasons[member.id] = found
         else:
-            overdue_items = report.items.overdue_of(member) if report.items else None
+            items = report.items.of(member).visible if report.items else None
             band = details.age_band_since(since)
-            people.append(Debtor(group.number, member, minor, since, band, found, overdue_items))
+            people.append(Debtor(group.number, member, minor, since, band, found, items))
     listed = {one.member.id for one in people}
     coverage = tuple(Coverage.of(group, listed, reasons, report.items) for group in report.groups)
     return Debtors(tuple(people), tuple(one for family in coverage for one in family.left_out), coverage)

@@ -800,6 +800,16 @@ class LetterSettings:
         help='The window envelope for letters: "us10", a US no. 10 envelope with a left window, for Letter paper; or '
         '"din", for A4 paper folded as in DIN 5008, form B.',
     )
+    min_own: Annotated[Decimal, v.MINIMUM] = setting(
+        Decimal("5.00"),
+        help="Write to adults who owe this much or more: the person to contact together with the children, each other "
+        "adult alone. In reports by items, everyone with overdue or lost items gets a letter.",
+        options=Option(
+            "--min-own",
+            ("letters",),
+            "Only people who owe this much or more; for letters, the contact together with the children.",
+        ),
+    )
     texts: Annotated[tuple[v.LetterTexts, ...], v.LETTER_TEXTS] = setting(
         (),
         help="The library's own opening, payment and closing. Each line is a paragraph, and may contain {name} (of the "

@@ -240,10 +240,10 @@ worklist = Blueprint("worklist", __name__)
 
 SCRIPT = "follow-up.js"
 _LARGEST_FORM = 32 * 1024
-_COVERS = Message("The letter covers {covered} of {owed}.")
+_COVERS = Message("Covered by letter: {covered} of {owed}.")
 _COVERS_ITEMS = Message(
-    "The letter covers {items} of {overdue} overdue item.",
-    plural="The letter covers {items} of {overdue} overdue items.",
+    "Covered by letter: {items} of {unreturned} overdue or lost item.",
+    plural="Covered by letter: {items} of {unreturned} overdue or lost items.",
 )
 _READ_ONLY = Message(
     "To save entries or mark letters as sent, your login needs the permission {permission} at {library}."
@@ -293,12 +293,12 @@ _Covered = Annotated[str, Meta(pattern=_COVERED.pattern)]
 
 
 def covered_text(family: Coverage) -> str:
-    """Return what a letter covers of what a family owes: ``1017:2.00-33.50``, with a plus sign if more may be owed.
+    """Return what letters cover of what a family owes: ``1017:2.00-33.50``, with a plus sign if more may be owed.
 
-    If they owe nothing, return how many of their overdue items the letter covers: ``1017:2-4``.
+    If they owe nothing, return how many of their overdue and lost items the letters cover: ``1017:2-4``.
     """
-    if family.overdue is not None and family.owed == Total(ZERO):
-        covered, total, exact = str(family.items), str(family.overdue.at_least), family.overdue.exact
+    if family.unreturned is not None and family.owed == Total(ZERO):
+        covered, total, exact = str(family.items), str(family.unreturned.at_least), family.unreturned.exact
     else:
         covered, total, exact = plain_amount(family.covered), plain_amount(family.owed.at_least), family.owed.exact
     return f"{family.group.number}:{covered}-{total}{'' if exact else '+'}"
@@ -309,9 +309,10 @@ class Form(Struct, frozen=True, kw_only=True):
 
     ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has; ``patron`` (id)
     is set if it was the page of that patron's group. ``group`` has the number of each group and the last row that the
-    reader has seen, ``covers`` what letters cover that don't cover everything. ``entry`` is the entry to correct,
-    ``delete`` the one to delete. ``do`` is the button: it saves the ``outcome``, deletes the entry, cancels a promise
-    or a reminder, or saves that letters were sent. What was typed remains a text, to show it again.
+    reader has seen, ``covers`` what letters cover that don't cover everything. Letters are also for groups (numbers) to
+    write to ``anyway``, and patrons (ids) without an address whose letters go ``to_lead``. ``entry`` is the entry to
+    correct, ``delete`` the one to delete. ``do`` is the button: it saves the ``outcome``, deletes the entry, cancels a
+    promise or a reminder, or saves that letters were sent. What was typed remains a text, to show it again.
     """
 
     report: _Name = ""
@@ -323,6 +324,8 @@ class Form(Struct, frozen=True, kw_only=True):
     key: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")] = msgspec.field(default_factory=lambda: secrets.token_hex(16))
     group: tuple[_Seen, ...] = ()
     covers: tuple[_Covered, ...] = ()
+    anyway: tuple[bodies.Id, ...] = ()
+    to_lead: tuple[bodies.Id, ...] = ()
     delete: bodies.RecordId | None = None
     do: str = ""
     outcome: str = ""
@@ -384,6 +387,10 @@ class Form(Struct, frozen=True, kw_only=True):
         groups, covers = [("group", text) for text in self.group], [("covers", text) for text in self.covers]
         return [(name, str(value)) for name, value in [*fields, *groups, *covers] if value]
 
+    def asked(self) -> list[tuple[str, str]]:
+        """Return the hidden fields with which letters are made again."""
+        return [(name, text) for name, text in self.fields("") if name != "key"]
+
     def draft(self, group: int, today: date, entries: Iterable[Entry] = ()) -> DraftEntry:
         """Return the entry to save for a group. A corrected note still cancels what the one in ``entries`` does.
 
@@ -430,7 +437,8 @@ class Form(Struct, frozen=True, kw_only=True):
         """Return a note of what the letter to a group covers; "" if it covers everything."""
         for number, covered, owed, more in (_COVERED.findall(text)[0] for text in self.covers):
             if int(number) == group and "." not in owed:
-                return gettext(_COVERS_ITEMS, count=int(owed), items=int(covered), overdue=Total(int(owed), not more))
+                total = Total(int(owed), not more)
+                return gettext(_COVERS_ITEMS, count=int(owed), items=int(covered), unreturned=total)
             if int(number) == group:
                 return gettext(_COVERS, covered=Decimal(covered), owed=Total(Decimal(owed), not more))
         return ""

@@ -13,9 +13,9 @@ from msgspec import structs
 
 from evergreen_groups.errors import TimedOutError
 from evergreen_groups.ils import OrgUnits
-from evergreen_groups.letters import LeftOut, NoLetter, Selection, read_debtors, read_letters
+from evergreen_groups.letters import LeftOut, LetterChoice, NoLetter, Selection, read_debtors, read_letters
 from evergreen_groups.nightly import Readers
-from evergreen_groups.render.letters import LettersBar, write_debtors, write_letters
+from evergreen_groups.render.letters import LettersBar, held_back, write_debtors, write_letters
 from evergreen_groups.report import Criteria, build_report
 from evergreen_groups.web.follow_ups import Form, ReadFollowUps, covered_text, read_only, writable_at
 from evergreen_groups.web.problems import ProblemError, page_turned_off
@@ -25,6 +25,7 @@ from evergreen_groups.web.service import service
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from evergreen_groups.follow_up import FollowUpState
     from evergreen_groups.letters import Letters
     from evergreen_groups.report import Report
     from evergreen_groups.web.service import DeskRequest
@@ -42,6 +43,13 @@ class Selected(NamedTuple):
     report: Report
     left_out: tuple[LeftOut, ...]
     readers: Readers
+
+    @property
+    def follow_up_states(self) -> dict[int, FollowUpState]:
+        """How far the follow-ups of the selected groups are."""
+        read = self.follow_ups
+        again_after = read.desk.service.settings.follow_up.again_after
+        return {number: read.listed[number].state(read.today, again_after) for number in self.form.seen}
 
 
 @contextmanager
@@ -88,9 +96,11 @@ def _selected(desk: DeskRequest) -> Iterator[Selected]:
 @blueprint.get("/reports/letters")
 def letters() -> Response:
     """Show the letters to the selected groups."""
-    running = service()
-    with running.desk(request) as desk, _selected(desk) as selected:
-        made = read_letters(desk.client.gateway, selected.report)
+    with service().desk(request) as desk, _selected(desk) as selected:
+        form, running = selected.form, desk.service
+        held = held_back(selected.follow_up_states, form.anyway)
+        choice = LetterChoice(running.settings.letters.min_own, held, form.to_lead)
+        made = read_letters(desk.client.gateway, selected.report, choice)
         made = replace(made, left_out=(*selected.left_out, *made.left_out))
         bar = _bar(selected, made)
     stream, readers = io.StringIO(), selected.readers
@@ -106,14 +116,18 @@ def _bar(selected: Selected, made: Letters) -> LettersBar:
     marked = {number: read.listed[number].seen for number, library in library_of.items() if library in writable}
     refusals = {read_only(desk.service, library): None for library in library_of.values() if library not in writable}
     covers = [covered_text(one) for one in made.coverage if one.group.number in marked and not one.everything]
-    again_after = desk.service.settings.follow_up.again_after
+    states = selected.follow_up_states
+    written = [number for number in form.seen if number not in held_back(states, form.anyway)]
     return LettersBar(
-        file=url_for("letters.mail_merge_file", report=form.report or None, group=[*form.seen]),
+        file=url_for("letters.mail_merge_file", report=form.report or None, group=written) if written else "",
         action=form.action,
         fields=structs.replace(form.with_seen(marked), covers=tuple(covers)).fields(desk.form_token),
         count=len(marked),
         refusals=tuple(refusals),
-        follow_ups={number: read.listed[number].state(read.today, again_after) for number in form.seen},
+        follow_ups=states,
+        again=url_for("letters.letters"),
+        choices=form.asked(),
+        anyway=form.anyway,
     )
 
 

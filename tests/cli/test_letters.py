@@ -55,18 +55,19 @@ def test_a_document_for_its_owner_alone_and_who_gets_no_letter(
     assert (done.returncode, done.stdout) == (0, "")
     assert f"No letter: in collections (group {FAMILY})\n" in done.stderr
     first, *_lines = done.stderr.splitlines()
-    assert first == "7 letters cover $160.80 of $290.35"
-    about = "Ibáñez Ortega, Rosario · group 1003 · $2.00 of $33.50\n"
-    assert f"{about}  Not included (another adult): Ibáñez Ortega, Joaquín $31.50\n" in done.stderr
+    assert first == "6 letters cover $158.80 of $290.35"
+    assert "No letter: no valid address (group 1003)\n" in done.stderr
+    about = "Lindqvist, Åsa · group 1002 · $20.00 of $25.00 in 1 letter\n"
+    assert f"{about}  Lindqvist, Björn: $5.00, no valid address\n" in done.stderr
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     articles = lxml.html.document_fromstring(file.read_text("utf-8")).xpath("//article")
     found = document_of(command)
     assert (found["version"], found["kind"]) == (1, "letters")
     assert len(articles) == len(found["written"]) > 3
     assert {"group": FAMILY, "reason": "in-collections"} in found["left_out"]
-    assert {"group": 1003, "patron": 1013, "owed": "31.50", "reason": "other-adult"} in found["left_out"]
+    assert {"group": 1003, "patron": 1013, "owed": "31.50", "reason": "no-address"} in found["left_out"]
     covered = {one["group"]: (one["covered"], one["owed"], one["follow_up"]) for one in found["families"]}
-    assert (covered[FAMILY], covered[1003]) == (("0.00", "28.10", None), ("2.00", "33.50", None))
+    assert (covered[FAMILY], covered[1003]) == (("0.00", "28.10", None), ("0.00", "33.50", None))
     assert command("letters", "-q").stderr == ""
 
 
@@ -82,7 +83,11 @@ def test_only_groups_whose_follow_up_is_to_do(command: Command, sandbox: Sandbox
     assert written_to(command, "--due") == [group for group in every if group != FAMILY]
     families = document_of(command)["families"]
     assert [one["group"] for one in families if one["follow_up"] == "waiting"] == [FAMILY]
-    assert re.search("  Waiting: .*, by phone · Promised to pay\n", command("letters").stderr)
+    assert f"No letter: waiting for a promise or reminder (group {FAMILY})\n" in command("letters").stderr
+    assert FAMILY not in written_to(command)
+    included = command("letters", "--include", str(FAMILY)).stderr
+    assert re.search("  Waiting: .*, by phone · Promised to pay\n", included)
+    assert f"(group {FAMILY})" not in included
 
 
 def test_only_a_library_and_only_its_own_patrons(command: Command, sandbox: Sandbox) -> None:
@@ -109,7 +114,13 @@ def test_a_mail_merge_file(command: Command, sandbox: Sandbox, tmp_path: Path) -
     assert LEAD not in [one["patron"] for one in found["written"]]
 
 
-@pytest.mark.parametrize("words", [("--min-own", "5"), ("--owing-since", "60"), ("--collections",)])
+def test_the_smallest_debt_to_write_about(command: Command) -> None:
+    assert 1003 not in written_to(command)
+    assert {"group": 1003, "contact": 1012, "owed": "2.00"} in document_of(command, "--min-own", "2")["written"]
+    assert written_to(command, "--min-own", "23.36").count(FAMILY) == 0
+
+
+@pytest.mark.parametrize("words", [("--owing-since", "60"), ("--collections",)])
 def test_letters_do_not_take_the_options_of_the_file(command: Command, words: tuple[str, ...]) -> None:
     done = command("letters", *words)
     assert done.returncode == 2

@@ -24,6 +24,11 @@ def mailable(content: Content) -> Content:
     found["_question"]["report"] |= {"min_total": "0.01", "min_members": 1, "choice": {}}
     for patron in found["au"]:
         _make_relative(found, patron, chance)
+    found["_question"]["letters"] = {
+        "min_own": chance.choice(("0.00", "1.50", "3.01", "5.00", "20.00")),
+        "to_lead": [patron["id"] for patron in found["au"] if chance.random() < 0.5],
+        "held_back": {number: chance.choice(("closed", "waiting")) for number in (7, 500) if chance.random() < 0.1},
+    }
     return found
 
 
@@ -32,7 +37,7 @@ def _make_relative(content: Content, patron: Row, chance: Random) -> None:
     id, orgs = 100_000 + patron["id"], [row["id"] for row in content["aou"]]
     patron["usrgroup"] = chance.choice((7, 500, 500, patron["usrgroup"]))
     valid, pending = ("t" if chance.random() < part else "f" for part in (0.95, 0.05))
-    address = {"id": id, "usr": patron["id"], "street1": "7 Any St", "post_code": "55555"}
+    address = {"id": id, "usr": patron["id"], "street1": f"{patron['id']} Any St", "post_code": "55555"}
     content["aua"].append({**address, "valid": valid, "pending": pending})
     patron["billing_address"] = chance.choice((*[id] * 9, patron["billing_address"]))
     patron["guardian"] = chance.choice((None, " ", f"N{patron['id']}'s guardian"))
@@ -127,40 +132,84 @@ def letters(library: Library) -> Document | None:
     listed = sorted(groups, key=lambda number: (-library.combined(groups[number]), number))
     for number in listed[: library.question["report"]["top"]]:
         _add_family(library, found, number, groups[number])
+        _add_people(library, found, groups[number])
     return found
 
 
+def _add_people(library: Library, found: Document, members: Sequence[Row]) -> None:
+    """Add the rows of the mail-merge file."""
+    visible = [one for one in members if library.visible(one)]
+    contact, guardian = _contact(library, visible)
+    obstacles = _obstacles(library, contact, guardian, visible)
+    for one in (one for one in visible if library.owes(one["id"]) > 0):
+        to, reasons = (contact, obstacles) if minor(one) else (one, _obstacles(library, one, False, [one]))
+        if reasons or to is None:
+            found["people_left_out"][str(one["id"])] = sorted(reasons)
+        else:
+            found["people"][str(one["id"])] = {"contact": to["id"], "owed": money(library.owes(one["id"]))}
+
+
 def _add_family(library: Library, found: Document, number: int, members: Sequence[Row]) -> None:
+    asked = library.question["letters"]
     visible = [one for one in members if library.visible(one)]
     hidden = [one for one in members if one not in visible]
     contact, guardian = _contact(library, visible)
-    about = [one for one in visible if minor(one) or (one is contact and not guardian)]
     obstacles = _obstacles(library, contact, guardian, visible)
-    reasons = obstacles if debts(library, about) else {*obstacles, "nothing-owed"}
-    if reasons or contact is None:
-        found["left_out"][str(number)] = sorted(reasons)
-    else:
-        found["letters"][str(number)] = {
-            "contact": contact["id"],
-            "members": {str(one["id"]): money(library.owes(one["id"])) for one in about if library.owes(one["id"])},
-            "owed": money(debts(library, about)),
-            "says_all_children": not hidden,
-        }
-    for one in (one for one in visible if library.owes(one["id"]) > 0):
-        if one not in about or reasons:
-            found["left_out"][f"{number} {one['id']}"] = sorted(reasons) if one in about else ["other-adult"]
-        to, why = (contact, obstacles) if minor(one) else (one, _obstacles(library, one, False, [one]))
-        if why or to is None:
-            found["people_left_out"][str(one["id"])] = sorted(why)
-        else:
-            found["people"][str(one["id"])] = {"contact": to["id"], "owed": money(library.owes(one["id"]))}
+    lead = _address_of_lead(library, visible)
+    mine = [one for one in visible if minor(one) or (one is contact and not guardian)]
+    shares = [(contact, mine, obstacles)]
+    shares += [(one, [one], _obstacles(library, one, False, [one])) for one in visible if one not in mine]
+    covered, why, needs_address = NOTHING, [], []
+    for to, about, of_person in shares:
+        reasons = of_person
+        owed = debts(library, about)
+        address = None if to is None else _address(library, to)
+        small = {"below-minimum"} if 0 < owed < Decimal(asked["min_own"]) else set[str]()
+        if reasons == {"no-address"} and owed and not small and lead is not None and to is not None:
+            needs_address.append(to["id"])
+            if to["id"] in asked["to_lead"]:
+                reasons, address = set(), lead
+        reasons = reasons | small or ({asked["held_back"][number]} if number in asked["held_back"] else set())
+        why.append((owed, reasons))
+        if owed and not reasons and to is not None:
+            covered += owed
+            role = " guardian" if guardian and about is mine else ""
+            found["letters"][f"{number} {to['id']}{role}"] = {
+                "members": {str(one["id"]): money(library.owes(one["id"])) for one in about if library.owes(one["id"])},
+                "owed": money(owed),
+                "street": (address or {}).get("street1"),
+                "says_all_members": not (hidden and about is mine),
+                "wrong_sums": [],
+            }
+            continue
+        for one in about:
+            if library.owes(one["id"]) > 0:
+                found["left_out"][f"{number} {one['id']}"] = sorted(reasons)
+    if not covered:
+        if all_held := [one for one in why if one[1] & {"closed", "waiting"}]:
+            why = all_held
+        most = max(owed for owed, _reasons in why)
+        reasons = set[str]().union(*(reasons for owed, reasons in why if owed == most))
+        found["left_out"][str(number)] = sorted(reasons if most else why[0][1] or {"nothing-owed"})
     owed = debts(library, visible) + max(library.combined(hidden), NOTHING)
     found["families"][str(number)] = {
-        "covered": money(NOTHING if reasons else debts(library, about)),
+        "covered": money(covered),
         "owed": money(owed) if len(hidden) <= 1 else None,
         "owed_at_least": money(owed),
         "hidden_member_count": len(hidden),
+        "needs_address": sorted(needs_address),
     }
+
+
+def _address_of_lead(library: Library, visible: Iterable[Row]) -> Row | None:
+    """Return the valid address of the group lead, where letters may go there."""
+    leads = [one for one in visible if one["master_account"] == "t"]
+    if not leads:
+        return None
+    lead = min(leads, key=lambda one: int(one["id"]))
+    homes = library.named(library.question["report"]["orgs"]) or set(library.orgs)
+    invalid = any(row["standing_penalty"] == INVALID_ADDRESS for row in library.in_force(lead["id"]))
+    return None if invalid or lead["home_ou"] not in homes else _address(library, lead)
 
 
 def statement(library: Library, patron_id: int) -> Document | None:

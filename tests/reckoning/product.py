@@ -2,9 +2,11 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -33,7 +35,15 @@ from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundErr
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule
 from evergreen_groups.ils import OrgUnits
-from evergreen_groups.letters import FamilyLetter, Letters, Selection, read_debtors, read_letters
+from evergreen_groups.letters import (
+    FamilyLetter,
+    LetterChoice,
+    Letters,
+    NoLetter,
+    Selection,
+    read_debtors,
+    read_letters,
+)
 from evergreen_groups.nightly import Readers, choice_of, library_file_names
 from evergreen_groups.nightly.output import publish
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
@@ -361,11 +371,12 @@ def _letters(product: Product, content: Content) -> Iterator[str]:
 def written_letters(product: Product, content: Content) -> Document:
     """Return the letters and the mail-merge file, with what the printed letters say."""
     found, sheets = printed_letters(product, content)
+    needs = {str(one.group.number): sorted(to.member.id for to in one.without_address) for one in found.coverage}
     people = read_debtors(product.client(content).gateway, product.report(content), Selection())
     written, of_people = letters_document(found, {}), letters_document(people, {})
     return {
-        "letters": {str(one.group): _sheet(one, sheet) for one, sheet in zip(found.letters, sheets, strict=True)},
-        "families": {str(one["group"]): one for one in written["families"]},
+        "letters": dict(_sheet(one, sheet) for one, sheet in zip(found.letters, sheets, strict=True)),
+        "families": {(key := str(one["group"])): {**one, "needs_address": needs[key]} for one in written["families"]},
         "left_out": {
             " ".join(str(one[key]) for key in ("group", "patron") if key in one): one["reason"]
             for one in written["left_out"]
@@ -381,24 +392,41 @@ def written_letters(product: Product, content: Content) -> Document:
 def printed_letters(product: Product, content: Content) -> tuple[Letters, list[Any]]:
     """Return the letters to the groups of the report, and an HTML element for each."""
     made = product.report(content)
-    found = read_letters(product.client(content).gateway, made)
+    asked = content["_question"]["letters"]
+    held_back = {number: NoLetter(why) for number, why in asked["held_back"].items()}
+    choice = LetterChoice(Decimal(asked["min_own"]), held_back, asked["to_lead"])
+    found = read_letters(product.client(content).gateway, made, choice)
     stream, readers = io.StringIO(), Readers(LanguageSettings(timezone="UTC"), made.org_units)
     upwards = OrgUnits.shortnames_upwards(made.org_units)
     write_letters(found, stream, LetterSettings(), readers.of_library, upwards.__getitem__)
     return found, list(lxml.html.document_fromstring(stream.getvalue()).xpath("//article"))
 
 
-def _sheet(letter: FamilyLetter, sheet: Any) -> Document:
-    """Return what a letter says. With one member, it has no total."""
+def _sheet(letter: FamilyLetter, sheet: Any) -> tuple[str, Document]:
+    """Return to whom a letter goes, and what it says. With one member, it has no total."""
     printed = sheet.xpath("string(.//section[@class='total']//span[@class='number'])")
     owed = {str(one.patron.id): plain_amount(one.own_fines) for one in letter.statement.members}
     (total,) = [printed.removeprefix("$").replace(",", "")] if len(owed) > 1 else owed.values()
-    return {
-        "contact": letter.addressee.patron,
+    to = letter.addressee
+    guardian = " guardian" if to.contact.role == "guardian" else ""
+    return f"{letter.group} {to.patron}{guardian}", {
         "members": {id: amount for id, amount in owed.items() if amount != "0.00"},
         "owed": total,
-        "says_all_children": "are included." in sheet.text_content(),
+        "street": to.address.street1,
+        "says_all_members": "are included." in sheet.text_content(),
+        "wrong_sums": [
+            section.text_content()
+            for section in sheet.xpath(".//section[not(@class)][.//li/span[@class='number']]")
+            if sum(map(_amount, section.xpath(".//li/span[@class='number']"))) != _amount(section.find("h2/span[2]"))
+        ],
     }
+
+
+def _amount(printed: Any) -> Decimal:
+    """Return a printed amount. That of a credit is negative."""
+    text = printed.text_content()
+    amount = Decimal(re.sub("[^0-9.]", "", text))
+    return -amount if "credit" in text else amount
 
 
 def _statement(product: Product, content: Content) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """The family of the sandbox that tests write to, and changes to its records."""
 
 import io
+from decimal import Decimal
 from typing import Any
 
 from support.gateways import gateway_of
 
 from evergreen_groups.ils import OrgUnits
-from evergreen_groups.letters import FamilyLetter, Letters, read_letters
+from evergreen_groups.letters import FamilyLetter, LetterChoice, Letters, read_letters
 from evergreen_groups.nightly import Readers
 from evergreen_groups.render.letters import write_letters
 from evergreen_groups.report import Criteria, Report, build_report
@@ -17,6 +18,7 @@ FAMILY, LEAD, OTHER_ADULT = 1001, 1001, 1002
 CHILDREN = (1003, 1004, 1005, 1006)
 HARBOR, CONSORTIUM = 11, 1
 INVALID_ADDRESS, IN_COLLECTIONS = 29, 30
+FROM_FIVE = LetterChoice(Decimal("5.00"))
 
 
 def change(sandbox: Sandbox, patron: int, **fields: Any) -> None:
@@ -35,10 +37,12 @@ def library_address(sandbox: Sandbox, field: str = "mailing_address", **fields: 
     sandbox._store.update("aou", HARBOR, {field: id, "phone": "555-0111"})
 
 
-def read_for(sandbox: Sandbox, criteria: Criteria, account: str = "consortium_staff") -> tuple[Report, Letters]:
+def read_for(
+    sandbox: Sandbox, criteria: Criteria, account: str = "consortium_staff", choice: LetterChoice = FROM_FIVE
+) -> tuple[Report, Letters]:
     with gateway_of(sandbox.url, account) as gateway:
         report = build_report(gateway, criteria)
-        return report, read_letters(gateway, report)
+        return report, read_letters(gateway, report, choice)
 
 
 def document_of(report: Report, made: Letters, settings: LetterSettings, language: LanguageSettings) -> str:

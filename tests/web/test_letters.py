@@ -21,7 +21,7 @@ from support.debts import owe
 from support.fault_proxy import Fault, FaultProxy
 from support.follow_ups import draft, note_run, record_report, save
 from support.gateways import gateway_of
-from support.letters import CHILDREN, FAMILY, IN_COLLECTIONS, LEAD, OTHER_ADULT, change, penalize
+from support.letters import CHILDREN, FAMILY, HARBOR, IN_COLLECTIONS, LEAD, OTHER_ADULT, change, penalize
 from support.waiting import wait_until
 from support.web_caller import MakeApp, client_of, cookie, session, settings_of
 from werkzeug.datastructures import MultiDict
@@ -34,8 +34,9 @@ from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
 from evergreen_groups.settings.sections import DeskSettings, LanguageSettings
 from evergreen_groups.state import State
 
-IBANEZ = 1003
+LINDQVIST, IBANEZ = 1002, 1003
 """Rosario owes 2.00, Joaquín, an adult without an address, 31.50."""
+TO_LEAD = "Ibáñez Ortega, Joaquín: send it to the group lead's address"
 PAGE, FILE = "/evergreen-groups/reports/letters", "/evergreen-groups/reports/letters.csv"
 SAVE = "/evergreen-groups/reports/follow-up"
 OF_PAGE = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
@@ -57,6 +58,15 @@ class Reader:
         assert found.status_code >= 400
         return str(lxml.html.document_fromstring(found.text).text_content())
 
+    def choose(self, page: lxml.html.HtmlElement, *chosen: str) -> lxml.html.HtmlElement:
+        """Check only the boxes with these texts, and press *Update letters*."""
+        (form,) = page.xpath("//ul[@class='families']/ancestor::form")
+        fields = [(one.get("name"), one.get("value")) for one in form.xpath(".//input[@type='hidden']")]
+        fields += [options(page)[text] for text in chosen]
+        found = self._client.get(form.get("action"), query_string=MultiDict(fields), headers=self._headers)
+        assert found.status_code == 200, found.text
+        return lxml.html.document_fromstring(found.text)
+
     def page(self, groups: list[int]) -> lxml.html.HtmlElement:
         found = self.get(groups)
         assert found.status_code == 200, found.text
@@ -64,7 +74,7 @@ class Reader:
 
     def mark(self, page: lxml.html.HtmlElement) -> TestResponse:
         """Press *Mark as sent*."""
-        (form,) = page.xpath("//section[@class='bar']/form")
+        (form,) = page.xpath("//section[@class='bar']/form[@method='post']")
         assert form.get("action") == SAVE
         (button,) = form.xpath(".//button[@name]")
         fields = [(one.get("name"), one.get("value")) for one in form.xpath(".//input")]
@@ -121,13 +131,21 @@ def reader(site: Site) -> Reader:
 
 
 def lines(page: lxml.html.HtmlElement) -> list[str]:
-    """Return why the reader may not mark letters, and a line for each family, without remarks."""
-    found = page.xpath("//section[@class='bar']/ul/li")
+    """Return why the reader may not mark letters, and a line for each family, without remarks and options."""
+    found = page.xpath("//section[@class='bar']/ul/li | //ul[@class='families']/li")
     return ["".join(one.xpath("text() | bdi/text()")).strip() for one in found]
 
 
 def remarks(page: lxml.html.HtmlElement) -> list[str]:
-    return [one.text_content() for one in page.xpath("//ul[@class='families']/li/ul/li")]
+    return [one.text_content() for one in page.xpath("//ul[@class='families']/li/ul/li[not(label)]")]
+
+
+def options(page: lxml.html.HtmlElement) -> dict[str, tuple[str, str]]:
+    """Return what can be chosen: the name and the value of each checkbox, by its text."""
+    return {
+        one.text_content().strip(): (one.find("input").get("name"), one.find("input").get("value"))
+        for one in page.xpath("//ul[@class='families']//label")
+    }
 
 
 def test_a_sheet_for_each_family_and_who_gets_none(site: Site, reader: Reader) -> None:
@@ -147,17 +165,19 @@ def test_a_sheet_for_each_family_and_who_gets_none(site: Site, reader: Reader) -
     change(site.sandbox, LEAD, locale="cs-CZ")
     page = reader.page([FAMILY])
     assert lines(page) == [f"Okonkwo, Adaeze · group {FAMILY} · no letter: in collections · $0.00 of $28.10"]
+    assert remarks(page) == ["Okonkwo, Chidi: $4.75, below the minimum"]
     assert not page.xpath("//article | //form")
 
 
 def test_figures_are_current_whatever_the_group_owes_now(site: Site, reader: Reader) -> None:
     for patron in (OTHER_ADULT, *CHILDREN):
         owe(site.sandbox, patron)
+    owe(site.sandbox, LEAD, (HARBOR, "5.00"))
     (sheet,) = reader.page([FAMILY]).xpath("//article")
-    assert [one.text for one in sheet.xpath(".//h2/span[@class='number']")] == ["$4.90"]
+    assert [one.text for one in sheet.xpath(".//h2/span[@class='number']")] == ["$5.00"]
     owe(site.sandbox, LEAD)
     (line,) = lines(reader.page([FAMILY]))
-    assert line.endswith("no letter: the contact and the children owe nothing · $0.00 of $0.00")
+    assert line.endswith("no letter: nothing owed · $0.00 of $0.00")
     for patron in (LEAD, OTHER_ADULT, *CHILDREN):
         change(site.sandbox, patron, usrgroup=patron + 1000)
     assert lines(reader.page([FAMILY])) == [f"group {FAMILY} · no letter: no adult, and no parent or guardian"]
@@ -165,34 +185,55 @@ def test_figures_are_current_whatever_the_group_owes_now(site: Site, reader: Rea
 
 def test_what_letters_cover_is_shown_and_noted(site: Site, reader: Reader) -> None:
     page = reader.page([FAMILY, IBANEZ])
-    assert page.xpath("string(//section[@class='bar']/h2/following-sibling::p)") == "2 letters cover $25.35 of $61.60"
+    assert page.xpath("string(//section[@class='bar']/h2/following-sibling::p)") == "1 letter covers $23.35 of $61.60"
     assert lines(page) == [
-        f"Ibáñez Ortega, Rosario · group {IBANEZ} · $2.00 of $33.50",
-        f"Okonkwo, Adaeze · group {FAMILY} · $23.35 of $28.10",
+        f"Ibáñez Ortega, Rosario · group {IBANEZ} · no letter: no valid address · $0.00 of $33.50",
+        f"Okonkwo, Adaeze · group {FAMILY} · $23.35 of $28.10 in 1 letter",
     ]
+    below = "Ibáñez Ortega, Rosario: $2.00, below the minimum"
     assert remarks(page) == [
-        "Not included (another adult): Ibáñez Ortega, Joaquín $31.50",
-        "Not included (another adult): Okonkwo, Chidi $4.75",
+        below,
+        "Okonkwo, Chidi: $4.75, below the minimum",
     ]
+    assert options(page) == {TO_LEAD: ("to_lead", "1013")}
     owe(site.sandbox, OTHER_ADULT)
-    assert reader.mark(reader.page([FAMILY, IBANEZ])).status_code == 303
+    page = reader.choose(page, TO_LEAD)
+    assert lines(page)[0] == f"Ibáñez Ortega, Rosario · group {IBANEZ} · $31.50 of $33.50 in 1 letter"
+    assert remarks(page) == [below]
+    assert page.xpath("//ul[@class='families']//input/@checked")
+    assert reader.mark(page).status_code == 303
     notes = {number: [entry.note for entry in one.entries] for number, one in site.follow_ups().items() if one.entries}
-    assert notes == {IBANEZ: ["The letter covers $2.00 of $33.50."], FAMILY: [""]}
+    assert notes == {IBANEZ: ["Covered by letter: $31.50 of $33.50."], FAMILY: [""]}
+    assert lines(reader.page([IBANEZ])) == [
+        f"Ibáñez Ortega, Rosario · group {IBANEZ} · no letter: no valid address · $0.00 of $33.50"
+    ], "the choice is for that one letter"
     (hidden,) = page.xpath(f"//input[@name='covers'][starts-with(@value, '{IBANEZ}:')]")
     hidden.set("value", f"{IBANEZ}:2.00")
     assert reader.mark(page).status_code == 400
 
 
-def test_closed_and_waiting_families_are_pointed_out(site: Site, reader: Reader) -> None:
+def test_closed_and_waiting_families_get_none_unless_selected(site: Site, reader: Reader) -> None:
     owe(site.sandbox, OTHER_ADULT)
     assert remarks(reader.page([FAMILY])) == []
     site.save(What.PROMISED, note="theirs")
-    (promised,) = remarks(reader.page([FAMILY]))
+    page = reader.page([FAMILY, LINDQVIST])
+    assert len(page.xpath("//article")) == 1
+    assert [line for line in lines(page) if "waiting for a promise or reminder · $0.00 of $23.35" in line]
+    assert FILE + f"?group={LINDQVIST}" in page.xpath("//a/@href")
+    (promised,) = (text for text in remarks(page) if "Björn" not in text)
     assert re.fullmatch("Waiting: .* by phone · Promised to pay", promised)
+    page = reader.choose(page, "Write anyway")
+    assert len(page.xpath("//article")) == 2
     (before,) = site.follow_ups()[FAMILY].entries
     site.save(What.CLOSED, how=None, seen=before.id)
-    (closed,) = remarks(reader.page([FAMILY]))
+    page = reader.page([FAMILY])
+    (closed,) = remarks(page)
     assert re.fullmatch(r"Closed: [\w ]+", closed)
+    assert not page.xpath("//article | //a")
+    page = reader.choose(page, "Write anyway")
+    assert lines(page) == [f"Okonkwo, Adaeze · group {FAMILY} · $23.35 of $23.35 in 1 letter"]
+    assert reader.mark(page).status_code == 303
+    assert site.entries()[FAMILY][-1] == "contacted letter"
 
 
 def test_hidden_members_make_a_letter_incomplete(site: Site) -> None:
@@ -203,7 +244,7 @@ def test_hidden_members_make_a_letter_incomplete(site: Site) -> None:
     change(site.sandbox, CHILDREN[0], home_ou=22)
     page = site.reader(account).page([FAMILY])
     assert "Only your own fines" not in page.xpath("string(//article)")
-    assert lines(page)[1:] == [f"Okonkwo, Adaeze · group {FAMILY} · $18.50 of $28.10"]
+    assert lines(page)[1:] == [f"Okonkwo, Adaeze · group {FAMILY} · $18.50 of $28.10 in 1 letter"]
     assert remarks(page)[0] == "Incomplete: 1 hidden member may be missing"
     for secret in ("Ifeoma", "4.85"):
         assert secret not in lxml.html.tostring(page, encoding="unicode")
@@ -211,7 +252,7 @@ def test_hidden_members_make_a_letter_incomplete(site: Site) -> None:
 
 def test_marked_only_when_pressed_and_once(site: Site, reader: Reader) -> None:
     page = reader.page(site.listed)
-    written = len(page.xpath("//article"))
+    written = len([line for line in lines(page) if "no letter" not in line])
     assert site.entries() == {}
     done = reader.mark(page)
     assert (done.status_code, done.headers["Location"]) == (303, f"/evergreen-groups/reports/latest?saved={written}")
@@ -347,11 +388,12 @@ def test_families_who_owe_nothing_get_letters_about_items(site: Site) -> None:
     lend(site.sandbox, OTHER_ADULT, "2026-05-01", copy=9002)
     record_report(site.state, site.proxy.url, contact=True, min_total=Decimal(0), min_overdue=1)
     reader = site.reader(report=ReportSettings(min_total=Decimal(0), min_overdue=1, contact=True))
+    change(site.sandbox, OTHER_ADULT, active="f")
     page = reader.page([FAMILY])
-    assert lines(page) == [f"Okonkwo, Adaeze · group {FAMILY} · 1 of 2 overdue items"]
+    assert lines(page) == [f"Okonkwo, Adaeze · group {FAMILY} · 1 of 2 overdue or lost items in 1 letter"]
     assert "price of the overdue items: $16.99." in page.xpath("string(//article)")
     assert reader.mark(page).status_code == 303
     (entry,) = site.follow_ups()[FAMILY].entries
-    assert (entry.note, entry.unreturned) == ("The letter covers 1 of 2 overdue items.", 2)
+    assert (entry.note, entry.unreturned) == ("Covered by letter: 1 of 2 overdue or lost items.", 2)
     text = reader.get([FAMILY], SAVE).text
     assert "$0.00 · 2 items overdue or lost · " in " ".join(lxml.html.document_fromstring(text).text_content().split())

@@ -33,6 +33,12 @@ _FORMATS = ("html", "csv")
 @cli.setting_options("letters")
 @click.option("--due", is_flag=True, help='Only groups with the status "to do" in the last recorded report.')
 @click.option(
+    "--include",
+    type=cli.CheckedType(values.whole_number(1, 1_000_000_000)),
+    multiple=True,
+    help="Write to a family (group number) although it is closed, or waits for a promise or reminder. Repeatable.",
+)
+@click.option(
     "--format",
     "output_format",
     type=click.Choice(_FORMATS),
@@ -44,18 +50,16 @@ _FORMATS = ("html", "csv")
     type=cli.CheckedType(values.whole_number(1, 100_000, "days")),
     help="CSV: only people who have owed for at least this many days.",
 )
-@click.option(
-    "--min-own", type=cli.CheckedType(values.AMOUNT_ABOVE_ZERO), help="CSV: only people who owe this much or more."
-)
 @click.option("--collections", is_flag=True, help="CSV: leave out people whom Evergreen exempts from collections.")
 @cli.output_option
 @cli.json_option
 @click.pass_context
-def letters_command(
+def letters_command(  # noqa: PLR0913 - an option each
     context: click.Context,
     /,
     *,
     due: bool,
+    include: tuple[int, ...],
     output_format: str | None,
     owing_since: int | None,
     min_own: Decimal | None,
@@ -66,22 +70,27 @@ def letters_command(
 ) -> int:
     """Write letters to the families of the report, or a mail-merge file.
 
-    A letter lists what the contact and the children of the group owe. It doesn't mention other adults. [report]
-    determines which groups get letters. At the end, the command lists what the letters cover, who gets none and why,
-    and which families to check: those with other debts, hidden members, or a closed or waiting follow-up. --json
-    prints this for all families, with ids. Nothing is marked as sent.
+    Each adult who owes enough gets a letter; the contact's also lists what the children owe. None mentions other
+    adults. [report] determines which groups get letters. At the end, the command lists what the letters cover, who gets
+    none and why, and which families to check: those with other debts or hidden members. --json prints this for all
+    families, with ids. Nothing is marked as sent.
     """
     from evergreen_groups.ils import OrgUnits
-    from evergreen_groups.letters import Debtors, Selection, read_debtors, read_letters
+    from evergreen_groups.letters import Debtors, LetterChoice, Selection, read_debtors, read_letters
     from evergreen_groups.nightly import Readers, criteria_of
-    from evergreen_groups.render.letters import describe_coverage, letters_document, write_debtors, write_letters
+    from evergreen_groups.render.letters import (
+        describe_coverage,
+        held_back,
+        letters_document,
+        write_debtors,
+        write_letters,
+    )
     from evergreen_groups.report import build_report
 
     session: cli.Invocation = context.obj
     format_name = format_for(output, output_format, _FORMATS[0], _FORMATS)
-    if format_name != "csv" and (owing_since is not None or min_own is not None or collections):
-        given = "--owing-since" if owing_since is not None else "--collections" if collections else "--min-own"
-        raise cli.needs_option(given, "--format csv")
+    if format_name != "csv" and (owing_since is not None or collections):
+        raise cli.needs_option("--owing-since" if owing_since is not None else "--collections", "--format csv")
     settings = cli.with_command_line(context, session.settings)
     if not settings.report.contact:
         raise ConfigurationError(
@@ -98,13 +107,14 @@ def letters_command(
         zones = {} if configured else OrgUnits.read_timezones(client.gateway)
         if due:
             report = _only_due(client, report, settings, zones)
+        follow_ups = _follow_ups(client, report, settings, zones)
         made: Letters | Debtors
         if format_name == "csv":
             selection = Selection(min_own or ZERO, owing_since, collections)
             made = read_debtors(client.gateway, report, selection)
         else:
-            made = read_letters(client.gateway, report)
-        follow_ups = _follow_ups(client, report, settings, zones)
+            choice = LetterChoice(settings.letters.min_own, held_back(follow_ups, include))
+            made = read_letters(client.gateway, report, choice)
     readers, upwards = (
         Readers(settings.language, report.org_units, zones),
         OrgUnits.shortnames_upwards(report.org_units),

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evergreen_groups.follow_up import FollowUpState, FollowUpStatus
-from evergreen_groups.language import gettext, ngettext, price
+from evergreen_groups.follow_up import FollowUpState, FollowUpStatus, What
+from evergreen_groups.language import gettext, price
 from evergreen_groups.letters import Debtors, NoLetter
 from evergreen_groups.message import Message
-from evergreen_groups.render.follow_ups import describe_latest, describe_status
+from evergreen_groups.render.follow_ups import describe_latest, describe_status, describe_unreturned
 from evergreen_groups.render.json_documents import total_document
 from evergreen_groups.render.text import isolated
 from evergreen_groups.values import ZERO, Total, plain_amount, sum_of_counts, sum_of_prices
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Member
     from evergreen_groups.letters import Coverage, LeftOut, Letters
 
 FollowUpStates = Mapping[int, FollowUpState]
@@ -33,15 +32,23 @@ REASONS = {
     NoLetter.IN_COLLECTIONS: Message("in collections"),
     NoLetter.EXEMPT: Message("exempt from collections"),
     NoLetter.NO_ADDRESS: Message("no valid address"),
-    NoLetter.NOTHING_OWED: Message("the contact and the children owe nothing"),
-    NoLetter.OTHER_ADULT: Message("another adult"),
+    NoLetter.NOTHING_OWED: Message("nothing owed"),
+    NoLetter.BELOW_MINIMUM: Message("below the minimum"),
+    NoLetter.CLOSED: Message("the follow-up is closed"),
+    NoLetter.WAITING: Message("waiting for a promise or reminder"),
 }
 """Why a family gets no letter, or why a member's debts are in none."""
 
 _COVERED = Message("{covered} of {owed}")
-_ITEMS_COVERED = Message("{items} of {overdue} overdue item", plural="{items} of {overdue} overdue items")
+_ITEMS_COVERED = Message(
+    "{items} of {unreturned} overdue or lost item", plural="{items} of {unreturned} overdue or lost items"
+)
+_IN_LETTERS = Message("{amounts} in {count} letter", plural="{amounts} in {count} letters")
 _NO_LETTER = Message("no letter: {reason}")
-_LEFT_OUT = Message("Not included ({reason}): {people}")
+_LEFT_OUT = Message("{name}: {owed}, {reason}")
+_TO_LEAD = Message("{name}: send it to the group lead's address")
+_GUARDIAN_TO_LEAD = Message("Parent or guardian of {name}: send it to the group lead's address")
+_ANYWAY = Message("Write anyway")
 _INCOMPLETE = Message(
     "Incomplete: {count} hidden member may be missing", plural="Incomplete: {count} hidden members may be missing"
 )
@@ -50,13 +57,34 @@ _PEOPLE = Message("{count} person owes {amounts}", plural="{count} people owe {a
 _MORE = Message("{count} more family to check (--json)", plural="{count} more families to check (--json)")
 _FEW, _FAMILIES = 5, 20
 """How many groups a line names, and how many families a terminal shows."""
+_HELD_BACK = {NoLetter.CLOSED, NoLetter.WAITING}
+
+
+def held_back(follow_ups: FollowUpStates, anyway: Collection[int] = ()) -> dict[int, NoLetter]:
+    """Return the groups that are closed, or wait for a promise or a reminder, except those to write to ``anyway``."""
+    found = {}
+    for number, state in follow_ups.items():
+        is_waiting = state.status is FollowUpStatus.WAITING
+        promised = state.latest is not None and state.latest.what is What.PROMISED  # perhaps without a day
+        if number not in anyway and (state.is_closed or (is_waiting and (state.waits_for or promised))):
+            found[number] = NoLetter.CLOSED if state.is_closed else NoLetter.WAITING
+    return found
+
+
+class LetterOption(NamedTuple):
+    """What staff may choose for a family: the ``name`` and ``value`` of a checkbox."""
+
+    name: str
+    value: int
+    text: str
+    chosen: bool
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyLine:
     """A family above the letters. ``name`` is the lead's, empty if only the group's number is known.
 
-    ``text`` says what the letter covers, or why there is none. ``warnings`` are reasons not to mail it, ``left_out``
+    ``text`` says what the letters cover, or why there is none. ``warnings`` are reasons not to mail them, ``left_out``
     says who owes the rest.
     """
 
@@ -64,33 +92,60 @@ class FamilyLine:
     text: str
     warnings: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    options: tuple[LetterOption, ...] = ()
 
 
-def family_lines(letters: Letters, follow_ups: FollowUpStates) -> Iterator[FamilyLine]:
-    """Yield the families, including those without a letter: first the groups of which no member was read."""
-    reasons = {one.group: gettext(_NO_LETTER, reason=gettext(REASONS[one.reason])) for one in letters.left_out}
+def family_lines(letters: Letters, follow_ups: FollowUpStates, anyway: Collection[int] = ()) -> Iterator[FamilyLine]:
+    """Yield the families, including those without a letter: first the groups of which no member was read.
+
+    Letters to the groups (numbers) in ``anyway`` were chosen although the family is closed or waiting.
+    """
+    reasons = {one.group: one.reason for one in letters.left_out}
     for number in reasons.keys() - {family.group.number for family in letters.coverage}:
-        yield FamilyLine("", _joined(number, reasons[number]))
+        yield FamilyLine("", _joined(number, _no_letter(reasons[number])))
     for family in letters.coverage:
         number = family.group.number
-        text = _joined(number, reasons.get(number, ""), _amounts(family))
-        warnings = () if number in reasons else _warnings(family, follow_ups.get(number))
-        yield FamilyLine(family.group.lead.name, text, tuple(warnings), tuple(_not_included(family)))
+        reason = reasons.get(number)
+        is_held = any(one.reason in _HELD_BACK for one in family.left_out)
+        text = _joined(number, _amounts(family) if reason is None else f"{_no_letter(reason)} · {_covered(family)}")
+        warnings = _warnings(family, follow_ups.get(number)) if reason is None or is_held else ()
+        options = [
+            LetterOption(
+                "to_lead",
+                one.member.id,
+                gettext(_GUARDIAN_TO_LEAD if one.guardian else _TO_LEAD, name=isolated(one.member.name)),
+                one.to_lead,
+            )
+            for one in family.without_address
+        ]
+        if is_held or number in anyway:
+            options.append(LetterOption("anyway", number, gettext(_ANYWAY), number in anyway))
+        rest = tuple(_not_included(family, reason))
+        yield FamilyLine(family.group.lead.name, text, tuple(warnings), rest, tuple(options))
+
+
+def _no_letter(reason: NoLetter) -> str:
+    return gettext(_NO_LETTER, reason=gettext(REASONS[reason]))
 
 
 def _joined(number: int, *parts: str) -> str:
     return " · ".join(filter(None, (gettext("group {group}", group=number), *parts)))
 
 
-def _amounts(*families: Coverage) -> str:
-    """Say how much of the families' debts is covered, and in a report by items, how many of the overdue items."""
+def _amounts(family: Coverage) -> str:
+    """Say how much of a family's debts is covered, in how many letters."""
+    return gettext(_IN_LETTERS, amounts=_covered(family), count=family.letter_count)
+
+
+def _covered(*families: Coverage) -> str:
+    """Say how much of the families' debts is covered, and in a report by items, how many overdue and lost items."""
     owed = sum_of_prices(family.owed for family in families)
     amounts = gettext(_COVERED, covered=sum((family.covered for family in families), ZERO), owed=owed)
-    overdue = [family.overdue for family in families if family.overdue is not None]
-    if not overdue:
+    unreturned = [family.unreturned for family in families if family.unreturned is not None]
+    if not unreturned:
         return amounts
-    total, covered = sum_of_counts(overdue), sum(family.items for family in families)
-    items = gettext(_ITEMS_COVERED, count=total.at_least, items=covered, overdue=total)
+    total, covered = sum_of_counts(unreturned), sum(family.items for family in families)
+    items = gettext(_ITEMS_COVERED, count=total.at_least, items=covered, unreturned=total)
     return items if owed == Total(ZERO) else f"{amounts}, {items}"
 
 
@@ -102,26 +157,18 @@ def _warnings(family: Coverage, follow_up: FollowUpState | None) -> Iterator[str
         yield gettext(_INCOMPLETE, count=count)
 
 
-def _not_included(family: Coverage) -> Iterator[str]:
-    people: dict[NoLetter, list[str]] = defaultdict(list)
+def _not_included(family: Coverage, known: NoLetter | None = None) -> Iterator[str]:
+    """Say who owes what no letter covers, and why, unless the reason is the ``known`` one of the whole family."""
     for one in family.left_out:
-        if one.member is not None:
-            people[one.reason].append(f"{isolated(one.member.name)} {_of_member(one.member, one.overdue)}")
-    for reason, named in people.items():
-        yield gettext(_LEFT_OUT, reason=gettext(REASONS[reason]), people=tuple(named))
-
-
-def _of_member(member: Member, overdue: int) -> str:
-    """Say what a member owes, and in a report by items, how many items are overdue."""
-    if not overdue:
-        return price(member.own_fines)
-    items = ngettext("{count} item overdue", "{count} items overdue", overdue)
-    return f"({price(member.own_fines)}, {items})" if member.own_fines > 0 else f"({items})"
+        if (member := one.member) is not None and one.reason is not known:
+            debt = price(member.own_fines) if member.own_fines > 0 else ""
+            owed = ", ".join(filter(None, (debt, describe_unreturned(one.unreturned))))
+            yield gettext(_LEFT_OUT, name=isolated(member.name), owed=owed, reason=gettext(REASONS[one.reason]))
 
 
 def describe_amounts(made: Letters | Debtors) -> str:
     """Return the number of letters, or of people in a mail-merge file, and what they cover."""
-    amounts = _amounts(*made.coverage)
+    amounts = _covered(*made.coverage)
     if isinstance(made, Debtors):
         return gettext(_PEOPLE, count=len(made.people), amounts=amounts)
     return gettext(_LETTERS, count=len(made.letters), amounts=amounts)
@@ -139,7 +186,8 @@ def describe_coverage(made: Letters | Debtors, follow_ups: FollowUpStates) -> It
     )
     to_check = [(family, remarks) for family, remarks in found if remarks]
     for family, remarks in to_check[:_FAMILIES]:
-        yield f"{isolated(family.group.lead.name)} · {_joined(family.group.number, _amounts(family))}"
+        amounts = _covered(family) if isinstance(made, Debtors) else _amounts(family)
+        yield f"{isolated(family.group.lead.name)} · {_joined(family.group.number, amounts)}"
         yield from (fill(remark, 80, initial_indent="  ", subsequent_indent="    ") for remark in remarks)
     if len(to_check) > _FAMILIES:
         yield gettext(_MORE, count=len(to_check) - _FAMILIES)
@@ -169,6 +217,7 @@ def letters_document(made: Letters | Debtors, follow_ups: FollowUpStates) -> dic
 
     People are ids.
     """
+    written: list[dict[str, Any]]
     if isinstance(made, Debtors):
         kind, left_out = "people-who-owe", made.left_out
         written = [
@@ -176,7 +225,10 @@ def letters_document(made: Letters | Debtors, follow_ups: FollowUpStates) -> dic
         ]
     else:
         kind, left_out = "letters", (*made.left_out, *(one for family in made.coverage for one in family.left_out))
-        written = [{"group": one.group, "contact": one.addressee.patron} for one in made.letters]
+        written = [
+            {"group": one.group, "contact": one.addressee.patron, "owed": plain_amount(one.statement.owed)}
+            for one in made.letters
+        ]
     return {
         "version": 1,
         "kind": kind,
@@ -198,12 +250,14 @@ def letters_document(made: Letters | Debtors, follow_ups: FollowUpStates) -> dic
 
 def _items_document(family: Coverage) -> dict[str, Any]:
     """Return the fields of a report by items."""
-    overdue = family.overdue
-    return {} if overdue is None else {"items_covered": family.items, **total_document("overdue", overdue)}
+    unreturned = family.unreturned
+    return {} if unreturned is None else {"items_covered": family.items, **total_document("unreturned", unreturned)}
 
 
 def _left_out_document(one: LeftOut) -> dict[str, Any]:
-    about = {} if one.member is None else {"patron": one.member.id, "owed": plain_amount(one.member.own_fines)}
-    if one.overdue:
-        about["overdue"] = one.overdue
+    about: dict[str, Any] = {}
+    if one.member is not None:
+        about = {"patron": one.member.id, "owed": plain_amount(one.member.own_fines)}
+    if one.unreturned:
+        about["unreturned"] = one.unreturned
     return {"group": one.group, **about, "reason": one.reason.value}

@@ -18,7 +18,7 @@ from evergreen_groups.report import GUARDIAN, WAYS, PostalAddress
 from evergreen_groups.settings import StatementSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from typing import TextIO
 
     from evergreen_groups.language import Language
@@ -33,6 +33,7 @@ _TEXTS = {
     "closing": Message("Please contact us if you have questions.\nSincerely,\n{library}"),
 }
 _OPENING_OF_ITEMS = Message("Dear {name},\nThis letter lists items that are overdue.")
+_OPENING_OF_LOST = Message("Dear {name},\nThis letter lists items that are overdue or lost.")
 _REPLACEMENT_PRICE = Message(
     "Estimated replacement price of the overdue items: {price}. It isn't part of any amount owed."
 )
@@ -46,8 +47,9 @@ class LettersBar:
     """What the service shows above letters and doesn't print, in the current language.
 
     ``file`` is the address of the mail-merge file. The form sends ``fields`` to the address ``action``, to mark
-    ``count`` letters as sent. ``refusals`` say why the reader may not mark others. ``follow_ups`` are
-    those of the groups.
+    ``count`` families' letters as sent. ``refusals`` say why the reader may not mark others. ``follow_ups`` are those
+    of the groups. Another form, which sends ``choices`` to the address ``again``, makes the letters again, also those
+    to closed or waiting groups that the reader wants to write to ``anyway``.
     """
 
     file: str
@@ -56,6 +58,9 @@ class LettersBar:
     count: int
     refusals: Sequence[str]
     follow_ups: FollowUpStates
+    again: str
+    choices: Sequence[tuple[str, str]]
+    anyway: Collection[int]
 
 
 def write_letters(
@@ -83,7 +88,7 @@ def write_letters(
                 yield _sheet(letter, settings, upwards(library))
 
     paper, count = _PAPER[settings.envelope], len(letters.letters)
-    families = () if bar is None else family_lines(letters, bar.follow_ups)
+    families = [] if bar is None else [*family_lines(letters, bar.follow_ups, bar.anyway)]
     write_template(
         "letters.html",
         stream,
@@ -93,6 +98,7 @@ def write_letters(
         bar=bar,
         covered=describe_amounts(letters),
         families=families,
+        with_options=any(family.options for family in families),
     )
 
 
@@ -108,10 +114,12 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
 
     statement, estimate = letter.statement, letter.replacement_price
     owes_money = any(member.own_fines for member in statement.members)
+    has_lost = any(member.items.visible_unreturned.lost for member in statement.members)
 
     def text(part: str) -> str:
         own = settings.text(part, libraries, current_language().tag)
-        stock = _TEXTS[part] if owes_money or part != "opening" else _OPENING_OF_ITEMS
+        of_items = _OPENING_OF_LOST if has_lost else _OPENING_OF_ITEMS
+        stock = _TEXTS[part] if owes_money or part != "opening" else of_items
         return (gettext(stock) if own is None else own).replace("{name}", name).replace("{library}", head.name)
 
     # The statement has the amounts, so a letter can't say more than a statement would.
@@ -127,9 +135,20 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
         "phone": head.phone,
         "return_address": settings.envelope == "din",
         "closing": tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
-        "complete": letter.complete,
-        "to_guardian": addressee.contact.role == GUARDIAN,
+        "included": gettext(_included(letter, owes_money)) if letter.complete else "",
     }
+
+
+def _included(letter: FamilyLetter, owes_money: bool) -> Message:
+    if letter.addressee.contact.role == GUARDIAN:
+        of_money = Message("Only the fines of children in your care are included.")
+        return of_money if owes_money else Message("Only the items of children in your care are included.")
+    if not letter.to_contact:
+        of_money = Message("Only your own fines are included.")
+        return of_money if owes_money else Message("Only your own items are included.")
+    of_money = Message("Only your own fines and those of any children in your family are included.")
+    of_items = Message("Only your own items and those of any children in your family are included.")
+    return of_money if owes_money else of_items
 
 
 _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
@@ -150,12 +169,15 @@ _COLUMNS: dict[str, Callable[[Debtor], Any]] = {
     "locale": lambda one: one.addressee.locale,
 }
 """A stable interface (docs/letters.md): new columns come after all others."""
-_OF_ITEMS: dict[str, Callable[[Debtor], Any]] = {"items_overdue": lambda one: one.overdue}
+_OF_ITEMS: dict[str, Callable[[Debtor], Any]] = {
+    "items_overdue": lambda one: one.unreturned and one.unreturned.overdue,
+    "items_lost": lambda one: one.unreturned and one.unreturned.lost,
+}
 
 
 def write_debtors(debtors: Debtors, stream: TextIO) -> None:
     """Write a row for each person (RFC 4180). Texts that a spreadsheet would take for formulas get an apostrophe."""
-    by_items = any(family.overdue is not None for family in debtors.coverage)
+    by_items = any(family.unreturned is not None for family in debtors.coverage)
     columns = {**_COLUMNS, **_OF_ITEMS} if by_items else _COLUMNS
     rows = csv.writer(stream)
     rows.writerow(columns)
