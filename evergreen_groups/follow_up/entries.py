@@ -162,6 +162,11 @@ class Entry:
         return (self.pay_by or self.remind_on) if self.what is What.PROMISED else None
 
     @property
+    def promised_items(self) -> bool:
+        """Whether a promise was to return items: the group owed nothing, but had items overdue or lost."""
+        return self.amount is None and self.group_fines == 0 and bool(self.unreturned)
+
+    @property
     def promised_at(self) -> datetime:
         """When it was promised: at the time of day at which it was saved, if that was on a later day."""
         first = self.original
@@ -197,7 +202,7 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
             if before.how is How.LETTER:
                 row = replace(row, reopened=before.reopened)  # noqa: PLW2901
             if before.what is What.PROMISED:  # "all" remains what was owed then
-                row = replace(row, group_fines=before.group_fines)  # noqa: PLW2901
+                row = replace(row, group_fines=before.group_fines, unreturned=before.unreturned)  # noqa: PLW2901
                 if row.outcome is None and _promise_of(row) == _promise_of(before):
                     row = replace(row, outcome=before.outcome, paid=before.paid, forgiven=before.forgiven)  # noqa: PLW2901
             found[before.original.id] = replace(row, earlier=(*before.earlier, replace(before, earlier=())))

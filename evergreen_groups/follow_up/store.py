@@ -121,9 +121,10 @@ class FollowUps:
         return {number: one.with_outcomes(outcomes) for number, one in found.items() if one.entries}
 
     def due_promises(self, today: Today) -> list[DuePromise]:
-        """Return the promises whose day is over, of all groups, listed or not. ``today`` is asked for each library.
+        """Return the promises to pay whose day is over, of all groups, listed or not.
 
-        A promise that was paid is compared for another :data:`RECHECK_DAYS`: a payment may be voided later.
+        ``today`` is asked for each library. A promise that was paid is compared for another :data:`RECHECK_DAYS`: a
+        payment may be voided later.
         """
         if not self._transactions.is_there:
             return []
@@ -137,7 +138,7 @@ class FollowUps:
                 for entry, day in standing_promises(current_entries(saved_after(None, versions))):
                     row = stored[entry.follow_up]
                     days = (today(row.library) - day).days
-                    if days > 0 and (entry.outcome not in ENDED or days <= RECHECK_DAYS):
+                    if days > 0 and not entry.promised_items and (entry.outcome not in ENDED or days <= RECHECK_DAYS):
                         found.append(DuePromise(entry, row.member_count == len(json.loads(row.members))))
         return found
 

@@ -48,6 +48,8 @@ OUTCOMES = {
     PromiseOutcome.NOT_OWED: Message("No longer owed"),
     PromiseOutcome.CHECK: Message("Check: not all payments are visible"),
 }
+PROMISED_ITEMS = Message("Promised to return items")
+_PROMISED_ITEMS_BY = Message("Promised to return items by {day}")
 _PROMISED_AMOUNT = Message("Promised to pay {amount}")
 _PROMISED_AMOUNT_BY = Message("Promised to pay {amount} by {day}")
 AGREED = {
@@ -211,6 +213,8 @@ def _reason(entry: Entry) -> list[str]:
 
 def describe_promise(entry: Entry, by: date | None) -> str:
     """Describe what was promised, and ``by`` when."""
+    if entry.promised_items:
+        return gettext(PROMISED_ITEMS) if by is None else gettext(_PROMISED_ITEMS_BY, day=day(by))
     if entry.amount is None:
         return gettext(WHAT[What.PROMISED]) if by is None else gettext(AGREED[Agreed.PROMISE], day=day(by))
     if by is None:

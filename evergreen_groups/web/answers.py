@@ -68,6 +68,9 @@ class Group(Struct, kw_only=True):
     group_fines: Annotated[
         documents.Amount | None, Meta(description="For information only. Null if hidden members' fines are unknown.")
     ]
+    unreturned_at_least: Annotated[
+        int | UnsetType, Meta(description="The group's overdue and lost items. Missing: the report isn't by items.")
+    ] = UNSET
     member_count: int
     members: Annotated[list[Id], Meta(description="The ids of the members whom the report's account sees.")]
     over_limit_count: Annotated[

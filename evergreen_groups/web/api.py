@@ -89,6 +89,7 @@ _serve("/api/v1/groups/<group>", requests.record_id, hooks.group_summary)
 
 _ORDERS: dict[str, Callable[[history.ListedGroup], Any]] = {
     "group_fines": lambda one: -one.listing.group_fines,
+    "unreturned": lambda one: -(one.listing.unreturned or 0),
     "over_limit_count": lambda one: -one.over_limit_count.at_least,
     "member_count": lambda one: -one.listing.member_count,
     "group": lambda one: one.listing.group,
@@ -167,6 +168,7 @@ def _selected(
         if (
             not libraries.isdisjoint(one.listing.libraries)
             and one.listing.group_fines >= least
+            and (one.listing.unreturned or 0) >= query.min_unreturned
             # Hidden members may be over the limit, so "no" takes an exact count.
             and query.over_limit in (UNSET, over.at_least > 0)
             and (query.over_limit is not False or over.exact)
@@ -180,6 +182,7 @@ def _group(one: history.ListedGroup) -> answers.Group:
     return answers.Group(
         group=listing.group,
         group_fines=plain_amount(listing.group_fines) if listing.certain else None,
+        unreturned_at_least=UNSET if listing.unreturned is None else listing.unreturned,
         member_count=listing.member_count,
         members=list(listing.members),
         **total_document("over_limit_count", one.over_limit_count),

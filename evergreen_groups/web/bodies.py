@@ -160,6 +160,10 @@ class GroupsQuery(Struct, frozen=True, forbid_unknown_fields=True):
     min_total: Annotated[
         str, Meta(pattern=r"^[0-9]{1,8}(\.[0-9]{1,2})?$", description="The lowest combined fines to list.")
     ] = "0"
+    min_unreturned: Annotated[
+        int,
+        Meta(ge=0, description="The fewest overdue and lost items, all members together. For a report by items."),
+    ] = 0
     library: Annotated[
         str, Meta(description="The short name of an org unit. Lists groups with a member there or below.")
     ] = ""
@@ -178,7 +182,7 @@ class GroupsQuery(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ""
     sort: Annotated[
-        Literal["group_fines", "over_limit_count", "member_count", "group"],
+        Literal["group_fines", "unreturned", "over_limit_count", "member_count", "group"],
         Meta(description="What to sort by. The highest amounts and counts come first."),
     ] = "group_fines"
     limit: Annotated[int, Meta(ge=1, le=MOST_LISTED, description="The maximum number of groups to return.")] = 100
@@ -221,9 +225,10 @@ _FORMS = {
     "entries[].cancels": "promise or reminder, or null",
     "entries[].note": f"a text of at most {LONGEST_NOTE} characters",
     "min_total": "an amount, such as 25.00",
+    "min_unreturned": "a whole number, such as 3",
     "over_limit": "true or false",
     "age_band": "the `age_band` of an answer, such as 30 to 59",
-    "sort": "one of group_fines, over_limit_count, member_count and group",
+    "sort": "one of group_fines, unreturned, over_limit_count, member_count and group",
     "limit": f"a whole number from 1 to {MOST_LISTED:,}",
     "cursor": "`next` of an earlier answer",
 }

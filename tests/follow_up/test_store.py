@@ -22,6 +22,7 @@ from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.follow_up import Entry, FollowUp, FollowUps, FollowUpStatus, How, What
 from evergreen_groups.groups import Group
 from evergreen_groups.ils import UnreturnedItems
+from evergreen_groups.render.follow_ups import describe_entry
 from evergreen_groups.report import Criteria, MemberItems, Report, ReportItems
 from evergreen_groups.state import State, forget, prune, record_ids, schema
 from evergreen_groups.state.backup import back_up, export, restore
@@ -113,6 +114,25 @@ def test_letters_sent_since_the_family_came_onto_the_list(state: State) -> None:
     last = follow_up(state, 7).entries[-1]
     save(state, draft(7, seen=follow_up(state, 7).seen, corrects=last.id, deletes=True))
     assert follow_up(state, 7).letters_sent == 0
+
+
+@pytest.mark.parametrize(("owed", "items", "compared"), [("0.00", 2, 0), ("10.00", 2, 1), ("0.00", 0, 1)])
+def test_a_promise_to_return_items_is_not_compared_with_payments(
+    state: State, owed: str, items: int, compared: int
+) -> None:
+    found = report_of(
+        [Group(7, (member(A, "Secret, Name", owed, group_lead=True), member(B, "Secret, Other", "0.00")))]
+    )
+    counts = {A: MemberItems(UnreturnedItems(items)), B: MemberItems()}
+    note_run(state, replace(found, generated_at=TONIGHT, items=ReportItems(counts, {}, TONIGHT), name="items"))
+    day = state.database.now().date()
+    save(state, draft(7, What.PROMISED, pay_by=day), report="items")
+    (promised,) = follow_up(state, 7, "items").entries
+    assert promised.promised_items == (not compared)
+    assert ("Promised to return items by" in describe_entry(promised)) == (not compared)
+    after = day + timedelta(1)
+    assert len(FollowUps(state.database, GATEWAY).due_promises(lambda _library: after)) == compared
+    assert follow_up(state, 7, "items").status(after, 30) is FollowUpStatus.TO_DO
 
 
 def test_an_entry_is_stored_as_a_whole(state: State) -> None:

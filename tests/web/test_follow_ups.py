@@ -7,13 +7,16 @@ import logging
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import lxml.html
 import pytest
 from flask import Flask
+from support.bills_and_items import HARBOR, lend
 from support.circulators import USER, change_rows, make_stock_circulator, take_away
+from support.debts import owe
 from support.description import check_answer
 from support.desk_caller import Answer, DeskCaller, caller_of, new_key
 from support.fault_proxy import FaultProxy
@@ -204,6 +207,27 @@ def test_no_note_is_logged_or_counted(
     from evergreen_groups.web.service import service_of
 
     assert "SECRET" not in str(service_of(app).counters.exposition())
+
+
+@pytest.mark.parametrize("owed", ["0.00", "3.00"])
+def test_who_owes_nothing_promises_to_return_items(
+    app: Flask, sandbox: Sandbox, proxy: FaultProxy, state: State, owed: str
+) -> None:
+    family = (1012, 1013, 1014)
+    for patron in family:
+        owe(sandbox, patron, *([(HARBOR, owed)] if owed != "0.00" else []))
+        lend(sandbox, patron, "2026-06-01", copy=patron)
+    report = record_report(state, proxy.url, min_total=Decimal(0), min_overdue=2)
+    (number,) = (one.number for one in report.groups if family[0] in {member.id for member in one.members})
+    form = FormCaller(app, caller_of(app, sandbox), proxy.url)
+    page = form.get(number)
+    shown = lxml.html.document_fromstring(page.text)
+    (label,) = shown.xpath("//label[input/@value='promised']")
+    what = "Promised to return items" if owed == "0.00" else "Promised to pay"
+    assert label.text_content().strip() == what
+    assert len(shown.xpath("//input[@name='amount']")) == (owed != "0.00")
+    assert form.send(page, "promised phone", pay_by="2039-01-10").status_code == 303
+    assert f"{what} by 10 Jan 2039" in form.get(number).text
 
 
 def test_a_promise_has_its_own_day_and_can_be_canceled(form: FormCaller, desk: DeskCaller, number: int) -> None:

@@ -101,6 +101,7 @@ def test_filters(desk: DeskCaller, state: State, report: Report) -> None:
     over = {number for number, one in groups.items() if one.over_limit_count.at_least}
     assert set(numbers(desk, "over_limit=true")) == over
     assert set(numbers(desk, "over_limit=false")) == {n for n, one in groups.items() if one.over_limit_count.value == 0}
+    assert numbers(desk, "min_unreturned=1") == [], "the report isn't by items"
     bands = {one["age_band"] for one in ask(desk).body["groups"]} - {None}
     for band in bands:
         assert {one["age_band"] for one in ask(desk, f"age_band={band}").body["groups"]} == {band}
@@ -108,6 +109,23 @@ def test_filters(desk: DeskCaller, state: State, report: Report) -> None:
     north = {"NORTH", "HARBOR", "PINE"}
     in_the_north = {n for n, one in groups.items() if north & {member.library for member in one.members}}
     assert set(numbers(desk, "library=NORTH")) == in_the_north
+
+
+def test_a_report_by_items_has_its_items(desk: DeskCaller, state: State, proxy: FaultProxy) -> None:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria(min_overdue=1))
+    note_run(state, report)
+    assert report.items is not None
+    counts = {}
+    for group in report.groups:
+        items = report.items.of_group(group).items
+        counts[group.number] = items.overdue + items.lost
+    found = {one["group"]: one["unreturned_at_least"] for one in ask(desk, "sort=unreturned").body["groups"]}
+    assert found == counts
+    assert list(found.values()) == sorted(counts.values(), reverse=True)
+    most = max(counts.values())
+    assert set(numbers(desk, f"min_unreturned={most}")) == {n for n, count in counts.items() if count == most}
+    assert most > min(counts.values())
 
 
 @pytest.mark.parametrize("sort", ["group_fines", "member_count", "over_limit_count", "group"])
@@ -151,6 +169,7 @@ def test_a_cursor_ends_with_its_run(desk: DeskCaller, state: State, report: Repo
         ("min_totl=25", "key-unknown", "#/min_totl", "min_total"),
         ("order=group", "key-unknown", "#/order", "sort"),
         ("min_total=25,00", "field-wrong", "#/min_total", "25.00"),
+        ("min_unreturned=-1", "field-wrong", "#/min_unreturned", "whole number"),
         ("sort=fines", "field-wrong", "#/sort", "group_fines"),
         ("limit=0", "field-wrong", "#/limit", "1,000"),
         ("over_limit=perhaps", "field-wrong", "#/over_limit", "true or false"),

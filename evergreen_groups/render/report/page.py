@@ -448,6 +448,7 @@ def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: Binar
         "library_index.html",
         **shared_values(report),
         title=gettext("{title}, by library", title=title),
+        wording=wording,
         entries=entries,
         kinds=[(kind, wording.change_heading(kind)) for kind in _KINDS],
         bands=[(one.band, wording.describe_days(one.band)) for one in AgeSum.of(report)],

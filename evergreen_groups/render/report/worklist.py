@@ -36,6 +36,7 @@ from evergreen_groups.render.follow_ups import (
     AGREED,
     DETAILS,
     HOW,
+    PROMISED_ITEMS,
     STATUSES,
     describe_entry,
     describe_latest,
@@ -326,12 +327,18 @@ class FollowUpPage:
         title = gettext("Follow-up") if self.corrected is None else gettext("Correct an entry")
         if self.deletes:
             title = gettext("Delete the entry")
+        # Families that owe nothing promise to return what they have.
+        only_items = all(group.owed == 0 and group.items for group in self.groups)
+        outcomes = {one: gettext(outcome(*parts)) for one, parts in OUTCOMES.items()}
+        if only_items:
+            outcomes[What.PROMISED.value] = gettext(PROMISED_ITEMS)
         return template_text(
             "follow_up.html",
             title=title,
             page=self,
             corrected_text="" if self.corrected is None else describe_entry(self.corrected),
-            outcomes={one: gettext(outcome(*parts)) for one, parts in OUTCOMES.items()},
+            outcomes=outcomes,
+            only_items=only_items,
             ways={how.value: gettext(HOW[how]) for how in How},
             reasons={one.value: gettext(DETAILS[one]) for one in follow_up.DETAILS[What.CLOSED]},
             longest_note=LONGEST_NOTE,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import Any
 
 import lxml.html
 import pytest
 from support.gateways import gateway_of
 
-from evergreen_groups.render.report import render
-from evergreen_groups.report import Criteria, build_report
+from evergreen_groups.render.report import IndexedLibrary, render, write_index
+from evergreen_groups.report import Criteria, build_report, libraries
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.values import ZERO
 
@@ -43,3 +43,32 @@ def test_columns_totals_and_order(
     totals = [cell.text_content() for cell in page.xpath("//table[@id='groups']/tfoot/tr/*")]
     assert totals[3] == str(getattr(report.item_totals, shown[0]).value)
     assert totals[-1] == f"${report.item_totals.replacement_price.value}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "sums"),
+    [
+        ({"min_total": ZERO, "min_overdue": 1}, ["Items overdue"]),
+        ({"min_overdue": 1}, ["Items overdue", "Group Fines"]),
+        ({}, ["Group Fines"]),
+    ],
+)
+def test_the_index_of_libraries_has_the_sums_that_the_report_is_about(
+    sandbox: Sandbox, asked: dict[str, Any], sums: list[str]
+) -> None:
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria(**asked))
+    parts = libraries.by_library(report)
+    entries = [
+        IndexedLibrary(one, parts[one.shortname], {"html": f"{one.shortname}.html"})
+        for one in libraries.reported_libraries(report)
+    ]
+    write_index(report, entries, stream := BytesIO())
+    page = lxml.html.document_fromstring(stream.getvalue().decode())
+    heads = page.xpath("//table[@id='libraries']/thead/tr/th/text()")
+    assert heads[: len(sums) + 4] == ["Library", "Groups", "Members", *sums, "Over the limit"]
+    rows = page.xpath("//table[@id='libraries']//tr")
+    assert {len(row) for row in rows} == {len(heads)}
+    if "Items overdue" in sums:
+        (overdue,) = page.xpath("//tfoot//td[@data-label='Items overdue']/text()")
+        assert overdue == str(report.item_totals.overdue.value)
