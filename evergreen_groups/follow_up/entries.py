@@ -116,7 +116,7 @@ class Entry:
     (patron id), ``group_fines`` and ``unreturned`` are those of that time. It is about ``persons``: the ids of the
     group's visible members when it was first saved. ``staff`` (``au.id``, None once forgotten) saved it at
     ``workstation`` (``aws.id``), working for ``org_unit`` (``aou.id``). ``reopened`` means, for a closing, that the
-    group has owed or kept more since, or left the reports.
+    group has owed or kept more since, or left the reports; for a letter, that it has left them.
 
     An entry that ``corrects`` another (id) replaces it; if ``deleted``, with nothing. ``earlier`` are the replaced
     versions, the oldest first, without their notes.
@@ -199,6 +199,8 @@ def current_entries(rows: Sequence[Entry]) -> tuple[Entry, ...]:
         else:
             if before.what is What.CLOSED:  # a correction doesn't close it again
                 row = replace(row, **{name: getattr(before, name) for name in _AT_CLOSING})  # noqa: PLW2901
+            if before.how is How.LETTER:
+                row = replace(row, reopened=before.reopened)  # noqa: PLW2901
             if before.what is What.PROMISED:  # "all" remains what was owed then
                 row = replace(row, group_fines=before.group_fines, unreturned=before.unreturned)  # noqa: PLW2901
                 if row.outcome is None and _promise_of(row) == _promise_of(before):
@@ -341,7 +343,8 @@ class FollowUpState(NamedTuple):
 
     ``waits_for`` is the promise or the reminder that a waiting group waits for, if any. ``last_contact`` is when staff
     last got, or tried to get, in touch. ``next_day`` is the day of the earliest promise or reminder that stands.
-    ``due`` are those whose day makes it *to do*; ``is_broken`` if one is a broken promise.
+    ``due`` are those whose day makes it *to do*; ``is_broken`` if one is a broken promise. ``letters_sent`` is that of
+    :class:`FollowUp`.
     """
 
     status: FollowUpStatus
@@ -351,6 +354,7 @@ class FollowUpState(NamedTuple):
     next_day: date | None = None
     due: frozenset[Agreed] = frozenset()
     is_broken: bool = False
+    letters_sent: int = 0
 
     @property
     def is_closed(self) -> bool:
@@ -378,6 +382,12 @@ class FollowUp:
     def pending(self) -> dict[Agreed, Pending]:
         """The promise and the reminder that stand, each only if there is one."""
         return pending_in(self.entries)
+
+    @property
+    def letters_sent(self) -> int:
+        """How many letters were sent since the family last came onto the list."""
+        sent = (entry for entry in self.entries if entry.what is What.CONTACTED and entry.how is How.LETTER)
+        return sum(not entry.deleted and not entry.reopened for entry in sent)
 
     def about(self, patrons: Collection[int]) -> FollowUp:
         """Return only the entries about any of these patrons (ids): what a reader who sees them may read.
@@ -426,7 +436,8 @@ class FollowUp:
         if waits_for is not None and (status is not FollowUpStatus.WAITING or waits_for.day < day):
             waits_for = None
         contacts = [entry.day for entry in self.entries if entry.how is not None and not entry.deleted]
-        found = FollowUpState(status, latest, waits_for, max(contacts, default=None), next_day)
+        contact = max(contacts, default=None)
+        found = FollowUpState(status, latest, waits_for, contact, next_day, letters_sent=self.letters_sent)
         if status is not FollowUpStatus.TO_DO:
             return found
         due = frozenset(agreed for agreed, one in self.pending.items() if _is_due(agreed, one.day, day))

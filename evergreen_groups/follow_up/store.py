@@ -26,6 +26,7 @@ from evergreen_groups.follow_up.entries import (
     DraftEntry,
     Entry,
     FollowUp,
+    How,
     What,
     current_entries,
     has_grown,
@@ -273,7 +274,8 @@ def _follow_ups(connection: Connection, stored: Sequence[Row[Any]], listings: Li
 def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_reports: bool) -> None:
     """Note in which groups new runs of the reports list follow-ups, in the transaction that records the runs.
 
-    Closings of groups that have grown since, or left the reports, are marked as reopened.
+    Closings of groups that have grown since, or left the reports, are marked as reopened; so are letters to groups that
+    left.
 
     Unless ``all_reports`` were made, a group that isn't listed may be in another one, so it doesn't count as gone. The
     same is true of a group whose library is hidden now.
@@ -299,16 +301,19 @@ def note_listed(connection: Connection, url: str, runs: Iterable[Run], *, all_re
     for some in batched(current, _BATCH):
         connection.execute(update(schema.follow_ups).where(_FOLLOW_UPS.id.in_(some)).values(listed_at=runs[0].at))
     gone = {row.id for row in stored if all_reports and row.id not in current and row.library not in hidden}
-    closings = select(schema.follow_up_entries).join(schema.follow_ups)
-    closings = closings.where(_FOLLOW_UPS.gateway == url, _ENTRIES.what == What.CLOSED.value, ~_ENTRIES.reopened)
+    entries = select(schema.follow_up_entries).join(schema.follow_ups).where(_FOLLOW_UPS.gateway == url)
+    is_either = or_(_ENTRIES.what == What.CLOSED.value, _ENTRIES.how == How.LETTER.value)
+    entries = entries.where(is_either, ~_ENTRIES.reopened)
 
     def is_reopened(row: Row[Any]) -> bool:
         if row.follow_up not in current:
             return row.follow_up in gone
         group = listings[current[row.follow_up]]
-        return has_grown((row.combined_fines, row.unreturned), (group.group_fines, group.unreturned))
+        return row.what == What.CLOSED.value and has_grown(
+            (row.combined_fines, row.unreturned), (group.group_fines, group.unreturned)
+        )
 
-    reopened = [row.id for row in connection.execute(closings) if is_reopened(row)]
+    reopened = [row.id for row in connection.execute(entries) if is_reopened(row)]
     for some in batched(reopened, _BATCH):
         marked = update(schema.follow_up_entries).where(_ENTRIES.id.in_(some))
         connection.execute(marked.values(reopened=True))

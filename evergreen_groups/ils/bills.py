@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from difflib import get_close_matches
@@ -20,7 +20,7 @@ from evergreen_groups.errors import ConfigurationError, DataError, PermissionDen
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
-from evergreen_groups.values import ZERO, plausible
+from evergreen_groups.values import ZERO, one_line, plausible
 
 _AMOUNTS = ("balance_owed", "total_owed", "total_paid")
 _TIMES = ("xact_start", "last_payment_ts")
@@ -195,6 +195,8 @@ class Bill:
     """The id of the org unit that billed, or None if the ILS names none."""
     by_type: tuple[Billed, ...] = ()
     """The billings by type, without overdue fines."""
+    note: str = field(default="", repr=False)
+    """What staff wrote about it. Only letters read notes, for the kinds of bills that the library names."""
 
     @property
     def billings(self) -> tuple[Billed, ...]:
@@ -241,6 +243,21 @@ class Bill:
             bill = Bill(id, usr, kind, *amounts, since, plausible(last_payment), library, types)
             found.setdefault(usr, []).append(bill)
         return {id: tuple(sorted(theirs, key=lambda bill: (bill.since, bill.id))) for id, theirs in found.items()}
+
+    @staticmethod
+    def with_notes(gateway: Gateway, bills: Iterable[Bill]) -> list[Bill]:
+        """Return the bills with the notes of the billings that their kinds are named after.
+
+        Takes a call per 3,000 bills.
+        """
+        notes: dict[tuple[int, str], dict[str, None]] = {}
+        found = list(bills)
+        read = gateway.pcrud.columns_by_values
+        ids, fields = sorted(bill.id for bill in found), ("xact", "billing_type", "note")
+        for transaction, billing_type, note in read("mb", fields, "xact", ids, where=IN_FORCE, all_visible=True):
+            if text := one_line(note or ""):
+                notes.setdefault((transaction, billing_type), {})[text] = None
+        return [replace(bill, note="; ".join(notes.get((bill.id, bill.kind.billing_type), ()))) for bill in found]
 
     @staticmethod
     def verify(

@@ -1,9 +1,11 @@
 from . import catalogue as catalogue
 from .catalogue import first_available as first_available
 from .catalogue import languages as languages
+from .countries import same_country as same_country
 from .language import ENGLISH as ENGLISH
 from .language import Language as Language
 from .language import current_language as current_language
+from .language import full_name as full_name
 from .language import name_key as name_key
 from .language import own_name as own_name
 from .language import set_language as set_language
@@ -28,4 +30,5 @@ from .numbers import money_form as money_form
 from .numbers import number as number
 from .numbers import price as price
 from .numbers import time_with_zone as time_with_zone
+from .numbers import weekly_hours as weekly_hours
 from .templates import install_texts as install_texts

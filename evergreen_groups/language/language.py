@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -118,6 +119,26 @@ def _locale(name: str) -> Locale:
             return Locale.parse(name.partition("_")[0])
         except UnknownLocaleError:
             raise ValueError(f"no language has the tag {name.replace('_', '-')}") from None
+
+
+# CLDR's nameOrderLocales, surnameFirst.
+_FAMILY_FIRST = {"hu", "ja", "km", "ko", "mn", "vi", "yue", "zh"}
+_EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+
+
+def full_name(given: Iterable[str], family: str, suffix: str, tag: str = "") -> str:
+    """Return a person's name in the order of their language, as on an envelope. ``tag`` is empty if it isn't known.
+
+    >>> full_name(["Thị", "Hương"], "Nguyễn", "", "vi-VN"), full_name(["小明"], "李", "")
+    ('Nguyễn Thị Hương', '李小明')
+    """
+    names = [*filter(None, given)]
+    is_east_asian = bool(_EAST_ASIAN.search(family))
+    if is_east_asian or tag.partition("-")[0] in _FAMILY_FIRST:
+        names.insert(0, family)
+    else:
+        names.append(family)
+    return ("" if is_east_asian and not suffix else " ").join(filter(None, (*names, suffix)))
 
 
 # Letters that Unicode doesn't decompose, and apostrophes that have several forms.

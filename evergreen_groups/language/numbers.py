@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.language.catalogue import translations_for
@@ -182,6 +183,26 @@ def time_with_zone(moment: datetime) -> str:
     """Format a time with the name of its time zone: ``1 Aug 2026, 09:05 UTC``."""
     here = local(moment)
     return f"{minute(moment)} {here.tzname() or here.strftime('%z')}"
+
+
+def weekly_hours(days: Sequence[tuple[time, time] | None]) -> str:
+    """List opening hours, from Monday on. None: closed.
+
+    >>> weekly_hours([*[(time(9), time(17))] * 5, (time(10), time(14)), None])
+    'Mon–Fri 09:00–17:00, Sat 10:00–14:00'
+    """
+    from babel.dates import format_time, get_day_names
+
+    locale = current_language().date_locale
+    names = get_day_names("abbreviated", locale=locale)
+    parts = []
+    for hours, some in groupby(range(len(days)), key=days.__getitem__):
+        if hours is not None:
+            first, *_, last = [*some] * 2
+            named = names[first] if first == last else f"{names[first]}–{names[last]}"
+            opens, closes = (format_time(one, "short", locale=locale) for one in hours)
+            parts.append(f"{named} {opens}–{closes}")
+    return ", ".join(parts)
 
 
 def enumeration(parts: Iterable[str], style: str = "standard") -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evergreen_groups.batches import batched
 from evergreen_groups.desk import GroupBills, MemberBills, Statement, is_minor
 from evergreen_groups.groups import ACCOUNT_FIELDS, PatronAccount
 from evergreen_groups.ils import Bill, CirculationKind, ItemPrices, OrgUnits, PatronItems, rows_in_force
+from evergreen_groups.language import full_name
 from evergreen_groups.report import GUARDIAN, Contact, ContactReader, PostalAddress, price_of
 from evergreen_groups.values import ZERO, Total
 
@@ -159,11 +161,17 @@ def _debt(member: Member) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Letterhead:
-    """A library as a letter names it."""
+    """A library as a letter names it.
+
+    ``country`` is that of its address, or else of the nearest org unit above with one. ``hours`` are the opening hours
+    from Monday on (None: closed), empty if Evergreen doesn't have them.
+    """
 
     name: str
     address: PostalAddress | None
     phone: str
+    country: str = ""
+    hours: tuple[tuple[time, time] | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +193,8 @@ class Addressee:
 class FamilyLetter:
     """A letter about the members in ``statement``: the addressee, and if ``to_contact``, the children.
 
-    ``replacement_price`` is that of their overdue items, None unless the report lists groups by items.
+    ``replacement_price`` is that of their overdue items, None unless the report lists groups by items. ``number`` is 2
+    for the second letter to the family since it came onto the list.
     """
 
     addressee: Addressee
@@ -193,6 +202,7 @@ class FamilyLetter:
     statement: Statement
     replacement_price: Total[Decimal] | None = None
     to_contact: bool = True
+    number: int = 1
 
     @property
     def group(self) -> int:
@@ -211,6 +221,11 @@ class Letters:
     letters: tuple[FamilyLetter, ...]
     left_out: tuple[LeftOut, ...]
     coverage: tuple[Coverage, ...]
+
+    @property
+    def incomplete_libraries(self) -> list[str]:
+        """The names of the libraries of letters that have neither an address nor a phone number in Evergreen."""
+        return sorted({one.head.name for one in self.letters if not (one.head.address or one.head.phone)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +274,8 @@ class AddressBook:
         """Return a patron's name as on an envelope, preferred parts before legal ones."""
         record = self.records[patron]
         parts = (str(record[f"pref_{name}"] or "").strip() or str(record[name] or "").strip() for name in _NAMES)
-        return " ".join(filter(None, parts))
+        first, second, family, suffix = parts
+        return full_name((first, second), family, suffix, str(record["locale"] or ""))
 
     def address(self, contact: Contact) -> PostalAddress | None:
         """Return a person's valid address."""
@@ -299,12 +315,15 @@ class LetterChoice:
     """Which letters to write: to adults who owe ``min_own`` or more, the contact together with the children.
 
     Groups (numbers) ``held_back`` get none, for the reason given. Letters to patrons (ids) in ``to_lead`` who have no
-    address go to the group lead's.
+    address go to the group lead's. ``sent`` is how many letters each group got before. Bills of the kinds ``notes_for``
+    (:meth:`BillKind.matches_name <evergreen_groups.ils.BillKind.matches_name>`) are read with their notes.
     """
 
     min_own: Decimal
     held_back: Mapping[int, NoLetter] = field(default_factory=dict)
     to_lead: Collection[int] = ()
+    sent: Mapping[int, int] = field(default_factory=dict)
+    notes_for: Sequence[str] = ()
 
 
 class _Share(NamedTuple):
@@ -375,6 +394,7 @@ def read_letters(gateway: Gateway, report: Report, choice: LetterChoice) -> Lett
     overdue or lost items gets one, whatever they owe. Takes about ten calls for 3,000 members, and ten more for the
     prices of items if the report is by items.
     """
+    gateway.idl("au", "aua", "aou", "aoa", "aouhoo", "mobts", "mb", "circ")  # in one request
     book = AddressBook.read(gateway, report)
     chosen = [(group, _shares(book, report, group, choice)) for group in report.groups]
     org_units = OrgUnits(report.org_units)
@@ -383,7 +403,7 @@ def read_letters(gateway: Gateway, report: Report, choice: LetterChoice) -> Lett
     homes = {patrons[addressee.patron].home_library.id for addressee, _about in to_write}
     members = [member for _addressee, about in to_write for member in about]
     bills, heads = gateway.in_parallel(
-        lambda: _read_bills(gateway, report, org_units, book, members),
+        lambda: _read_bills(gateway, report, org_units, book, members, choice.notes_for),
         lambda: _read_letterheads(gateway, org_units, homes),
     )
     prices = _read_prices(gateway, bills.values()) if report.items is not None else None
@@ -405,7 +425,8 @@ def read_letters(gateway: Gateway, report: Report, choice: LetterChoice) -> Lett
             statement = Statement(of_group, replace(patron, name=book.name(patron.id)), theirs)
             estimate = None if prices is None else _replacement_price(about, prices)
             head = heads[patron.home_library.id]
-            letters.append(FamilyLetter(addressee, head, statement, estimate, share.to_contact))
+            number = choice.sent.get(group.number, 0) + 1
+            letters.append(FamilyLetter(addressee, head, statement, estimate, share.to_contact, number))
             written |= {member.id for member in share.about}
         if not written:
             held = choice.held_back.get(group.number)
@@ -432,7 +453,12 @@ def _replacement_price(members: Iterable[MemberBills], prices: Mapping[int, Deci
 
 
 def _read_bills(
-    gateway: Gateway, report: Report, org_units: OrgUnits, book: AddressBook, members: Sequence[Member]
+    gateway: Gateway,
+    report: Report,
+    org_units: OrgUnits,
+    book: AddressBook,
+    members: Sequence[Member],
+    notes_for: Sequence[str],
 ) -> Mapping[int, MemberBills]:
     """Return the bills and the returnable items of members, by patron id."""
     if not members:
@@ -446,6 +472,13 @@ def _read_bills(
         lambda: Bill.verify(gateway, debts),
         lambda: PatronItems.read(gateway, org_units, everywhere, [member.id for member in members]),
     )
+    silent = [
+        bill
+        for some in bills.values()
+        for bill in some or ()
+        if any(bill.kind.matches_name(name) for name in notes_for)
+    ]
+    noted = {bill.id: bill for bill in Bill.with_notes(gateway, silent)} if silent else {}
     found, listed = {}, _RETURNABLE if report.items is None else _BY_ITEMS
     for member in members:
         theirs = items[member.id].items
@@ -455,7 +488,9 @@ def _read_bills(
             patron=replace(member.patron, name=book.name(member.id)),
             account=book.accounts[member.id],
             own_fines=member.own_fines,
-            bills=None if known is None else tuple(_with_item_kind(bill, stopped) for bill in known),
+            bills=None
+            if known is None
+            else tuple(_with_item_kind(noted.get(bill.id, bill), stopped) for bill in known),
             # The report knows whether the account sees every item that may have to be returned.
             items=PatronItems(
                 tuple(item for item in theirs if item.kind in listed),
@@ -473,24 +508,37 @@ def _with_item_kind(bill: Bill, stopped: Mapping[int, str | None]) -> Bill:
 
 
 def _read_letterheads(gateway: Gateway, org_units: OrgUnits, libraries: Collection[int]) -> dict[int, Letterhead]:
-    """Return libraries (ids) with their mailing addresses, or else their billing addresses."""
+    """Return libraries (ids) with their mailing addresses, or else their billing addresses, in up to three calls."""
     if not libraries:
         return {}
-    read = partial(gateway.pcrud.columns_by_values, all_visible=True)  # both classes are public (fm_IDL.xml)
+    read = partial(gateway.pcrud.columns_by_values, all_visible=True)  # these classes are public (fm_IDL.xml)
     fields = ("id", "phone", "mailing_address", "billing_address")
-    units = {row[0]: row[1:] for row in read("aou", fields, "id", sorted(libraries))}
+    wanted = sorted({id for library in libraries for id in org_units.upwards(library)})
+    units = {row[0]: row[1:] for row in read("aou", fields, "id", wanted)}
     used = sorted({id for _phone, *addresses in units.values() for id in addresses if id})
+    hours = {id: _opening_hours(times) for id, *times in read("aouhoo", ("id", *_HOURS), "id", sorted(libraries))}
     addresses = {
         id: PostalAddress.of(parts)
         for id, *parts, valid in (read("aoa", ("id", *PostalAddress._fields, "valid"), "id", used) if used else ())
         if valid
     }
-    return {
-        id: Letterhead(
-            org_units.unit(id).name, addresses.get(mailing) or addresses.get(billing), str(phone or "").strip()
-        )
-        for id, (phone, mailing, billing) in units.items()
-    }
+    of_unit = {id: addresses.get(mailing) or addresses.get(billing) for id, (_, mailing, billing) in units.items()}
+    found = {}
+    for id in libraries:
+        above = (one for unit in org_units.upwards(id) if (one := of_unit.get(unit)) is not None)
+        country = next((one.country for one in above if one.country), "")
+        phone = str(units[id][0] or "").strip()
+        found[id] = Letterhead(org_units.unit(id).name, of_unit[id], phone, country, hours.get(id, ()))
+    return found
+
+
+_HOURS = tuple(f"dow_{day}_{what}" for day in range(7) for what in ("open", "close"))
+
+
+def _opening_hours(times: Sequence[str]) -> tuple[tuple[time, time] | None, ...]:
+    """Return when a library opens and closes. Evergreen marks a closed day by equal times."""
+    each = [time.fromisoformat(text) for text in times]
+    return tuple(None if opens == closes else (opens, closes) for opens, closes in batched(each, 2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.ils import OrgUnits
+from evergreen_groups.language import same_country
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -57,7 +58,7 @@ class PostalAddress(NamedTuple):
     def lines(self, domestic: str = "") -> tuple[str, ...]:
         """Return the lines, without the country if it is ``domestic``."""
         place = f"{self.city}, {self.state} {self.post_code}" if self.state else f"{self.post_code} {self.city}"
-        country = "" if self.country.casefold() == domestic.casefold() else self.country
+        country = "" if domestic and same_country(self.country, domestic) else self.country
         return tuple(filter(None, (self.street1, self.street2, place.strip(", "), country)))
 
 

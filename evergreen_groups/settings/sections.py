@@ -814,20 +814,32 @@ class LetterSettings:
         (),
         help="The library's own opening, payment and closing. Each line is a paragraph, and may contain {name} (of the "
         "addressee) and {library}. A table can be for a library and everything below it, for a language, or both. The "
-        "table of the nearest library counts; if it has several, the one for the letter's language.",
+        "table of the nearest library counts; if it has several, the one for the letter's language, and then the one "
+        "with the highest number. The number 2 is for the second letter to a family, and later ones.",
         example=[{"library": "BR1", "language": "fr-CA", "payment": "Vous pouvez payer au comptoir."}],
     )
 
-    def text(self, part: str, libraries: Sequence[str], tag: str) -> str | None:
+    pay_within: Annotated[int, v.whole_number(0, 365, "days")] = setting(
+        0, help="Letters ask to pay within this many days, and name the day. 0: they name no day."
+    )
+    notes_for: Annotated[tuple[str, ...], v.KIND_NAMES] = setting(
+        (),
+        help="Billing types that say nothing. In letters, the note that staff wrote on the bill follows.",
+        example=["Misc"],
+    )
+
+    def text(self, part: str, libraries: Sequence[str], tag: str, number: int = 1) -> str | None:
         """Return the library's own text of a ``part`` in the language ``tag``, None if there is none.
 
-        ``libraries`` are the short names of the addressee's library and those above, nearest first.
+        ``libraries`` are the short names of the addressee's library and those above, nearest first. ``number`` is that
+        of the letter to the family.
         """
         near = {name.casefold(): place for place, name in enumerate(libraries)}
         found = [
-            (near.get((one.library or "").casefold(), len(near)), one.language is None, place, text)
+            (near.get((one.library or "").casefold(), len(near)), one.language is None, -one.number, place, text)
             for place, one in enumerate(self.texts)
             if (text := getattr(one, part)) is not None
+            and one.number <= number
             and (one.library is None or one.library.casefold() in near)
             and (one.language is None or catalogue.catalogue_for(one.language) == catalogue.catalogue_for(tag))
         ]

@@ -255,11 +255,13 @@ def _recipients(found: dict[str, str | list[str]]) -> tuple[tuple[str, tuple[str
 class LetterTexts:
     """A library's own texts of letters, for a language (None: any) and everything at or below a library (None: all).
 
-    Texts that are None are those of the next library above, or the built-in ones.
+    They are for the letter to a family with this ``number`` and later ones, until a table has a higher number. Texts
+    that are None are those of the next library above, or the built-in ones.
     """
 
     library: str | None = None
     language: str | None = None
+    number: int = 1
     opening: str | None = None
     payment: str | None = None
     closing: str | None = None
@@ -391,9 +393,9 @@ _LIMIT_TABLES = _tables(
 LIMIT_RULES = replace(_LIMIT_TABLES, read=_limit_rules)
 LETTER_TEXTS = _tables(
     "letters.texts",
-    {"library": TEXT, "language": LANGUAGE, **dict.fromkeys(LETTER_PARTS, TEXT)},
+    {"library": TEXT, "language": LANGUAGE, "number": whole_number(1, 9), **dict.fromkeys(LETTER_PARTS, TEXT)},
     (LETTER_PARTS,),
-    Message("opening, payment or closing; library and language are optional"),
+    Message("opening, payment or closing; library, language and number are optional"),
     LetterTexts,
 )
 FILE_FORMAT_LIST: Kind[tuple[str, ...]] = Kind(

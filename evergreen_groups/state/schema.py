@@ -294,7 +294,7 @@ follow_up_entries = _numbered(
     Column("cancels", Text),  # what this entry ends
     Column("note", Text, nullable=False),
     Column("combined_fines", Amount, nullable=False),
-    # Of a closing: whether the group has owed or kept more since, or left.
+    # Of a closing: whether the group has owed or kept more since, or left. Of a letter: whether it has left.
     Column("reopened", Boolean, nullable=False),
     Column("staff", BIG, index=True),  # au.id; null once forgotten
     Column("workstation", BIG),  # aws.id

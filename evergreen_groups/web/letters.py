@@ -98,14 +98,15 @@ def letters() -> Response:
     """Show the letters to the selected groups."""
     with service().desk(request) as desk, _selected(desk) as selected:
         form, running = selected.form, desk.service
-        held = held_back(selected.follow_up_states, form.anyway)
-        choice = LetterChoice(running.settings.letters.min_own, held, form.to_lead)
+        states, settings = selected.follow_up_states, running.settings.letters
+        held, sent = held_back(states, form.anyway), {number: state.letters_sent for number, state in states.items()}
+        choice = LetterChoice(settings.min_own, held, form.to_lead, sent, settings.notes_for)
         made = read_letters(desk.client.gateway, selected.report, choice)
         made = replace(made, left_out=(*selected.left_out, *made.left_out))
         bar = _bar(selected, made)
     stream, readers = io.StringIO(), selected.readers
     upwards = OrgUnits.shortnames_upwards(readers.org_units)
-    write_letters(made, stream, running.settings.letters, readers.of_library, upwards.__getitem__, bar)
+    write_letters(made, stream, settings, readers.of_library, upwards.__getitem__, bar)
     return page_response(stream.getvalue().encode(), with_form=True)
 
 

@@ -120,6 +120,18 @@ def test_the_smallest_debt_to_write_about(command: Command) -> None:
     assert written_to(command, "--min-own", "23.36").count(FAMILY) == 0
 
 
+def test_one_letter_as_it_would_be(command: Command, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[[letters.texts]]\nnumber = 2\nopening = "Again"\n')
+    for words, again in ((("--preview",), False), (("--preview", "2"), True)):
+        done = command("--config", str(config), "letters", *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.count("<article") == 1
+        assert ("Again" in done.stdout) is again
+    refused = command("letters", "--preview", "--min-own", "5000")
+    assert (refused.returncode, "the report has no family to write to" in refused.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("words", [("--owing-since", "60"), ("--collections",)])
 def test_letters_do_not_take_the_options_of_the_file(command: Command, words: tuple[str, ...]) -> None:
     done = command("letters", *words)

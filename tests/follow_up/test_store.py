@@ -19,7 +19,7 @@ from support.follow_ups import GATEWAY, STAFF, draft, note_run, save
 from support.report_samples import member, report_of
 
 from evergreen_groups.errors import NotFoundError, PlanError
-from evergreen_groups.follow_up import Entry, FollowUp, FollowUps, FollowUpStatus, What
+from evergreen_groups.follow_up import Entry, FollowUp, FollowUps, FollowUpStatus, How, What
 from evergreen_groups.groups import Group
 from evergreen_groups.ils import UnreturnedItems
 from evergreen_groups.render.follow_ups import describe_entry
@@ -95,6 +95,25 @@ def test_closed_until_more_items_are_overdue(state: State, by_money: bool) -> No
     assert status(state, 7, "items") is FollowUpStatus.TO_DO
     listed_by_items(state, 2, night=4, by_money=by_money)
     assert status(state, 7, "items") is FollowUpStatus.TO_DO, "it was reopened"
+
+
+def test_letters_sent_since_the_family_came_onto_the_list(state: State) -> None:
+    listed(state, {7: [A, B]})
+    (first,) = save(state, draft(7, how=How.LETTER)).entries
+    save(state, draft(7, how=How.PHONE, seen=first.id))
+    listed(state, {7: [A, B]}, 1)
+    assert follow_up(state, 7).letters_sent == 1
+    listed(state, {8: [C]}, 2)
+    listed(state, {7: [A, B]}, 3)
+    assert follow_up(state, 7).letters_sent == 0
+    seen = follow_up(state, 7).seen
+    save(state, draft(7, how=How.LETTER, seen=seen, corrects=first.id, note="it was the first"))
+    assert follow_up(state, 7).letters_sent == 0, "a correction doesn't send it again"
+    save(state, draft(7, how=How.LETTER, seen=follow_up(state, 7).seen))
+    assert follow_up(state, 7).letters_sent == 1
+    last = follow_up(state, 7).entries[-1]
+    save(state, draft(7, seen=follow_up(state, 7).seen, corrects=last.id, deletes=True))
+    assert follow_up(state, 7).letters_sent == 0
 
 
 @pytest.mark.parametrize(("owed", "items", "compared"), [("0.00", 2, 0), ("10.00", 2, 1), ("0.00", 0, 1)])

@@ -37,6 +37,13 @@ def library_address(sandbox: Sandbox, field: str = "mailing_address", **fields: 
     sandbox._store.update("aou", HARBOR, {field: id, "phone": "555-0111"})
 
 
+def opening_hours(sandbox: Sandbox, *days: str) -> None:
+    """Set the library's opening hours from Monday on, such as 09:00-17:00."""
+    names = (f"dow_{day}_{what}" for day in range(7) for what in ("open", "close"))
+    times = (f"{time}:00" for day in days for time in day.split("-"))
+    sandbox._store.insert("aouhoo", {"id": HARBOR, **dict(zip(names, times, strict=True))})
+
+
 def read_for(
     sandbox: Sandbox, criteria: Criteria, account: str = "consortium_staff", choice: LetterChoice = FROM_FIVE
 ) -> tuple[Report, Letters]:

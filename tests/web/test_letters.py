@@ -234,6 +234,8 @@ def test_closed_and_waiting_families_get_none_unless_selected(site: Site, reader
     assert lines(page) == [f"Okonkwo, Adaeze · group {FAMILY} · $23.35 of $23.35 in 1 letter"]
     assert reader.mark(page).status_code == 303
     assert site.entries()[FAMILY][-1] == "contacted letter"
+    page = reader.choose(reader.page([FAMILY]), "Write anyway")
+    assert lines(page)[0].endswith("in 1 letter · letter no. 2")
 
 
 def test_hidden_members_make_a_letter_incomplete(site: Site) -> None:

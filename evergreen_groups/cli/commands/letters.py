@@ -39,6 +39,13 @@ _FORMATS = ("html", "csv")
     help="Write to a family (group number) although it is closed, or waits for a promise or reminder. Repeatable.",
 )
 @click.option(
+    "--preview",
+    type=cli.CheckedType(values.whole_number(1, 9), "number"),
+    is_flag=False,
+    flag_value="1",
+    help="Write only one letter, as the family would get it as its first, or the one with this number.",
+)
+@click.option(
     "--format",
     "output_format",
     type=click.Choice(_FORMATS),
@@ -60,6 +67,7 @@ def letters_command(  # noqa: PLR0913 - an option each
     *,
     due: bool,
     include: tuple[int, ...],
+    preview: int | None,
     output_format: str | None,
     owing_since: int | None,
     min_own: Decimal | None,
@@ -113,8 +121,14 @@ def letters_command(  # noqa: PLR0913 - an option each
             selection = Selection(min_own or ZERO, owing_since, collections)
             made = read_debtors(client.gateway, report, selection)
         else:
-            choice = LetterChoice(settings.letters.min_own, held_back(follow_ups, include))
+            held, sent = (
+                held_back(follow_ups, include),
+                {number: one.letters_sent for number, one in follow_ups.items()},
+            )
+            choice = LetterChoice(settings.letters.min_own, held, (), sent, settings.letters.notes_for)
             made = read_letters(client.gateway, report, choice)
+            if preview is not None:
+                made = _only_first(made, preview)
     readers, upwards = (
         Readers(settings.language, report.org_units, zones),
         OrgUnits.shortnames_upwards(report.org_units),
@@ -127,9 +141,18 @@ def letters_command(  # noqa: PLR0913 - an option each
                 write_letters(made, stream, settings.letters, readers.of_library, upwards.__getitem__)
     if as_json:
         cli.write_json(letters_document(made, follow_ups))
-    elif not session.quiet:
+    elif not session.quiet and preview is None:
         click.echo("".join(f"{line}\n" for line in describe_coverage(made, follow_ups)), err=True, nl=False)
     return exit_status.INCOMPLETE if report.totals.incomplete_group_count else exit_status.DONE
+
+
+def _only_first(made: Letters, number: int) -> Letters:
+    """Return the first letter as the one with this number."""
+    if not made.letters:
+        raise NotFoundError(
+            "the report has no family to write to", advice="choose more groups or a lower --min-own", code="no-letter"
+        )
+    return replace(made, letters=(replace(made.letters[0], number=number),))
 
 
 def _follow_ups(

@@ -149,6 +149,7 @@ def _member(statement: Statement, member: MemberBills, settings: StatementSettin
     items = item_lines(statement.group, member, member.items.out) if settings.items else ()
     return {
         "name": member.patron.name,
+        "barcode": member.patron.barcode,
         "owed": member.own_fines,
         "owed_for": _owed_for(statement.group, member) if settings.bills else (),
         "due": [(item.title, _sentence_of(item, count)) for item, count in Counter(items).items()],
@@ -188,7 +189,8 @@ def _owed_for(group: GroupBills, member: MemberBills) -> tuple[OwedAmount, ...]:
         return (OwedAmount(gettext("other charges"), "", member.own_fines),) if member.own_fines else ()
     sums: dict[tuple[str, str], Decimal] = {}
     for bill, _library, title in lines:
-        key = bill.kind.describe(), title or ""
+        kind = bill.kind.describe()
+        key = gettext("{label}: {value}", label=kind, value=bill.note) if bill.note else kind, title or ""
         sums[key] = sums.get(key, ZERO) + bill.balance
     return tuple(OwedAmount(text, title, amount) for (text, title), amount in sums.items())
 

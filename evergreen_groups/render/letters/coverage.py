@@ -55,6 +55,8 @@ _INCOMPLETE = Message(
 _LETTERS = Message("{count} letter covers {amounts}", plural="{count} letters cover {amounts}")
 _PEOPLE = Message("{count} person owes {amounts}", plural="{count} people owe {amounts}")
 _MORE = Message("{count} more family to check (--json)", plural="{count} more families to check (--json)")
+_UNREACHABLE = Message("{library} has neither an address nor a phone number in Evergreen")
+_LATER = Message("letter no. {number}")
 _FEW, _FAMILIES = 5, 20
 """How many groups a line names, and how many families a terminal shows."""
 _HELD_BACK = {NoLetter.CLOSED, NoLetter.WAITING}
@@ -108,6 +110,8 @@ def family_lines(letters: Letters, follow_ups: FollowUpStates, anyway: Collectio
         reason = reasons.get(number)
         is_held = any(one.reason in _HELD_BACK for one in family.left_out)
         text = _joined(number, _amounts(family) if reason is None else f"{_no_letter(reason)} · {_covered(family)}")
+        if reason is None and (sent := follow_ups[number].letters_sent if number in follow_ups else 0):
+            text = f"{text} · {gettext(_LATER, number=sent + 1)}"
         warnings = _warnings(family, follow_ups.get(number)) if reason is None or is_held else ()
         options = [
             LetterOption(
@@ -174,9 +178,17 @@ def describe_amounts(made: Letters | Debtors) -> str:
     return gettext(_LETTERS, count=len(made.letters), amounts=amounts)
 
 
+def describe_libraries(letters: Letters) -> Iterator[str]:
+    """Yield a warning for each library that no one could reach by its letters."""
+    for name in letters.incomplete_libraries:
+        yield gettext(_UNREACHABLE, library=name)
+
+
 def describe_coverage(made: Letters | Debtors, follow_ups: FollowUpStates) -> Iterator[str]:
     """Yield lines for a terminal: the total, who gets none and why, and the first families to check."""
     yield describe_amounts(made)
+    if not isinstance(made, Debtors):
+        yield from describe_libraries(made)
     yield from _describe_left_out(made.left_out)
     written = {one.group for one in (made.people if isinstance(made, Debtors) else made.letters)}
     found = (

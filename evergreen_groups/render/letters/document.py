@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.language import current_language, first_available, gettext, use_language
+from evergreen_groups.language import (
+    current_language,
+    first_available,
+    gettext,
+    local,
+    long_day,
+    use_language,
+    weekly_hours,
+)
 from evergreen_groups.message import Message
 from evergreen_groups.render.desk import HOW_TO_PAY, statement_page
-from evergreen_groups.render.letters.coverage import FollowUpStates, describe_amounts, family_lines
+from evergreen_groups.render.letters.coverage import FollowUpStates, describe_amounts, describe_libraries, family_lines
 from evergreen_groups.render.pages import write_template
 from evergreen_groups.render.text import csv_cell
 from evergreen_groups.report import GUARDIAN, WAYS, PostalAddress
@@ -37,6 +46,8 @@ _OPENING_OF_LOST = Message("Dear {name},\nThis letter lists items that are overd
 _REPLACEMENT_PRICE = Message(
     "Estimated replacement price of the overdue items: {price}. It isn't part of any amount owed."
 )
+_PAY_BY = Message("Please pay by {day}.")
+_HOURS = Message("Opening hours: {hours}")
 _PAPER = {"din": "letters_din.css", "us10": "letters_us10.css"}
 _LONGEST_LINE = 38
 """Address lines with more characters are set smaller."""
@@ -97,6 +108,7 @@ def write_letters(
         count=count,
         bar=bar,
         covered=describe_amounts(letters),
+        warnings=[*describe_libraries(letters)] if bar else (),
         families=families,
         with_options=any(family.options for family in families),
     )
@@ -107,7 +119,7 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
     head, addressee = letter.head, letter.addressee
     # Not the statement's patron, who may be marked a juvenile and an adult by date of birth.
     name = addressee.name or gettext("Parent or guardian of {name}", name=letter.statement.members[0].patron.name)
-    lines = [name, *addressee.address.lines(domestic=head.address.country if head.address else "")]
+    lines = [name, *addressee.address.lines(domestic=head.country)]
     if settings.envelope == "us10" and addressee.address.street1 and addressee.address.street2:
         # As USPS asks, so that four lines are enough.
         lines[1:3] = [f"{lines[1]} {lines[2]}"]
@@ -117,13 +129,15 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
     has_lost = any(member.items.visible_unreturned.lost for member in statement.members)
 
     def text(part: str) -> str:
-        own = settings.text(part, libraries, current_language().tag)
+        own = settings.text(part, libraries, current_language().tag, letter.number)
         of_items = _OPENING_OF_LOST if has_lost else _OPENING_OF_ITEMS
         stock = _TEXTS[part] if owes_money or part != "opening" else of_items
         return (gettext(stock) if own is None else own).replace("{name}", name).replace("{library}", head.name)
 
     # The statement has the amounts, so a letter can't say more than a statement would.
     how_to_pay = text("payment") if owes_money else ""
+    pay_by = local(statement.group.at).date() + timedelta(settings.pay_within)
+    hours = weekly_hours(head.hours)
     texts = StatementSettings(library=head.name, text=text("opening"), how_to_pay=how_to_pay)
     return {
         "sheet": statement_page(statement, texts),
@@ -134,6 +148,8 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
         "sender_lines": head.address.lines(head.address.country) if head.address else (),
         "phone": head.phone,
         "return_address": settings.envelope == "din",
+        "pay_by": gettext(_PAY_BY, day=long_day(pay_by)) if owes_money and settings.pay_within else "",
+        "hours": gettext(_HOURS, hours=hours) if hours else "",
         "closing": tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
         "included": gettext(_included(letter, owes_money)) if letter.complete else "",
     }
