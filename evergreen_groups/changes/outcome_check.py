@@ -6,7 +6,7 @@ counts as open for the gateway's timeout plus ``ARRIVES_WITHIN``.
 
 ``patron.update`` is protected during that time: Evergreen compares the request's ``last_xact_id`` with the record's. So
 the request takes effect at most once, and never after another write to the record (``xact-collision-003``).
-``usergroup.new`` checks nothing and always makes a new group.
+``usergroup.new`` takes no such id and always makes a new group.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ def _written_by_another(step: JournalStep, record: Record, at: datetime) -> bool
 def has_late_duplicate(gateway: Gateway, step: JournalStep, record: Record, at: datetime) -> bool:
     """Return whether a late duplicate of a request for a new group has moved the patron to a second new group.
 
-    Nothing protects ``usergroup.new`` from a network that delivers it twice. In that case the patron is alone in the
-    second group, and no other user has written the record.
+    ``usergroup.new`` makes a new group each time that a network delivers it. After a second delivery the patron is alone
+    in the second group, and no other user has written the record.
     """
     if step.sending is None or _written_by_another(step, record, at):
         return False

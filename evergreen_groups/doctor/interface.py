@@ -197,8 +197,7 @@ def methods(subject: Subject) -> Iterator[Finding]:
     Each method is called with an invalid token, so that it does nothing.
     """
     gateway = subject.gateway
-    # After pcrud refuses a token, the Rust gateway's workers get out of step. The IDL check covers pcrud's classes
-    # there.
+    # Behind the Rust gateway, pcrud is asked nothing with an invalid token. The IDL check covers its classes there.
     wanted = [one for one in METHODS if gateway.kind is not GatewayKind.RUST or one.service != Pcrud.SERVICE]
     offered = list(zip(wanted, gateway.map(lambda method: _offered(gateway, method), wanted), strict=True))
     if untold := [method.name for method, there in offered if there is None]:

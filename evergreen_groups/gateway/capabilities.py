@@ -136,7 +136,7 @@ class Capabilities:
         found = gateway.map(lambda service: _version(once, service), _VERSION_SERVICES)
         versions = {service: version for service, version in zip(_VERSION_SERVICES, found, strict=True) if version}
         overdue_count, at_home = gateway.map(lambda method: _offers(once, *method), (_OVERDUE_COUNT, _AT_HOME))
-        # Behind the Rust gateway, a token that pcrud refuses would leave a worker one answer behind.
+        # Behind the Rust gateway, pcrud is asked nothing with an invalid token.
         has_count = None if gateway.kind is GatewayKind.RUST else _offers(once, *_COUNT)
         signs = {IlsRelease(3, 17): overdue_count, IlsRelease(3, 16): has_count, OLDEST_RELEASE: at_home}
         at_least = next((release for release, is_there in signs.items() if is_there), None)

@@ -223,8 +223,8 @@ class Gateway:
         TransportError's ``sent`` says whether the server may have executed it. After the session has ended, it is
         renewed and the call repeated, even a write, because NO_SESSION means that nothing was done.
 
-        Workers of the Rust gateway may return the answer to another request, so an echo verifies every empty result and
-        every failure, and precedes every write. Raises a GatewayError, and DataError for the answer to another request.
+        An answer is believed only if it belongs to its question: behind the Rust gateway, an echo verifies every empty
+        result and every failure, and precedes every write. Raises a GatewayError, and DataError for another answer.
         """
         if timeout is not None:
             arguments.seconds("timeout", timeout)

@@ -138,8 +138,7 @@ class Session:
 
     def _send_with(self, token: str, sender: Sender, call: Call, params: Sequence[object], **options: Any) -> Result:
         refuse_ended = partial(self._refuse_ended, sender, token)
-        # The Rust gateway doesn't report an ended session, and its worker is one answer behind after pcrud has refused
-        # one. So check before the call.
+        # The Rust gateway doesn't report an ended session, so check before the call.
         unsure = self._used + _SURE_SECONDS < time.monotonic()
         if unsure and sender.transport.kind is GatewayKind.RUST and call.service == PCRUD:
             sender.with_retries(refuse_ended)
@@ -288,8 +287,8 @@ class Sender:
                 if explain is not None:
                     explain()
                 raise
-            # An empty answer doesn't show whose it is, and the answer to another login would hold another person's
-            # token.
+            # An answer is believed only if it belongs to its question. An empty one doesn't show that, and a token
+            # must be this login's.
             if self.transport.kind is GatewayKind.RUST and (not result.value or call.service == wire.AUTH):
                 self._refuse_mixed_up(call)
             return result
@@ -386,11 +385,7 @@ class Sender:
                 self.on_call(call, time.monotonic() - began, outcome)
 
     def _refuse_mixed_up(self, call: Call) -> None:
-        """Raise DataError if the Rust gateway returns answers that belong to other requests.
-
-        It echoes a random word. On an idle gateway the echo reaches the same worker as the call: requests go to the
-        first idle one.
-        """
+        """Raise DataError unless the Rust gateway answers this question: it has a random word echoed."""
 
         def echo(word: str) -> Any:
             try:
@@ -403,7 +398,7 @@ class Sender:
             answer = self.with_retries(partial(echo, word))
             if answer == [word]:
                 return
-            # A failure may belong to an earlier request. If so, the next answer is this word.
+            # A failure says nothing about this question, so ask again.
             if answer is not None:
                 raise errors.DataError(
                     "the gateway's answer belongs to another request",
@@ -413,7 +408,7 @@ class Sender:
                 )
 
     def _refuse_to_write(self, call: Call) -> None:
-        """Raise a TransportError with ``sent`` false if the Rust gateway mixes up answers or can't be checked."""
+        """Raise a TransportError with ``sent`` false unless the Rust gateway answers this question."""
         try:
             self._refuse_mixed_up(call)
         except errors.TransportError as error:
@@ -421,7 +416,7 @@ class Sender:
             raise
         except errors.DataError:
             raise errors.TransportError(
-                "not sent, because the gateway mixes up answers",
+                "not sent, because the gateway's answer belongs to another request",
                 advice="set {variable}=1 for {program}, and restart it",
                 code="write-withheld",
                 values={"variable": _SETTING, "program": _PROGRAM},

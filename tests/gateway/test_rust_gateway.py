@@ -1,4 +1,4 @@
-"""The gateway written in Rust: mixed-up answers, and failures without a reason."""
+"""The gateway written in Rust: answers are believed only if they belong to their questions; failures have no reason."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -31,7 +31,7 @@ def running() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def fresh_workers() -> Iterator[Sandbox]:
-    """A gateway whose workers serve one request each, so that nothing is mixed up."""
+    """A gateway whose workers serve one request each, so that each answer belongs to its question."""
     with Sandbox(gateway="rust", worker_requests=1) as sandbox:
         yield sandbox
 
@@ -59,8 +59,8 @@ def proxy(fresh_workers: Sandbox) -> Iterator[FaultProxy]:
         yield proxy
 
 
-def fall_behind(sandbox: Sandbox) -> None:
-    """Make the first worker fall behind: a token has expired, and the next request gets the leftover answer."""
+def leave_an_answer(sandbox: Sandbox) -> None:
+    """Have the first worker keep an answer that belongs to no later question."""
     caller = Caller(sandbox.url)
     form = caller.form(PCRUD, SEARCH, '"nobody\'s"', '{"id": 1}')
     assert [caller.send("POST", "/osrf-gateway-v1", form)[0] for _ in range(2)] == [400, 400]
@@ -121,7 +121,7 @@ def test_where_a_session_has_ended_pcrud_is_not_asked(running: Sandbox, rust: Ga
     view = rust.acting_as("0" * 32)
     with pytest.raises(errors.NoSessionError):
         orgs(view)
-    assert orgs(rust, -1) == []  # no worker is behind
+    assert orgs(rust, -1) == []
 
 
 def test_a_session_that_was_idle_for_long_is_renewed(
@@ -146,10 +146,10 @@ def test_a_session_that_ended_is_renewed(fresh_workers: Sandbox, connect: Connec
         orgs(view)
 
 
-class TestAnswersThatAreMixedUp:
+class TestAnswersToOtherQuestions:
     def test_an_empty_one_is_not_believed(self, running: Sandbox, rust: Gateway) -> None:
         assert orgs(rust, -1) == []
-        fall_behind(running)
+        leave_an_answer(running)
         with pytest.raises(errors.DataError) as caught:
             orgs(rust, -1)
         assert caught.value.code == "answers-mixed-up"
@@ -164,7 +164,7 @@ class TestAnswersThatAreMixedUp:
         running.reset()
         with fault_proxy(running.url) as proxy, gateway_of(proxy.url, "admin", retries=QUICK) as gateway:
             user = gateway_user(gateway)
-            fall_behind(running)
+            leave_an_answer(running)
             with pytest.raises(errors.TransportError, match="not sent, because") as caught:
                 gateway.call(ACTOR, NEW_GROUP, TOKEN, user, write=True)
             assert (caught.value.code, caught.value.sent) == ("write-withheld", False)
@@ -182,7 +182,7 @@ class TestAnswersThatAreMixedUp:
     def test_a_login_is_not_believed(self, running: Sandbox, connect: Connect) -> None:
         gateway = connect(running)
         with gateway_of(running.url, "desk", retries=QUICK) as another:
-            fall_behind(running)
+            leave_an_answer(running)
             caller = Caller(running.url)
             login = f'{{"username":"admin","password":"{PASSWORD}","type":"staff"}}'
             caller.send("POST", "/osrf-gateway-v1", caller.form("open-ils.auth", "open-ils.auth.login", login))

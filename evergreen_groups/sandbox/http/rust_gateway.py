@@ -29,8 +29,8 @@ FACTS: Mapping[str, str] = {
     "other HTTP methods than GET, POST and HEAD are relayed as well, then answered with 405": "handle_request",
     "after 300 seconds without a message what has come so far is the answer": "relay_to_osrf, OSRF_RELAY_TIMEOUT",
     "a null in a stream is sent": "extract_osrf_responses",
-    "a worker takes the next message on its queue, whichever request it belongs to": "relay_to_osrf, Bus::recv",
-    "pcrud sends a second failure behind the first, so the worker is behind from then on": "OpenSRF, osrfAppRunMethod",
+    "a worker takes the next message on its queue": "relay_to_osrf, Bus::recv",
+    "pcrud sends two messages for a failure": "OpenSRF, osrfAppRunMethod",
     "a worker ends after 1,000 requests, and another one begins": "mptc, DEFAULT_MAX_WORKER_REQUESTS",
 }
 """Differences from Apache's gateway, each with the function or constant in the source that shows it."""
@@ -61,7 +61,7 @@ class _Call:
 
 
 class _Worker:
-    """One of the gateway's threads, with its own queue on the bus; unread messages stay for the next request."""
+    """One of the gateway's threads, with its own queue on the bus."""
 
     def __init__(self) -> None:
         self.messages: SimpleQueue[object] = SimpleQueue()
@@ -95,7 +95,7 @@ class RustGateway:
         self.restart()
 
     def restart(self) -> None:
-        """Replace all workers, as ``systemctl restart`` does; their unread messages are lost."""
+        """Replace all workers, as ``systemctl restart`` does; what is on their queues is lost."""
         with self._lock:
             self._workers = [_Worker() for _ in range(_FIRST_WORKERS)]
             for timer in self._late:
@@ -123,7 +123,7 @@ class RustGateway:
         return head.encode() + (b"" if parsed_command == "HEAD" else content)
 
     def _relay(self, request: _Call) -> list[Any] | None:
-        """Return the results, or None for a failure. Workers don't check which request a message belongs to."""
+        """Return the results, or None for a failure."""
         worker = self._idle()
         try:
             self._send(worker, request)

@@ -85,7 +85,7 @@ def test_the_connection_closes_unannounced_and_chunks_get_no_response(caller: Ca
     connection.close()
 
 
-def test_a_silent_method_is_cut_off_and_another_request_gets_the_rest() -> None:
+def test_a_silent_method_is_cut_off_and_the_rest_comes_later() -> None:
     with Sandbox(gateway="rust", cut_off=0.2, slow={ECHO: 600.0}) as sandbox:
         caller = Caller(sandbox.url)
         assert send(caller, ACTOR, ECHO, 1, 2, 3, 4) == (200, [1, 2])
@@ -97,7 +97,7 @@ def test_a_silent_method_is_cut_off_and_another_request_gets_the_rest() -> None:
         assert send(caller, ACTOR, ECHO, 5, 6, 7, 8) == (200, [3, 4])
 
 
-def test_messages_after_a_pcrud_failure_go_to_later_requests(caller: Caller, running: Sandbox) -> None:
+def test_a_second_message_for_a_failure_of_pcrud(caller: Caller, running: Sandbox) -> None:
     assert send(caller, PCRUD, ORGS, "nobody's", {"id": 1}) == (400, [])
     assert send(caller, ACTOR, ECHO, "first") == (400, [])
     assert send(caller, ACTOR, ECHO, "second") == (200, ["first"])
@@ -106,7 +106,7 @@ def test_messages_after_a_pcrud_failure_go_to_later_requests(caller: Caller, run
 
 
 @pytest.mark.long
-def test_a_worker_that_is_behind_stays_so_for_a_thousand_requests(caller: Caller) -> None:
+def test_a_worker_serves_a_thousand_requests(caller: Caller) -> None:
     send(caller, PCRUD, ORGS, "nobody's", {"id": 1})
     send(caller, ACTOR, ECHO, 1)
     answers = [send(caller, ACTOR, ECHO, number)[1] for number in range(2, 1000)]
@@ -114,7 +114,7 @@ def test_a_worker_that_is_behind_stays_so_for_a_thousand_requests(caller: Caller
     assert send(caller, ACTOR, ECHO, "another worker's") == (200, ["another worker's"])
 
 
-def test_other_failures_leave_nothing_behind(caller: Caller) -> None:
+def test_other_failures_are_one_message(caller: Caller) -> None:
     for method in ("open-ils.actor.nosuch", "open-ils.actor.user.retrieve"):
         send(caller, ACTOR, method, "nobody's", 5)
     send(caller, PCRUD, "open-ils.pcrud.nosuch")

@@ -197,7 +197,7 @@ def group_overdue_count(editor: Editor, group: Any) -> int:
 def new_group(context: CallContext, token: Any = None, user_id: Any = None, leader: Any = None) -> int:
     """Move a user to a new group and return its number; a true ``leader`` makes the user the lead.
 
-    Source: ``reset_group`` in ``UserGroups.pm`` (``usergroup-new-008``).
+    Source: ``reset_group`` in ``UserGroups.pm`` (``usergroup-new-001``).
     """
     with context.store.transaction():
         editor = Editor(context, token)
