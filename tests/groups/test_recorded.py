@@ -18,7 +18,7 @@ from evergreen_groups.groups.hidden import (
 from evergreen_groups.groups.panel import FamilyQuery
 from evergreen_groups.groups.search import HighFines, IdRange
 from evergreen_groups.ils import CirculationReader
-from evergreen_groups.ils.circulations import CirculationTally
+from evergreen_groups.ils.circulations import CirculationTally, late_circulations
 
 
 @pytest.mark.parametrize(
@@ -144,3 +144,22 @@ def test_the_question_is_the_one_whose_cost_was_measured(exchange_id, query, wit
     """Compare the exact text, because the order of the conditions makes the query fast."""
     _token, measured, _options = params(exchange_id)
     assert json.dumps(query.members(within)) == json.dumps(measured)
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "second", "patron", "members", "complete", "none_late"),
+    [("late-001", 1, 263, {262, 263}, False, False), ("late-002", 25, 268, {268, 269, 270, 271}, True, True)],
+)
+def test_a_row_of_the_account_says_that_nothing_is_overdue_or_lost(
+    exchange_id, second, patron, members, complete, none_late
+):
+    """The family of 263 has a hidden member, and that of 268 has none; one query says both."""
+    moment = datetime(2026, 12, 4, 4, 25, second, tzinfo=UTC)
+    seen_at = frozenset({2, 4, 5, 8})
+    viewer = GroupViewer(
+        253, seen_at, everywhere=False, circulations=late_circulations(moment), circulations_of=seen_at, group=253
+    )
+    with gateway_of("releases-056", exchange_id) as gateway:
+        found = family_reader(gateway).of_patron(patron, viewer)
+    assert (found.ids, found.complete, found.no_circulation) == (members, complete, none_late)
+    assert json.dumps(params(exchange_id)[1]) == json.dumps(FamilyQuery.of_patron(patron, viewer).where)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.circulators import change_rows
 from support.fault_proxy import FaultProxy, alter_payloads
 from support.gateways import gateway_of
+from support.recorded import gateway_of as recorded
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.ils import ItemPrices, PriceRules
@@ -173,3 +174,15 @@ def test_an_answer_without_values(prices: Sandbox, proxy: FaultProxy) -> None:
     alter_payloads(proxy, "open-ils.actor.settings.value_for_all_orgs.atomic", lambda _rows: [{"org_unit": 1}], times=1)
     with pytest.raises(DataError, match=r"not the values of"):
         read(proxy.url, 9001)
+
+
+def test_as_a_real_evergreen_has_billed() -> None:
+    """When these items were then marked lost there, it billed these amounts (524 was lost already).
+
+    At library 4, the cost comes before the price, with at least 5.00 and at most 50.00; at 9, zero is like no price.
+    """
+    settings = ("late-003", "late-004", "late-005", "late-006", "late-007", "late-008")
+    with recorded(*settings, "late-009", "late-010") as gateway:
+        found = ItemPrices.begin(gateway).read([1, 401, *range(518, 525)])
+    billed = {1: "12.50", 518: "50.00", 519: "20.00", 520: "5.00", 521: "50.00", 522: "5.00", 523: "5.00", 401: "20.00"}
+    assert {id: str(price) for id, price in found.items() if id != 524} == billed
