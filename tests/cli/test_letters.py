@@ -137,3 +137,9 @@ def test_letters_do_not_take_the_options_of_the_file(command: Command, words: tu
     done = command("letters", *words)
     assert done.returncode == 2
     assert "needs --format csv" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--preview",), ("--include", "1001")])
+def test_the_file_does_not_take_the_options_of_letters(command: Command, words: tuple[str, ...]) -> None:
+    done = command("letters", "--format", "csv", *words)
+    assert (done.returncode, "needs --format html" in done.stderr) == (2, True)

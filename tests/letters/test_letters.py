@@ -92,7 +92,6 @@ def test_a_letter_is_about_the_addressee_and_the_children(sandbox: Sandbox) -> N
         "Adaeze Okonkwo",
         "14 Harbor Street",
         "Lakeland, MN 55555",
-        "USA",
     ]
 
 
@@ -321,6 +320,13 @@ def test_the_librarys_address_and_a_country_only_abroad(sandbox: Sandbox, field:
     assert sheet.xpath(".//address/span")[-1].text == "Lakeland, MN 55555"
 
 
+@pytest.mark.parametrize(("currency", "printed"), [("USD", False), ("CAD", True), ("EUR", True)])
+def test_without_an_address_the_currency_tells_the_country(sandbox: Sandbox, currency: str, *, printed: bool) -> None:
+    language = LanguageSettings(timezone="UTC", currency=currency)
+    lines = [one.text for one in sheet_of_family(sandbox, STOCK, language).xpath(".//address/span")]
+    assert ("USA" in lines) is printed
+
+
 def test_the_country_of_the_library_above(sandbox: Sandbox) -> None:
     library_address(sandbox, country="United States")
     assert sheet_of_family(sandbox).xpath(".//address/span")[-1].text == "Lakeland, MN 55555"
@@ -463,7 +469,6 @@ def test_an_address_with_a_second_line_only(sandbox: Sandbox) -> None:
         "Adaeze Okonkwo",
         "PO Box 7",
         "Lakeland, MN 55555",
-        "USA",
     ]
 
 

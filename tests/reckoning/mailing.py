@@ -2,12 +2,15 @@
 
 import copy
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 
 from reckoning.auditing import sees_row
+from reckoning.family import items as count_items
+from reckoning.family import total
+from reckoning.late_items import lost_rows, overdue_rows, verdict, with_late_items
 from reckoning.library import NOTHING, Content, Library, Row, moment
 from reckoning.reckoning import Document, listed_groups, money
 
@@ -29,6 +32,14 @@ def mailable(content: Content) -> Content:
         "to_lead": [patron["id"] for patron in found["au"] if chance.random() < 0.5],
         "held_back": {number: chance.choice(("closed", "waiting")) for number in (7, 500) if chance.random() < 0.1},
     }
+    return found
+
+
+def mailable_by_items(content: Content) -> Content:
+    """Return the families with overdue and lost items, and a report that lists them by these items."""
+    found = mailable(with_late_items(content))
+    found["_question"]["report"] |= {"min_total": "0.00", "min_overdue": 1, "min_lost": 1, "overdue_days": 0}
+    found["_question"]["report"]["details"] = True
     return found
 
 
@@ -129,7 +140,16 @@ def letters(library: Library) -> Document | None:
         return None
     found: Document = {name: {} for name in ("letters", "families", "left_out", "people", "people_left_out")}
     groups = listed_groups(library)
-    listed = sorted(groups, key=lambda number: (-library.combined(groups[number]), number))
+    if _by_items(library):
+        groups = {number: members for number, members in library.groups().items() if verdict(library, members)}
+    listed = sorted(
+        groups,
+        key=lambda number: (
+            *(-len(_rows(library, groups[number], rows_of)) for rows_of in (overdue_rows, lost_rows)),
+            -library.combined(groups[number]),
+            number,
+        ),
+    )
     for number in listed[: library.question["report"]["top"]]:
         _add_family(library, found, number, groups[number])
         _add_people(library, found, groups[number])
@@ -141,7 +161,7 @@ def _add_people(library: Library, found: Document, members: Sequence[Row]) -> No
     visible = [one for one in members if library.visible(one)]
     contact, guardian = _contact(library, visible)
     obstacles = _obstacles(library, contact, guardian, visible)
-    for one in (one for one in visible if library.owes(one["id"]) > 0):
+    for one in (one for one in visible if library.owes(one["id"]) > 0 or _unreturned(library, [one])):
         to, reasons = (contact, obstacles) if minor(one) else (one, _obstacles(library, one, False, [one]))
         if reasons or to is None:
             found["people_left_out"][str(one["id"])] = sorted(reasons)
@@ -159,20 +179,22 @@ def _add_family(library: Library, found: Document, number: int, members: Sequenc
     mine = [one for one in visible if minor(one) or (one is contact and not guardian)]
     shares = [(contact, mine, obstacles)]
     shares += [(one, [one], _obstacles(library, one, False, [one])) for one in visible if one not in mine]
-    covered, why, needs_address = NOTHING, [], []
+    covered, covered_items, is_written, why, needs_address = NOTHING, 0, False, [], []
     for to, about, of_person in shares:
         reasons = of_person
-        owed = debts(library, about)
+        owed, items = debts(library, about), _unreturned(library, about)
         address = None if to is None else _address(library, to)
-        small = {"below-minimum"} if 0 < owed < Decimal(asked["min_own"]) else set[str]()
-        if reasons == {"no-address"} and owed and not small and lead is not None and to is not None:
+        small = {"below-minimum"} if not items and 0 < owed < Decimal(asked["min_own"]) else set[str]()
+        if reasons == {"no-address"} and (owed or items) and not small and lead is not None and to is not None:
             needs_address.append(to["id"])
             if to["id"] in asked["to_lead"]:
                 reasons, address = set(), lead
         reasons = reasons | small or ({asked["held_back"][number]} if number in asked["held_back"] else set())
-        why.append((owed, reasons))
-        if owed and not reasons and to is not None:
+        why.append(((owed, items), reasons))
+        if (owed or items) and not reasons and to is not None:
             covered += owed
+            covered_items += items
+            is_written = True
             role = " guardian" if guardian and about is mine else ""
             found["letters"][f"{number} {to['id']}{role}"] = {
                 "members": {str(one["id"]): money(library.owes(one["id"])) for one in about if library.owes(one["id"])},
@@ -183,14 +205,14 @@ def _add_family(library: Library, found: Document, number: int, members: Sequenc
             }
             continue
         for one in about:
-            if library.owes(one["id"]) > 0:
+            if library.owes(one["id"]) > 0 or _unreturned(library, [one]):
                 found["left_out"][f"{number} {one['id']}"] = sorted(reasons)
-    if not covered:
+    if not is_written:
         if all_held := [one for one in why if one[1] & {"closed", "waiting"}]:
             why = all_held
-        most = max(owed for owed, _reasons in why)
-        reasons = set[str]().union(*(reasons for owed, reasons in why if owed == most))
-        found["left_out"][str(number)] = sorted(reasons if most else why[0][1] or {"nothing-owed"})
+        most = max(much for much, _reasons in why)
+        reasons = set[str]().union(*(reasons for much, reasons in why if much == most))
+        found["left_out"][str(number)] = sorted(reasons if any(most) else why[0][1] or {"nothing-owed"})
     owed = debts(library, visible) + max(library.combined(hidden), NOTHING)
     found["families"][str(number)] = {
         "covered": money(covered),
@@ -198,7 +220,28 @@ def _add_family(library: Library, found: Document, number: int, members: Sequenc
         "owed_at_least": money(owed),
         "hidden_member_count": len(hidden),
         "needs_address": sorted(needs_address),
+        **(_items_of_family(library, members, covered_items) if _by_items(library) else {}),
     }
+
+
+def _by_items(library: Library) -> bool:
+    return bool(library.question["report"].get("min_overdue"))
+
+
+def _rows(library: Library, members: Iterable[Row], rows_of: Callable[[Library, Row], list[Row]]) -> list[Row]:
+    """Return the visible circulations of visible members, none unless the report is by items."""
+    at = library.orgs_with("VIEW_CIRCULATIONS") if _by_items(library) else set[int]()
+    visible = (one for one in members if library.visible(one))
+    return [row for one in visible for row in rows_of(library, one) if row["circ_lib"] in at]
+
+
+def _unreturned(library: Library, members: Sequence[Row]) -> int:
+    return sum(len(_rows(library, members, rows_of)) for rows_of in (overdue_rows, lost_rows))
+
+
+def _items_of_family(library: Library, members: Sequence[Row], covered: int) -> Document:
+    known = all(library.visible(one) and count_items(library, one) is not None for one in members)
+    return {"items_covered": covered, **total("unreturned", _unreturned(library, members), exact=known)}
 
 
 def _address_of_lead(library: Library, visible: Iterable[Row]) -> Row | None:

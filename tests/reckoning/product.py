@@ -21,7 +21,7 @@ from reckoning.contacts import parts, with_contact_data
 from reckoning.desk import check, decision, details, summary
 from reckoning.late_items import late_report, with_late_items
 from reckoning.library import Content, Library
-from reckoning.mailing import letters, mailable, statement
+from reckoning.mailing import letters, mailable, mailable_by_items, statement
 from reckoning.populations import PASSWORD, earlier
 from reckoning.reckoning import Document, may_refuse, report
 from reckoning.two_nights import change_in_fines
@@ -357,8 +357,18 @@ def _letters(product: Product, content: Content) -> Iterator[str]:
     """Compare letters and the mail-merge file: to whom, about whom, how much, what they cover, and who gets none."""
     content = mailable(content)
     library = Library(content)
-    expected = letters(library)
-    for said, reckoned in _judged(lambda: written_letters(product, content), expected, may_refuse(library, "report")):
+    yield from _said_in_letters(product, content, library, may_refuse(library, "report"))
+
+
+def _letters_by_items(product: Product, content: Content) -> Iterator[str]:
+    content = mailable_by_items(content)
+    every = {**content["_question"], "report": {**content["_question"]["report"], "min_total": "-1000000.00"}}
+    may = may_refuse(Library({**content, "_question": every}), "report")
+    yield from _said_in_letters(product, content, Library(content), may)
+
+
+def _said_in_letters(product: Product, content: Content, library: Library, may: bool) -> Iterator[str]:
+    for said, reckoned in _judged(lambda: written_letters(product, content), letters(library), may):
         for name in ("left_out", "people_left_out") if isinstance(said, dict) else ():
             for key, allowed in reckoned[name].items():  # of several reasons, one is given
                 if said[name].get(key) in allowed:
@@ -406,12 +416,12 @@ def _sheet(letter: FamilyLetter, sheet: Any) -> tuple[str, Document]:
     """Return to whom a letter goes, and what it says. With one member, it has no total."""
     printed = sheet.xpath("string(.//section[@class='total']//span[@class='number'])")
     owed = {str(one.patron.id): plain_amount(one.own_fines) for one in letter.statement.members}
-    (total,) = [printed.removeprefix("$").replace(",", "")] if len(owed) > 1 else owed.values()
+    total = printed.removeprefix("$").replace(",", "") if len(owed) > 1 else plain_amount(letter.statement.owed)
     to = letter.addressee
     guardian = " guardian" if to.contact.role == "guardian" else ""
     return f"{letter.group} {to.patron}{guardian}", {
         "members": {id: amount for id, amount in owed.items() if amount != "0.00"},
-        "owed": total,
+        "owed": total or "0.00",
         "street": to.address.street1,
         "says_all_members": "are included." in sheet.text_content(),
         "wrong_sums": [
@@ -466,7 +476,8 @@ _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
     "summary": lambda product, content: _each(product, content, "summary", "decision"),
     "group": lambda product, content: _each(product, content, "group"),
     "statement": _statement,
-    "letters": _letters,  # last, because it adds to the dataset
+    "letters": _letters,  # last, because they add to the dataset
+    "letters by items": _letters_by_items,
 }
 JOBS = tuple(_JOBS)
 """What is compared."""

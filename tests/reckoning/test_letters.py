@@ -37,7 +37,8 @@ def check(product: Product, content: Content) -> int:
 
 def test_letters_are_found_and_right(asked: Product) -> None:
     contents = [population(Random(seed)) for seed in range(25)]
-    assert [text for content in contents for text in asked.differences(content, "letters")] == []
+    for job in ("letters", "letters by items"):
+        assert [text for content in contents for text in asked.differences(content, job)] == []
     assert sum(check(asked, content) for content in contents) > 5
 
 

@@ -97,8 +97,9 @@ def letters_command(  # noqa: PLR0913 - an option each
 
     session: cli.Invocation = context.obj
     format_name = format_for(output, output_format, _FORMATS[0], _FORMATS)
-    if format_name != "csv" and (owing_since is not None or collections):
-        raise cli.needs_option("--owing-since" if owing_since is not None else "--collections", "--format csv")
+    is_file = format_name == "csv"
+    _refuse_options("html", {"--preview": preview, "--include": include} if is_file else {})
+    _refuse_options("csv", {} if is_file else {"--owing-since": owing_since, "--collections": collections})
     settings = cli.with_command_line(context, session.settings)
     if not settings.report.contact:
         raise ConfigurationError(
@@ -117,7 +118,7 @@ def letters_command(  # noqa: PLR0913 - an option each
             report = _only_due(client, report, settings, zones)
         follow_ups = _follow_ups(client, report, settings, zones)
         made: Letters | Debtors
-        if format_name == "csv":
+        if is_file:
             selection = Selection(min_own or ZERO, owing_since, collections)
             made = read_debtors(client.gateway, report, selection)
         else:
@@ -144,6 +145,13 @@ def letters_command(  # noqa: PLR0913 - an option each
     elif not session.quiet and preview is None:
         click.echo("".join(f"{line}\n" for line in describe_coverage(made, follow_ups)), err=True, nl=False)
     return exit_status.INCOMPLETE if report.totals.incomplete_group_count else exit_status.DONE
+
+
+def _refuse_options(needed: str, options: Mapping[str, object]) -> None:
+    """Refuse options that only the format ``needed`` has."""
+    for name, value in options.items():
+        if value:
+            raise cli.needs_option(name, f"--format {needed}")
 
 
 def _only_first(made: Letters, number: int) -> Letters:

@@ -119,7 +119,9 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
     head, addressee = letter.head, letter.addressee
     # Not the statement's patron, who may be marked a juvenile and an adult by date of birth.
     name = addressee.name or gettext("Parent or guardian of {name}", name=letter.statement.members[0].patron.name)
-    lines = [name, *addressee.address.lines(domestic=head.country)]
+    # The code of most currencies begins with that of a country; EU is none.
+    domestic = head.country or current_language().currency[:2]
+    lines = [name, *addressee.address.lines(domestic)]
     if settings.envelope == "us10" and addressee.address.street1 and addressee.address.street2:
         # As USPS asks, so that four lines are enough.
         lines[1:3] = [f"{lines[1]} {lines[2]}"]
