@@ -159,8 +159,8 @@ def _written_by_another(step: JournalStep, record: Record, at: datetime) -> bool
 def has_late_duplicate(gateway: Gateway, step: JournalStep, record: Record, at: datetime) -> bool:
     """Return whether a late duplicate of a request for a new group has moved the patron to a second new group.
 
-    ``usergroup.new`` makes a new group each time that a network delivers it. After a second delivery the patron is alone
-    in the second group, and no other user has written the record.
+    ``usergroup.new`` makes a new group each time that a network delivers it. After a second delivery the patron is
+    alone in the second group, and no other user has written the record.
     """
     if step.sending is None or _written_by_another(step, record, at):
         return False
