@@ -440,8 +440,6 @@ def recently_changed_or_unknown(gateway: Gateway, state: State) -> RecentlyChang
     if not gateway.reads_replicas:
         return RecentlyChanged()
     try:
-        if state.database.path is not None:  # SQLite: readers never wait
-            return recently_changed(gateway, state)
         return threads.begin(partial(recently_changed, gateway, state)).result(_TIMEOUT)
     except (errors.EvergreenGroupsError, TimeoutError):
         return RecentlyChanged(None, None)

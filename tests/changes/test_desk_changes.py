@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Barrier
@@ -19,6 +20,7 @@ from support.fault_proxy import FaultProxy, HeldCalls
 from support.gateways import gateway_of
 
 from evergreen_groups.changes import Action, Changer, Operator, PlanRequest, StepState
+from evergreen_groups.changes.plans import claim
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.ils import ReferenceData
@@ -138,6 +140,12 @@ class TestOnce:
         assert writes(proxy) == 1
         assert [it.entry.id for it in desk.recent()] == [found[0]]
         assert (value_of(sandbox) == HOME) is not (value_of(sandbox, STRANGER) == OTHER)
+
+    def test_the_database_takes_a_key_only_once(self, desk: Changer, state: State) -> None:
+        change, plan = applied(desk, move(PATRON, to=STRANGER)), plan_of(desk, remove(SIBLING))
+        with state.database.writing() as connection, pytest.raises(PlanError) as refused:
+            claim(connection, plan, "k", change)
+        assert refused.value.code == "plan-applied-before"
 
     def test_a_recalculation_is_planned_and_applied_as_well(self, desk: Changer, proxy: FaultProxy) -> None:
         plan = plan_of(desk, PlanRequest(Action.RECALCULATE, (1030,)))
@@ -330,6 +338,13 @@ class TestPast:
         assert desk.own(change) == desk.recent()[0]
         with pytest.raises(NotFoundError):
             another.own(change)
+
+    def test_who_may_undo(self, gateway: Gateway, desk: Changer, another: Changer, state: State) -> None:
+        id = applied(desk, move(PATRON, to=STRANGER))
+        supervisor = desk_of(gateway, state, ANOTHER_CLERK, may_undo_others=True)
+        assert [it.may_undo(it.change(id)) for it in (desk, another, supervisor)] == [True, False, True]
+        under_way = replace(desk.change(id), is_under_way=True)
+        assert not any(it.may_undo(under_way) for it in (desk, another, supervisor))
 
     def test_a_groups_past(self, desk: Changer, another: Changer) -> None:
         first = applied(desk, move(PATRON, to=STRANGER))

@@ -258,6 +258,14 @@ def test_the_latest_entries_and_those_since_a_time(journal: Journal) -> None:
     assert journal.entries(since=journal.now() + timedelta(days=1)) == []
 
 
+def test_since_a_time_means_at_that_very_moment_too(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Database, "now", lambda _: NOON)
+    begun(journal, HERE, AT_A_DESK, "move", [StoredStep(1001, "usrgroup", 1, 2)])
+    moment = timedelta(microseconds=1)
+    for since, count in ((NOON - moment, 1), (NOON, 1), (NOON + moment, 0)):
+        assert len(journal.entries(since=since)) == len(journal.entries_of(HERE, 3, since)) == count
+
+
 def test_entries_are_of_one_gateway_where_it_is_given(journal: Journal) -> None:
     for gateway in (HERE, ELSEWHERE, HERE):
         begin(journal, gateway=gateway)

@@ -135,6 +135,8 @@ def test_a_refusal_is_told_and_the_others_go_on(client: Client, sandbox: Sandbox
     assert outcome.stopped is None
     assert {person.state for person in outcome.steps} == {StepState.FAILED}
     assert all("UPDATE_USER" in person.reason for person in outcome.steps)
+    (entry,) = client.changes.entries()
+    assert {(step.permission, step.org_unit is None) for step in entry.steps} == {("UPDATE_USER", False)}
 
 
 def test_a_refusal_leaves_an_earlier_request_open(mover: Client, proxy: FaultProxy) -> None:

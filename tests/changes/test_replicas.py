@@ -27,6 +27,7 @@ from support.family_moves import (
     QUICK,
     RETRIEVE,
     UPDATE,
+    lacking,
 )
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of
@@ -112,6 +113,16 @@ def test_whom_this_journal_has_changed_is_known(mover: Client, gateway: Gateway)
     assert (found.patrons, found.recalculated) == ({PATRON, 1042}, {1042})
 
 
+def test_if_the_journal_cannot_be_read_anyone_may_have_changed(mover: Client, gateway: Gateway) -> None:
+    mover.move([CARD], to=OTHERS_CARD).apply()
+    path = mover.state.database.path
+    assert path is not None
+    mover.state.close()
+    path.write_bytes(b"not a database " * 1000)
+    found = recently_changed_or_unknown(gateway, mover.state)
+    assert (found.patrons, found.recalculated) == (None, None)
+
+
 def test_what_others_have_changed_is_known_as_well(mover: Client, gateway: Gateway) -> None:
     by_staff(gateway, PATRON, usrgroup=OTHER)
     by_staff(gateway, ANOTHER, master_account="t")
@@ -194,6 +205,32 @@ def test_records_decide_who_is_alone_when_the_replica_disagrees(copied: Sandbox,
         assert client.remove([CARD]).apply().done
         assert proxy.seen.count(NEW_GROUP) == 1
         assert staff.reads_replicas
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_one_who_cannot_be_read_may_still_be_there(copied: Sandbox, tmp_path: Path, hidden: bool) -> None:
+    """The replica still has two others in the new group; only one of them is known to have left."""
+    with ExitStack() as stack:
+        proxy = stack.enter_context(fault_proxy(copied.url))
+        client = client_of(stack.enter_context(gateway_of(proxy.url, "consortium_staff", retries=QUICK)), tmp_path)
+
+        def joined(call: object) -> None:
+            if proxy.seen[-1] == NEW_GROUP:
+                (row,) = copied._store.rows("au", {"id": PATRON})
+                for patron in (ANOTHER, OTHERS):
+                    copied._store.update("au", patron, {"usrgroup": row["usrgroup"]})
+                copied.catch_up()
+                for patron, home in ((ANOTHER, HOME), (OTHERS, OTHER)):
+                    copied._store.update("au", patron, {"usrgroup": home})
+
+        proxy.garble = lambda call: EMPTY if call.method == NEW_GROUP else None
+        proxy.carried_out = lambda call, answer: joined(call)
+        if hidden:
+            proxy.answer = lambda call: (
+                lacking("VIEW_USER") if call.method.startswith(RETRIEVE) and call.parameters[1] == OTHERS else None
+            )
+        (step,) = client.remove([CARD]).apply().steps
+        assert step.state is (StepState.SENDING if hidden else StepState.DONE)
 
 
 def test_a_member_whom_the_replica_does_not_have_yet_is_no_contradiction(copied: Sandbox, tmp_path: Path) -> None:

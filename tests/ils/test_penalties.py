@@ -100,6 +100,12 @@ def cleared(sandbox: Sandbox) -> Sandbox:
 
 
 class TestInForce:
+    def test_until_the_very_moment_at_which_it_stops(self) -> None:
+        now = datetime.now(UTC)
+        moment = timedelta(microseconds=1)
+        found = [PenaltyRow.is_in_force(stop, now) for stop in (None, now - moment, now, now + moment)]
+        assert found == [True, False, False, True]
+
     def test_neither_archived_nor_others(self, cleared: Sandbox) -> None:
         first = insert(cleared, 25, staff=1)
         insert(cleared, 1, stop=timedelta(minutes=-5))
