@@ -316,7 +316,7 @@ def plan_undo(planner: Planner, journal: Journal, entry: JournalEntry, *, shown:
             values={"entry": entry.id, "missing": entry.missing_step_count, "count": count},
         )
     if any(step.field == PENALTIES for step in entry.steps):
-        raise PlanError("a recalculation can't be undone", code="recalculation-final")
+        raise PlanError("refreshing penalties can't be undone", code="recalculation-final")
     gateway, now, changed_since = planner.gateway, journal.now(), journal.changed_since(entry)
     # Read only the groups that the entry names. Patrons who have moved since are in groups that don't matter here.
     moves = [step for step in entry.steps if step.field == GROUP]

@@ -72,10 +72,15 @@ class GroupDetails:
     @property
     def all_circulations(self) -> CirculationCounts:
         """The members' combined counts. A lower bound if members or items out are hidden."""
+        visible = self.visible_circulations
+        return replace(visible, complete=visible.complete and self.group.complete)
+
+    @property
+    def visible_circulations(self) -> CirculationCounts:
+        """The visible members' combined counts. A lower bound if items out are hidden."""
         known = [counts for counts in self.circulations.values() if counts is not None]
         together = sum(known, CirculationCounts())
-        all_known = self.group.complete and len(known) == len(self.group.members)
-        return replace(together, complete=together.complete and all_known)
+        return replace(together, complete=together.complete and len(known) == len(self.group.members))
 
     @property
     def standing_totals(self) -> StandingTotals:

@@ -111,7 +111,7 @@ class EventHandler:
             raise outcome.error
         if outcome.state in (StepState.FAILED, StepState.SENDING):
             raise DataError(
-                "the recalculation failed: {reason}", code="recalculation-failed", values={"reason": outcome.reason}
+                "refreshing penalties failed: {reason}", code="recalculation-failed", values={"reason": outcome.reason}
             )
         return decision.over_limit, outcome.state is StepState.DONE, str(outcome.reason)
 

@@ -110,7 +110,7 @@ class RecalculationForecast:
 
 
 _EXPLANATIONS: Mapping[Obstacle | None, Message] = {
-    Obstacle.SET_BY_STAFF: Message("Staff set this block. Remove it in the patron's Messages."),
+    Obstacle.SET_BY_STAFF: Message("Staff set this block. Remove it in the patron's Notes."),
     Obstacle.THRESHOLD_HIDDEN: Message("Evergreen's threshold is hidden from your login."),
     Obstacle.BLOCKS_NOTHING: Message("Evergreen's penalty for fines blocks nothing at this library."),
     Obstacle.NO_THRESHOLD: Message("Evergreen has no threshold for this profile and library."),

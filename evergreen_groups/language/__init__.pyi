@@ -24,7 +24,6 @@ from .numbers import day as day
 from .numbers import decimal as decimal
 from .numbers import enumeration as enumeration
 from .numbers import local as local
-from .numbers import long_day as long_day
 from .numbers import minute as minute
 from .numbers import money_form as money_form
 from .numbers import number as number

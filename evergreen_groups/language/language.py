@@ -33,7 +33,8 @@ _DATE_LOCALES = {"en": "en_GB"}
 class Language:
     """How to write for a reader: language ``tag`` (BCP 47, for example ``fr-CA``) and ``currency`` (ISO 4217).
 
-    Times are in ``timezone``; None is this machine's. Texts come from the nearest catalogue; dates use the exact tag.
+    Times are in ``timezone``; None is this machine's. Texts come from the nearest catalogue. Dates are as in ``region``
+    (ISO 3166), the library's; without one, as in the tag's country.
 
     Raises:
         ValueError: the tag is unknown. Raised on first use of the locale.
@@ -42,6 +43,7 @@ class Language:
     tag: str = SOURCE
     currency: str = "USD"
     timezone: tzinfo | None = None
+    region: str = ""
 
     @cached_property
     def locale(self) -> Locale:
@@ -64,7 +66,12 @@ class Language:
 
     @cached_property
     def date_locale(self) -> Locale:
-        """CLDR's data for dates."""
+        """CLDR's data for dates: those of the region if the language is spoken there, or else those of the tag."""
+        from babel.localedata import exists
+
+        name = f"{self.locale.language}_{self.region}"
+        if self.region and exists(name):
+            return _locale(name)
         return _locale(_DATE_LOCALES[self.tag]) if self.tag in _DATE_LOCALES else self.locale
 
     @property

@@ -153,17 +153,14 @@ def local(moment: datetime) -> datetime:
 
 
 def day(moment: date) -> str:
-    """Format a date: ``1 Aug 2026``. A datetime is first converted to the reader's time zone."""
-    return _day(moment, "medium")
+    """Format a date: ``1 Aug 2026``. A datetime is first converted to the reader's time zone.
 
-
-def long_day(moment: date) -> str:
-    """Format a date in the long form, for letters.
-
-    >>> long_day(date(2026, 8, 1))
-    '1 August 2026'
+    Every date that people read is written here, so that there is one form on pages, letters, mails and terminals.
     """
-    return _day(moment, "long")
+    if isinstance(moment, datetime) and plausible(moment) is None:
+        return translations_for(current_language().tag).pgettext(_UNKNOWN.context, _UNKNOWN.text)
+    that = local(moment).date() if isinstance(moment, datetime) else moment
+    return _written_day(that, current_language().date_locale)
 
 
 def minute(moment: datetime) -> str:
@@ -213,19 +210,34 @@ def enumeration(parts: Iterable[str], style: str = "standard") -> str:
     """
     from babel.lists import format_list
 
-    return format_list(list(parts), style, locale=current_language().date_locale)  # type: ignore[arg-type]
+    locale, listed = current_language().date_locale, list(parts)
+    joined = format_list(listed, style, locale=locale)  # type: ignore[arg-type]
+    # CLDR has only "y" and "o", which change before the same sound: "Ana e Inés", "siete u ocho".
+    changed = _CHANGED_BEFORE.get(style) if locale.language == "es" and len(listed) > 1 else None
+    if changed and changed.sound.match(listed[-1]):
+        joined = changed.word.join(joined.rsplit(changed.usual, 1))
+    return joined
 
 
-def _day(moment: date, width: str) -> str:
-    if isinstance(moment, datetime) and plausible(moment) is None:
-        return translations_for(current_language().tag).pgettext(_UNKNOWN.context, _UNKNOWN.text)
-    that = local(moment).date() if isinstance(moment, datetime) else moment
-    return _written_day(that, width, current_language().date_locale)
+class _Changed(NamedTuple):
+    """A conjunction that changes before its own sound. Isolation characters may precede the sound."""
+
+    usual: str
+    word: str
+    sound: re.Pattern[str]
+
+
+_CHANGED_BEFORE = {
+    "standard": _Changed(" y ", " e ", re.compile("[\u2066-\u2068]?h?[ií](?![aeo])", re.IGNORECASE)),
+    "or": _Changed(" o ", " u ", re.compile("[\u2066-\u2068]?h?[oó]", re.IGNORECASE)),
+}
 
 
 # A page has thousands of dates, many of them equal.
 @lru_cache(maxsize=4096)
-def _written_day(that: date, width: str, locale: Locale) -> str:
+def _written_day(that: date, locale: Locale) -> str:
     from babel.dates import format_date
 
-    return format_date(that, width, locale=locale)
+    written = format_date(that, "medium", locale=locale)
+    # CLDR writes "1 août", but French has an ordinal number for the first day of a month.
+    return re.sub(r"^1(?= )", "1er", written) if locale.language == "fr" else written

@@ -91,7 +91,6 @@ def environment() -> Environment:
         "css_string": _css_string,
         "clock_time": language.clock_time,
         "day": language.day,
-        "long_day": language.long_day,
         "minute": language.minute,
         "moment_with_zone": language.time_with_zone,
         "number": language.number,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 WARNINGS: Mapping[str, Message] = {
     "card-not-active": Message("{name}'s card is inactive: check that it is theirs"),
-    "account-barred": Message("{name} is barred: see their Messages"),
+    "account-barred": Message("{name} is barred: see their Notes"),
     "account-not-active": Message("{name}'s account is inactive: check that it is the right one"),
     "account-expired": Message("{name}'s account has expired: renew it"),
     "stranger-to-group": Message(
@@ -88,7 +88,7 @@ class GroupNames:
             return gettext("this group")
         if number in self.leads:
             return gettext("{lead}'s group ({group})", lead=isolated(self.leads[number]), group=number)
-        return gettext("group {group}", group=number)
+        return pgettext("in a sentence", "group {group}", group=number)
 
     def for_patron(self, name: str) -> GroupNames:
         """Return the names for a sentence about a patron, whose name doesn't help to recognize the group."""
@@ -121,7 +121,7 @@ ACTIONS = {
     Action.LEAD.value: Message("Change group lead"),
     Action.BATCH.value: Message("Changes from a file"),
     Action.UNDO.value: Message("Undo"),
-    Action.RECALCULATE.value: Message("Recalculate penalties"),
+    Action.RECALCULATE.value: Message("Refresh penalties"),
 }
 """What a plan does, by its action."""
 
@@ -169,7 +169,7 @@ def _draft_lines(draft: Draft) -> Iterator[str]:
 def describe_change(field: str, before: int, after: int | None, names: GroupNames = NUMBERS) -> str:
     """Describe the change of one field, planned or made. A group of None is a new one."""
     if field == PENALTIES:
-        return gettext("penalties recalculated")
+        return gettext("penalties refreshed")
     if field != GROUP:
         return gettext("becomes group lead") if after else gettext("no longer group lead")
     if after is None:

@@ -853,7 +853,9 @@ class LanguageSettings:
     default: Annotated[str, v.LANGUAGE] = setting(
         "en",
         help="The language of the report, and of pages and commands unless the reader asks for another. A country "
-        '("en-US") sets the format of dates.',
+        '("en-US") sets the format of dates for all readers.',
+        options=Option("--language", _INIT, "Language, with the country whose dates to write (en-US)."),
+        question=Question(Message("Language, with the country whose dates to write, such as en-US, en-GB or fr-CA")),
     )
     libraries: Annotated[tuple[tuple[str, str], ...], v.LANGUAGES_OF_LIBRARIES] = setting(
         (),
@@ -873,7 +875,9 @@ class LanguageSettings:
         ``timezone`` is the library's own in Evergreen; the configured one takes precedence.
         """
         configured = catalogue.timezone_of(self.timezone) if self.timezone else None
-        return Language(tag or self.default, self.currency, configured or timezone)
+        # Everybody at a library reads one form of dates, whichever country a browser names.
+        region = Language(self.default).date_locale.territory or ""
+        return Language(tag or self.default, self.currency, configured or timezone, region)
 
 
 @dataclass(frozen=True)

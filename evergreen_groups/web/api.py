@@ -303,7 +303,8 @@ def desk_settings() -> Response:
     texts = json.loads(catalogue.texts_for_scripts(language.tag))
     with use_language(language):
         money = money_form()._asdict()
-    spoken = {"tag": language.tag, "direction": language.direction, "money": money, **texts}
+    dates = str(language.date_locale).replace("_", "-")
+    spoken = {"tag": language.tag, "direction": language.direction, "dates": dates, "money": money, **texts}
     response = jsonify(page=desk.page, tab=desk.page and desk.tab, panel_link=desk.panel_link, language=spoken)
     return _revalidated(response, _digest(response.get_data()))
 

@@ -91,6 +91,7 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
         terminal.answer("Evergreen's threshold for fines: $5.01 or more (Everyone at LAKELAND).")
         terminal.answer('more than $5.00 ("exceeds"), or $5.00 and more ("reaches") [exceeds]', "")
         terminal.answer("Mail server for the report (none)", "")
+        terminal.answer("such as en-US, en-GB or fr-CA [en-US]", "")
         assert terminal.end() == exit_status.DONE, terminal.shown
     assert "wrong password" not in terminal.shown
     assert f"\n{PASSWORD}\n" not in terminal.shown
@@ -138,6 +139,7 @@ def test_without_money_items_are_asked_for(sandbox: Sandbox, command: Command, f
         terminal.answer("Limit for a member's own fines", "")
         terminal.answer("Over the limit", "")
         terminal.answer("Mail server for the report (none)", "")
+        terminal.answer("such as en-US, en-GB or fr-CA [en-US]", "")
         assert terminal.end() == exit_status.DONE, terminal.shown
     report = load.load(file, {}).report
     assert (report.min_total, report.min_overdue, report.min_lost) == (Decimal("0.00"), 0, 1)
@@ -219,6 +221,7 @@ def test_five_dollars_and_more_is_over_the_limit_where_the_policy_says_so(
         terminal.answer('"reaches") [exceeds]', "reaches")
         terminal.answer("ok: Thresholds: Evergreen's thresholds match the rule")
         terminal.answer("Mail server for the report (none)", "")
+        terminal.answer("such as en-US, en-GB or fr-CA [en-US]", "")
         assert terminal.end() == exit_status.DONE, terminal.shown
     assert "warning: Evergreen blocks" not in terminal.shown
     assert load.load(file, {}).policy == PolicySettings(comparison=Comparison.REACHES)
@@ -233,6 +236,7 @@ def test_without_an_amount_there_is_nothing_to_compare_with(
     with terminal_of(command, "--config", str(file), "init", *options) as terminal:
         terminal.answer("Evergreen's thresholds [5.00]", limit)
         terminal.answer("Mail server for the report (none)", "")
+        terminal.answer("such as en-US, en-GB or fr-CA [en-US]", "")
         assert terminal.end() == exit_status.DONE, terminal.shown
     assert "exceeds" not in terminal.shown
     assert load.load(file, {}).policy.comparison is Comparison.EXCEEDS

@@ -217,8 +217,8 @@ def test_what_a_sheet_says(sandbox: Sandbox, client: Client) -> None:
     assert sum(line.amount for line in minh["owed_for"]) == minh["owed"]
     assert [text for _title, text in minh["due"]] == [
         "1 item, due on 1 May 2026, is considered lost.",
-        "1 item was due on 20 September 2026. Please bring it back.",
-        "2 items are due on 1 February 2039.",
+        "1 item was due on 20 Sept 2026. Please bring it back.",
+        "2 items are due on 1 Feb 2039.",
     ]
     assert sum(line.amount for line in sheet["kinds"]) == sheet["owed"]
     assert (sheet["overdue"], sheet["next_due"]) == (1, date(2039, 1, 15))
@@ -237,10 +237,10 @@ def test_a_title_is_said_with_what_is_to_be_done_about_it(sandbox: Sandbox, clie
     found = replace(found, members=(*others, replace(minh, titles={**titles, **late})))
     sheet = pages.statement_page(found, StatementSettings())
     assert [f"{title}: {text}" for title, text in sheet["members"][-1]["due"]] == [
-        "Momo: 1 item was due on 20 September 2026. Please bring it back.",
-        "Matilda: 1 item, due on 1 February 2038, is considered lost.",
+        "Momo: 1 item was due on 20 Sept 2026. Please bring it back.",
+        "Matilda: 1 item, due on 1 Feb 2038, is considered lost.",
         "Heidi: 1 item was reported as returned, but not found.",
-        "The Hobbit: 2 items are due on 1 February 2039.",
+        "The Hobbit: 2 items are due on 1 Feb 2039.",
     ]
     assert sheet["next_due"] == date(2039, 1, 15), "neither lost nor returned"
 

@@ -94,13 +94,13 @@ PANELS: tuple[Panel, ...] = (
 Flow = Callable[[DeskPage], DeskPage]
 """A clerk's steps from the list to the plan."""
 
-_HIDDEN = ("not visible", "isn't visible", "hidden from this account", "can't see", "set by staff")
+_HIDDEN = ("not visible", "isn't visible", "hidden from this account", "members visible", "can't see", "set by staff")
 """What a page says if it doesn't show everything."""
 
 
 def _document(page: DeskPage) -> dict[str, object]:
     """Return a list's contents, without what differs between sessions."""
-    sums = page.tree.xpath("//dl[@class='sums']")
+    sums = page.tree.xpath("//*[@class='sums']")
     notes = page.tree.xpath("//p[contains(@class, 'notice')]")
     return {"members": page.members, "sums": as_text(sums[0]) if sums else "", "notes": [*map(as_text, notes)]}
 

@@ -21,7 +21,6 @@ from evergreen_groups.language import (
     describe_error,
     enumeration,
     gettext,
-    long_day,
     minute,
     ngettext,
     pgettext,
@@ -31,6 +30,7 @@ from evergreen_groups.language import (
 from evergreen_groups.language.catalogue import PseudoTranslations, translations_for
 from evergreen_groups.language.language import PSEUDO
 from evergreen_groups.message import Message, system_reason
+from evergreen_groups.settings import LanguageSettings
 
 MOMENT = datetime(2026, 11, 25, 20, 14, tzinfo=UTC)
 PLAIN = st.text(st.characters(exclude_characters="{}<>%&"), max_size=40)
@@ -112,17 +112,37 @@ def test_days_and_times_are_those_of_the_readers_place() -> None:
     with use_language(Language("en", timezone=TORONTO)):
         assert (day(MOMENT), minute(MOMENT), clock_time(MOMENT)) == ("25 Nov 2026", "25 Nov 2026, 15:14", "15:14")
         assert time_with_zone(MOMENT) == "25 Nov 2026, 15:14 EST"
-        assert long_day(datetime(2026, 11, 26, 3, tzinfo=UTC)) == "25 November 2026"
+        assert day(datetime(2026, 11, 26, 3, tzinfo=UTC)) == "25 Nov 2026"
     with use_language(Language("en-US", timezone=TORONTO)):
         assert minute(MOMENT) == "Nov 25, 2026, 3:14\u202fPM"
     with use_language(Language("cs", timezone=TORONTO)):
-        assert (day(MOMENT), long_day(date(2026, 3, 1))) == ("25. 11. 2026", "1. března 2026")
+        assert (day(MOMENT), day(date(2026, 3, 1))) == ("25. 11. 2026", "1. 3. 2026")
+    with use_language(Language("fr-CA")):
+        assert [day(date(2026, 8, 1)), day(date(2026, 8, 11))] == ["1er août 2026", "11 août 2026"]
+
+
+@pytest.mark.parametrize(
+    ("default", "written"), [("en", "25 Nov 2026"), ("en-US", "Nov 25, 2026"), ("cs", "25 Nov 2026")]
+)
+def test_all_readers_at_a_library_see_one_form_of_dates(default: str, written: str) -> None:
+    """The staff client of one desk asks for American English, the browser of another for none in particular."""
+    settings = LanguageSettings(default=default)
+    for tag in ("en", "en-US") if default != "cs" else ("en",):
+        with use_language(settings.language(tag)):
+            assert day(date(2026, 11, 25)) == written
+    with use_language(settings.language("cs-CZ")):
+        assert day(date(2026, 11, 25)) == "25. 11. 2026"
 
 
 def test_enumerations() -> None:
     assert [enumeration(list("abc")[:count]) for count in range(4)] == ["", "a", "a and b", "a, b and c"]
     with use_language(Language("fr-CA")):
         assert enumeration(["a", "b"], "or") == "a ou b"
+    with use_language(Language("es")):
+        assert [enumeration(["Ana", name]) for name in ("Inés", "Hilda", "Íñigo", "Hiedra", "Juan y Inés")] == [
+            *("Ana e Inés", "Ana e Hilda", "Ana e Íñigo", "Ana y Hiedra", "Ana y Juan y Inés")
+        ]
+        assert [enumeration(["siete", some], "or") for some in ("ocho", "nueve")] == ["siete u ocho", "siete o nueve"]
 
 
 def test_a_text_brings_its_values() -> None:

@@ -302,7 +302,7 @@ def test_what_is_owed_for_and_what_can_be_returned(sandbox: Sandbox) -> None:
     assert [" ".join(one.text_content().split()) for one in lead.xpath(".//li")] == [
         "overdue materials $4.90",
         "lost materials $15.00",
-        "1 item was due on 1 June 2026. Please bring it back.",
+        "1 item was due on 1 Jun 2026. Please bring it back.",
     ]
 
 
@@ -367,7 +367,7 @@ def test_cards_and_the_day_to_pay_by(sandbox: Sandbox) -> None:
     group = replace(letter.statement.group, at=NOW)
     made = replace(made, letters=(replace(letter, statement=replace(letter.statement, group=group)),))
     (sheet,) = document(report, made, LetterSettings(pay_within=14)).xpath("//article")
-    assert "Please pay by 29 November 2026." in sheet.text_content()
+    assert "Please pay by 29 Nov 2026." in sheet.text_content()
     assert sheet.xpath("string(.//h2//small)") == "card 20000000001001"
 
 
@@ -593,7 +593,7 @@ def test_a_letter_about_items_alone(without_money: Sandbox) -> None:
     text = " ".join(sheet.text_content().split())
     assert text.endswith(
         "Dear Adaeze Okonkwo, This letter lists items that are overdue. "
-        "Adaeze Okonkwo card 20000000001001 1 item was due on 1 June 2026. Please bring it back. "
+        "Adaeze Okonkwo card 20000000001001 1 item was due on 1 Jun 2026. Please bring it back. "
         "Ifeoma Okonkwo card 20000000001003 1 item was due on 1 May 2026. Please bring it back. "
         "Estimated replacement price of the overdue items: $32.50. It isn't part of any amount owed. "
         "Only your own items and those of any children in your family are included. "

@@ -91,7 +91,8 @@ return block && block.offsetParent ? {
   page: link(block.querySelector("[role=group] > .evergreen-groups-line a")),
   height: Math.round(block.getBoundingClientRect().height),
   members: all("li").map((item) => ({
-    name: item.querySelector("a").textContent,
+    name: item.querySelector("a").getAttribute("aria-label"),
+    shown: item.querySelector("a").textContent,
     link: link(item.querySelector("a")),
     owed: text(item.querySelector(".evergreen-groups-sum")),
     marks: texts(item, ".evergreen-groups-mark"),

@@ -118,7 +118,7 @@ def test_the_keyboard_saves_an_entry_and_the_focus_returns_to_the_list(page: Wor
     page.choose("to-do")
     for group in page.listed():
         page.add_entry(group, "closed given-up")
-    assert page.text("#shown") == "Nothing to do here. Waiting and closed groups are under “All follow-ups”."
+    assert page.text("#shown") == "Nothing to do here. Waiting and closed groups are under “All groups”."
 
 
 def scan(page: Worklist) -> None:

@@ -98,7 +98,7 @@ def test_a_block_for_something_else_is_not_put_down_to_items(fine_free: Desk) ->
     block(fine_free, 1017, LOST_COUNT)
     block(fine_free, 1018, STAFF_BLOCK)
     panel = shown(fine_free)
-    assert panel["lines"][1] == "Info only · 2 of 4 members blocked"
+    assert panel["lines"][1] == "Info only · 2 of 4 blocked"
 
 
 def test_hidden_members_and_hidden_items_make_lower_bounds(fine_free: Desk) -> None:

@@ -16,7 +16,7 @@ import click
 
 from evergreen_groups import cli, doctor, nightly
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.language import gettext
+from evergreen_groups.language import ENGLISH, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import SERVICE
 from evergreen_groups.settings import (
@@ -348,6 +348,8 @@ class Interview:
     def _prompt(self, setting: Setting, question: Question) -> Any:
         """Ask until the setting accepts the answer, offering the previous answer or the configured value."""
         current = self._answers.get(setting.key, value_of(self._existing, setting))
+        if setting.key == "language.default" and current == ENGLISH.tag:
+            current = self._language_of_dates()
         is_empty = current in (None, ()) and setting.default in (None, ())
         text, for_empty = gettext(question.text, limit=self._settings.policy.limit), None
         if question.empty and is_empty:
@@ -366,6 +368,17 @@ class Interview:
                 return setting.kind(answer)
             except kinds.NotAllowedError as problem:
                 _emit(gettext("Not accepted: {problem}", problem=cli.expected(problem)))
+
+    def _language_of_dates(self) -> str:
+        """Return English with the country that writes dates in the order in which Evergreen's pages show them.
+
+        Without a setting, they show the month first (staff client's ``FormatService``).
+        """
+        from evergreen_groups.ils import OrgUnits
+
+        with self._subject(self._settings, self._passwords) as subject:
+            formats = OrgUnits.read_setting(subject.gateway, "webstaff.format.dates")
+        return "en-GB" if str(formats.get(subject.org_units.root.id)).startswith("d") else "en-US"
 
     def _password(self, setting: Setting, question: str) -> str:
         variable = passwords.secret_of(setting).variable or ""

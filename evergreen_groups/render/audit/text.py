@@ -87,9 +87,9 @@ def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
 def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) -> None:
     """Write whose penalties would be recalculated, and why."""
     heading = ngettext(
-        "Recalculate the penalties of {count} patron:", "Recalculate the penalties of {count} patrons:", len(findings)
+        "Refresh the penalties of {count} patron:", "Refresh the penalties of {count} patrons:", len(findings)
     )
-    print(heading if findings else gettext("Nothing to recalculate."), file=stream)
+    print(heading if findings else gettext("No penalties to refresh."), file=stream)
     for finding in findings:
         described = wording.describe_patron_finding(finding)
         text = gettext("{label}: {value}", label=wording.HEADINGS[finding.kind], value=described)

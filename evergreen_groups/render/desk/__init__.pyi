@@ -2,6 +2,7 @@ from .group import DeskLinks as DeskLinks
 from .group import client_from as client_from
 from .group import column_heads as column_heads
 from .group import group_sums as group_sums
+from .group import visible_sums as visible_sums
 from .group import late_items as late_items
 from .group import may_sort_by as may_sort_by
 from .group import member_rows as member_rows

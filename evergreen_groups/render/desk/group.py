@@ -184,6 +184,29 @@ def late_items(details: GroupDetails) -> str:
     return items if counts.complete or not items else gettext("at least {total}", total=items)
 
 
+def visible_sums(details: GroupDetails) -> str:
+    """Describe in a sentence what is known of the visible members if others are hidden; empty if none are.
+
+    What the group owes, Evergreen says of all of them.
+    """
+    group = details.group
+    if group.complete:
+        return ""
+    out, overdue, lost = details.visible_circulations.totals
+    known = gettext(
+        "{visible} of {count} members visible: out {out}, overdue {overdue}, lost {lost}, blocked {blocked}.",
+        visible=len(group.members),
+        count=group.member_count,
+        out=describe_total(out),
+        overdue=describe_total(overdue),
+        lost=describe_total(lost),
+        blocked=details.standing_totals.blocked.at_least,
+    )
+    if group.group_fines is None:
+        return f"{known} {gettext('Group Fines are unknown.')}"
+    return f"{known} {gettext('Group Fines {fines} include the others.', fines=group.group_fines)}"
+
+
 def group_sums(details: GroupDetails) -> list[tuple[str, str]]:
     """Return label and text of each total: a lower bound or unknown if it depends on what the account can't see.
 
@@ -206,10 +229,10 @@ def _over_limit_label(details: GroupDetails) -> str:
     """Return a label with the limit, unless members have limits of their own."""
     limit = details.limit
     if limit is None or limit.amount is None:
-        return gettext("Members over the limit")
+        return gettext("Own fines over the limit")
     if limit.comparison is Comparison.REACHES:
-        return gettext("Members at or over {limit}", limit=limit.amount)
-    return gettext("Members over {limit}", limit=limit.amount)
+        return gettext("Own fines {limit} or more", limit=limit.amount)
+    return gettext("Own fines over {limit}", limit=limit.amount)
 
 
 # The Angular client's addresses contain its language. Without one, it redirects to the browser's language.

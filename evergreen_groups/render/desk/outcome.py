@@ -35,8 +35,8 @@ _ADVICE = {
     "never-came-in": Message("It's safe to try again."),
     "so-by-somebody": _NOTHING_LEFT,
     "so-already": _NOTHING_LEFT,
-    "block-by-staff": Message("To remove the block, open the patron's Messages."),
-    "block-by-staff-gone": Message("Check the patron's Messages."),
+    "block-by-staff": Message("To remove the block, open the patron's Notes."),
+    "block-by-staff-gone": Message("Check the patron's Notes."),
     "waits-for-earlier": "",  # the reason says when to try again
 }
 
@@ -255,7 +255,7 @@ def describe_step(
 def _recalculated(reason: StepReason, who: str) -> OutcomeLine:
     """Say what a recalculation changed. Evergreen applies its own thresholds, which may differ from the limit."""
     if reason.code not in _RECALCULATED:
-        return OutcomeLine(who, gettext("penalties recalculated"), done=True)
+        return OutcomeLine(who, gettext("penalties refreshed"), done=True)
     text = gettext(_RECALCULATED[reason.code], name=isolated(who))
     return OutcomeLine(who, "; ".join((text, *map(gettext, reason.messages[1:]))), names_patron=True, done=True)
 
@@ -304,7 +304,7 @@ _PAST: Mapping[str, Message] = {
     Action.LEAD.value: Message("Group lead changed"),
     Action.BATCH.value: Message("Changed from a file"),
     Action.UNDO.value: Message("Undone", context="a change"),
-    Action.RECALCULATE.value: Message("Penalties recalculated"),
+    Action.RECALCULATE.value: Message("Penalties refreshed"),
 }
 
 

@@ -67,7 +67,7 @@ _TEXTS = {
     ),
     "lead": _Texts(Message("Make {who} group lead?"), Message("Make group lead", context="a button")),
     "no-lead": _Texts(Message("Remove {who} as group lead?"), Message("Remove as lead", context="a button")),
-    "recalculate": _Texts(Message("Recalculate the penalties of {who}?"), Message("Recalculate", context="a button")),
+    "recalculate": _Texts(Message("Refresh the penalties of {who}?"), Message("Refresh penalties", context="a button")),
     "undo": _Texts(Message("Undo this change?"), Message("Undo")),
     "redo": _Texts(Message("Redo this change?"), Message("Redo")),
 }

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.ils import Bill, CirculationKind
-from evergreen_groups.language import gettext, long_day
+from evergreen_groups.language import day, gettext
 from evergreen_groups.message import Message
 from evergreen_groups.values import ZERO
 
@@ -180,7 +180,7 @@ def _sentence_of(item: ItemLine, count: int) -> str:
     """Return a sentence about ``count`` equal items, without the title."""
     has_no_day = item.due is None and item.kind is not CirculationKind.CLAIMS_RETURNED
     text = _NO_DUE_DATE if has_no_day else _ITEMS[item.kind or CirculationKind.OUT]
-    return gettext(text, count=count, day=long_day(item.due) if item.due else "")
+    return gettext(text, count=count, day=day(item.due) if item.due else "")
 
 
 def _owed_for(group: GroupBills, member: MemberBills) -> tuple[OwedAmount, ...]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.language import (
     current_language,
+    day,
     first_available,
     gettext,
     local,
-    long_day,
     use_language,
     weekly_hours,
 )
@@ -150,7 +150,7 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
         "sender_lines": head.address.lines(head.address.country) if head.address else (),
         "phone": head.phone,
         "return_address": settings.envelope == "din",
-        "pay_by": gettext(_PAY_BY, day=long_day(pay_by)) if owes_money and settings.pay_within else "",
+        "pay_by": gettext(_PAY_BY, day=day(pay_by)) if owes_money and settings.pay_within else "",
         "hours": gettext(_HOURS, hours=hours) if hours else "",
         "closing": tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
         "included": gettext(_included(letter, owes_money)) if letter.complete else "",

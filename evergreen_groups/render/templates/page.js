@@ -176,7 +176,7 @@
   const describeShown = (count, sum) => {
     if (!rest || rest.length) return gettext("Loading …"); // the rest may fit as well
     const values = { shown: number(count), all: number(groups.length), owed: money(sum) };
-    if (!count && status?.value === "to-do") return gettext("Nothing to do here. Waiting and closed groups are under “All follow-ups”.");
+    if (!count && status?.value === "to-do") return gettext("Nothing to do here. Waiting and closed groups are under “All groups”.");
     if (!withSum || sum === null || !count) return gettext("Shown: {shown} of {all}", values);
     return gettext("Shown: {shown} of {all}; Group Fines: {owed}", values);
   };

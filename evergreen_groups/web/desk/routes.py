@@ -47,7 +47,10 @@ log = logging.getLogger("evergreen_groups.web")
 
 blueprint = Blueprint("desk_pages", __name__)
 
-_NO_PATRON = {"join": Message("Scan a card first."), "recalculate": Message("Recalculating would change nothing here.")}
+_NO_PATRON = {
+    "join": Message("Scan a card first."),
+    "recalculate": Message("Refreshing penalties would change nothing here."),
+}
 _WHICH = {
     "join": Message("Move another patron to this group"),
     "move": Message("Move to which group?"),
@@ -180,6 +183,7 @@ def list_page(
         sort=sort,
         late_items=pages.late_items(details),
         sums=pages.group_sums(details),
+        visible_sums=pages.visible_sums(details),
         items_hidden=not details.all_circulations.complete,
         within=within,
         shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),

@@ -10,12 +10,12 @@ export function use(module) {
   texts = module;
 }
 
-// The tools for translation find the texts by these function names.
+// Translation tools find the texts by these names.
 export const gettext = (text, values) => texts.gettext(text, values);
 const ngettext = (one, many, count, values) => texts.ngettext(one, many, count, values);
 const pgettext = (context, text) => texts.pgettext(context, text);
 
-const MOST = 8; // further members are only on the group's page
+const MOST = 8; // more are on the group's page
 
 /** Describe a penalty in full: name, library, date, and whether staff have set it. */
 function penalty(block) {
@@ -24,7 +24,7 @@ function penalty(block) {
   return block.by_staff ? [said, gettext("set by staff")].join(", ") : said;
 }
 
-/** Mark the language and direction of a text, for screen readers and alignment. */
+/** Mark a text's language and direction, for screen readers and alignment. */
 export function inLanguage(made) {
   made.lang = texts.tag();
   made.dir = texts.direction();
@@ -81,7 +81,7 @@ const howMany = ([exact, least]) => ({
   count: exact === null ? gettext("at least {total}", { total: texts.number(least) }) : texts.number(least),
 });
 
-/** Say how many items of a group or member are overdue and lost, in a wide and in a narrow form; "" if none are. */
+/** Say how many items are overdue and lost, in a wide and in a narrow form; "" if none are. */
 function late({ late_items: exact, late_items_at_least: least }) {
   const { overdue, lost } = least || {};
   const forms = [
@@ -103,9 +103,11 @@ const isLate = (one) => Boolean(late(one)[0]);
 const FOR_ITEMS = /^PATRON_EXCEEDS_(OVERDUE|LOST|LONGOVERDUE)_COUNT$/;
 const blockedForItems = (person) => blocksOf(person).every(({ name }) => FOR_ITEMS.test(name));
 
-/** Say who is blocked, where nobody owes anything and all blocks are for the persons' own items; else null. */
+const isBlocked = (person) => blocksOf(person).length > 0;
+
+/** Say who is blocked, where nobody owes and all blocks are for own items; else null. */
 function namedForItems(answer, all) {
-  const theirs = answer.members.filter((person) => blocksOf(person).length);
+  const theirs = answer.members.filter(isBlocked);
   if (!isLate(answer) || !theirs.length || !theirs.every(blockedForItems)) return null;
   const values = { ...howMany(totalOf(answer, "blocked_count")), all: texts.number(all) };
   // Names are isolated from the text's writing direction.
@@ -118,27 +120,19 @@ function namedForItems(answer, all) {
   ];
 }
 
-/** Say how many are blocked, in a wide and in a narrow form, and how many more are over the limit if any. */
+/** Say how many are blocked, and how many more are over the limit if any; "" if that isn't known. */
 function counted(page, answer, all) {
   const blocked = totalOf(answer, "blocked_count");
   const over = totalOf(answer, "over_limit_count");
   const count = blocked[1];
-  if (!count && over[1]) {
-    const said = ngettext("{count} over the limit", "{count} over the limit", over[1], howMany(over));
-    return [said, said];
-  }
-  if (!count) return blocked[0] === 0 ? [gettext("no one blocked"), gettext("no one blocked")] : [];
-  const theirs = answer.members.filter((person) => blocksOf(person).length);
+  if (!count && over[1]) return ngettext("{count} over the limit", "{count} over the limit", over[1], howMany(over));
+  if (!count) return blocked[0] === 0 ? gettext("no one blocked") : "";
+  const theirs = answer.members.filter(isBlocked);
   const more = answer.members.filter((person) => isOver(person) && !theirs.includes(person)).length;
   const values = { ...howMany(blocked), all: texts.number(all), more: texts.number(more) };
-  if (more) return [gettext("{count} blocked, {more} more over limit", values)];
-  if (blocked[0] === 1 && theirs.every((person) => String(person.id) !== page.id)) {
-    return [gettext("1 other member blocked"), gettext("1 other blocked")];
-  }
-  return [
-    ngettext("{count} of {all} members blocked", "{count} of {all} members blocked", count, values),
-    ngettext("{count} of {all} blocked", "{count} of {all} blocked", count, values),
-  ];
+  if (more) return gettext("{count} blocked, {more} more over limit", values);
+  if (blocked[0] === 1 && theirs.every((person) => String(person.id) !== page.id)) return gettext("1 other blocked");
+  return ngettext("{count} of {all} blocked", "{count} of {all} blocked", count, values);
 }
 
 // Show the full form of a text where it fits on one line, else its short form.
@@ -183,11 +177,8 @@ export function lines(page, answer, { label, options, unfolded, unfold }) {
   const total = isLate(answer)
     ? [inForms(element("span", "evergreen-groups-items"), items)]
     : [head, element("span", "evergreen-groups-sum", money(answer.group_fines))];
-  const said = counted(page, answer, people).map((text) => [gettext("Info only"), text].join(" · "));
-  return [
-    line(fold, ...total),
-    info(page, options, ...(namedForItems(answer, people) || (said.length ? said : [gettext("Info only")]))),
-  ];
+  const said = [gettext("Info only"), counted(page, answer, people)].filter(Boolean).join(" · ");
+  return [line(fold, ...total), info(page, options, ...(namedForItems(answer, people) || [said]))];
 }
 
 /** Say that a member is over the limit, and how Evergreen treats them. */
@@ -226,7 +217,7 @@ function threshold(person) {
 /** Add reasons. The colon is the language's: French has a space before it. */
 const explained = (heading, reasons) => gettext("{heading}: {finding}", { heading, finding: reasons.join("; ") });
 
-/** Describe a member: a word for the chip, if any, and what there is to say about them. */
+/** Describe a member: a word for the chip, if any, and what to say about them. */
 function described(person) {
   const { blocked_in_evergreen: fines, limit } = person;
   const all = blocksOf(person);
@@ -252,10 +243,17 @@ function ownPart(answer, person) {
   return person.late_items || isLate(person) ? late(person)[1] : money(null);
 }
 
-function member(page, answer, person) {
+/** Return the length of the surname that all share, or 0, also if two have one given name. */
+function sharedPart(names) {
+  const { length } = /^(.+?, |)/.exec(names[0])[0];
+  const kinds = (...part) => new Set(names.map((name) => name.slice(...part))).size;
+  return kinds(0, length) === 1 && kinds(length) === names.length ? length : 0;
+}
+
+function member(page, answer, person, from) {
   const name = nameOf(person);
-  // Members share their family name, so that is cut first. The parts have a label, which reads as one name.
-  const parts = name.split(/(?<=, )/).map((part) => element("span", "evergreen-groups-cut", part));
+  // A surname is cut first. The label reads as one name.
+  const parts = name.slice(from).split(/(?<=, )/).map((part) => element("span", "evergreen-groups-cut", part));
   const link = element("a", "", element("bdi", "", ...parts));
   link.setAttribute("aria-label", name);
   link.href = address(page, person.id, "checkout");
@@ -266,7 +264,7 @@ function member(page, answer, person) {
     go(link.href);
   });
   const [word, about] = described(person);
-  const kind = blocksOf(person).length ? "blocked" : "mark";
+  const kind = isBlocked(person) ? "blocked" : "mark";
   const chips = word ? [element("span", `evergreen-groups-cut evergreen-groups-${kind}`, word)] : [];
   const row = line(link, ...chips, element("span", "evergreen-groups-sum", ownPart(answer, person)));
   const tip = element("div", "", element("bdi", "", name), ...about.map((text) => element("div", "", text)));
@@ -278,7 +276,7 @@ function member(page, answer, person) {
   return made;
 }
 
-// Escape hides the details of the member who has the pointer or the focus, until it leaves them.
+// Escape hides a member's details until the pointer or the focus leaves them.
 document.addEventListener("keydown", ({ key }) => {
   if (key !== "Escape") return;
   for (const one of document.querySelectorAll(".evergreen-groups li:is(:hover, :focus-within)")) one.dataset.dismissed = "";
@@ -286,7 +284,7 @@ document.addEventListener("keydown", ({ key }) => {
 
 /** Select the members to show: those who are blocked or over the limit, then those who owe, or have late, most. */
 function foremost(people) {
-  const rank = (person) => 2 * Boolean(blocksOf(person).length) + isOver(person);
+  const rank = (person) => 2 * isBlocked(person) + isOver(person);
   const owes = ({ own_fines: fines, late_items_at_least: least }) => Number(fines) || (least ? least.overdue + least.lost : 0);
   return [...people].sort((one, other) => rank(other) - rank(one) || owes(other) - owes(one)).slice(0, MOST);
 }
@@ -307,7 +305,8 @@ function rest(answer, shown) {
 /** Make the list of members, and the note on those who aren't in it. */
 export function list(page, answer) {
   const shown = foremost(answer.members);
-  const made = element("ul", "evergreen-groups-members", ...shown.map((person) => member(page, answer, person)));
+  const from = sharedPart(answer.members.map(nameOf));
+  const made = element("ul", "evergreen-groups-members", ...shown.map((person) => member(page, answer, person, from)));
   made.setAttribute("aria-label", isLate(answer) ? gettext("Own items") : gettext("Own fines"));
   const others = rest(answer, shown.length);
   return others ? [made, element("div", "evergreen-groups-rest", others)] : [made];

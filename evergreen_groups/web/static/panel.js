@@ -75,7 +75,8 @@
       outline-offset: -1px; }
     .evergreen-groups button, .evergreen-groups-tab button { background: none; border: 0; padding: 0; color: inherit;
       font: inherit; cursor: pointer; }
-    .evergreen-groups button { flex-shrink: 0; min-width: 24px; height: 24px; border: 1px solid; border-radius: .25em; }
+    .evergreen-groups button { flex-shrink: 0; min-width: 24px; height: 24px; }
+    .evergreen-groups button:not([aria-expanded]) { padding: 0 .5em; border: 1px solid; border-radius: .25em; }
     .evergreen-groups-spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
       white-space: nowrap; }
     .evergreen-groups-even,

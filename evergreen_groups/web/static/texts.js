@@ -1,12 +1,12 @@
 /* Texts, numbers and money in the reader's language, from the service: gettext for our scripts.
  *
  * Texts are looked up by their English form, which is the fallback. Placeholders are in braces.
- * evergreen_groups/language/catalogue.py describes the data.
+ * language/catalogue.py describes the data.
  */
 
-// How to write amounts: money_form() in evergreen_groups/language/numbers.py.
+// How to write amounts: money_form() in language/numbers.py.
 const DOLLARS = { around: [["$", ""], ["-$", ""]], point: ".", places: 2, separator: ",", groups: [3, 3] };
-const ENGLISH = { tag: "en", direction: "ltr", money: DOLLARS, plurals: {}, texts: {} };
+const ENGLISH = { tag: "en", direction: "ltr", dates: "en-GB", money: DOLLARS, plurals: {}, texts: {} };
 const PSEUDO = "ar-XB"; // the test language, which uses Hebrew letters
 let language = ENGLISH;
 
@@ -47,12 +47,13 @@ export function money(amount) {
   return before + [number(whole), ...cents].join(point) + after;
 }
 
-/** Format the day of a time from the service (ISO 8601). */
+/** Format the day of a time (ISO 8601), as day() in language/numbers.py. */
 export function day(moment) {
   const [year, month, date] = String(moment).slice(0, 10).split("-").map(Number);
   const style = { dateStyle: "medium", timeZone: "UTC" };
-  return new Intl.DateTimeFormat(locale() === "en" ? "en-GB" : locale(), style).format(Date.UTC(year, month - 1, date));
+  const said = new Intl.DateTimeFormat(language.dates, style).format(Date.UTC(year, month - 1, date));
+  return /^fr/.test(language.dates) ? said.replace(/^1 /, "1er ") : said;
 }
 
 /** Join several phrases in a sentence. */
-export const enumeration = (parts) => new Intl.ListFormat(locale() === "en" ? "en-GB" : locale()).format(parts);
+export const enumeration = (parts) => new Intl.ListFormat(language.dates).format(parts);

@@ -119,7 +119,7 @@ def test_what_programs_read_is_the_same_in_every_language() -> None:
 
 def test_amounts_days_and_counts_are_those_of_the_language() -> None:
     page = rendered(everything(), "html", Language("fr-CA", "CAD", UTC))
-    for text in ("1\xa0229,50\xa0$", "2 nov. 2026", "1 mai 2023", "25 nov. 2026"):
+    for text in ("1\xa0229,50\xa0$", "2 nov. 2026", "1er mai 2023", "25 nov. 2026"):
         assert text in page
 
 

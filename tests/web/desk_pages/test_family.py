@@ -139,7 +139,7 @@ class TestStatement:
         assert page.heading == "Harbor Street Library"
         for text in ("for Nguyễn, Thị Hương", "owes $14.75", "has a credit of $1.50", "You can pay at the library"):
             assert text in page.text
-        assert "1 item was due on 20 September 2026. Please bring it back." in page.text
+        assert "1 item was due on 20 Sept 2026. Please bring it back." in page.text
         assert "Total $17.85" in page.text
         assert "Credits of $1.50 aren't subtracted. Less these credits, the total is $16.35." in page.text
         assert "1 item is overdue. Please bring it back now." in page.text

@@ -74,7 +74,7 @@ def test_one_chip_a_member_and_the_rest_in_details(clerk: DeskClerk) -> None:
 def test_limits_that_members_do_not_share_are_in_details(clerk: DeskClerk) -> None:
     page = clerk.open(NGUYEN)
     assert "Over the limit · The limit is $4.00." in page.members["Nguyễn, Thị Hương"]
-    assert "Members over the limit 2 Blocked" in page.text
+    assert "Own fines over the limit 2 Blocked" in page.text
 
 
 @pytest.mark.long
@@ -138,7 +138,7 @@ VIKRAM = 1034
             "so recalculating may change nothing.",
         ),
         ([blocks_from(100), block(None)], 1001, False, "Set by Evergreen. Evergreen blocks at $1.00."),
-        ([block(3)], 1001, False, "Staff set this block. Remove it in the patron's Messages."),
+        ([block(3)], 1001, False, "Staff set this block. Remove it in the patron's Notes."),
         # Owes exactly 5.00 at a threshold of 5.00, and a juvenile 3.00 at one of 3.00.
         ([put_at_thresholds], AT_THRESHOLD, False, "Evergreen blocks at $5.00."),
         ([put_at_thresholds], CHILD_AT_THRESHOLD, False, "Evergreen blocks at $3.00."),
@@ -155,7 +155,7 @@ def test_recalculation_is_offered_where_it_could_change_something(
     assert ("within the limit" in row(page, patron)) is said.startswith("Staff set this block.")
     form = page.form("/plan", "selection")
     asked = page.clerk.post(form.action, [*form.form_values(), ("action", "recalculate")])
-    assert (asked.message == "Recalculating would change nothing here.") is not offered
+    assert (asked.message == "Refreshing penalties would change nothing here.") is not offered
 
 
 def test_a_stock_circulator_is_not_told_to_lift_the_block_of_a_hidden_threshold(
@@ -204,7 +204,12 @@ def test_hidden_members_are_counted(clerk_named: ClerkNamed) -> None:
     assert len(page.members) == 2
     (row,) = page.tree.xpath("//table[@id='members']/tfoot/tr")
     assert as_text(row).startswith("1 member hidden from your login $")
-    assert "Members over $5.00 at least 1 Blocked at least 1" in page.text
+    (said,) = page.tree.xpath("//p[@class='sums']")
+    assert re.fullmatch(
+        r"2 of 3 members visible: out \d+, overdue \d+, lost \d+, blocked 1. "
+        r"Group Fines \$\d+\.\d\d include the others. Info only",
+        as_text(said),
+    )
 
 
 def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
@@ -224,14 +229,14 @@ def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: ClerkNamed, sandb
 
 
 def sums(page: DeskPage) -> str:
-    return as_text(page.tree.xpath("//dl[@class='sums']")[0])
+    return as_text(page.tree.xpath("//*[@class='sums']")[0])
 
 
 def test_overdue_items_instead_of_zeros(clerk: DeskClerk, sandbox: Sandbox) -> None:
     for patron in range(1015, 1019):
         owe(sandbox, patron)
         change_rows(sandbox, "DELETE FROM ausp WHERE usr = ?", patron)
-    assert sums(clerk.open(NGUYEN)).startswith("Group Fines $0.00 Info only Members over $5.00 0")
+    assert sums(clerk.open(NGUYEN)).startswith("Group Fines $0.00 Info only Own fines over $5.00 0")
     for patron in (1016, NGUYEN):
         lend(sandbox, patron, "2026-09-20")
     lend(sandbox, NGUYEN, "2026-09-20", state="LOST")
@@ -247,7 +252,9 @@ def test_overdue_items_of_hidden_members_are_unknown(clerk_named: ClerkNamed, sa
     for patron in (1012, *range(1015, 1019)):
         owe(sandbox, patron)
     lend(sandbox, NGUYEN, "2026-09-20")
-    assert sums(clerk_named("harbor_desk").open(NGUYEN)).startswith("Group at least 1 item overdue Info only")
+    assert sums(clerk_named("harbor_desk").open(NGUYEN)).startswith(
+        "Group: at least 1 item overdue. 4 of 5 members visible: out"
+    )
 
 
 @pytest.mark.parametrize(
