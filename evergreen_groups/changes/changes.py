@@ -121,6 +121,7 @@ class Changer:
         if found.gateway != self.gateway.url:
             raise NotFoundError(
                 "change {entry} was made at another gateway, {gateway}",
+                advice="if the address has changed, run `evergreen-groups state move-address OLD NEW`",
                 code="entry-of-another-gateway",
                 values={"entry": found.id, "gateway": found.gateway},
             )

@@ -82,7 +82,8 @@ _DATABASE_OF_SEVERAL_ADDRESSES = warning(
     "database-of-several-addresses",
     "{where} was used with several addresses in the last 30 days, which don't protect each other's changes: "
     "{addresses}",
-    "use the same [gateway] url on every server, and a separate database for each Evergreen",
+    "use the same [gateway] url on every server, and a separate database for each Evergreen; if the address has "
+    "changed, run `evergreen-groups state move-address OLD NEW`",
     "gateway.url",
 )
 _KIND_MISSPELLED = warning("kind-misspelled", '"{name}" may be misspelled', "did you mean {similar}?")

@@ -19,6 +19,9 @@ from .files import write_bytes_atomically as write_bytes_atomically
 from .files import write_errors as write_errors
 from .lock import Holder as Holder
 from .lock import hold as hold
+from .moving import Records as Records
+from .moving import move_address as move_address
+from .moving import records_at as records_at
 from .retention import forget as forget
 from .retention import prune as prune
 from .retention import trusted_now as trusted_now

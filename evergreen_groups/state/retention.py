@@ -145,7 +145,8 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         if connection.execute(select(steps.c.id).where(mine, steps.c.state == "sending")).first():
             raise StateError(
                 "we don't know yet whether a change of this patron went through",
-                advice="try again after the next change or report",
+                advice="try again after the next change or report; if the gateway's address has changed, first run "
+                "`evergreen-groups state move-address OLD NEW`",
                 code="forget-open",
             )
         concerned = list(connection.execute(select(steps.c.change).where(mine).distinct()).scalars())

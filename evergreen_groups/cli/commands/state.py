@@ -220,3 +220,48 @@ def forget_command(invocation: cli.Invocation, patron: int, as_json: bool) -> No
             "command again."
         )
         click.echo(text)
+
+
+@state_command.command("move-address")
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+@click.option("--yes", is_flag=True, help="Move the records; without it, only show them.")
+@cli.json_option
+@click.pass_obj
+def move_address_command(invocation: cli.Invocation, old: str, new: str, yes: bool, as_json: bool) -> None:
+    """Move all records from the gateway's OLD address to its NEW one, for example from http to https.
+
+    Every record belongs to an address. After a new [gateway] url, follow-ups, undo and the report's history need this
+    command. It moves open changes too. It refuses if changes or follow-ups were already made under NEW: OLD and NEW may
+    be a server for tests and the real one. Before you use --yes, stop the service, and compare the patrons' ids.
+    """
+    from evergreen_groups.gateway import Address
+    from evergreen_groups.state import move_address, records_at
+
+    old, new = (Address.parse(address).base for address in (old, new))
+    with invocation.state() as state:
+        if yes:
+            found = move_address(state.database, old, new)
+        else:
+            with state.database.reading() as connection:
+                found = records_at(connection, old)
+    counts = {
+        "changes": found.changes,
+        "open_steps": found.open_steps,
+        "entries": found.entries,
+        "events": found.events,
+        "nights": found.nights,
+        "groups_to_keep": found.groups_to_keep,
+    }
+    text = gettext(
+        "{address}: changes: {changes:,}, of which steps open: {open_steps:,}; follow-up entries: {entries:,}; events: "
+        "{events:,}; nights of reports: {nights:,}; groups to keep: {groups_to_keep:,}.",
+        address=old,
+        **counts,
+    )
+    if found.patrons:
+        text += "\n" + gettext("Some of the patrons' ids: {ids}.", ids=", ".join(map(str, found.patrons)))
+    text += "\n" + (gettext("Moved to {address}.", address=new) if yes else gettext("To move them, add --yes."))
+    _report(
+        "move-address", text, as_json=as_json, old=old, new=new, moved=yes, records=counts, patrons=list(found.patrons)
+    )

@@ -2,12 +2,12 @@ from .group import DeskLinks as DeskLinks
 from .group import client_from as client_from
 from .group import column_heads as column_heads
 from .group import group_sums as group_sums
-from .group import visible_sums as visible_sums
 from .group import late_items as late_items
 from .group import may_sort_by as may_sort_by
 from .group import member_rows as member_rows
 from .group import search_rows as search_rows
 from .group import trend_view as trend_view
+from .group import visible_sums as visible_sums
 from .group import write_members as write_members
 from .outcome import describe_failure as describe_failure
 from .outcome import groups_of as groups_of
