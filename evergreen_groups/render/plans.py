@@ -87,7 +87,7 @@ class GroupNames:
         if number == self.this:
             return gettext("this group")
         if number in self.leads:
-            return gettext("{lead}'s group ({group})", lead=isolated(self.leads[number]), group=number)
+            return gettext("{lead}'s group", lead=isolated(self.leads[number]))
         return pgettext("in a sentence", "group {group}", group=number)
 
     def for_patron(self, name: str) -> GroupNames:

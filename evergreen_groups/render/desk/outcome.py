@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes import GROUP, PENALTIES, Action, StepState
@@ -85,13 +86,17 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class OutcomeLine:
-    """The outcome of one step for a patron, and advice. With ``names_patron``, the text already has the name."""
+    """The outcome of one step for a patron, and advice. With ``names_patron``, the text already has the name.
+
+    ``patron`` is the id of a patron who is visible, to link to, or 0.
+    """
 
     who: str
     text: str
     advice: str = ""
     names_patron: bool = False
     done: bool = False
+    patron: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,10 @@ def outcome_view(
     states = [step.state for step in entry.steps]
     kind = _kind(states, under_way)
     lines = tuple(
-        describe_step(step, patrons, libraries, groups, under_way=under_way, approved=approved, undone=undoes)
+        replace(
+            describe_step(step, patrons, libraries, groups, under_way=under_way, approved=approved, undone=undoes),
+            patron=step.patron if step.patron in patrons else 0,
+        )
         for step in entry.steps
     )
     if hidden:
@@ -317,12 +325,12 @@ def past_entry(
     hidden: int,
     may_undo: bool,
     undoes: bool,
-    key: str,
+    undone: str,
 ) -> dict[str, object]:
     """Return what the template shows of an entry, with the number of changes to patrons who aren't visible.
 
     ``patrons`` has the names of visible patrons by id; ``hidden`` counts further steps that were left out of ``entry``.
-    ``undoes`` is false for a redo.
+    ``undoes`` is false for a redo. ``undone`` says who has undone the entry and when, if so.
     """
     redone = Message("Redone", context="a change")
     action = gettext(redone if entry.undoes and not undoes else _PAST.get(entry.action, entry.action))
@@ -333,13 +341,14 @@ def past_entry(
         "what": action,
         "by": by,
         "lines": [
-            OutcomeLine(name, _past_change(step, groups.for_patron(name)))
+            OutcomeLine(name, _past_change(step, groups.for_patron(name)), patron=step.patron)
             for name, step in ((patrons[step.patron], step) for step in seen)
         ],
         "hidden": hidden + len(entry.steps) - len(seen),
         "may_undo": may_undo and any(map(_can_be_undone, entry.steps)),
         "undoes": undoes,
-        "key": key,
+        "undone": undone,
+        "key": secrets.token_hex(16),
     }
 
 

@@ -14,7 +14,7 @@ from evergreen_groups.changes import GROUP, PENALTIES, Action, PlanRequest, Step
 from evergreen_groups.desk import LookupKind, explain_unknown
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.ils import OrgUnits
-from evergreen_groups.language import describe_advice, gettext
+from evergreen_groups.language import describe_advice, gettext, minute, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import (
     GroupNames,
@@ -326,7 +326,7 @@ def history(
             and not (change.entry.id in undone or _is_reversed(change.entry, now))
             and client.changes.may_undo(change),
             undoes=is_undo(client, change.entry, known),
-            key=secrets.token_hex(16),
+            undone=_undone(undone.get(change.entry.id), undone, names.known),
         )
 
     return (
@@ -342,16 +342,17 @@ def recalculable(client: Client, patron: int) -> tuple[int, ...]:
     return tuple(id for id, forecast in details.forecasts.items() if forecast.may_change)
 
 
-def _undone_changes(changes: Iterable[Change]) -> set[str | None]:
-    """Return the ids of changes that other changes have undone or may still undo.
+def _undone_changes(changes: Iterable[Change]) -> dict[str, Change]:
+    """Return, by id, the changes that others have undone or may still undo, each with the one that did.
 
     An undo that was refused in part leaves something to undo.
     """
     ended = (StepState.PLANNED, StepState.NOT_DONE, StepState.FAILED)
     return {
-        change.entry.undoes
+        change.entry.undoes: change
         for change in changes
-        if change.is_under_way or not any(step.state in ended for step in change.entry.steps)
+        if change.entry.undoes is not None
+        and (change.is_under_way or not any(step.state in ended for step in change.entry.steps))
     }
 
 
@@ -375,6 +376,13 @@ def _author(change: Change, staff: Mapping[int, str]) -> str:
         return by
     approved = gettext("approved by {supervisor}", supervisor=_shown(staff.get(operator.approved_by)))
     return f"{by}; {approved}"
+
+
+def _undone(by: Change | None, undone: Mapping[str, Change], staff: Mapping[int, str]) -> str:
+    """Say who has undone a change and when; empty if it stands, as after a redo."""
+    if by is None or by.is_under_way or by.entry.id in undone:
+        return ""
+    return " · ".join((pgettext("a change", "Undone"), _author(by, staff), minute(by.entry.at)))
 
 
 def _by(name: str | None) -> str:

@@ -55,13 +55,13 @@ class TestMovingSomebodyIn:
         plan = scanned(clerk.open(NGUYEN), card(WHITFIELD))
         assert plan.heading == "Move Whitfield, Grace here?", "she leads the group that she comes from"
         assert group_of(sandbox, WHITFIELD) == 1009, "nothing happens before it was agreed to"
-        assert "Whitfield, Grace's group (1009): 3 → 2 members, fines $24.99 → $15.00" in plan.text
+        assert "Whitfield, Grace's group: 3 → 2 members, fines $24.99 → $15.00" in plan.text
         assert "This group: 4 → 5 members, fines $25.65 → $35.64" in plan.text
         assert "Whitfield, Ruth 20000000001038, ELM stays behind" in plan.text
         assert plan.text.count("Cancel") == 1
         assert "shares no surname, address, phone or e-mail with anyone in this group" in plan.warnings
         assert (
-            "Whitfield, Grace's group (1009) will be left without a lead: afterwards, make another member its lead."
+            "Whitfield, Grace's group will be left without a lead: afterwards, make another member its lead."
             in plan.warnings
         )
         done = agreed(plan)
@@ -181,7 +181,7 @@ class TestMovingSomebodyIn:
         page = scanned(asks, UNKNOWN_CARD)
         assert page.message.startswith(f"Card {UNKNOWN_CARD} not found. Scan it again, or type the name.")
         assert page.tree.get_element_by_id("card").get("value") == UNKNOWN_CARD
-        assert scanned(page, card(NGUYEN)).heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group (1004)?"
+        assert scanned(page, card(NGUYEN)).heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group?"
 
     def test_a_card_that_is_not_active_moves_nobody_unasked(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), OLD_CARD)
@@ -192,7 +192,7 @@ class TestMovingSomebodyIn:
         plan = page.clerk.post(
             page.tree.forms[1].action, [*page.tree.forms[1].form_values(), ("patron", str(ITS_OWNER))]
         )
-        assert plan.heading == "Move Haddad, Noor here from Haddad, Layla's group (1014)?"
+        assert plan.heading == "Move Haddad, Noor here from Haddad, Layla's group?"
 
     def test_by_name(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), "whitf")
@@ -227,7 +227,7 @@ class TestMovingSomebodyIn:
         assert "Several cards end in these digits" in page.message
         assert page.tree.xpath("//button[@name='patron']/@value") == [str(THOMAS), str(RUTH)]
         proxy.answer = lambda call: two[:1] if call.method == "open-ils.actor.get_barcodes" else None
-        assert scanned(page, "37").heading == "Move Whitfield, Thomas here from Whitfield, Grace's group (1009)?"
+        assert scanned(page, "37").heading == "Move Whitfield, Thomas here from Whitfield, Grace's group?"
 
     def test_who_is_left_alone_is_said(self, clerk: DeskClerk) -> None:
         plan = scanned(clerk.open(NGUYEN), card(1044))
@@ -301,11 +301,11 @@ class TestSelectedMembers:
         assert selected(clerk.open(WHITFIELD), "merge").heading == "Merge into which group?"
         assert "Card of any member of the other group" in asks.text
         plan = scanned(asks, card(NGUYEN))
-        assert plan.heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group (1004)?"
+        assert plan.heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group?"
         assert "This group: 3 → 2 members" in plan.text
-        assert "Nguyễn, Thị Hương's group (1004): 4 → 5 members" in plan.text
+        assert "Nguyễn, Thị Hương's group: 4 → 5 members" in plan.text
         done = agreed(plan)
-        assert "Whitfield, Thomas is now in Nguyễn, Thị Hương's group (1004)" in done.outcome
+        assert "Whitfield, Thomas is now in Nguyễn, Thị Hương's group" in done.outcome
         assert group_of(sandbox, THOMAS) == 1004
 
     def test_a_group_has_its_number_if_its_name_cannot_be_read(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
@@ -320,7 +320,7 @@ class TestSelectedMembers:
 
     def test_merge(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         plan = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
-        assert plan.heading == "Merge this group into Nguyễn, Thị Hương's group (1004)?"
+        assert plan.heading == "Merge this group into Nguyễn, Thị Hương's group?"
         done = agreed(plan)
         assert "Done: 3 patrons moved" in done.outcome
         assert {group_of(sandbox, patron) for patron in (WHITFIELD, THOMAS, RUTH)} == {1004}
@@ -355,13 +355,31 @@ class TestUndo:
     def test_it_stands_at_the_outcome(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         undone = done.send("/undo", times=2)
-        assert "Undone: Whitfield, Ruth is back in Whitfield, Grace's group (1009)" in undone.outcome
+        assert "Undone: Whitfield, Ruth is back in Whitfield, Grace's group" in undone.outcome
         assert group_of(sandbox, RUTH) == 1009
         assert len(clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")) == 2
         assert undone.form("/undo").xpath(".//button")[0].text == "Redo"
         assert done.form("/undo").xpath(".//button")[0].text == "Undo"
         again = done.send("/undo", key="0" * 32)
         assert re.fullmatch(r"Change 1-\w{6} is already undone\.", again.message)
+
+    def test_what_is_undone_is_struck_through_and_says_by_whom(self, clerk: DeskClerk, clerk_named: ClerkNamed) -> None:
+        undone = agreed(scanned(clerk.open(NGUYEN), card(RUTH))).send("/undo")
+        entries = clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")
+        assert [bool(entry.xpath(".//s")) for entry in entries] == [False, True]
+        assert re.match(r"Undone · by you · \d", as_text(entries[1].xpath("./p")[0]))
+        seen = clerk_named("admin").open(NGUYEN, "/history").text
+        assert "Undone · by Whitlock, Constance · " in seen
+        undone.send("/undo")  # a redo
+        entries = clerk.open(NGUYEN, "/history").tree.xpath("//section[@class='entry']")
+        assert [bool(entry.xpath(".//s")) for entry in entries] == [False, True, False]
+
+    def test_outcomes_and_history_lead_to_the_patrons(self, clerk: DeskClerk) -> None:
+        done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+        for page, place in ((done, "//h2[@id='outcome-heading']//a"), (clerk.open(NGUYEN, "/history"), "//li//a")):
+            assert [(as_text(link), link.get("href")) for link in page.tree.xpath(place)] == [
+                ("Whitfield, Ruth", f"/eg/staff/circ/patron/{RUTH}/checkout")
+            ]
 
     def test_a_redo_is_done_and_can_be_undone(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         redone = agreed(scanned(clerk.open(NGUYEN), card(RUTH))).send("/undo").send("/undo")
@@ -372,7 +390,7 @@ class TestUndo:
         assert entries == ["Redone by you", "Undone by you", "Moved by you"]
         assert past.form("/undo").xpath(".//button")[0].text == "Undo"
         undone = redone.send("/undo")
-        assert undone.outcome.startswith("Undone: Whitfield, Ruth is back in Whitfield, Grace's group (1009)")
+        assert undone.outcome.startswith("Undone: Whitfield, Ruth is back in Whitfield, Grace's group")
         assert group_of(sandbox, RUTH) == 1009
 
     def test_what_a_supervisor_approved_needs_approval_again(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
@@ -470,7 +488,7 @@ class TestOnce:
         agreed(scanned(clerk_named("admin").open(1007), card(RUTH)))
         again = agreed(plan)
         assert "The group has changed. Nothing was moved" in again.message
-        assert again.heading == "Move Whitfield, Ruth here from Lindqvist, Åsa's group (1002)?"
+        assert again.heading == "Move Whitfield, Ruth here from Lindqvist, Åsa's group?"
         assert group_of(sandbox, RUTH) == 1002
         assert "Done" in agreed(again).outcome
 
