@@ -93,7 +93,7 @@ class TestTheSeedsFlow:
 
     def test_without_a_script(self, page: PageDesk) -> None:
         def arrives(text: str) -> None:
-            page.until(lambda: text in page.browser.page_source)
+            page.until(lambda: text in page.desk.element("body").text)
 
         page.desk.run_scripts(run=False)
         page.open(NGUYEN)

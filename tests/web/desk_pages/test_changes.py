@@ -378,7 +378,7 @@ class TestUndo:
         done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         for page, place in ((done, "//h2[@id='outcome-heading']//a"), (clerk.open(NGUYEN, "/history"), "//li//a")):
             assert [(as_text(link), link.get("href")) for link in page.tree.xpath(place)] == [
-                ("Whitfield, Ruth", f"/eg/staff/circ/patron/{RUTH}/checkout")
+                ("Whitfield, Ruth", f"/eg2/staff/circ/patron/{RUTH}/checkout")
             ]
 
     def test_a_redo_is_done_and_can_be_undone(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
