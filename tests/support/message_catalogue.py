@@ -105,9 +105,10 @@ def problems(name: str, catalog: Catalog, english: Catalog) -> Iterator[str]:
 def _wrong(message: object, forms: list[str]) -> Iterator[str]:
     ids = list(message.id) if message.pluralizable else [message.id]  # type: ignore[attr-defined]
     expected = set().union(*map(names_in, ids))
+    # The singular may leave out the number: "one member". Where a greeting would inflect the name, it does without.
+    optional = {"count", "name"} if ids[0].startswith("Dear {name}") else {"count"}
     for form in forms:
-        # The singular may leave out the number: "one member".
-        missing, more = expected - names_in(form) - {"count"}, names_in(form) - expected
+        missing, more = expected - names_in(form) - optional, names_in(form) - expected
         if missing or more:
             yield f"{', '.join(sorted(missing | more))} in braces or percents"
         if tags(ids[-1]) != tags(form):
