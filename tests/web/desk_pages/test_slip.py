@@ -80,7 +80,7 @@ def test_without_the_page(clerk: DeskClerk) -> None:
     ("language", "texts"),
     [
         ("en", ("Family items on", "Overdue: due", "Ready for pickup", "Owed: $17.85")),
-        ("es", ("Artículos de la familia", "Atrasado: venció el", "Listos para recoger", "Adeudado: $17.85")),
+        ("es", ("Artículos de la familia", "Vencido: debía devolverse el", "Listos para recoger", "Total por pagar: $17.85")),
         ("fr-CA", ("Documents de la famille", "En retard\xa0: à rendre le", "prêtes à retirer", "Dû\xa0: 17,85\xa0$")),
         ("cs", ("Výpůjčky rodiny ke dni", "Po lhůtě: mělo být vráceno do", "Připraveno k vyzvednutí", "Dluh: 17,85\xa0$")),
     ],
