@@ -279,7 +279,7 @@ def test_a_slip_says_by_its_status_that_something_is_hidden(sandbox: Sandbox, tm
     take_away(sandbox, "VIEW_HOLD")
     done = Command(tmp_path, sandbox.url, "consortium_staff")("slip", "20000000001015")
     assert done.returncode == exit_status.INCOMPLETE
-    assert "  Holds: not visible to your login" in done.stdout.splitlines()
+    assert "  Holds are not listed here. Ask at the desk." in done.stdout.splitlines()
 
 
 def test_show_says_by_its_status_that_something_is_hidden(sandbox: Sandbox, tmp_path: Path) -> None:

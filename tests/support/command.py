@@ -20,7 +20,9 @@ class Command:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("EVERGREEN_", "XDG_"))}
         self.config = directory / "command.toml"  # without this, the machine's configuration would apply
         self.config.touch()
-        self.environ = {**kept, "HOME": str(directory), "COLUMNS": "80", CONFIG_VARIABLE: str(self.config)}
+        # Without its own place, root's state would be that of a program that is installed here.
+        places = {"HOME": str(directory), "XDG_STATE_HOME": str(directory / ".local" / "state")}
+        self.environ = {**kept, **places, "COLUMNS": "80", CONFIG_VARIABLE: str(self.config)}
         if url is not None:
             self.environ |= environ_of(url, account)
 

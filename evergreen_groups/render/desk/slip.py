@@ -27,7 +27,7 @@ _DUE: Mapping[CirculationKind | None, Message] = {
 _RENEWABLE = (CirculationKind.OUT, CirculationKind.OVERDUE)
 _RENEWALS = Message("{count} renewal left", plural="{count} renewals left")
 _SEVERAL = Message("{count} item", plural="{count} items")
-_NOT_VISIBLE = Message("Holds: not visible to your login")
+_NOT_VISIBLE = Message("Holds are not listed here. Ask at the desk.")
 _SOME_HOLDS = Message("Holds at other libraries may not be listed.")
 
 

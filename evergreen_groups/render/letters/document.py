@@ -36,13 +36,18 @@ if TYPE_CHECKING:
 
     LanguageOf = Callable[[str], Language]
 
-_TEXTS = {
-    "opening": Message("Dear {name},\nThis letter lists what is owed to the library."),
-    "payment": HOW_TO_PAY,
-    "closing": Message("Please contact us if you have questions.\nSincerely,\n{library}"),
+_OPENINGS = {
+    "fines": Message("Dear {name},\nThis letter lists what is owed to the library."),
+    "overdue": Message("Dear {name},\nThis letter lists items that are overdue."),
+    "lost": Message("Dear {name},\nThis letter lists items that are overdue or lost."),
 }
-_OPENING_OF_ITEMS = Message("Dear {name},\nThis letter lists items that are overdue.")
-_OPENING_OF_LOST = Message("Dear {name},\nThis letter lists items that are overdue or lost.")
+_OPENINGS_TO_GUARDIANS = {
+    "fines": Message("Dear parent or guardian,\nThis letter lists what is owed to the library."),
+    "overdue": Message("Dear parent or guardian,\nThis letter lists items that are overdue."),
+    "lost": Message("Dear parent or guardian,\nThis letter lists items that are overdue or lost."),
+}
+"""To guardians whose name isn't known."""
+_CLOSING = Message("Please contact us if you have questions.\nSincerely,\n{library}")
 _REPLACEMENT_PRICE = Message(
     "Estimated replacement price of the overdue items: {price}. It isn't part of any amount owed."
 )
@@ -129,18 +134,18 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
     statement, estimate = letter.statement, letter.replacement_price
     owes_money = any(member.own_fines for member in statement.members)
     has_lost = any(member.items.visible_unreturned.lost for member in statement.members)
+    openings = _OPENINGS if addressee.name else _OPENINGS_TO_GUARDIANS
 
-    def text(part: str) -> str:
+    def text(part: str, stock: Message) -> str:
         own = settings.text(part, libraries, current_language().tag, letter.number)
-        of_items = _OPENING_OF_LOST if has_lost else _OPENING_OF_ITEMS
-        stock = _TEXTS[part] if owes_money or part != "opening" else of_items
         return (gettext(stock) if own is None else own).replace("{name}", name).replace("{library}", head.name)
 
+    opening = text("opening", openings["fines" if owes_money else "lost" if has_lost else "overdue"])
     # The statement has the amounts, so a letter can't say more than a statement would.
-    how_to_pay = text("payment") if owes_money else ""
+    how_to_pay = text("payment", HOW_TO_PAY) if owes_money else ""
     pay_by = local(statement.group.at).date() + timedelta(settings.pay_within)
     hours = weekly_hours(head.hours)
-    texts = StatementSettings(library=head.name, text=text("opening"), how_to_pay=how_to_pay)
+    texts = StatementSettings(library=head.name, text=opening, how_to_pay=how_to_pay)
     return {
         "sheet": statement_page(statement, texts),
         "owes_money": owes_money,
@@ -152,7 +157,7 @@ def _sheet(letter: FamilyLetter, settings: LetterSettings, libraries: Sequence[s
         "return_address": settings.envelope == "din",
         "pay_by": gettext(_PAY_BY, day=day(pay_by)) if owes_money and settings.pay_within else "",
         "hours": gettext(_HOURS, hours=hours) if hours else "",
-        "closing": tuple(line.strip() for line in text("closing").splitlines() if line.strip()),
+        "closing": tuple(line.strip() for line in text("closing", _CLOSING).splitlines() if line.strip()),
         "included": gettext(_included(letter, owes_money)) if letter.complete else "",
     }
 

@@ -387,7 +387,7 @@ class TestUndo:
         assert redone.form("/undo").xpath(".//button")[0].text == "Undo"
         past = clerk.open(NGUYEN, "/history")
         entries = [as_text(heading).split(": ")[1] for heading in past.tree.xpath("//section[@class='entry']/h3")]
-        assert entries == ["Redone by you", "Undone by you", "Moved by you"]
+        assert entries == ["Redone · by you", "Undone · by you", "Moved · by you"]
         assert past.form("/undo").xpath(".//button")[0].text == "Undo"
         undone = redone.send("/undo")
         assert undone.outcome.startswith("Undone: Whitfield, Ruth is back in Whitfield, Grace's group")

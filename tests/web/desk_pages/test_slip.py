@@ -81,7 +81,7 @@ def test_without_the_page(clerk: DeskClerk) -> None:
     [
         ("en", ("Family items on", "Overdue: due", "Ready for pickup", "Owed: $17.85")),
         ("es", ("Artículos de la familia", "Vencido: debía devolverse el", "Listos para recoger", "Total por pagar: $17.85")),
-        ("fr-CA", ("Documents de la famille", "En retard\xa0: à rendre le", "prêtes à retirer", "Dû\xa0: 17,85\xa0$")),
+        ("fr-CA", ("Documents de la famille", "En retard\xa0: était à rendre le", "prêtes à retirer", "Dû\xa0: 17,85\xa0$")),
         ("cs", ("Výpůjčky rodiny ke dni", "Po lhůtě: mělo být vráceno do", "Připraveno k vyzvednutí", "Dluh: 17,85\xa0$")),
     ],
 )
@@ -98,7 +98,7 @@ def test_what_is_hidden_is_said(clerk_named: ClerkNamed, sandbox: Sandbox) -> No
     assert "Holds at other libraries may not be listed." in desk.get(PAGE).text
     take_away(sandbox, "VIEW_HOLD", user=4)
     page = clerk_named("harbor_desk").get(PAGE)
-    assert "Ready for pickup Holds: not visible to your login" in page.text
+    assert "Ready for pickup Holds are not listed here. Ask at the desk." in page.text
     assert "Held until" not in page.text
 
 
