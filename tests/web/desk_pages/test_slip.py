@@ -80,9 +80,23 @@ def test_without_the_page(clerk: DeskClerk) -> None:
     ("language", "texts"),
     [
         ("en", ("Family items on", "Overdue: due", "Ready for pickup", "Owed: $17.85")),
-        ("es", ("Artículos de la familia", "Vencido: debía devolverse el", "Listos para recoger", "Total por pagar: $17.85")),
-        ("fr-CA", ("Documents de la famille", "En retard\xa0: était à rendre le", "prêtes à retirer", "Dû\xa0: 17,85\xa0$")),
-        ("cs", ("Výpůjčky rodiny ke dni", "Po lhůtě: mělo být vráceno do", "Připraveno k vyzvednutí", "Dluh: 17,85\xa0$")),
+        (
+            "es",
+            (
+                "Artículos de la familia",
+                "Vencido: debía devolverse el",
+                "Listos para recoger",
+                "Total por pagar: $17.85",
+            ),
+        ),
+        (
+            "fr-CA",
+            ("Documents de la famille", "En retard\xa0: était à rendre le", "prêtes à retirer", "Dû\xa0: 17,85\xa0$"),
+        ),
+        (
+            "cs",
+            ("Výpůjčky rodiny ke dni", "Po lhůtě: mělo být vráceno do", "Připraveno k vyzvednutí", "Dluh: 17,85\xa0$"),
+        ),
     ],
 )
 def test_in_the_language_of_whoever_takes_it_home(clerk: DeskClerk, language: str, texts: tuple[str, ...]) -> None:
