@@ -240,6 +240,16 @@ def test_a_letter_to_the_leads_address_for_an_adult_who_has_none(sandbox: Sandbo
     assert all(one.group.number != FAMILY or not one.without_address for one in made.coverage)
 
 
+def test_no_letter_to_the_address_of_a_lead_of_another_library(sandbox: Sandbox) -> None:
+    owe(sandbox, OTHER_ADULT, (HARBOR, "30.00"))
+    change(sandbox, OTHER_ADULT, mailing_address=None, billing_address=None)
+    change(sandbox, LEAD, home_ou=12)
+    _report, made = read(sandbox, Criteria(orgs=("HARBOR",)))
+    (family,) = (one for one in made.coverage if one.group.number == FAMILY)
+    reasons = {one.patron: one.reason for one in family.left_out}
+    assert (reasons[OTHER_ADULT], family.without_address) == (NoLetter.NO_ADDRESS, ())
+
+
 @pytest.mark.parametrize("why", [NoLetter.CLOSED, NoLetter.WAITING])
 def test_a_family_that_is_held_back_gets_none(sandbox: Sandbox, why: NoLetter) -> None:
     owe(sandbox, OTHER_ADULT, (HARBOR, "30.00"))
@@ -460,6 +470,14 @@ def test_at_most_ten_calls_more_for_a_thousand_groups() -> None:
     assert len(made.letters) > 500
     # The command's report lacks the two calls for contacts (tests/report/test_contact.py).
     assert calls - 2 <= 10
+
+
+def test_classes_that_the_report_lacks_come_in_one_request(proxy: FaultProxy) -> None:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        report = build_report(gateway, EVERY)
+        before = len(proxy.calls)
+        read_letters(gateway, report, FROM_FIVE)
+    assert [call.method for call in proxy.calls[before:]].count("") == 1, "of the IDL, which has no method"
 
 
 def test_an_address_with_a_second_line_only(sandbox: Sandbox) -> None:
