@@ -256,7 +256,7 @@ class AddressBook:
             contacts.add_person(id, bool(record["juvenile"]), [record[name] for name in contacts.fields])
         wanted = sorted(contacts.penalties(kinds))
         if wanted and members:
-            contacts.add_penalties(members, rows_in_force(gateway, members, kinds=wanted, all_visible=True))
+            contacts.add_penalties(rows_in_force(gateway, members, kinds=wanted, all_visible=True))
         contacts.finish(report.groups, kinds, everybody=True)
         accounts = {
             id: PatronAccount.of((record[name] for name in ACCOUNT_FIELDS), report.generated_at)

@@ -374,7 +374,7 @@ class _Reading:
 
     def _with_contacts(self, report: Report, kinds: PenaltyKinds, penalties: Iterable[PenaltyRow]) -> Report:
         """Add the contacts. A report of some libraries is for their staff."""
-        self._contacts.add_penalties((), penalties)
+        self._contacts.add_penalties(penalties)
         self._contacts.finish(report.groups, kinds)
         known = {group.number: self._contacts.of_group(group) for group in report.groups}
         libraries = {unit.shortname for unit in report.org_units if unit.id in self._libraries or not self._libraries}

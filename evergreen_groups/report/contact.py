@@ -154,10 +154,8 @@ class ContactReader:
             named[name] = str(named[name] or "").strip()
         self._people[patron] = _Person(juvenile, **named)
 
-    def add_penalties(self, patrons: Iterable[int], rows: Iterable[PenaltyRow]) -> None:
-        """Add the penalties in force of these patrons, instead of what was read of them before."""
-        for patron in patrons:
-            self._rows.pop(patron, None)
+    def add_penalties(self, rows: Iterable[PenaltyRow]) -> None:
+        """Add penalties in force."""
         for row in rows:
             self._rows.setdefault(row.patron, []).append(row)
 
