@@ -104,8 +104,8 @@ class Coverage:
     group: Group
     covered: Decimal
     left_out: tuple[LeftOut, ...]
-    items: int = 0
-    unreturned: Total[int] | None = None
+    items: int
+    unreturned: Total[int] | None
     letter_count: int = 0
     without_address: tuple[NeedsAddress, ...] = ()
 
@@ -200,9 +200,9 @@ class FamilyLetter:
     addressee: Addressee
     head: Letterhead
     statement: Statement
-    replacement_price: Total[Decimal] | None = None
-    to_contact: bool = True
-    number: int = 1
+    replacement_price: Total[Decimal] | None
+    to_contact: bool
+    number: int
 
     @property
     def group(self) -> int:
@@ -250,12 +250,12 @@ class AddressBook:
         contacts, kinds = ContactReader(gateway), report.blocks.kinds
         members = sorted(member.id for group in report.groups for member in group.members)
         fields = tuple(dict.fromkeys(("id", "juvenile", *contacts.fields, *_RECORD_FIELDS)))
-        rows = gateway.pcrud.columns_by_values("au", fields, "id", members) if members else ()
+        rows = gateway.pcrud.columns_by_values("au", fields, "id", members)
         records = {row[0]: dict(zip(fields, row, strict=True)) for row in rows}
         for id, record in records.items():
             contacts.add_person(id, bool(record["juvenile"]), [record[name] for name in contacts.fields])
         wanted = sorted(contacts.penalties(kinds))
-        if wanted and members:
+        if wanted:
             contacts.add_penalties(rows_in_force(gateway, members, kinds=wanted, all_visible=True))
         contacts.finish(report.groups, kinds, everybody=True)
         accounts = {
@@ -567,7 +567,7 @@ class Debtor:
     owing_since: datetime | None
     age_band: AgeBand | None
     addressee: Addressee
-    unreturned: UnreturnedItems | None = None
+    unreturned: UnreturnedItems | None
 
 
 @dataclass(frozen=True, slots=True)

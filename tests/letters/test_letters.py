@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -217,6 +217,28 @@ def test_children_are_not_covered_if_the_contact_gets_no_letter(sandbox: Sandbox
     (family,) = (one for one in made.coverage if one.group.number == FAMILY)
     assert {one.patron: one.reason for one in family.left_out} == dict.fromkeys((LEAD, *CHILDREN), NoLetter.INACTIVE)
     assert FAMILY not in [one.group for one in made.left_out]
+
+
+def test_who_owes_nothing_is_not_left_out(sandbox: Sandbox) -> None:
+    owe(sandbox, CHILDREN[0])
+    owe(sandbox, OTHER_ADULT, (HARBOR, "0.50"))
+    change(sandbox, LEAD, active="f")
+    _report, made = read(sandbox, Criteria(min_total=Decimal("5.00")))
+    (family,) = (one for one in made.coverage if one.group.number == FAMILY)
+    assert {one.patron: one.reason for one in family.left_out} == {
+        **dict.fromkeys((LEAD, *CHILDREN[1:]), NoLetter.INACTIVE),
+        OTHER_ADULT: NoLetter.BELOW_MINIMUM,
+    }
+
+
+def test_none_if_only_a_hidden_member_owes(sandbox: Sandbox) -> None:
+    make_stock_circulator(sandbox)
+    change(sandbox, CHILDREN[0], home_ou=22)
+    owe(sandbox, CHILDREN[0], (HARBOR, "30.00"))
+    for patron in (LEAD, OTHER_ADULT, *CHILDREN[1:]):
+        owe(sandbox, patron)
+    _report, made = read_for(sandbox, EVERY, "harbor_desk")
+    assert [one.reason for one in made.left_out if one.group == FAMILY] == [NoLetter.NOTHING_OWED]
 
 
 def test_a_letter_to_the_leads_address_for_an_adult_who_has_none(sandbox: Sandbox) -> None:
@@ -480,6 +502,34 @@ def test_classes_that_the_report_lacks_come_in_one_request(proxy: FaultProxy) ->
     assert [call.method for call in proxy.calls[before:]].count("") == 1, "of the IDL, which has no method"
 
 
+def test_only_penalties_that_letters_depend_on_are_read(proxy: FaultProxy) -> None:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        report = build_report(gateway, EVERY)
+        before = len(proxy.calls)
+        read_letters(gateway, report, FROM_FIVE)
+    (asked,) = (call for call in proxy.calls[before:] if ".ausp." in call.method)
+    (kinds,) = (one["standing_penalty"] for one in asked.parameters[1]["-and"] if "standing_penalty" in one)
+    assert set(kinds) == {INVALID_ADDRESS, IN_COLLECTIONS, *range(31, 35)}
+
+
+def test_a_report_without_groups_takes_no_queries(proxy: FaultProxy) -> None:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria(min_total=Decimal("9000.00")))
+        before = len(proxy.calls)
+        assert read_letters(gateway, report, FROM_FIVE) == Letters((), (), ())
+    assert not [call.method for call in proxy.calls[before:] if ".pcrud." in call.method]
+
+
+def test_a_report_without_details_or_blocks_is_refused(sandbox: Sandbox) -> None:
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        sums, report = (build_report(gateway, Criteria(details=details)) for details in (False, True))
+        for refused, missing in ((sums, "details"), (replace(report, blocks=None), "blocks")):
+            with pytest.raises(ValueError, match=missing):
+                read_letters(gateway, refused, FROM_FIVE)
+        with pytest.raises(ValueError, match="details"):
+            read_debtors(gateway, sums, Selection())
+
+
 def test_an_address_with_a_second_line_only(sandbox: Sandbox) -> None:
     address = sandbox._store.row("au", LEAD)["mailing_address"]
     sandbox._store.update("aua", address, {"street1": "", "street2": "PO Box 7"})
@@ -559,8 +609,9 @@ def test_a_minor_without_an_adult_is_reached_by_the_guardian(sandbox: Sandbox) -
 def test_selected_by_amount_and_age(sandbox: Sandbox) -> None:
     owe(sandbox, LEAD, (11, "30.00"))  # since 1 October
     owe(sandbox, OTHER_ADULT, (11, "24.99"))
+    owe(sandbox, CHILDREN[1], (11, "25.00"))
     _report, made = read_people(sandbox, Selection(Decimal("25.00")))
-    assert {one.member.id for one in made.people if one.group == FAMILY} == {LEAD}
+    assert {one.member.id for one in made.people if one.group == FAMILY} == {LEAD, CHILDREN[1]}
     assert all(one.member.own_fines >= 25 for one in made.people)
     _report, made = read_people(sandbox, Selection(Decimal("25.00"), 300))
     assert LEAD not in [one.member.id for one in made.people]
@@ -569,9 +620,24 @@ def test_selected_by_amount_and_age(sandbox: Sandbox) -> None:
     assert CHILDREN[0] in [one.member.id for one in made.people]
 
 
+def test_selected_from_the_first_moment_on(sandbox: Sandbox) -> None:
+    owe(sandbox, LEAD, (HARBOR, "0.50"))
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria(min_total=Decimal("5.00")))
+        assert report.details is not None
+        since = report.details.members[LEAD].owing_since
+        assert since is not None
+        for seconds, listed in ((0, True), (-1, False)):
+            at = since + timedelta(days=60, seconds=seconds)
+            made = read_debtors(gateway, replace(report, generated_at=at), Selection(owing_since=60))
+            assert (LEAD in [one.member.id for one in made.people]) is listed
+    assert {one.letter_count for one in made.coverage} == {0}
+
+
 def test_left_out_with_the_reason(sandbox: Sandbox, proxy: FaultProxy) -> None:
     for patron, value in ((LEAD, "true"), (OTHER_ADULT, "false")):
         sandbox._store.insert("aus", {"usr": patron, "name": "circ.collections.exempt", "value": value})
+    sandbox._store.insert("aus", {"usr": CHILDREN[0], "name": "opac.hits_per_page", "value": "true"})
     penalize(sandbox, OTHER_ADULT, IN_COLLECTIONS)
     _report, made = read_people(sandbox, Selection(collections=True))
     left_out = {one.patron: one.reason for one in made.left_out if one.group == FAMILY}
@@ -628,6 +694,13 @@ def test_no_price_that_is_not_known(without_money: Sandbox) -> None:
         text = document(report, replace(made, letters=(of_family(made),))).text_content()
         assert ("replacement price" in text) is (said is not None)
         assert said is None or f"overdue items: {said}. It" in text
+
+
+def test_a_price_without_hidden_items_is_a_lower_bound(without_money: Sandbox) -> None:
+    (item,) = without_money._store.rows("circ", {"usr": CHILDREN[0], "target_copy": 9003})
+    without_money._store.update("circ", item["id"], {"circ_lib": 22})
+    _report, made = read_for(without_money, BY_ITEMS, "north_manager")
+    assert of_family(made).replacement_price == Total(Decimal("20.00"), exact=False)
 
 
 def test_a_guardian_gets_the_childrens_items(without_money: Sandbox) -> None:
