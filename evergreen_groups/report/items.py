@@ -230,9 +230,7 @@ def _items_of(items: PatronItems, prices: Mapping[int, Decimal]) -> MemberItems:
     counts = items.visible_unreturned
     if not (counts.overdue or counts.lost):
         return _NO_ITEMS if items.complete else _UNKNOWN
-    price = price_of(items.copies, prices)
-    price = price._replace(exact=price.exact and items.complete)
-    return MemberItems(counts, items.overdue_since, price, items.complete)
+    return MemberItems(counts, items.overdue_since, price_of(items.copies, prices), items.complete)
 
 
 def price_of(copies: Iterable[int], prices: Mapping[int, Decimal]) -> Total[Decimal]:
@@ -241,7 +239,7 @@ def price_of(copies: Iterable[int], prices: Mapping[int, Decimal]) -> Total[Deci
 
 
 # Shared by most members.
-_NO_ITEMS, _UNKNOWN = MemberItems(), MemberItems(price=Total(ZERO, exact=False), certain=False)
+_NO_ITEMS, _UNKNOWN = MemberItems(), MemberItems(certain=False)
 
 
 def items_not_known(org_units: OrgUnits, visible_at: Collection[int], count: int, of: int) -> Message:

@@ -128,6 +128,13 @@ def test_blocks_for_fines_of_the_members_listed(staff: Gateway, sandbox: Sandbox
     assert not listed.penalties
 
 
+def test_only_penalties_that_block_for_fines_are_read(proxy: FaultProxy) -> None:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        build_report(gateway, Criteria())
+    (asked,) = (call for call in proxy.calls if ".ausp." in call.method)
+    assert {"standing_penalty": [1]} in asked.parameters[1]["-and"]
+
+
 def test_where_no_kind_blocks_for_fines_nobody_is_looked_up(sandbox: Sandbox, proxy: FaultProxy) -> None:
     with sandbox._store.transaction() as connection:
         connection.execute("UPDATE csp SET block_list = NULL WHERE id = 1")
@@ -400,6 +407,12 @@ def test_chosen_from_a_reading(whole: Report, choice: Choice, listed: set[int]) 
     assert set(numbers(narrowed)) == listed
     assert narrowed.totals.group_count == len(listed)
     assert narrowed.notes == ()
+
+
+def test_a_choice_of_what_the_reading_lacks_is_refused(staff: Gateway) -> None:
+    sums = build_report(staff, Criteria(details=False))
+    with pytest.raises(ConfigurationError, match="need the report's details"):
+        apply_criteria(sums, replace(ALL, choice=Choice(with_juvenile=True)))
 
 
 def test_a_reading_of_its_own_lists_the_same(staff: Gateway, whole: Report) -> None:

@@ -196,6 +196,7 @@ def test_a_group_whose_visible_members_are_others_may_still_be_the_same() -> Non
     assert kinds(compare(Run.of(before), Run.of(report({1: {11: "30.00"}}, hidden={1: (1, "0.00")})))) == {
         1: ChangeKind.UNCHANGED
     }
+    assert kinds(compare(Run.of(before), Run.of(report({1: {11: "30.00"}})))) == {1: ChangeKind.UNCHANGED}
     moved = report({1: {11: "30.00"}, 2: {10: "30.00"}}, hidden={1: (1, "0.00")})
     assert kinds(compare(Run.of(before), Run.of(moved))) == {1: ChangeKind.NEW, 2: ChangeKind.UNCHANGED}
 

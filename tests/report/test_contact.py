@@ -27,7 +27,7 @@ from evergreen_groups.ils import Profiles
 from evergreen_groups.nightly.mailing import messages
 from evergreen_groups.report import ADULT, GUARDIAN, LEAD, Contact, Criteria, Report, Run, build_report, libraries
 from evergreen_groups.report.build import read_reports
-from evergreen_groups.report.contact import ContactReader, contact_person
+from evergreen_groups.report.contact import ContactReader, contact_person, read_phones_and_email
 from evergreen_groups.report.details import MemberDetails, ReportDetails
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import MailSettings
@@ -49,7 +49,7 @@ def penalize(sandbox: Sandbox, patron: int, kind: int, org_unit: int = CONSORTIU
     sandbox._store.insert("ausp", {"set_date": "2026-09-03T10:00:00+0000", **row, **fields})
 
 
-def read(sandbox: Sandbox, criteria: Criteria = WANTED) -> Report:
+def read(sandbox: Sandbox | FaultProxy, criteria: Criteria = WANTED) -> Report:
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         return build_report(gateway, criteria)
 
@@ -136,6 +136,31 @@ def test_the_penalty_that_a_library_uses_in_place_of_the_stock_one(family: Sandb
     name = "circ.custom_penalty_override.PATRON_IN_COLLECTIONS"
     family._store.insert("aous", {"name": name, "org_unit": HARBOR, "value": f'"{ALERT_NOTE}"'})
     assert contact(family).in_collections
+
+
+@pytest.mark.differs("fields-of-3.16", reason="records have no e-mail address of a guardian")
+def test_how_to_reach_the_contact_without_a_letter(family: Sandbox) -> None:
+    ways = {"day_phone": "555-0100", "evening_phone": " 555-0101", "other_phone": "555-0102", "email": "l@example.org"}
+    change(family, LEAD_ID, **ways, guardian_email="ada@example.org")
+    with gateway_of(family.url, "consortium_staff") as gateway:
+        found = read_phones_and_email(gateway, LEAD_ID)
+        assert found == Contact(LEAD_ID, **{**ways, "evening_phone": "555-0101"})
+        change(family, LEAD_ID, juvenile="t")
+        assert read_phones_and_email(gateway, LEAD_ID) == Contact(LEAD_ID, role=GUARDIAN, email="ada@example.org")
+        assert read_phones_and_email(gateway, 999_999) == Contact(999_999), "a record that the account can't see"
+
+
+def test_addresses_are_read_only_of_those_who_may_be_the_contact(family: Sandbox, proxy: FaultProxy) -> None:
+    row = {"usr": ADULT_ID, "street1": "1 Old Road", "city": "Lakeland", "country": "USA", "post_code": "1"}
+    flags = {"valid": "t", "pending": "f", "within_city_limits": "t", "state": None}
+    new = family._store.insert("aua", {**row, **flags})
+    change(family, ADULT_ID, mailing_address=new)
+    for phone, is_read in (("555-0100", False), (None, True)):
+        change(family, LEAD_ID, day_phone=phone, email=None)
+        before = len(proxy.calls)
+        read(proxy)
+        (asked,) = (call for call in proxy.calls[before:] if ".aua." in call.method)
+        assert (str(new) in str(asked.parameters)) is is_read
 
 
 def test_the_rule(sandbox: Sandbox) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from support.bills_and_items import lend
+from support.bills_and_items import bill, lend
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import gateway_of
 
@@ -46,6 +46,15 @@ def test_what_is_known_of_a_family(staff: Gateway) -> None:
     assert by_id[1015].items == UnreturnedItems(0, 0)
     assert by_id[1018].owing_since is None  # a credit isn't owed
     assert by_id[1017].profile == "Child"
+
+
+def test_a_small_credit_is_not_owed(staff: Gateway, sandbox: Sandbox) -> None:
+    bill(sandbox, 1015, "0.00", "0.50", kind="Deposit", since="2025-01-01T10:00:00+0000")
+    report = build_report(staff, Criteria(min_total=Decimal("20.00")))
+    (group,) = (one for one in report.groups if one.number == 1004)
+    since = details_of(report).of_group(group).owing_since
+    assert since is not None
+    assert f"{since:%Y-%m-%d}" == "2026-01-19", "the deposit is older"
 
 
 def test_what_the_account_may_not_see_is_not_known(sandbox: Sandbox, staff: Gateway) -> None:
