@@ -26,6 +26,7 @@ from evergreen_groups.web.requests import (
     is_allowed,
     language_of_reader,
     record_id,
+    refuse_foreign_writes,
     refuse_other_origins,
     token_of,
 )
@@ -123,6 +124,38 @@ class TestOrigin:
         with pytest.raises(ProblemError) as refused:
             refuse_other_origins(Headers(headers), HERE)
         assert (refused.value.status, refused.value.code) == (403, "another-origin")
+
+
+class TestWrites:
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Authorization": "Bearer 0a1b"},
+            {"Authorization": "bearer 0a1b"},
+            {"Origin": HERE},
+            {"Sec-Fetch-Site": "same-origin"},
+            {"Origin": HERE, "Sec-Fetch-Site": "same-origin"},
+        ],
+    )
+    def test_programs_with_a_token_and_own_pages_may(self, headers: dict[str, str]) -> None:
+        refuse_foreign_writes(Headers(headers), HERE)
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Authorization": "Basic 0a1b"},
+            {"Authorization": "Bearer 0a1b", "Sec-Fetch-Site": "none"},
+            {"Authorization": "Bearer 0a1b", "Origin": "https://evil.example"},
+            {"Sec-Fetch-Site": "none"},
+            {"Sec-Fetch-Site": "same-site", "Origin": HERE},
+            {"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"},
+        ],
+    )
+    def test_others_may_not(self, headers: dict[str, str]) -> None:
+        with pytest.raises(ProblemError) as refused:
+            refuse_foreign_writes(Headers(headers), HERE)
+        assert (refused.value.status, refused.value.code) == (403, "foreign-write")
 
 
 class TestAddress:
