@@ -82,7 +82,10 @@ def test_without_the_page(clerk: DeskClerk) -> None:
         ("en", ("Family items on", "Overdue: due", "Ready for pickup", "Owed: $17.85")),
         ("es", ("Artículos de la familia", "Atrasado: venció el", "Listos para recoger", "Adeudado: $17.85")),
         ("fr-CA", ("Documents de la famille", "En retard\xa0: à rendre le", "prêtes à retirer", "Dû\xa0: 17,85\xa0$")),
-        ("cs", ("Výpůjčky rodiny ke dni", "Po lhůtě: mělo být vráceno do", "Připraveno k vyzvednutí", "Dluh: 17,85\xa0$")),
+        (
+            "cs",
+            ("Výpůjčky rodiny ke dni", "Po lhůtě: mělo být vráceno do", "Připraveno k vyzvednutí", "Dluh: 17,85\xa0$"),
+        ),
     ],
 )
 def test_in_the_language_of_whoever_takes_it_home(clerk: DeskClerk, language: str, texts: tuple[str, ...]) -> None:
