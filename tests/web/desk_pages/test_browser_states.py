@@ -10,6 +10,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 from support.desk_browser import look
 from support.desk_page import card
+from support.follow_ups import record_report
 from support.page_desk import LIN, NGUYEN, RUTH, WHITFIELD, PageDesk
 
 pytestmark = pytest.mark.long  # needs a browser
@@ -81,14 +82,45 @@ def nothing_to_do(page: PageDesk) -> None:
     page.desk.click("#members input[value='1037']")
     page.desk.click("button[value=move]")
     page.until(lambda: page.run("return !document.querySelector('#members')") and page.loaded())
-    question = page.heading
     page.scan(card(WHITFIELD), Keys.ENTER)
-    page.until(lambda: page.heading not in ("", question) and page.loaded())
+    page.arrives("#message")
+
+
+def namesakes(page: PageDesk) -> None:
+    page.change("UPDATE au SET first_given_name = 'Grace', dob = '1950-01-01' WHERE id = 1037")
+    scanned(page, "whitf", "#found")
+
+
+def namesakes_in_a_plan(page: PageDesk) -> None:
+    namesakes(page)
+    scanned(page, card(WHITFIELD), "#confirm")
+    page.scan(card(1037), Keys.ENTER)
+    page.until(lambda: "2" in page.heading and page.loaded())
 
 
 def the_history(page: PageDesk, patron: int) -> None:
     done(page)
     opened(page, "/history", ".entry", patron)
+
+
+def a_form_for_an_entry(page: PageDesk) -> None:
+    record_report(page.desk.gate.app.extensions["evergreen-groups"].state, page.sandbox.url)
+    page.open(NGUYEN, "/follow-up", "client=eg2&group=1004")
+    page.arrives(".outcomes")
+    page.run("document.querySelector('[value=promised]').click()")
+
+
+def an_entry_is_saved(page: PageDesk) -> None:
+    a_form_for_an_entry(page)
+    page.desk.click(".entry-form [value=save]")
+    page.arrives(".follow-up.notice")
+
+
+def an_entry_is_refused(page: PageDesk) -> None:
+    a_form_for_an_entry(page)
+    page.run("document.querySelector('[value=closed]').click()")
+    page.desk.click(".entry-form [value=save]")
+    page.arrives("#refused")
 
 
 def the_session_has_ended(page: PageDesk) -> None:
@@ -108,10 +140,16 @@ STATES: dict[str, Callable[[PageDesk], None]] = {
     "not done": not_done,
     "a supervisor is asked": a_supervisor_is_asked,
     "several of a name": partial(scanned, text="whitf", seen="#found"),
+    "namesakes": namesakes,
+    "namesakes in a plan": namesakes_in_a_plan,
+    "a name that is near": partial(scanned, text="whitfield, zacharias", seen="#found"),
     "an old card": partial(scanned, text="20000000901049", seen="#found"),
     "an unknown card": partial(scanned, text="20000000009999", seen="#message"),
     "which group": which_group,
     "nothing to do": nothing_to_do,
+    "a form for an entry": a_form_for_an_entry,
+    "an entry is saved": an_entry_is_saved,
+    "an entry is refused": an_entry_is_refused,
     "the history": partial(the_history, patron=NGUYEN),
     "the history of another group": partial(the_history, patron=LIN),
     "the statement": partial(opened, part="/statement", seen=".sheet"),

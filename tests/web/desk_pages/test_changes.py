@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from support.change_ids import number_of
-from support.circulators import change_rows, take_away
+from support.circulators import add_members, change_rows, take_away
 from support.desk_caller import caller_of, group_of, leads
 from support.desk_page import (
     GROUP,
@@ -218,6 +218,35 @@ class TestMovingSomebodyIn:
         assert "age 7" in rows[0]
         assert "age 2" in rows[1]
         assert f"{THOMAS} Elm Street ELM Whitfield, Kim ({THOMAS}) 1 member" in rows[0]
+        both = scanned(clerk.open(NGUYEN), card(THOMAS)).send("/change", ("do", "look"), card=card(RUTH))
+        assert f"2000000000{THOMAS}, {THOMAS} Elm Street, age 7" in both.text
+        assert f"2000000000{RUTH}, {RUTH} Elm Street, age 2" in both.text
+        ends = both.tree.xpath("//li/span/strong")
+        assert {as_text(end) for end in ends} == {str(THOMAS), str(RUTH)}, "the last digits stand out"
+
+    def test_what_tells_namesakes_apart_is_shown_of_them_alone(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        change_rows(sandbox, "UPDATE au SET dob = '2001-01-01' WHERE family_name = 'Whitfield'")
+        names = scanned(clerk.open(NGUYEN), "Whitfield")
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        assert not [page.heading for page in (names, plan) if re.search(r"\bage \d|Street|Address", page.text)]
+
+    def test_others_of_the_family_name_are_near(self, clerk: DeskClerk) -> None:
+        page = scanned(clerk.open(NGUYEN), "Whitfield, Jan")
+        assert page.message == "No Whitfield, Jan; 3 others"
+        assert page.tree.xpath("//input[@id='card']/@value") == ["Whitfield, Jan"]
+        assert len(page.tree.xpath("//button[@name='patron']")) == 3
+
+    def test_a_card_of_the_same_group_is_named_and_the_selection_stays(self, clerk: DeskClerk) -> None:
+        which = selected(clerk.open(WHITFIELD), "move", THOMAS)
+        nothing = scanned(which, card(RUTH))
+        assert nothing.message == f"Nothing to do: Whitfield, Ruth, card {card(RUTH)}, is in this same group."
+        back = clerk.get(str(nothing.tree.xpath("//nav/a/@href")[0]))
+        assert back.tree.xpath("//input[@name='member' and @checked]/@value") == [str(THOMAS)]
+        found = scanned(nothing, "Whitfield, Ruth")
+        by_name = found.send("/plan", ("target_id", str(RUTH)), card="")
+        assert by_name.message == "Nothing to do: Whitfield, Ruth is in this same group."
+        other = scanned(by_name, card(NGUYEN))
+        assert other.heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group?"
 
     def test_several_matches_are_shown_and_none_is_taken(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         """Libraries may allow shortened barcodes, so several patrons can match."""
@@ -339,8 +368,8 @@ class TestSelectedMembers:
 
     def test_a_card_of_the_same_group(self, clerk: DeskClerk) -> None:
         page = scanned(selected(clerk.open(WHITFIELD), "merge"), card(RUTH))
-        assert "The other patron is in this same group (1009): use a card from another group." in page.text
-        assert "Cancel" not in page.text
+        assert page.message == f"Nothing to do: Whitfield, Ruth, card {card(RUTH)}, is in this same group."
+        assert scanned(page, card(NGUYEN)).heading == "Merge this group into Nguyễn, Thị Hương's group?"
 
     def test_hidden_members_keep_a_group_from_merging(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
         page = scanned(selected(clerk_named("north_manager").open(1026), "merge"), card(1007))
@@ -523,16 +552,37 @@ class TestWhatGoesWrong:
         done = login.send("/change", ("do", "apply"), username="admin", password=PASSWORD)
         assert "Done: 2 patrons moved" in done.outcome
 
-    def test_enter_with_a_warning_says_that_it_moves_nobody(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+    def test_enter_with_a_warning_says_that_it_moves_nobody(self, clerk: DeskClerk) -> None:
         warned = scanned(clerk.open(NGUYEN), card(WHITFIELD)).send("/change", ("do", "look"))
         assert warned.message == "Nothing was changed. To confirm, use the Move anyway button."
+
+    def test_enter_after_a_supervisors_password_confirms_what_was_shown(
+        self, clerk: DeskClerk, sandbox: Sandbox
+    ) -> None:
         asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(WHITFIELD))
-        page = asks.send("/change", ("do", asks.default), username="admin", password=PASSWORD)
-        assert "To confirm, use the Move anyway button." in page.message
+        assert "shares no surname" in asks.warnings
+        assert "Pressing Enter isn't enough" not in asks.text
+        page = asks.send("/change", ("do", asks.default))
+        assert page.message == "Type the supervisor's user name and password."
+        page = page.send("/change", ("do", page.default), username="admin")
+        assert page.message == "Type the supervisor's user name and password."
         assert page.tree.get_element_by_id("username").get("value") == "admin"
-        assert page.tree.get_element_by_id("password").get("value") is None
         assert group_of(sandbox, WHITFIELD) == 1009
-        assert agreed(page, password=PASSWORD).outcome.startswith("Done")
+        assert page.send("/change", ("do", page.default), password=PASSWORD).outcome.startswith("Done")
+
+    def test_enter_after_a_supervisors_password_confirms_nothing_new(
+        self, clerk: DeskClerk, clerk_named: ClerkNamed, sandbox: Sandbox
+    ) -> None:
+        asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(WHITFIELD))
+        agreed(scanned(clerk_named("admin").open(NGUYEN), card(RUTH)))
+        page = asks.send("/change", ("do", asks.default), username="admin", password=PASSWORD)
+        assert "The group has changed. Nothing was moved" in page.message
+        assert group_of(sandbox, WHITFIELD) == 1009
+
+    def test_the_request_says_why_it_is_needed(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
+        take_away(sandbox, "UPDATE_USER", user=2)
+        asks = scanned(clerk_named("consortium_staff").open(NGUYEN), card(RUTH))
+        assert "Your login lacks UPDATE_USER at ELM. A supervisor can approve the change here." in asks.text
 
     @pytest.mark.parametrize(("profile", "needed"), [(12, True), (3, False)])
     def test_a_profiles_permission_counts(
@@ -618,6 +668,18 @@ def test_what_others_did_is_undone_with_a_permission_asked_for_once(
     assert proxy.seen[before:].count("open-ils.actor.user.perm.check.multi_org") == 1
     assert "Undone" in page.send("/undo").outcome
     assert group_of(sandbox, 1002) == 1001
+
+
+def test_who_approved_a_change_may_undo_it(clerk: DeskClerk, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
+    asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(THOMAS))
+    done = agreed(asks, username="admin", password=PASSWORD)
+    assert not clerk_named("harbor_desk").get(done.address).has_form("/undo")
+    supervisor = clerk_named("admin")
+    assert supervisor.open(NGUYEN, "/history").has_form("/undo")
+    assert supervisor.get(done.address).send("/undo").outcome.startswith("Undone: Whitfield, Thomas")
+    assert group_of(sandbox, THOMAS) == 1009
+    agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+    assert not supervisor.open(NGUYEN, "/history").tree.xpath("//form[contains(@action, '/undo')]"), "not approved"
 
 
 @with_settings(desk=DeskSettings(changes=False))
@@ -782,6 +844,44 @@ class TestSessionsThatEnd:
         assert "not changed: the session ended before this change." in page.outcome
         assert "Log in to the staff client, then make the changes that are still missing." in page.outcome
         assert not page.has_form("/plan") or page.tree.get_element_by_id("approve", None) is None
+
+
+class TestMoreThanAPlanTakes:
+    """A group of more than 1,000 members."""
+
+    @pytest.fixture
+    def many(self, sandbox: Sandbox) -> None:
+        add_members(sandbox, 1009, 998)
+
+    @pytest.mark.usefixtures("many")
+    def test_its_family_button_says_what_to_do_instead(self, clerk: DeskClerk) -> None:
+        assert len(clerk.open(WHITFIELD).members) == 1001
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        assert not plan.tree.xpath("//button[@name='family']")
+        assert "To move all 1,001 of this family, merge their group from its own page." in plan.text
+        assert "Whitfield, Grace's group: 1,001 → 1,000 members" in plan.text
+        assert agreed(plan).outcome.startswith("Done: Whitfield, Ruth")
+        next_one = scanned(clerk.open(NGUYEN), card(THOMAS))
+        assert next_one.tree.xpath("//button[@name='family']/text()") == ["Move all 1,000 of this family"]
+
+    @pytest.mark.usefixtures("many")
+    def test_all_selected_are_too_many(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        page = clerk.open(WHITFIELD)
+        everyone = [int(id) for id in page.tree.xpath("//input[@name='member']/@value")]
+        refused = selected(page, "remove", *everyone)
+        assert (refused.status, "Change at most 1000 patrons at once." in refused.text) == (400, True)
+        assert selected(page, "remove", *everyone[:1000]).heading == "Remove 1,000 patrons from the group?"
+        assert group_of(sandbox, RUTH) == 1009
+
+    @pytest.mark.usefixtures("many")
+    def test_it_merges_as_a_whole(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        plan = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
+        assert "1,001 patrons" in plan.text
+        done = agreed(plan)
+        while "In progress" in done.outcome:
+            done = clerk.get(done.address)
+        assert "Done: 1,001 patrons moved" in done.outcome
+        assert group_of(sandbox, 6998) == group_of(sandbox, WHITFIELD) == 1004
 
 
 class TestALongChangeWithoutAScript:
