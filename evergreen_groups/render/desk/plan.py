@@ -39,7 +39,7 @@ def plan_page(draft: Draft, action: str, this_group: int | None, namesakes: Mapp
         "confirm": gettext(texts.anyway if warnings and texts.anyway else texts.confirm),
         "note": gettext(_NOTES.get(action, "")) if draft.steps else "",
         "people": tuple((step.member, tuple(_facts(step, namesakes.get(step.member.id)))) for step in draft.steps),
-        "namesakes": {id: tuple(_what_tells(one)) for id, one in namesakes.items()},
+        "namesakes": {id: tuple(_distinguishing(one)) for id, one in namesakes.items()},
         # A move writes the group only. A lead keeps the flag, even if the new group already has a lead.
         "stays_lead": any(step.field == GROUP for step in draft.steps),
         "groups": tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
@@ -122,7 +122,7 @@ def _rest_of_family(draft: Draft) -> tuple[str, str] | None:
     return None
 
 
-def _what_tells(namesake: Namesake) -> Iterator[str]:
+def _distinguishing(namesake: Namesake) -> Iterator[str]:
     """Yield what tells a patron from others of the name, besides the card."""
     if namesake.street:
         yield isolated(namesake.street)
@@ -132,7 +132,7 @@ def _what_tells(namesake: Namesake) -> Iterator[str]:
 
 def _facts(step: Step, namesake: Namesake | None) -> Iterator[str]:
     if namesake is not None:
-        yield from _what_tells(namesake)
+        yield from _distinguishing(namesake)
     if step.account.juvenile:
         yield pgettext("remark about a member", "juvenile")
     yield printable(step.member.library)
