@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from evergreen_groups.audit.search import SearchContext
     from evergreen_groups.groups import IdRange
 
-OBSCURED = "circ.obscure_dob"
-"""The library setting that hides birth dates in the staff client."""
 _FIELDS = (*PATRON_FIELDS, *ACCOUNT_FIELDS)
 _WIDTH = len(PATRON_FIELDS)
 _PAGE = 4_000
@@ -52,7 +50,8 @@ def find_came_of_age(context: SearchContext) -> None:
         for within in context.id_ranges
     )
     # Most libraries have no one to ask about.
-    timezones, obscured = cache(lambda: OrgUnits.read_timezones(gateway)), cache(lambda: _obscured(context))
+    timezones = cache(lambda: OrgUnits.read_timezones(gateway))
+    obscured = cache(lambda: OrgUnits.hiding_birth_dates(gateway, context.org_units.ids))
     with PatronListing(context) as found:
         for page in chain.from_iterable(pages):
             ages: dict[PatronRow, int] = {}
@@ -75,12 +74,6 @@ def _findings(
         reason = Reason("came-of-age-obscured") if row.home_library in obscured else shown
         member = replace(member, patron=replace(member.patron, juvenile=True))
         yield PatronFinding(FindingKind.CAME_OF_AGE, member, reason)
-
-
-def _obscured(context: SearchContext) -> frozenset[int]:
-    """Return the home libraries (ids) that don't want birth dates on screens: neither is an age then."""
-    values = OrgUnits.read_setting(context.gateway, OBSCURED)
-    return frozenset(id for id in context.org_units.ids if values.get(id, True))
 
 
 def latest_birth_date(age: int, today: date) -> date:

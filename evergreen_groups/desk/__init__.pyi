@@ -16,6 +16,7 @@ from .events import EventOutcome as EventOutcome
 from .lookup import FoundPatron as FoundPatron
 from .lookup import Lookup as Lookup
 from .lookup import LookupKind as LookupKind
+from .lookup import Namesake as Namesake
 from .lookup import NearCard as NearCard
 from .lookup import PatronLookup as PatronLookup
 from .lookup import UnknownBarcode as UnknownBarcode

@@ -6,22 +6,35 @@ Never guess: unless the text is the barcode of one active card, return all candi
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups import arguments
 from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.gateway import TOKEN, whole_number
-from evergreen_groups.groups import PATRON_FIELDS, FamilyReader, PatronRow, barcodes, find_owner, panel, read_patron
-from evergreen_groups.ils import Profiles, permissions
+from evergreen_groups.groups import (
+    ACCOUNT_FIELDS,
+    PATRON_FIELDS,
+    FamilyReader,
+    PatronAccount,
+    PatronRow,
+    barcodes,
+    find_owner,
+    panel,
+    read_patron,
+)
+from evergreen_groups.ils import OrgUnits, Profiles, permissions
 from evergreen_groups.language import name_key
 from evergreen_groups.message import Message
+from evergreen_groups.values import age_of
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import Patron, PatronAccount, Query
+    from evergreen_groups.groups import Patron, Query
 
 # Evergreen turns names into regular expressions and escapes only some characters (Publisher/actor.pm, patron_search).
 _REGEX_CHARACTERS = re.compile(r"[\\^$?{}]")
@@ -41,23 +54,36 @@ class LookupKind(Enum):
     """Several patrons, by barcodes that the library shortens to this."""
     NAMES = "names"
     """One patron or more, by name."""
+    NEAR = "near"
+    """Others of the family name: no one has the given name as well."""
     NOBODY = "nobody"
     """No visible patron."""
 
 
+class Namesake(NamedTuple):
+    """What tells a patron from another of the same name.
+
+    ``street`` is from the mailing address, or else the billing address. ``age`` is None if unknown, or if the home
+    library hides birth dates.
+    """
+
+    street: str
+    age: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class FoundPatron:
-    """A patron, with just enough data to be told from others of the name. ``profile`` is the profile's name.
+    """A patron, with just enough data to be told from others. ``profile`` is the profile's name.
 
-    ``street`` is from the mailing address, or else the billing address. ``lead`` is the name of the group's lead, and
-    ``group_size`` the number of its visible members.
+    ``namesake`` is None unless another patron who was found has the same name. ``lead`` is the name of the group's
+    lead, and ``group_size`` the number of its visible members.
     """
 
     patron: Patron
     account: PatronAccount
     profile: str
     note: Message | None = None
-    street: str = ""
+    namesake: Namesake | None = None
     lead: str = ""
     group_size: int = 1
 
@@ -83,7 +109,10 @@ class PatronLookup:
         self._reader = FamilyReader(gateway)
 
     def find(self, text: str) -> Lookup:
-        """Find patrons by exact barcode, else by shortened barcode if the text has a digit, else by name."""
+        """Find patrons by exact barcode, else by shortened barcode if the text has a digit, else by name.
+
+        If no one has both names, find others of the family name.
+        """
         text = " ".join(arguments.text("text", text).split())
         if not barcodes.spellings(text):
             return Lookup(LookupKind.NOBODY)
@@ -96,7 +125,7 @@ class PatronLookup:
                 return Lookup(LookupKind.OLD_CARD, patrons=found)
         if any(letter.isdigit() for letter in text):
             return self._find_by_short_barcode(barcodes.without_blanks(text))
-        return self._find_by_name(text)
+        return self._find_by_name(text, near=True)
 
     def named(self, text: str) -> Lookup:
         """Find up to ``MOST_FOUND`` patrons by the start of the last name, or of both names as in ``"Okonkwo, A"``. The
@@ -145,6 +174,35 @@ class PatronLookup:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return int(record.usrgroup), frozenset({id, *(one.id for one in found)})
 
+    def namesakes(self, patrons: Iterable[Patron]) -> dict[int, Namesake]:
+        """Return what tells those of these patrons apart who have one name, by id.
+
+        Makes no call if all names differ, otherwise up to three.
+        """
+        by_name: dict[str, set[int]] = defaultdict(set)
+        for patron in patrons:
+            by_name[patron.name.casefold()].add(patron.id)
+        ids = sorted(id for same in by_name.values() if len(same) > 1 for id in same)
+        if not ids:
+            return {}
+        pcrud, now = self._gateway.pcrud, datetime.now(UTC)
+        fields = ("id", "home_ou", "mailing_address", "billing_address", *ACCOUNT_FIELDS)
+        rows = [
+            (id, library, mailing or billing, PatronAccount.of(account, now).birth_date)
+            for id, library, mailing, billing, *account in pcrud.columns_by_values("au", fields, "id", ids)
+        ]
+        used = sorted({address for _id, _library, address, _born in rows if address is not None})
+        streets = dict(pcrud.columns_by_values("aua", ("id", "street1"), "id", used))
+        libraries = {library for _id, library, _address, born in rows if born is not None}
+        hidden = OrgUnits.hiding_birth_dates(self._gateway, libraries)
+        return {
+            id: Namesake(
+                streets.get(address) or "",
+                None if born is None or library in hidden else age_of(born, now.date()),
+            )
+            for id, library, address, born in rows
+        }
+
     def _find_by_short_barcode(self, text: str) -> Lookup:
         """Find patrons with the barcode completion of the workplace's library, done by Evergreen."""
         library = permissions.library_of(permissions.account_of_session(self._gateway))
@@ -161,7 +219,7 @@ class PatronLookup:
             return Lookup(LookupKind.CARD, found[0].patron.id)
         return Lookup(LookupKind.SEVERAL if found else LookupKind.NOBODY, patrons=found)
 
-    def _find_by_name(self, text: str) -> Lookup:
+    def _find_by_name(self, text: str, *, near: bool = False) -> Lookup:
         """Find patrons by the start of their names, with the staff client's search, which uses indexes."""
         text = " ".join(_REGEX_CHARACTERS.sub(" ", text).split())
         family, comma, first = (part.strip() for part in text.partition(","))
@@ -171,11 +229,13 @@ class PatronLookup:
         if not comma and (words := text.split())[1:]:  # the last name last, as spoken, or first
             pairs = (words[1:], words[:1]), (words[:-1], words[-1:]), (words[:1], words[1:])
             names += [(" ".join(last), " ".join(given)) for last, given in pairs]
-        found = next(filter(None, (self._search(*pair) for pair in dict.fromkeys(names))), [])
-        patrons = tuple(sorted(self._describe(found[:MOST_FOUND]), key=lambda one: name_key(one.patron.name)))
-        if not patrons:
-            return Lookup(LookupKind.NOBODY)
-        return Lookup(LookupKind.NAMES, patrons=patrons, more=len(found) > MOST_FOUND)
+        families = [(last, "") for last, given in names if given] if near else []
+        for kind, wanted in ((LookupKind.NAMES, names), (LookupKind.NEAR, families)):
+            found = next(filter(None, (self._search(*pair) for pair in dict.fromkeys(wanted))), [])
+            patrons = sorted(self._describe(found[:MOST_FOUND]), key=lambda one: name_key(one.patron.name))
+            if patrons:
+                return Lookup(kind, patrons=tuple(patrons), more=len(found) > MOST_FOUND)
+        return Lookup(LookupKind.NOBODY)
 
     def _search(self, family: str, first: str) -> list[int]:
         wanted: dict[str, dict[str, object]] = {"family_name": {"value": family, "group": 0}}
@@ -198,25 +258,19 @@ class PatronLookup:
         found = self._reader.by_ids(wanted)
         profiles = Profiles.read(self._gateway)
         patrons = [found.members[id].patron for id in wanted if id in found.members]
-        pcrud = self._gateway.pcrud
         numbers = sorted({patron.group for patron in patrons})
-        fields = (*PATRON_FIELDS, "mailing_address", "billing_address")
-        rows = pcrud.columns_by_values("au", fields, "usrgroup", numbers, where={"deleted": "f"})
+        rows = self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "usrgroup", numbers, where={"deleted": "f"})
         groups: dict[int, list[PatronRow]] = {number: [] for number in numbers}
-        addresses: dict[int, int | None] = {}
-        for *values, mailing, billing in rows:
-            row = PatronRow._make(values)
+        for row in map(PatronRow._make, rows):
             groups[row.group].append(row)
-            addresses[row.id] = mailing or billing
-        used = sorted({address for patron in patrons if (address := addresses.get(patron.id)) is not None})
-        streets: dict[int | None, str | None] = dict(pcrud.columns_by_values("aua", ("id", "street1"), "id", used))
+        namesakes = self.namesakes(patrons)
         described = []
         for patron in patrons:
             account, members = found.accounts[patron.id], groups[patron.group]
             profile, note = profiles.name(patron.profile), _note(patron, account)
             lead = min(members, key=_rank).name if members else patron.name
-            street = streets.get(addresses.get(patron.id)) or ""
-            described.append(FoundPatron(patron, account, profile, note, street, lead, max(len(members), 1)))
+            namesake = namesakes.get(patron.id)
+            described.append(FoundPatron(patron, account, profile, note, namesake, lead, max(len(members), 1)))
         return tuple(described)
 
 

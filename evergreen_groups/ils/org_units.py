@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway import Gateway
 
+OBSCURED = "circ.obscure_dob"
+"""The library setting that hides birth dates in the staff client."""
+
 
 @dataclass(frozen=True, slots=True)
 class OrgUnit:
@@ -158,6 +161,15 @@ class OrgUnits:
         values = OrgUnits.read_setting(gateway, "lib.timezone").items()
         found = {org_unit: catalogue.timezone_of(value) for org_unit, value in values if isinstance(value, str)}
         return {org_unit: zone for org_unit, zone in found.items() if zone is not None}
+
+    @staticmethod
+    def hiding_birth_dates(gateway: Gateway, org_units: Collection[int]) -> frozenset[int]:
+        """Return those of these org units (ids) that don't want birth dates on screens: neither is an age then.
+
+        Makes one call, or none without org units. Raises DataError.
+        """
+        values = OrgUnits.read_setting(gateway, OBSCURED) if org_units else {}
+        return frozenset(id for id in org_units if values.get(id, True))
 
     @staticmethod
     def shortname_for_message(gateway: Gateway, id: int | None) -> str:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from support.gateways import gateway_of
 
 from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, build_audit
-from evergreen_groups.audit.came_of_age import OBSCURED, latest_birth_date
+from evergreen_groups.audit.came_of_age import latest_birth_date
 from evergreen_groups.formats import AUDIT_FORMATS
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule
+from evergreen_groups.ils.org_units import OBSCURED
 from evergreen_groups.render.audit import describe_reason, render_audit
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.values import age_of

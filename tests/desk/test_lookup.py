@@ -11,8 +11,11 @@ from evergreen_groups.client import Client
 from evergreen_groups.desk import LookupKind, NearCard, PatronLookup, explain_unknown
 from evergreen_groups.desk.lookup import UnknownBarcode
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import barcodes
+from evergreen_groups.groups import Patron, barcodes
+from evergreen_groups.ils.org_units import OBSCURED
 from evergreen_groups.sandbox import Sandbox
+
+ELM = 22
 
 
 def test_a_card(client: Client) -> None:
@@ -62,6 +65,51 @@ def test_names_are_sorted_as_people_do(client: Client, sandbox: Sandbox) -> None
 )
 def test_nobody(client: Client, text: str) -> None:
     assert client.patrons.find(text).kind is LookupKind.NOBODY
+
+
+@pytest.mark.parametrize("text", ["van der Meer, Jan", "Jan van der Meer", "van der Meer Jan"])
+def test_others_of_the_family_name(client: Client, text: str) -> None:
+    found = client.patrons.find(text)
+    assert found.kind is LookupKind.NEAR
+    assert len(found.patrons) == 4
+    assert client.patrons.named(text).kind is LookupKind.NOBODY, "where a name decides, none is near"
+
+
+class TestNamesakes:
+    @pytest.fixture
+    def patrons(self, client: Client, sandbox: Sandbox) -> list[Patron]:
+        """Two Whitfields of one name, and one of another."""
+        change_rows(sandbox, "UPDATE au SET dob = '1950-01-01' WHERE id IN (1036, 1037)")
+        change_rows(sandbox, "UPDATE au SET first_given_name = 'GRACE' WHERE id = 1037")
+        sandbox._store.insert("aua", {"id": 9000, "usr": 1036, "street1": "5 Elm Street"})
+        change_rows(sandbox, "UPDATE au SET billing_address = 9000, mailing_address = NULL WHERE id = 1037")
+        return [one.patron for one in client.patrons.find("Whitfield").patrons]
+
+    def test_what_tells_them_apart(self, client: Client, patrons: list[Patron]) -> None:
+        found = client.patrons.namesakes(patrons)
+        assert found.keys() == {1036, 1037}
+        assert found[1037].street == "5 Elm Street"
+        assert found[1037].age == found[1036].age >= 76
+
+    @pytest.mark.parametrize(("org_unit", "hides"), [(1, True), (ELM, True), (11, False)])
+    def test_no_age_where_birth_dates_are_hidden(
+        self, client: Client, sandbox: Sandbox, patrons: list[Patron], org_unit: int, *, hides: bool
+    ) -> None:
+        assert {patron.home_library.id for patron in patrons} == {ELM}
+        for row in sandbox._store.rows("aous", {"name": OBSCURED, "org_unit": org_unit}):
+            sandbox._store.delete("aous", row["id"])
+        sandbox._store.insert("aous", {"name": OBSCURED, "org_unit": org_unit, "value": "true"})
+        found = client.patrons.namesakes(patrons)
+        assert (found[1036].age is None) is hides
+        assert found[1037].street, "all the same"
+
+    def test_no_call_where_all_names_differ(self, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        with gateway_of(proxy.url, "consortium_staff") as gateway:
+            lookup = PatronLookup(gateway)
+            patrons = [one.patron for one in lookup.find("Whitfield").patrons]
+            before = len(proxy.calls)
+            assert lookup.namesakes(patrons) == {}
+            assert len(proxy.calls) == before
 
 
 def test_only_who_is_visible(sandbox: Sandbox) -> None:

@@ -13,7 +13,6 @@ from .outcome import describe_failure as describe_failure
 from .outcome import groups_of as groups_of
 from .outcome import outcome_view as outcome_view
 from .outcome import past_entry as past_entry
-from .plan import age_or_juvenile as age_or_juvenile
 from .plan import plan_page as plan_page
 from .slip import slip_page as slip_page
 from .slip import write_slip as write_slip

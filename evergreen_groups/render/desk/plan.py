@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.changes import GROUP
@@ -12,15 +11,17 @@ from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, printable, sentence
 from evergreen_groups.render.plans import GroupNames, describe_warning, group_line
 from evergreen_groups.render.text import capitalized
-from evergreen_groups.values import age_of
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Draft, PlannedGroup, Step
-    from evergreen_groups.groups import PatronAccount
+    from evergreen_groups.desk import Namesake
 
 
-def plan_page(draft: Draft, action: str, this_group: int | None) -> dict[str, Any]:
-    """Return the values for the page of ``this_group`` with a plan. ``action`` is the form's name for the change."""
+def plan_page(draft: Draft, action: str, this_group: int | None, namesakes: Mapping[int, Namesake]) -> dict[str, Any]:
+    """Return the values for the page of ``this_group`` with a plan. ``action`` is the form's name for the change.
+
+    ``namesakes`` has, by id, what tells patrons of one name apart.
+    """
     expected = _EXPECTED.get(action, _EXPECTED_ANYWHERE)
     # A new group holds only the patron named in the step, so there is nothing more to show.
     groups = {group.before.number: group for group in draft.groups if group.before is not None}
@@ -37,7 +38,8 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> dict[str, An
         "heading": _heading(draft, action, names),
         "confirm": gettext(texts.anyway if warnings and texts.anyway else texts.confirm),
         "note": gettext(_NOTES.get(action, "")) if draft.steps else "",
-        "people": tuple((step.member, tuple(_facts(step))) for step in draft.steps),
+        "people": tuple((step.member, tuple(_facts(step, namesakes.get(step.member.id)))) for step in draft.steps),
+        "namesakes": {id: tuple(_what_tells(one)) for id, one in namesakes.items()},
         # A move writes the group only. A lead keeps the flag, even if the new group already has a lead.
         "stays_lead": any(step.field == GROUP for step in draft.steps),
         "groups": tuple(_group(group, capitalized(names.name(number))) for number, group in groups.items()),
@@ -115,16 +117,19 @@ def _rest_of_family(draft: Draft) -> tuple[str, str] | None:
     return None
 
 
-def age_or_juvenile(account: PatronAccount) -> str:
-    """Return the patron's age, or that they are a juvenile if no birth date is known; empty for other adults."""
-    if account.birth_date is not None:
-        return gettext("age {age}", age=age_of(account.birth_date, datetime.now(UTC).date()))
-    return pgettext("remark about a member", "juvenile") if account.juvenile else ""
+def _what_tells(namesake: Namesake) -> Iterator[str]:
+    """Yield what tells a patron from others of the name, besides the card."""
+    if namesake.street:
+        yield isolated(namesake.street)
+    if namesake.age is not None:
+        yield gettext("age {age}", age=namesake.age)
 
 
-def _facts(step: Step) -> Iterator[str]:
-    if age := age_or_juvenile(step.account):
-        yield age
+def _facts(step: Step, namesake: Namesake | None) -> Iterator[str]:
+    if namesake is not None:
+        yield from _what_tells(namesake)
+    if step.account.juvenile:
+        yield pgettext("remark about a member", "juvenile")
     yield printable(step.member.library)
     yield gettext("own fines {owed}", owed=step.member.own_fines)
 

@@ -14,7 +14,7 @@ from evergreen_groups.changes import GROUP, PENALTIES, Action, PlanRequest, Step
 from evergreen_groups.desk import LookupKind, explain_unknown
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.ils import OrgUnits
-from evergreen_groups.language import describe_advice, gettext, minute, pgettext
+from evergreen_groups.language import describe_advice, gettext, minute, ngettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import (
     GroupNames,
@@ -25,13 +25,14 @@ from evergreen_groups.render import (
     sentence,
 )
 from evergreen_groups.render import desk as pages
+from evergreen_groups.values import Total
 from evergreen_groups.web import ANOTHER_DESK, ProblemError
 from evergreen_groups.web.desk.forms import ChangeForm
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
     from evergreen_groups.client import Client
-    from evergreen_groups.desk import GroupDetails, NearCard
+    from evergreen_groups.desk import GroupDetails, Lookup, Namesake, NearCard
     from evergreen_groups.follow_up import Entry
     from evergreen_groups.groups import Group, PatronRow
     from evergreen_groups.web import Approval, DeskRequest
@@ -62,7 +63,7 @@ class PatronNames:
         return {id for id in ids if id in self.known}
 
 
-NOT_FOUND = {
+_NOT_SURE = {
     LookupKind.OLD_CARD: Message("This card is inactive. Is this the patron?"),
     LookupKind.SEVERAL: Message("Several cards end in these digits. Who is it?"),
     LookupKind.NAMES: Message("Who is it?"),
@@ -126,6 +127,26 @@ class Notice(NamedTuple):
 
 
 NO_NOTICE: Notice = Notice()
+
+
+def describe_found(lookup: Lookup, text: str) -> Notice:
+    """Ask which of the patrons who were found by a ``text`` it is, or say that they only share the family name."""
+    if lookup.kind is not LookupKind.NEAR:
+        return Notice(gettext(_NOT_SURE[lookup.kind]))
+    count = len(lookup.patrons)
+    others = Total(count, exact=not lookup.more)
+    found = ngettext(
+        "No {text}; {others} other", "No {text}; {others} others", count, text=isolated(text), others=others
+    )
+    return Notice(found, text)
+
+
+def describe_nothing_to_do(client: Client, target: int, card: str) -> Notice:
+    """Say which card, or which patron who was found by name, is in the group that the patrons already belong to."""
+    name = isolated(client.patrons.names({target}).get(target, ""))
+    if card.isdigit():
+        return Notice(gettext("Nothing to do: {name}, card {card}, is in this same group.", name=name, card=card), card)
+    return Notice(gettext("Nothing to do: {name} is in this same group.", name=name))
 
 
 def describe_unfound(client: Client, text: str, *, sees_everybody: bool) -> Notice:
@@ -393,7 +414,17 @@ def _shown(name: str | None) -> str:
     return isolated(name) if name else gettext("a colleague (name hidden from your login)")
 
 
-def number_of(draft: Draft, patron: int) -> int | None:
+def plan_page(client: Client, draft: Draft, form: ChangeForm, patron: int) -> dict[str, Any]:
+    """Return the values for the page with a plan for the group of ``patron``. Makes calls for patrons of one name."""
+    people = [step.member for step in draft.steps]
+    people += [member for group in draft.groups for member in (*group.members_before, *group.after)]
+    namesakes: Mapping[int, Namesake] = {}
+    with suppress(EvergreenGroupsError):  # the plan has their cards as well
+        namesakes = client.patrons.namesakes(member.patron for member in people)
+    return pages.plan_page(draft, form.action, _number_of(draft, patron), namesakes)
+
+
+def _number_of(draft: Draft, patron: int) -> int | None:
     """Return the number of the page's own group, which is that of ``patron``, if the plan concerns it."""
     if draft.steps and not draft.groups:  # the members of the page's group change, but stay
         return draft.steps[0].member.patron.group

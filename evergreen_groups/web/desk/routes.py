@@ -298,7 +298,7 @@ def _whole_family(clerk: Clerk, form: forms.ChangeForm) -> Response:
     made = actions.propose(clerk.client, form, clerk.patron)
     if isinstance(made, str) or not made.draft.steps:
         return _plan_page(clerk, form, made)
-    warnings = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))["warnings"]
+    warnings = actions.plan_page(clerk.client, made.draft, form, clerk.patron)["warnings"]
     if not set(clerk.fields.getlist("seen")).issuperset(warnings):
         return _plan_page(clerk, form, made)
     needs_approval = form.approve or not actions.may_apply(clerk.desk, made.draft)
@@ -354,7 +354,7 @@ def _card_page(
 ) -> Response:
     joins = form.action == "join"
     if lookup:
-        notice = actions.Notice(gettext(actions.NOT_FOUND[lookup.kind]))
+        notice = actions.describe_found(lookup, forms.read_card(clerk.fields))
     return clerk.page(
         "card.html",
         title=gettext(_WHICH.get(form.action, _WHICH["move"])),
@@ -364,7 +364,6 @@ def _card_page(
         field="patron" if joins else "target_id",
         **notice._asdict(),
         found=lookup.patrons if lookup else (),
-        age=pages.age_or_juvenile,
         more=lookup is not None and lookup.more,
         plain=lookup is not None and lookup.kind is LookupKind.NAMES,  # several are normal for a name
     )
@@ -386,6 +385,9 @@ def _plan_page(
     made = made or actions.propose(clerk.client, form, clerk.patron)
     if isinstance(made, str):
         return list_page(clerk, notice=actions.Notice(made), selected=form.selected)
+    if form.target is not None and not made.draft.steps:
+        nothing = actions.describe_nothing_to_do(clerk.client, form.target, forms.read_card(clerk.fields))
+        return _card_page(clerk, structs.replace(form, target=None), notice=nothing)
     form, already = actions.without_members(form, made.draft)
     if already:  # said once, like an unknown card
         notice = notice._replace(message=" ".join(filter(None, (notice.message, already))))
@@ -395,7 +397,7 @@ def _plan_page(
         notice = notice._replace(message=gettext("{name} is already here.", name=isolated(name)))
     if not actions.may_apply(clerk.desk, made.draft):
         form = structs.replace(form, approve=True)
-    page = pages.plan_page(made.draft, form.action, actions.number_of(made.draft, clerk.patron))
+    page = actions.plan_page(clerk.client, made.draft, form, clerk.patron)
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
     if warned and page["warnings"]:
         notice = notice._replace(message=gettext(_NOT_CONFIRMED, button=page["confirm"]))

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from selenium.webdriver.common.keys import Keys
-from support.circulators import change_rows
 from support.desk_browser import look
-from support.page_desk import NGUYEN, RUTH, PageDesk
+from support.page_desk import NGUYEN, THOMAS, PageDesk
 
 pytestmark = pytest.mark.long  # needs a browser
 
@@ -93,8 +92,9 @@ class TestInView:
         def scan(text: str) -> None:
             step(lambda: page.scan(text, Keys.ENTER))
 
-        change_rows(
-            page.desk.sandbox, "UPDATE au SET mailing_address = NULL, billing_address = NULL WHERE id = ?", RUTH
+        page.change(
+            "UPDATE au SET first_given_name = 'Grace', mailing_address = NULL, billing_address = NULL WHERE id = ?",
+            THOMAS,
         )
         open_below_the_summary(page, client, NGUYEN, size)
         comes(page, "#members", "#card", ".card-form .btn")

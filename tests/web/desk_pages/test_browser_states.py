@@ -81,9 +81,20 @@ def nothing_to_do(page: PageDesk) -> None:
     page.desk.click("#members input[value='1037']")
     page.desk.click("button[value=move]")
     page.until(lambda: page.run("return !document.querySelector('#members')") and page.loaded())
-    question = page.heading
     page.scan(card(WHITFIELD), Keys.ENTER)
-    page.until(lambda: page.heading not in ("", question) and page.loaded())
+    page.arrives("#message")
+
+
+def namesakes(page: PageDesk) -> None:
+    page.change("UPDATE au SET first_given_name = 'Grace', dob = '1950-01-01' WHERE id = 1037")
+    scanned(page, "whitf", "#found")
+
+
+def namesakes_in_a_plan(page: PageDesk) -> None:
+    namesakes(page)
+    scanned(page, card(WHITFIELD), "#confirm")
+    page.scan(card(1037), Keys.ENTER)
+    page.until(lambda: "2" in page.heading and page.loaded())
 
 
 def the_history(page: PageDesk, patron: int) -> None:
@@ -108,6 +119,9 @@ STATES: dict[str, Callable[[PageDesk], None]] = {
     "not done": not_done,
     "a supervisor is asked": a_supervisor_is_asked,
     "several of a name": partial(scanned, text="whitf", seen="#found"),
+    "namesakes": namesakes,
+    "namesakes in a plan": namesakes_in_a_plan,
+    "a name that is near": partial(scanned, text="whitfield, zacharias", seen="#found"),
     "an old card": partial(scanned, text="20000000901049", seen="#found"),
     "an unknown card": partial(scanned, text="20000000009999", seen="#message"),
     "which group": which_group,

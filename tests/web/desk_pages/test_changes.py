@@ -218,6 +218,35 @@ class TestMovingSomebodyIn:
         assert "age 7" in rows[0]
         assert "age 2" in rows[1]
         assert f"{THOMAS} Elm Street ELM Whitfield, Kim ({THOMAS}) 1 member" in rows[0]
+        both = scanned(scanned(clerk.open(NGUYEN), card(THOMAS)), card(RUTH))
+        assert f"2000000000{THOMAS}, {THOMAS} Elm Street, age 7" in both.text
+        assert f"2000000000{RUTH}, {RUTH} Elm Street, age 2" in both.text
+        ends = both.tree.xpath("//li/span/strong")
+        assert {as_text(end) for end in ends} == {str(THOMAS), str(RUTH)}, "the last digits stand out"
+
+    def test_what_tells_namesakes_apart_is_shown_of_them_alone(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        change_rows(sandbox, "UPDATE au SET dob = '2001-01-01' WHERE family_name = 'Whitfield'")
+        names = scanned(clerk.open(NGUYEN), "Whitfield")
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        assert not [page.heading for page in (names, plan) if re.search(r"\bage \d|Street|Address", page.text)]
+
+    def test_others_of_the_family_name_are_near(self, clerk: DeskClerk) -> None:
+        page = scanned(clerk.open(NGUYEN), "Whitfield, Jan")
+        assert page.message == "No Whitfield, Jan; 3 others"
+        assert page.tree.xpath("//input[@id='card']/@value") == ["Whitfield, Jan"]
+        assert len(page.tree.xpath("//button[@name='patron']")) == 3
+
+    def test_a_card_of_the_same_group_is_named_and_the_selection_stays(self, clerk: DeskClerk) -> None:
+        which = selected(clerk.open(WHITFIELD), "move", THOMAS)
+        nothing = scanned(which, card(RUTH))
+        assert nothing.message == f"Nothing to do: Whitfield, Ruth, card {card(RUTH)}, is in this same group."
+        back = clerk.get(str(nothing.tree.xpath("//nav/a/@href")[0]))
+        assert back.tree.xpath("//input[@name='member' and @checked]/@value") == [str(THOMAS)]
+        found = scanned(nothing, "Whitfield, Ruth")
+        by_name = found.send("/plan", ("target_id", str(RUTH)), card="")
+        assert by_name.message == "Nothing to do: Whitfield, Ruth is in this same group."
+        other = scanned(by_name, card(NGUYEN))
+        assert other.heading == "Move Whitfield, Thomas to Nguyễn, Thị Hương's group?"
 
     def test_several_matches_are_shown_and_none_is_taken(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         """Libraries may allow shortened barcodes, so several patrons can match."""
