@@ -81,8 +81,8 @@ class ReferenceData:
         except PermissionDeniedError:
             return account, self._cached("rights", key, SessionRights.none)
 
-    def may_change(self, gateway: Gateway, library: int, profile: int | None) -> bool:
-        """Return whether the session may change patrons of a home library (an id) who have a profile.
+    def lacking(self, gateway: Gateway, library: int, profile: int | None) -> str | None:
+        """Return a permission that the session lacks to change patrons of a home library (an id) who have a profile.
 
         Evergreen requires UPDATE_USER and the profile's permission, both at the home library; pass None for a change
         that requires no more than the first. One call per session and library, plus those of :meth:`profiles`.
@@ -92,9 +92,9 @@ class ReferenceData:
             wanted = sorted({UPDATE_USER, *self.profiles(gateway).permissions})
             return denied_pairs(gateway, self.user(gateway), [library], wanted)
 
-        denied = self._cached("changes", f"{_key(gateway)} {library}", read)
-        needed = {UPDATE_USER, None if profile is None else self.profiles(gateway, [profile]).permission(profile)}
-        return needed.isdisjoint(permission for _library, permission in denied)
+        denied = {permission for _, permission in self._cached("changes", f"{_key(gateway)} {library}", read)}
+        needed = (UPDATE_USER, None if profile is None else self.profiles(gateway, [profile]).permission(profile))
+        return next((permission for permission in needed if permission in denied), None)
 
     def org_units(self, gateway: Gateway, named: Iterable[int] = ()) -> OrgUnits:
         """Return all org units. Two calls, and again if one of the ids in ``named`` isn't cached: it may be new."""

@@ -208,9 +208,9 @@ class DeskRequest:
         without_deadline = self.service.client_for(self.caller, self.gateway)
         return self.service.change_runs.begin(lambda: begin(without_deadline.changes))
 
-    def may_change(self, library: int, profile: int | None) -> bool:
-        """Return whether the caller may change such patrons. One call per session and library (an id)."""
-        return self.service.reference.may_change(self.client.gateway, library, profile)
+    def lacking(self, library: int, profile: int | None) -> str | None:
+        """Return a permission that the caller lacks to change such patrons. One call per session and library (id)."""
+        return self.service.reference.lacking(self.client.gateway, library, profile)
 
     @property
     def sees_patrons_at(self) -> frozenset[int]:

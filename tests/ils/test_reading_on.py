@@ -142,12 +142,12 @@ class TestReferenceData:
     def test_what_is_cached_for_the_desk(self, sandbox: Sandbox) -> None:
         data = ReferenceData(ILS)
         with gateway_of(sandbox.url, "consortium_staff") as staff, gateway_of(sandbox.url, "harbor_desk") as desk:
-            assert data.may_change(staff, HARBOR, None)
-            assert not data.may_change(desk, HARBOR, None)
-            assert data.may_change(staff, HARBOR, ADULT)
+            assert data.lacking(staff, HARBOR, None) is None
+            assert data.lacking(desk, HARBOR, None) == "UPDATE_USER"
+            assert data.lacking(staff, HARBOR, ADULT) is None
             take_away(sandbox, data.profiles(staff).permission(ADULT) or "")
-            assert not ReferenceData(ILS).may_change(staff, HARBOR, ADULT)
-            assert ReferenceData(ILS).may_change(staff, HARBOR, None)
+            assert ReferenceData(ILS).lacking(staff, HARBOR, ADULT)
+            assert ReferenceData(ILS).lacking(staff, HARBOR, None) is None
             assert not data.has_penalty_kinds(staff)
             data.penalty_kinds(staff)
             calls = staff.statistics.calls

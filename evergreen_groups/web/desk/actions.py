@@ -191,15 +191,20 @@ def _request(form: ChangeForm, patron: int) -> PlanRequest:
 def may_move_like(desk: DeskRequest, group: Group) -> bool:
     """Return whether the clerk may move patrons of the own library who have the profile of a member."""
     profiles = {member.patron.profile for member in group.members}
-    return any(desk.may_change(desk.caller.library, profile) for profile in profiles)
+    return any(desk.lacking(desk.caller.library, profile) is None for profile in profiles)
 
 
-def may_apply(desk: DeskRequest, draft: Draft) -> bool:
-    """Return whether the clerk may change all patrons of a plan. The profile matters for changes of the record only."""
-    return all(
-        desk.may_change(patron.home_library.id, None if field == PENALTIES else patron.profile)
-        for patron, field in ((step.member.patron, step.field) for step in draft.steps)
-    )
+def lacking(desk: DeskRequest, draft: Draft) -> tuple[str, str] | None:
+    """Return a permission that the clerk lacks to change the patrons of a plan, and the library's short name.
+
+    The profile matters for changes of the record only.
+    """
+    for step in draft.steps:
+        patron = step.member.patron
+        permission = desk.lacking(patron.home_library.id, None if step.field == PENALTIES else patron.profile)
+        if permission is not None:
+            return permission, patron.home_library.shortname
+    return None
 
 
 def apply(desk: DeskRequest, plan: str, approval: Approval | None, *, needs_approval: bool) -> tuple[str, str]:
@@ -234,7 +239,7 @@ def undo_to_approve(desk: DeskRequest, change: str) -> tuple[ChangeForm, Propose
         plan = client.changes.propose(PlanRequest(Action.UNDO, change=change))
     except (PlanError, NotFoundError, BusyError):
         return None  # undoing gives the same error
-    if may_apply(desk, plan.draft):
+    if lacking(desk, plan.draft) is None:
         return None
     return ChangeForm("redo" if is_undo(client, made) else "undo", (), approve=True, change=change), plan
 

@@ -301,7 +301,7 @@ def _whole_family(clerk: Clerk, form: forms.ChangeForm) -> Response:
     warnings = actions.plan_page(clerk.client, made.draft, form, clerk.patron)["warnings"]
     if not set(clerk.fields.getlist("seen")).issuperset(warnings):
         return _plan_page(clerk, form, made)
-    needs_approval = form.approve or not actions.may_apply(clerk.desk, made.draft)
+    needs_approval = form.approve or actions.lacking(clerk.desk, made.draft) is not None
     approval = forms.read_approval(clerk.fields)
     if needs_approval and approval is None:
         return _plan_page(clerk, form, made)
@@ -395,7 +395,8 @@ def _plan_page(
             return list_page(clerk, notice=actions.Notice(notice.message))
     for name in {step.member.name for step in made.draft.steps if step.patron_id == again}:
         notice = notice._replace(message=gettext("{name} is already here.", name=isolated(name)))
-    if not actions.may_apply(clerk.desk, made.draft):
+    lacks = actions.lacking(clerk.desk, made.draft)
+    if lacks is not None:
         form = structs.replace(form, approve=True)
     page = actions.plan_page(clerk.client, made.draft, form, clerk.patron)
     username = forms.read_username(clerk.fields) if not forms.read_card(clerk.fields) else ""
@@ -409,6 +410,7 @@ def _plan_page(
         plan=page,
         stored=made.stored if made.draft.steps else None,
         username=username,
+        lacks=lacks,
         **notice._asdict(),
     )
 

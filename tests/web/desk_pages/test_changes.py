@@ -218,7 +218,7 @@ class TestMovingSomebodyIn:
         assert "age 7" in rows[0]
         assert "age 2" in rows[1]
         assert f"{THOMAS} Elm Street ELM Whitfield, Kim ({THOMAS}) 1 member" in rows[0]
-        both = scanned(scanned(clerk.open(NGUYEN), card(THOMAS)), card(RUTH))
+        both = scanned(clerk.open(NGUYEN), card(THOMAS)).send("/change", ("do", "look"), card=card(RUTH))
         assert f"2000000000{THOMAS}, {THOMAS} Elm Street, age 7" in both.text
         assert f"2000000000{RUTH}, {RUTH} Elm Street, age 2" in both.text
         ends = both.tree.xpath("//li/span/strong")
@@ -368,8 +368,8 @@ class TestSelectedMembers:
 
     def test_a_card_of_the_same_group(self, clerk: DeskClerk) -> None:
         page = scanned(selected(clerk.open(WHITFIELD), "merge"), card(RUTH))
-        assert "The other patron is in this same group (1009): use a card from another group." in page.text
-        assert "Cancel" not in page.text
+        assert page.message == f"Nothing to do: Whitfield, Ruth, card {card(RUTH)}, is in this same group."
+        assert scanned(page, card(NGUYEN)).heading == "Merge this group into Nguyễn, Thị Hương's group?"
 
     def test_hidden_members_keep_a_group_from_merging(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
         page = scanned(selected(clerk_named("north_manager").open(1026), "merge"), card(1007))
@@ -552,16 +552,37 @@ class TestWhatGoesWrong:
         done = login.send("/change", ("do", "apply"), username="admin", password=PASSWORD)
         assert "Done: 2 patrons moved" in done.outcome
 
-    def test_enter_with_a_warning_says_that_it_moves_nobody(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+    def test_enter_with_a_warning_says_that_it_moves_nobody(self, clerk: DeskClerk) -> None:
         warned = scanned(clerk.open(NGUYEN), card(WHITFIELD)).send("/change", ("do", "look"))
         assert warned.message == "Nothing was changed. To confirm, use the Move anyway button."
+
+    def test_enter_after_a_supervisors_password_confirms_what_was_shown(
+        self, clerk: DeskClerk, sandbox: Sandbox
+    ) -> None:
         asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(WHITFIELD))
-        page = asks.send("/change", ("do", asks.default), username="admin", password=PASSWORD)
-        assert "To confirm, use the Move anyway button." in page.message
+        assert "shares no surname" in asks.warnings
+        assert "Pressing Enter isn't enough" not in asks.text
+        page = asks.send("/change", ("do", asks.default))
+        assert page.message == "Type the supervisor's user name and password."
+        page = page.send("/change", ("do", page.default), username="admin")
+        assert page.message == "Type the supervisor's user name and password."
         assert page.tree.get_element_by_id("username").get("value") == "admin"
-        assert page.tree.get_element_by_id("password").get("value") is None
         assert group_of(sandbox, WHITFIELD) == 1009
-        assert agreed(page, password=PASSWORD).outcome.startswith("Done")
+        assert page.send("/change", ("do", page.default), password=PASSWORD).outcome.startswith("Done")
+
+    def test_enter_after_a_supervisors_password_confirms_nothing_new(
+        self, clerk: DeskClerk, clerk_named: ClerkNamed, sandbox: Sandbox
+    ) -> None:
+        asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(WHITFIELD))
+        agreed(scanned(clerk_named("admin").open(NGUYEN), card(RUTH)))
+        page = asks.send("/change", ("do", asks.default), username="admin", password=PASSWORD)
+        assert "The group has changed. Nothing was moved" in page.message
+        assert group_of(sandbox, WHITFIELD) == 1009
+
+    def test_the_request_says_why_it_is_needed(self, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
+        take_away(sandbox, "UPDATE_USER", user=2)
+        asks = scanned(clerk_named("consortium_staff").open(NGUYEN), card(RUTH))
+        assert "Your login lacks UPDATE_USER at ELM. A supervisor can approve the change here." in asks.text
 
     @pytest.mark.parametrize(("profile", "needed"), [(12, True), (3, False)])
     def test_a_profiles_permission_counts(
