@@ -238,8 +238,11 @@ def _outcome(entry: Entry) -> list[str]:
     ]
 
 
-def describe_entry(entry: Entry) -> str:
-    """Describe an entry without its note: ``3 Nov 2026, by phone · Promised to pay · reminder on 15 Nov 2026``."""
+def describe_entry(entry: Entry, today: date | None = None) -> str:
+    """Describe an entry without its note: ``3 Nov 2026, by phone · Promised to pay · reminder on 15 Nov 2026``.
+
+    A reminder of ``today`` says that it is due.
+    """
     how = [] if entry.how is None else [gettext(HOW[entry.how])]
     if entry.cancels is not None:
         what = gettext(_CANCELED[entry.cancels])
@@ -249,6 +252,8 @@ def describe_entry(entry: Entry) -> str:
         what = gettext(outcome(entry.what, entry.detail))
     parts = [", ".join([day(entry.day), *how]), what, *_reason(entry)]
     parts += _outcome(entry)
-    if entry.remind_on is not None:
+    if entry.remind_on is not None and entry.remind_on == today:
+        parts.append(gettext("reminder due today"))
+    elif entry.remind_on is not None:
         parts.append(gettext("reminder on {day}", day=day(entry.remind_on)))
     return " · ".join(parts)

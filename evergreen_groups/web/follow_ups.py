@@ -307,19 +307,18 @@ def covered_text(family: Coverage) -> str:
 class Form(Struct, frozen=True, kw_only=True):
     """What a request is about, and what the reader has typed.
 
-    ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has; ``patron`` (id)
-    is set if it was the page of that patron's group. ``group`` has the number of each group and the last row that the
-    reader has seen, ``covers`` what letters cover that don't cover everything. Letters are also for groups (numbers) to
-    write to ``anyway``, and patrons (ids) without an address whose letters go ``to_lead``. ``entry`` is the entry to
-    correct, ``delete`` the one to delete. ``do`` is the button: it saves the ``outcome``, deletes the entry, cancels a
-    promise or a reminder, or saves that letters were sent. What was typed remains a text, to show it again.
+    ``report`` and ``page`` say which page the reader came from, and ``columns`` how many its table has. ``group`` has
+    the number of each group and the last row that the reader has seen, ``covers`` what letters cover that don't cover
+    everything. Letters are also for groups (numbers) to write to ``anyway``, and patrons (ids) without an address whose
+    letters go ``to_lead``. ``entry`` is the entry to correct, ``delete`` the one to delete. ``do`` is the button: it
+    saves the ``outcome``, deletes the entry, cancels a promise or a reminder, or saves that letters were sent. What was
+    typed remains a text, to show it again.
     """
 
     report: _Name = ""
     page: _Name = ""
     language: _Name = ""
     columns: Annotated[int, Meta(ge=1, le=99)] = 1
-    patron: bodies.Id | None = None
     entry: bodies.RecordId | None = None
     key: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")] = msgspec.field(default_factory=lambda: secrets.token_hex(16))
     group: tuple[_Seen, ...] = ()
@@ -373,8 +372,6 @@ class Form(Struct, frozen=True, kw_only=True):
 
     def back(self, saved: int | None = None) -> str:
         """Return the address of the page that the reader came from, which tells that ``saved`` entries were saved."""
-        if self.patron is not None:
-            return url_for("desk_pages.group", patron=self.patron)
         report = self.report or None
         if self.page:
             return url_for("reports.report_of_library", report=report, name=self.page, saved=saved)
@@ -382,7 +379,7 @@ class Form(Struct, frozen=True, kw_only=True):
 
     def fields(self, token: str) -> list[tuple[str, str]]:
         """Return the form's hidden fields. ``token`` is the session's form token."""
-        names = ("report", "page", "language", "columns", "patron", "entry", "key")
+        names = ("report", "page", "language", "columns", "entry", "key")
         fields = [("form", token), *((name, getattr(self, name)) for name in names)]
         groups, covers = [("group", text) for text in self.group], [("covers", text) for text in self.covers]
         return [(name, str(value)) for name, value in [*fields, *groups, *covers] if value]
@@ -471,21 +468,32 @@ def save_form() -> Response:
         return _not_saved(running, Form.read(request.form), error)
 
 
-def _save(read: ReadFollowUps, form: Form) -> Response:
+def save_or_refuse(read: ReadFollowUps, form: Form) -> tuple[Form, Written | EvergreenGroupsError]:
+    """Save an entry for each group of a form. Return what was saved, or why nothing was, with the form to send again.
+
+    Raises ProblemError if the caller may not save one of them.
+    """
     try:
         drafts = [
             form.draft(number, read.today(one.group.contact_library if one else ""), one.entries if one else ())
             for number in form.seen
             for one in [read.listed.get(number)]
         ]
-        outcome = save_entries(read.desk, form.report, drafts, form.key, read)
+        written = save_entries(read.desk, form.report, drafts, form.key, read)
     except (PlanError, NotFoundError) as error:
         if error.code == "key-of-other-entries":  # an earlier attempt was saved, and its answer lost
             form = structs.replace(form, key=secrets.token_hex(16))
-        return _show(read, form, error, 404 if isinstance(error, NotFoundError) else 400)
+        return form, error
+    return form, _newer_entry(written) if written.newer else written
+
+
+def _save(read: ReadFollowUps, form: Form) -> Response:
+    form, outcome = save_or_refuse(read, form)
+    if isinstance(outcome, PlanError | NotFoundError):
+        return _show(read, form, outcome, 404 if isinstance(outcome, NotFoundError) else 400)
     read = ReadFollowUps.read(read.desk, form.report)
-    if outcome.newer:
-        return _show(read, form, _newer_entry(outcome), 409)
+    if isinstance(outcome, EvergreenGroupsError):
+        return _show(read, form, outcome, 409)
     if requests.KEY_HEADER not in request.headers:
         back = form.back(None if form.do == "delete" else len(outcome.entries))
         return Response(status=303, headers={"Location": back})
@@ -516,6 +524,11 @@ def _described(error: EvergreenGroupsError) -> tuple[str, str]:
 
 def _show(read: ReadFollowUps, form: Form, problem: EvergreenGroupsError | None = None, status: int = 200) -> Response:
     """Return the form's page, with the ``problem`` if nothing was saved."""
+    return page_response(form_page(read, form, problem).html().encode(), status, with_form=True)
+
+
+def form_page(read: ReadFollowUps, form: Form, problem: EvergreenGroupsError | None = None) -> FollowUpPage:
+    """Make the form's page, with the ``problem`` if nothing was saved. ProblemError 404: the groups aren't listed."""
     desk, running = read.desk, read.desk.service
     groups = [read.listed[number] for number in form.seen if number in read.listed]
     if not groups:
@@ -565,7 +578,7 @@ def _show(read: ReadFollowUps, form: Form, problem: EvergreenGroupsError | None 
             **typed,
         )
     accepted = {one.group.group: one.seen for one, view in zip(groups, shown, strict=True) if not view.refusal}
-    page = FollowUpPage(
+    return FollowUpPage(
         shown,
         form.action,
         form.back(),
@@ -576,9 +589,7 @@ def _show(read: ReadFollowUps, form: Form, problem: EvergreenGroupsError | None 
         today=min(read.today(one.group.contact_library) for one in groups),
         problem=_described(problem) if problem else ("", ""),
         with_corrections=changes and len(groups) == 1,
-        from_group=form.patron is not None,
     )
-    return page_response(page.html().encode(), status, with_form=True)
 
 
 def _not_saved(running: Service, form: Form, error: ProblemError) -> Response:
@@ -592,7 +603,6 @@ def _not_saved(running: Service, form: Form, error: ProblemError) -> Response:
         form.typed,
         problem=_described(error),
         login=StaffClient.of(running.settings, running.gateway.url).login_page() if has_ended else "",
-        from_group=form.patron is not None,
     )
     response = page_response(page.html().encode(), error.status, with_form=True)
     response.headers.update(error.headers)

@@ -448,15 +448,6 @@ def test_the_form_saves_for_several_groups_and_leads_back(
     assert len(group(desk, one)["entries"]) == 1
 
 
-def test_from_a_groups_page_the_form_leads_back_there(form: FormCaller, recorded: dict[int, int]) -> None:
-    number, patron = next(iter(recorded.items()))
-    page = form.get(number, patron=str(patron))
-    address = f"/evergreen-groups/patrons/{patron}/group"
-    assert re.findall(r'class="action" href="([^"]+)">([^<]+)<', page.text) == [(address, "Back to the group")]
-    done = form.send(page, "contacted phone")
-    assert (done.status_code, done.location) == (303, address)
-
-
 @pytest.mark.parametrize(
     ("do", "saved", "said"),
     [

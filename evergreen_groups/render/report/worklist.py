@@ -305,9 +305,9 @@ class FollowUpPage:
     """The page with what was agreed with some groups, and a form for an entry.
 
     The form sends ``fields`` and what the reader has ``typed`` to the address ``action``. ``back`` is the address of
-    the report, or of the group's page if the reader came ``from_group``. With a ``corrected`` entry, the form replaces
-    that one; if it ``deletes``, it asks first. The ``problem`` says why nothing was saved, and what to do; ``login`` is
-    the login page if the session has ended. Entries can be corrected only on a page ``with_corrections``.
+    the report. With a ``corrected`` entry, the form replaces that one; if it ``deletes``, it asks first. The
+    ``problem`` says why nothing was saved, and what to do; ``login`` is the login page if the session has ended.
+    Entries can be corrected only on a page ``with_corrections``.
     """
 
     groups: Sequence[ShownGroup]
@@ -321,9 +321,12 @@ class FollowUpPage:
     problem: tuple[str, str] = ("", "")
     login: str = ""
     with_corrections: bool = False
-    from_group: bool = False
 
     def html(self) -> str:
+        return template_text("follow_up.html", **self.values())
+
+    def values(self) -> dict[str, Any]:
+        """Return the values for a template with the form."""
         title = gettext("Follow-up") if self.corrected is None else gettext("Correct an entry")
         if self.deletes:
             title = gettext("Delete the entry")
@@ -332,16 +335,15 @@ class FollowUpPage:
         outcomes = {one: gettext(outcome(*parts)) for one, parts in OUTCOMES.items()}
         if only_items:
             outcomes[What.PROMISED.value] = gettext(PROMISED_ITEMS)
-        return template_text(
-            "follow_up.html",
-            title=title,
-            page=self,
-            corrected_text="" if self.corrected is None else describe_entry(self.corrected),
-            outcomes=outcomes,
-            only_items=only_items,
-            ways={how.value: gettext(HOW[how]) for how in How},
-            reasons={one.value: gettext(DETAILS[one]) for one in follow_up.DETAILS[What.CLOSED]},
-            longest_note=LONGEST_NOTE,
-            statuses=STATUSES,
-            writable=any(not group.refusal for group in self.groups),
-        )
+        return {
+            "title": title,
+            "page": self,
+            "corrected_text": "" if self.corrected is None else describe_entry(self.corrected),
+            "outcomes": outcomes,
+            "only_items": only_items,
+            "ways": {how.value: gettext(HOW[how]) for how in How},
+            "reasons": {one.value: gettext(DETAILS[one]) for one in follow_up.DETAILS[What.CLOSED]},
+            "longest_note": LONGEST_NOTE,
+            "statuses": STATUSES,
+            "writable": any(not group.refusal for group in self.groups),
+        }

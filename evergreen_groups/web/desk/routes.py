@@ -7,9 +7,9 @@ import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
 from flask import Blueprint, Response, g, request, url_for
 from msgspec import structs
@@ -17,7 +17,7 @@ from werkzeug.datastructures import MultiDict
 
 from evergreen_groups.desk import LookupKind, Titles, make_statement
 from evergreen_groups.errors import StateError
-from evergreen_groups.follow_up import FollowUps
+from evergreen_groups.follow_up import FollowUps, Written
 from evergreen_groups.language import catalogue, current_language, gettext, languages, number, own_name, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import describe_entry, isolated, template_text
@@ -33,7 +33,7 @@ from evergreen_groups.web import (
     versioned,
 )
 from evergreen_groups.web.desk import actions, forms
-from evergreen_groups.web.follow_ups import writable_at
+from evergreen_groups.web.follow_ups import Form, ReadFollowUps, form_page, save_or_refuse, writable_at
 from evergreen_groups.web.report_pages import location_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from evergreen_groups.client import Client
     from evergreen_groups.desk import GroupDetails, Lookup
     from evergreen_groups.follow_up import Entry
+    from evergreen_groups.render.report import FollowUpPage
     from evergreen_groups.settings import StatementSettings
 
 log = logging.getLogger("evergreen_groups.web")
@@ -153,6 +154,25 @@ def within(patron: str) -> Response:
         return list_page(clerk, within=forms.read_text(clerk.fields, "within"))
 
 
+@blueprint.get(f"{_GROUP}/follow-up")
+def follow_up(patron: str) -> Response:
+    """Show the group with a form for a follow-up entry."""
+    with admitted(patron) as clerk:
+        form = Form.read(request.args)
+        return list_page(clerk, form=form_page(ReadFollowUps.read(clerk.desk, form.report), form))
+
+
+@blueprint.post(f"{_GROUP}/follow-up")
+def save_entry(patron: str) -> Response:
+    """Save an entry, and show the group. If it isn't accepted, show the form again, and why."""
+    with admitted(patron, writes=True) as clerk:
+        form = Form.read(clerk.fields)
+        form, outcome = save_or_refuse(ReadFollowUps.read(clerk.desk, form.report), form)
+        if isinstance(outcome, Written):
+            return Response(status=303, headers={**_HEADERS, "Location": _here().address(saved="1")})
+        return list_page(clerk, form=form_page(ReadFollowUps.read(clerk.desk, form.report), form, outcome))
+
+
 def list_page(
     clerk: Clerk,
     *,
@@ -160,8 +180,9 @@ def list_page(
     notice: actions.Notice = actions.NO_NOTICE,
     change: str | None = None,
     selected: tuple[int, ...] = (),
+    form: FollowUpPage | None = None,
 ) -> Response:
-    """Render the member list, filtered by ``within`` if given."""
+    """Render the member list, filtered by ``within`` if given. ``form`` is for a follow-up entry."""
     entry = None if change is None else actions.entry(clerk.client, change)
     changed = {step.patron for step in entry.steps} if entry else set()
     details = clerk.client.details.of_user(clerk.patron, names_of=changed, exact=False)
@@ -189,15 +210,17 @@ def list_page(
         shown=gettext(_SHOWN_OF_ALL, shown=number(len(fitting)), all=number(len(rows))),
         shown_of_all=gettext(_SHOWN_OF_ALL),
         searchable=len(rows) >= _LEAST_SEARCHABLE,
-        form=forms.ChangeForm("join", ()),
+        form=forms.ChangeForm("join"),
         **notice._asdict(),
         outcome=outcome,
         selected=selected,
         recalculable=any(forecast.may_change for forecast in details.forecasts.values()),
         sent=request.method == "POST",
         trend=_trend(clerk, details),
-        entry_page=_entry_page(clerk, details.group.number, reports),
-        follow_up=describe_entry(entries[0]) if entries else None,
+        entry_page=form is None and _entry_page(clerk, details.group.number, reports),
+        entry_form=form and form.values(),
+        follow_up=describe_entry(entries[0], datetime.now(current_language().timezone).date()) if entries else None,
+        saved="saved" in request.args,
         with_statement=clerk.desk.service.settings.statement.page,
     )
 
@@ -234,8 +257,7 @@ def _entry_page(clerk: Clerk, group: int, reports: Mapping[str, str]) -> str:
             is_readable = location_of(clerk.desk.service, report or None).is_dir() or clerk.desk.sees_everybody()
             if is_readable and writable_at(clerk.desk, [library]):
                 names = {"report": report} if report else {}
-                query = urlencode({"group": group, "patron": clerk.patron, **names})
-                return f"{_here().root}/reports/follow-up?{query}"
+                return _here().address("/follow-up", group=str(group), **names)
     return ""
 
 

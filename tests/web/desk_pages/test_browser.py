@@ -8,6 +8,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 from support.desk_browser import CLIENTS
 from support.desk_page import card
+from support.follow_ups import record_report
 from support.page_desk import ARABIC, HOSTILE, NGUYEN, RUTH, THOMAS, WHITFIELD, PageDesk
 from support.web_caller import PASSWORD, end_session, session
 
@@ -374,3 +375,38 @@ def test_move_a_family_of_four(tab: PageDesk) -> None:
     click(tab, "button[name=family]")
     assert "Done: 4 patrons moved" in tab.outcome()
     assert {tab.group_of(patron) for patron in family} == {1004}
+
+
+def test_tell_two_namesakes_apart(tab: PageDesk) -> None:
+    """As many keys as for one of the name: the list shows what differs."""
+    tab.change("UPDATE au SET first_given_name = 'Kim', dob = '1950-01-01' WHERE id = ?", SECOND)
+    tab.change("UPDATE au SET first_given_name = 'Kim', dob = '2001-01-01' WHERE id = ?", THIRD)
+    tab.scan("Nguyễn, Kim", Keys.ENTER)
+    tab.arrives("#found")
+    rows = tab.run("return [...document.querySelectorAll('#found tbody tr')].map((row) => row.innerText)")
+    assert [age in row for age, row in zip(("age 7", "age 2"), rows, strict=True)] == [True, True]
+    assert tab.run("return [...document.querySelectorAll('#found .barcode strong')].map((end) => end.innerText)") == [
+        str(SECOND),
+        str(THIRD),
+    ]
+    tab.scan(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ENTER)
+    tab.until(lambda: tab.heading.startswith("Move Nguyễn, Kim here?") and tab.loaded())
+    tab.scan(Keys.ENTER)
+    tab.outcome()
+    assert (tab.group_of(SECOND), tab.group_of(THIRD)) == (5000 + SECOND, 1004)
+
+
+def test_enter_a_follow_up_from_the_groups_page(tab: PageDesk) -> None:
+    """Two clicks to the form, two more to save it, all in the client's tab."""
+    record_report(tab.desk.gate.app.extensions["evergreen-groups"].state, tab.sandbox.url)
+    tab.open_tab()
+    click(tab, ".menu summary")
+    click(tab, ".menu a[href*='/follow-up']")
+    tab.arrives(".entry-form")
+    tab.scan("Paid at the desk")
+    click(tab, ".outcomes [value=contacted]")
+    click(tab, ".entry-form [value=save]")
+    tab.arrives(".follow-up", "Saved")
+    assert tab.members(), "the group is there as well"
+    tab.browser.switch_to.default_content()
+    assert tab.desk.tab_state() == "shown"

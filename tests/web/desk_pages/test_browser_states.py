@@ -10,6 +10,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 from support.desk_browser import look
 from support.desk_page import card
+from support.follow_ups import record_report
 from support.page_desk import LIN, NGUYEN, RUTH, WHITFIELD, PageDesk
 
 pytestmark = pytest.mark.long  # needs a browser
@@ -102,6 +103,26 @@ def the_history(page: PageDesk, patron: int) -> None:
     opened(page, "/history", ".entry", patron)
 
 
+def a_form_for_an_entry(page: PageDesk) -> None:
+    record_report(page.desk.gate.app.extensions["evergreen-groups"].state, page.sandbox.url)
+    page.open(NGUYEN, "/follow-up", "client=eg2&group=1004")
+    page.arrives(".outcomes")
+    page.run("document.querySelector('[value=promised]').click()")
+
+
+def an_entry_is_saved(page: PageDesk) -> None:
+    a_form_for_an_entry(page)
+    page.desk.click(".entry-form [value=save]")
+    page.arrives(".follow-up.notice")
+
+
+def an_entry_is_refused(page: PageDesk) -> None:
+    a_form_for_an_entry(page)
+    page.run("document.querySelector('[value=closed]').click()")
+    page.desk.click(".entry-form [value=save]")
+    page.arrives("#refused")
+
+
 def the_session_has_ended(page: PageDesk) -> None:
     page.browser.delete_cookie("eg.auth.token")
     opened(page, "", "a.btn-primary")
@@ -126,6 +147,9 @@ STATES: dict[str, Callable[[PageDesk], None]] = {
     "an unknown card": partial(scanned, text="20000000009999", seen="#message"),
     "which group": which_group,
     "nothing to do": nothing_to_do,
+    "a form for an entry": a_form_for_an_entry,
+    "an entry is saved": an_entry_is_saved,
+    "an entry is refused": an_entry_is_refused,
     "the history": partial(the_history, patron=NGUYEN),
     "the history of another group": partial(the_history, patron=LIN),
     "the statement": partial(opened, part="/statement", seen=".sheet"),

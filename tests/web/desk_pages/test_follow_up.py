@@ -54,7 +54,7 @@ def saved(app: Flask, sandbox: Sandbox, recorded: Recorded) -> Saved:
 
 def line(page: DeskPage) -> str:
     assert page.status == 200
-    found = page.tree.xpath("//p[@class='follow-up']")
+    found = page.tree.xpath("//p[starts-with(@class, 'follow-up')]")
     return " ".join(found[0].text_content().split()) if found else ""
 
 
@@ -158,8 +158,15 @@ def test_in_each_language(clerk: DeskClerk, saved: Saved, language: str) -> None
     assert not [word for word in ("Follow-up", "Promised", "by phone") if word in text]
 
 
+def test_a_reminder_due_today_says_so(clerk: DeskClerk, saved: Saved) -> None:
+    today = datetime.now(UTC).date()
+    saved({"what": "note", "note": "SECRET", "remind_on": today.isoformat()})
+    assert line(clerk.open(MINH)).endswith("· reminder due today")
+    assert f"reminder on {today.day} " in past(clerk)[0], "the history keeps the date"
+
+
 class TestAddingAnEntry:
-    """The report's own page for entries is a link in the menu."""
+    """The menu has a link to a form on the group's page."""
 
     def link(self, page: DeskPage) -> list[str]:
         return [str(address) for address in page.tree.xpath("//a[.='Add a follow-up entry']/@href")]
@@ -167,10 +174,10 @@ class TestAddingAnEntry:
     def test_for_a_listed_group(self, clerk: DeskClerk, recorded: Recorded) -> None:
         assert self.link(clerk.open(MINH)) == []
         recorded()
-        assert self.link(clerk.open(MINH)) == [f"/evergreen-groups/reports/follow-up?group=1004&patron={MINH}"]
-        assert clerk.open(MINH, query="client=eg2&in=tab").tree.xpath("//a[contains(@href, 'follow-up')]/@target") == [
-            "_top"
-        ]
+        (address,) = self.link(clerk.open(MINH))
+        assert address == f"/evergreen-groups/patrons/{MINH}/group/follow-up?group=1004&client=eg2"
+        (in_tab,) = self.link(clerk.open(MINH, query="client=eg2&in=tab"))
+        assert in_tab.endswith("&in=tab"), "it stays in the tab"
         assert self.link(clerk.open(WHITFIELD)) == [], "owes less than the report lists"
 
     def test_not_for_whoever_cant_read_the_report_or_save_entries(
@@ -184,6 +191,48 @@ class TestAddingAnEntry:
         assert len(self.link(desk.open(MINH))) == 1
         take_away(sandbox, "UPDATE_USER")
         assert self.link(desk.open(MINH)) == []
+
+    def test_it_is_saved_on_the_groups_page(self, clerk: DeskClerk, recorded: Recorded) -> None:
+        recorded()
+        form = clerk.get(self.link(clerk.open(MINH, query="client=eg2&in=tab"))[0])
+        assert form.heading == "Group Member Details"
+        assert len(form.members) == 4, "the group stays in view"
+        done = form.send("/follow-up", ("do", "save"), outcome="promised", note="SECRET", weeks="1")
+        assert "in=tab" in done.address
+        assert line(done).startswith("Saved · Follow-up: ")
+        assert line(clerk.open(MINH)).startswith("Follow-up: ")
+        assert past(clerk)[0].endswith("by you SECRET")
+        form.send("/follow-up", ("do", "save"), outcome="promised", note="SECRET", weeks="1")
+        assert len(past(clerk)) == 1, "sent twice, saved once"
+
+    def test_what_isnt_accepted_stays_in_the_form(self, clerk: DeskClerk, recorded: Recorded) -> None:
+        recorded()
+        form = clerk.get(self.link(clerk.open(MINH))[0])
+        refused = form.send("/follow-up", ("do", "save"), outcome="closed", note="SECRET")
+        assert "the form is incomplete" in refused.part("refused").casefold()
+        assert refused.tree.get_element_by_id("note").text == "SECRET"
+        assert past(clerk) == []
+        entered = refused.send("/follow-up", ("do", ""), outcome="contacted")
+        assert past(clerk) == [], "Enter in a field saves nothing"
+        assert line(entered.send("/follow-up", ("do", "save"), outcome="contacted")).startswith("Saved")
+
+    def test_a_colleagues_newer_entry_comes_first(self, clerk: DeskClerk, saved: Saved) -> None:
+        form = clerk.get(self.link(clerk.open(MINH))[0])
+        saved(PROMISED)
+        newer = form.send("/follow-up", ("do", "save"), outcome="contacted", note="mine")
+        assert "A colleague has added an entry. Yours wasn't saved." in newer.part("refused")
+        assert "SECRET tax refund" in newer.text
+        assert newer.tree.get_element_by_id("note").text == "mine"
+        assert line(newer.send("/follow-up", ("do", "save"), outcome="contacted")).startswith("Saved")
+        assert len(past(clerk)) == 2
+
+    def test_a_login_that_may_not_save(self, clerk: DeskClerk, recorded: Recorded, sandbox: Sandbox) -> None:
+        recorded()
+        form = clerk.get(self.link(clerk.open(MINH))[0])
+        take_away(sandbox, "UPDATE_USER", user=2)
+        refused = form.send("/follow-up", ("do", "save"), outcome="contacted", note="mine")
+        assert refused.status == 403
+        assert "UPDATE_USER" in refused.text
 
     @with_settings(desk=DeskSettings(changes=False))
     def test_not_where_nothing_is_changed(self, clerk: DeskClerk, recorded: Recorded) -> None:
