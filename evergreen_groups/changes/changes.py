@@ -146,7 +146,7 @@ class Changer:
         # Don't filter the operator's own change by visibility: they know its patrons already, and the undo itself skips
         # patrons who are hidden by now.
         change = self.change(id, (lambda patrons: patrons) if self._is_own(self.entry(id)) else None)
-        if not (change.is_own or self.may_undo_others()):
+        if not self._may_undo(change):
             raise PlanError(
                 "change {change} was made by another user",
                 advice="ask them, or someone who may undo other users' changes",
@@ -346,8 +346,13 @@ class Changer:
         return self._journal.changed_since(entry).isdisjoint((step.patron, step.field) for step in entry.steps)
 
     def may_undo(self, change: Change) -> bool:
-        """Return whether the operator may undo a change now. Asks Evergreen if another user made the change."""
-        return not change.is_under_way and (change.is_own or self.may_undo_others())
+        """Return whether the operator may undo a change now. Asks Evergreen if others made and approved the change."""
+        return not change.is_under_way and self._may_undo(change)
+
+    def _may_undo(self, change: Change) -> bool:
+        """Return whether the operator made or approved a change, or may undo those of others."""
+        approved = change.entry.operator.approved_by == self._known_operator.staff
+        return change.is_own or approved or self.may_undo_others()
 
     def wait(self, id: str, timeout: float) -> None:
         """Wait up to ``timeout`` seconds until a change is no longer being applied."""

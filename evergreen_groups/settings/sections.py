@@ -716,7 +716,7 @@ class EventsSettings:
 
 @dataclass(frozen=True)
 class DeskSettings:
-    """Section ``[desk]``. If ``undo_others`` is None, users can undo only their own changes."""
+    """Section ``[desk]``. If ``undo_others`` is None, users can undo only what they made or approved."""
 
     page: Annotated[bool, v.BOOLEAN] = setting(
         True, help="Serve the group page (/evergreen-groups/patrons/ID/group), to which the panel links."
@@ -735,7 +735,7 @@ class DeskSettings:
     )
     undo_others: Annotated[str | None, v.TEXT] = setting(
         help="The Evergreen permission that lets staff undo other users' changes. By default, staff can undo only "
-        "their own changes.",
+        "what they made or approved.",
         example="MERGE_USERS",
     )
     titles: Annotated[str, v.one_of(*_TITLES)] = setting(

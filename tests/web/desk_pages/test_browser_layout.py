@@ -195,8 +195,49 @@ class TestInView:
             assert page.run(STICKING_OUT) == "", width
 
 
+@pytest.mark.parametrize("width", [1280, 1024, 780])
+def test_details_open_without_moving_a_column(page: PageDesk, width: int) -> None:
+    look(page.browser, width, height=720)
+    page.open_group(NGUYEN)
+    lefts = (
+        "return [...document.querySelectorAll('#members thead th')]"
+        ".map((one) => Math.round(one.getBoundingClientRect().left))"
+    )
+    before = page.run(lefts)
+    for count, link in enumerate(page.browser.find_elements("css selector", "[data-unfold]"), 1):
+        link.click()
+        page.until(lambda: page.run("return document.querySelectorAll('.unfolded').length") == count)  # noqa: B023 - done before the next
+        assert page.run(lefts) == before
+    page.run("document.querySelector('.unfolded .lines th').textContent = 'A long title '.repeat(40)")
+    assert page.run(lefts) == before
+    assert page.run("return document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("language", ["en-US", "fr-CA", "es", "cs"])
+@pytest.mark.parametrize("height", [664, 844])
+def test_on_a_phone_everything_is_in_reach(page: PageDesk, language: str, height: int) -> None:
+    page.desk.speak(language)
+    look(page.browser, 390, height=height, mobile=True)
+    page.open_group(NGUYEN)
+    dates = page.run("return [...document.querySelectorAll('.expires time')].filter((one) => one.checkVisibility())")
+    assert len(dates) == 4
+    for link in ("-fines", "-expires"):
+        page.desk.click(f"#members thead a[href*='sort={link}&'], #members thead a[href*='sort={link[1:]}&']")
+        page.until(lambda: f"sort={link}" in page.browser.current_url or f"sort={link[1:]}" in page.browser.current_url)  # noqa: B023 - done before the next
+        page.arrives("#members")
+    page.desk.click("#select-all")
+    page.run("scrollTo(0, 0)")
+    page.desk.framed()
+    bar = page.run("return document.querySelector('.toolbar').getBoundingClientRect().toJSON()")
+    assert abs(bar["bottom"] - height) < 2, "in view"
+    assert bar["height"] < height / 5
+    buttons = page.run("return [...document.querySelectorAll('.for-selected .btn')].map((one) => one.offsetHeight)")
+    assert len(buttons) == 4
+    assert min(buttons) >= 24
+
+
 def test_details_have_what_the_table_has_no_room_for(page: PageDesk) -> None:
-    for width, shown in ((1400, ()), (1100, ("Profile Child",)), (390, ("Profile Child", "Expires "))):
+    for width, shown in ((1400, ()), (1100, ("Profile Child",)), (780, ("Profile Child", "Expires "))):
         look(page.browser, width)
         page.open_group(NGUYEN)
         page.desk.click(f"[data-unfold][href*='/members/{NGUYEN}?']")

@@ -670,6 +670,18 @@ def test_what_others_did_is_undone_with_a_permission_asked_for_once(
     assert group_of(sandbox, 1002) == 1001
 
 
+def test_who_approved_a_change_may_undo_it(clerk: DeskClerk, clerk_named: ClerkNamed, sandbox: Sandbox) -> None:
+    asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(THOMAS))
+    done = agreed(asks, username="admin", password=PASSWORD)
+    assert not clerk_named("harbor_desk").get(done.address).has_form("/undo")
+    supervisor = clerk_named("admin")
+    assert supervisor.open(NGUYEN, "/history").has_form("/undo")
+    assert supervisor.get(done.address).send("/undo").outcome.startswith("Undone: Whitfield, Thomas")
+    assert group_of(sandbox, THOMAS) == 1009
+    agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+    assert not supervisor.open(NGUYEN, "/history").tree.xpath("//form[contains(@action, '/undo')]"), "not approved"
+
+
 @with_settings(desk=DeskSettings(changes=False))
 def test_without_changes_there_is_a_list_to_look_at(clerk: DeskClerk) -> None:
     page = clerk.open(NGUYEN)
