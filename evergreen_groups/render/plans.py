@@ -22,7 +22,7 @@ from evergreen_groups.changes import (
     StepState,
     TerminalUser,
 )
-from evergreen_groups.language import describe_total, gettext, minute, ngettext, pgettext
+from evergreen_groups.language import describe_total, gettext, minute, ngettext, number, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.column import Column
 from evergreen_groups.render.columns import aligned, text_table
@@ -193,7 +193,7 @@ def group_line(group: PlannedGroup, name: str) -> str:
             "{group}: {before} → {count} members, fines {owed}",
             len(group.after) + hidden,
             group=name,
-            before=len(group.members_before) + hidden,
+            before=number(len(group.members_before) + hidden),
             owed=describe_total(group.total_before),
         )
     return ngettext(
@@ -201,7 +201,7 @@ def group_line(group: PlannedGroup, name: str) -> str:
         "{group}: {before} → {count} members, fines {owed} → {left}",
         len(group.after) + hidden,
         group=name,
-        before=len(group.members_before) + hidden,
+        before=number(len(group.members_before) + hidden),
         owed=describe_total(group.total_before),
         left=describe_total(group.total_after),
     )

@@ -319,7 +319,8 @@ def _paths() -> dict[str, dict[str, Any]]:
                 _CHANGED,
                 _CHANGE,
                 description="Moves back the patrons who are still where the change put them. Callers can undo what "
-                "they made or approved, and changes of others with the permission in `[desk] undo_others`. " + _OWN_ORIGIN,
+                "they made or approved, and others' changes with the permission in `[desk] undo_others`. "
+                + _OWN_ORIGIN,
                 sign_in=_SESSION,
                 parameters=[_CHANGE_ID, _KEY],
             )

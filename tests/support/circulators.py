@@ -26,6 +26,20 @@ def change_rows(sandbox: Sandbox, statement: str, *values: object) -> None:
         connection.execute(statement, values)
 
 
+def add_members(sandbox: Sandbox, group: int, count: int) -> None:
+    """Add so many juveniles named *Nguyễn* to a group, without cards, with the ids from 6001 on."""
+    changed = {"id": "6000 + n", "usrname": "'many' || n", "family_name": "'Nguyễn'", "usrgroup": str(group)}
+    changed |= {"first_given_name": "'Member ' || n", "card": "NULL", "master_account": "0"}
+    columns = [row[1] for row in sandbox._store.read().execute("PRAGMA table_info(au)")]
+    change_rows(
+        sandbox,
+        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)"
+        f" INSERT INTO au ({', '.join(columns)}) SELECT {', '.join(changed.get(one, one) for one in columns)}"
+        " FROM au, numbers WHERE id = 1018",
+        count,
+    )
+
+
 def take_away(sandbox: Sandbox, permission: str, *, user: int | None = None) -> None:
     """Revoke a permission from one account, or from all."""
     change_rows(sandbox, "DELETE FROM grants WHERE permission = ? AND usr = ifnull(?, usr)", permission, user)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evergreen_groups.changes import GROUP
-from evergreen_groups.language import gettext, ngettext, npgettext, pgettext
+from evergreen_groups.changes import GROUP, MOST_PATRONS
+from evergreen_groups.language import gettext, ngettext, npgettext, number, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import isolated, printable, sentence
 from evergreen_groups.render.plans import GroupNames, describe_warning, group_line
@@ -99,19 +99,24 @@ def _heading(draft: Draft, action: str, names: GroupNames) -> str:
 
 
 def _rest_of_family(draft: Draft) -> tuple[str, str] | None:
-    """Return a button's text and value to move all of the group that the last patron comes from, if others stay."""
+    """Return a button's text and value to move all of the group that the last patron comes from, if others stay.
+
+    Of more members than one plan takes, return what to do instead, and no value.
+    """
     last = draft.steps[-1].before if draft.steps else None
     for group in draft.groups:
         if group.before is not None and group.before.number == last and len(group.after) > 0:
             members, hidden = group.members_before, group.hidden_member_count
-            text = gettext("Move all {count} of this family", count=len(members))
+            values: dict[str, object] = {"count": number(len(members)), "hidden": number(hidden)}
+            if len({step.patron_id for step in draft.steps} | {member.id for member in members}) > MOST_PATRONS:
+                return gettext("To move all {count} of this family, merge their group from its own page.", **values), ""
+            text = gettext("Move all {count} of this family", **values)
             if hidden:
                 text = ngettext(
                     "Move the {count} whom you can see; {hidden} stays, hidden",
                     "Move the {count} whom you can see; {hidden} stay, hidden",
                     hidden,
-                    count=len(members),
-                    hidden=hidden,
+                    **values,
                 )
             return text, ",".join(str(member.id) for member in members)
     return None

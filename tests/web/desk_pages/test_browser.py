@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from selenium.webdriver.common.keys import Keys
+from support.circulators import add_members
 from support.desk_browser import CLIENTS
 from support.desk_page import card
 from support.follow_ups import record_report
@@ -173,14 +174,7 @@ class TestSession:
 class TestManyMembers:
     @pytest.fixture
     def many(self, page: PageDesk) -> PageDesk:
-        changed = {"id": "6000 + n", "usrname": "'many' || n", "family_name": "'Nguyễn'", "usrgroup": "1004"}
-        changed |= {"first_given_name": "'Member ' || n", "card": "NULL", "master_account": "0"}
-        columns = [row[1] for row in page.sandbox._store.read().execute("PRAGMA table_info(au)")]
-        page.change(
-            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 296)"
-            f" INSERT INTO au ({', '.join(columns)}) SELECT {', '.join(changed.get(one, one) for one in columns)}"
-            " FROM au, numbers WHERE id = 1018"
-        )
+        add_members(page.sandbox, 1004, 296)
         page.open_group(NGUYEN)
         return page
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from support.change_ids import number_of
-from support.circulators import change_rows, take_away
+from support.circulators import add_members, change_rows, take_away
 from support.desk_caller import caller_of, group_of, leads
 from support.desk_page import (
     GROUP,
@@ -844,6 +844,44 @@ class TestSessionsThatEnd:
         assert "not changed: the session ended before this change." in page.outcome
         assert "Log in to the staff client, then make the changes that are still missing." in page.outcome
         assert not page.has_form("/plan") or page.tree.get_element_by_id("approve", None) is None
+
+
+class TestMoreThanAPlanTakes:
+    """A group of more than 1,000 members."""
+
+    @pytest.fixture
+    def many(self, sandbox: Sandbox) -> None:
+        add_members(sandbox, 1009, 998)
+
+    @pytest.mark.usefixtures("many")
+    def test_its_family_button_says_what_to_do_instead(self, clerk: DeskClerk) -> None:
+        assert len(clerk.open(WHITFIELD).members) == 1001
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        assert not plan.tree.xpath("//button[@name='family']")
+        assert "To move all 1,001 of this family, merge their group from its own page." in plan.text
+        assert "Whitfield, Grace's group: 1,001 → 1,000 members" in plan.text
+        assert agreed(plan).outcome.startswith("Done: Whitfield, Ruth")
+        next_one = scanned(clerk.open(NGUYEN), card(THOMAS))
+        assert next_one.tree.xpath("//button[@name='family']/text()") == ["Move all 1,000 of this family"]
+
+    @pytest.mark.usefixtures("many")
+    def test_all_selected_are_too_many(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        page = clerk.open(WHITFIELD)
+        everyone = [int(id) for id in page.tree.xpath("//input[@name='member']/@value")]
+        refused = selected(page, "remove", *everyone)
+        assert (refused.status, "Change at most 1000 patrons at once." in refused.text) == (400, True)
+        assert selected(page, "remove", *everyone[:1000]).heading == "Remove 1,000 patrons from the group?"
+        assert group_of(sandbox, RUTH) == 1009
+
+    @pytest.mark.usefixtures("many")
+    def test_it_merges_as_a_whole(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        plan = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
+        assert "1,001 patrons" in plan.text
+        done = agreed(plan)
+        while "In progress" in done.outcome:
+            done = clerk.get(done.address)
+        assert "Done: 1,001 patrons moved" in done.outcome
+        assert group_of(sandbox, 6998) == group_of(sandbox, WHITFIELD) == 1004
 
 
 class TestALongChangeWithoutAScript:
