@@ -404,3 +404,39 @@ def test_enter_a_follow_up_from_the_groups_page(tab: PageDesk) -> None:
     assert tab.members(), "the group is there as well"
     tab.browser.switch_to.default_content()
     assert tab.desk.tab_state() == "shown"
+
+
+@pytest.mark.parametrize("client", ["Angular", "AngularJS"])
+def test_the_panel_follows_each_change_without_a_reload(page: PageDesk, client: str) -> None:
+    """In the tab where the change is made: a move, a removal, a merge, and what undoes them."""
+    page.open_tab(client)
+    page.browser.switch_to.default_content()
+    page.run("window.stays = true")
+    page.desk.enter_tab()
+
+    def follows(members: int, *steps: Callable[[], object]) -> None:
+        for step in steps:
+            step()
+        page.outcome()
+        assert len(page.members()) == members, "in the page"
+        page.browser.switch_to.default_content()
+        page.until(lambda: f"{members} members" in page.text(".evergreen-groups"))
+        assert page.run("return window.stays"), "not loaded again"
+        page.desk.enter_tab()
+
+    def undone(members: int) -> None:
+        page.run("document.querySelector('#outcome').id = 'former'")
+        follows(members, lambda: click(page, "form[action*='/undo'] button"))
+
+    follows(5, lambda: page.scan_for("Move Nguyễn, Ruth here?", card(RUTH)), lambda: page.scan(Keys.ENTER))
+    undone(4)
+    click(page, f"#members input[value='{LAN}']")
+    click(page, "button[value=remove]")
+    page.shows("Remove Nguyễn, Lan from the group?")
+    follows(3, lambda: page.scan(Keys.ENTER))
+    undone(4)
+    click(page, "button[value=merge]")
+    page.shows("Merge into which group?")
+    page.scan_for("Merge this group into", card(WHITFIELD))
+    follows(6, lambda: click(page, "#confirm"))
+    undone(4)
