@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long  # too slow for a plain pytest run
 
 NGUYEN, RUTH, GRACE = 1017, 1038, 1036
 READ = [f"{GROUP.format(NGUYEN)}{part}" for part in ("", ".csv", "/history", "/statement", "/slip", "/members/1016")]
-WRITTEN = [f"{GROUP.format(NGUYEN)}{part}" for part in ("/plan", "/change", "/undo", "/within")]
+WRITTEN = [f"{GROUP.format(NGUYEN)}{part}" for part in ("/plan", "/change", "/undo", "/within", "/follow-up")]
 FILES = [f"/evergreen-groups/desk/{name}" for name in ("desk.css", "desk.js", "colours.js")]
 DATA = re.compile(r"Nguyễn|2000000000\d{4}|\$\d")
 FROM_ELSEWHERE = [
@@ -107,8 +107,9 @@ def test_nothing_is_written_for_another_site(clerk: DeskClerk, admin: Gateway) -
         assert response.status_code == 403, headers
     for address in WRITTEN[:3]:
         assert clerk._client.post(address, data=agreed, headers=clerk.headers).status_code == 403
-    for address in WRITTEN:
+    for address in WRITTEN[:4]:
         assert clerk.get(f"{address}?action=remove&member={NGUYEN}").status == 405
+    assert clerk.get(f"{WRITTEN[4]}?action=remove&member={NGUYEN}").status == 400, "shows a form, but of no group"
     assert admin.pcrud.retrieve("au", NGUYEN).usrgroup == 1004
 
 
