@@ -231,6 +231,17 @@ def test_who_owes_nothing_is_not_left_out(sandbox: Sandbox) -> None:
     }
 
 
+def test_an_adult_who_was_deleted_since_the_report_is_left_out(sandbox: Sandbox) -> None:
+    owe(sandbox, OTHER_ADULT, (HARBOR, "30.00"))
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        report = build_report(gateway, EVERY)
+        change(sandbox, OTHER_ADULT, deleted="t")
+        made = read_letters(gateway, report, FROM_FIVE)
+    assert letters_of_family(made) == {LEAD: Decimal("23.35")}
+    (family,) = (one for one in made.coverage if one.group.number == FAMILY)
+    assert [(one.patron, one.reason) for one in family.left_out] == [(OTHER_ADULT, NoLetter.INACTIVE)]
+
+
 def test_none_if_only_a_hidden_member_owes(sandbox: Sandbox) -> None:
     make_stock_circulator(sandbox)
     change(sandbox, CHILDREN[0], home_ou=22)
