@@ -523,9 +523,10 @@ def test_only_penalties_that_letters_depend_on_are_read(proxy: FaultProxy) -> No
     assert set(kinds) == {INVALID_ADDRESS, IN_COLLECTIONS, *range(31, 35)}
 
 
-def test_a_report_without_groups_takes_no_queries(proxy: FaultProxy) -> None:
+@pytest.mark.parametrize("min_overdue", [0, 500])
+def test_a_report_without_groups_takes_no_queries(proxy: FaultProxy, min_overdue: int) -> None:
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        report = build_report(gateway, Criteria(min_total=Decimal("9000.00")))
+        report = build_report(gateway, Criteria(min_total=Decimal("9000.00"), min_overdue=min_overdue))
         before = len(proxy.calls)
         assert read_letters(gateway, report, FROM_FIVE) == Letters((), (), ())
     assert not [call.method for call in proxy.calls[before:] if ".pcrud." in call.method]
