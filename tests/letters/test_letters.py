@@ -231,6 +231,17 @@ def test_who_owes_nothing_is_not_left_out(sandbox: Sandbox) -> None:
     }
 
 
+def test_an_adult_who_was_deleted_since_the_report_is_left_out(sandbox: Sandbox) -> None:
+    owe(sandbox, OTHER_ADULT, (HARBOR, "30.00"))
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        report = build_report(gateway, EVERY)
+        change(sandbox, OTHER_ADULT, deleted="t")
+        made = read_letters(gateway, report, FROM_FIVE)
+    assert letters_of_family(made) == {LEAD: Decimal("23.35")}
+    (family,) = (one for one in made.coverage if one.group.number == FAMILY)
+    assert [(one.patron, one.reason) for one in family.left_out] == [(OTHER_ADULT, NoLetter.INACTIVE)]
+
+
 def test_none_if_only_a_hidden_member_owes(sandbox: Sandbox) -> None:
     make_stock_circulator(sandbox)
     change(sandbox, CHILDREN[0], home_ou=22)
@@ -512,9 +523,10 @@ def test_only_penalties_that_letters_depend_on_are_read(proxy: FaultProxy) -> No
     assert set(kinds) == {INVALID_ADDRESS, IN_COLLECTIONS, *range(31, 35)}
 
 
-def test_a_report_without_groups_takes_no_queries(proxy: FaultProxy) -> None:
+@pytest.mark.parametrize("min_overdue", [0, 500])
+def test_a_report_without_groups_takes_no_queries(proxy: FaultProxy, min_overdue: int) -> None:
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        report = build_report(gateway, Criteria(min_total=Decimal("9000.00")))
+        report = build_report(gateway, Criteria(min_total=Decimal("9000.00"), min_overdue=min_overdue))
         before = len(proxy.calls)
         assert read_letters(gateway, report, FROM_FIVE) == Letters((), (), ())
     assert not [call.method for call in proxy.calls[before:] if ".pcrud." in call.method]
