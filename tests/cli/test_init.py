@@ -424,6 +424,7 @@ class TestWhatIsThere:
             terminal.answer('SHORTNAME=ADDRESS; *=ADDRESS" [NOWHERE=a@library.example]', "*=a@library.example")
             terminal.answer("Not accepted: no connection to ")
             terminal.answer("Mail server for the report (- for none) [localhost]", "-")
+            terminal.answer("such as en-US, en-GB or fr-CA [en-US]", "en")
             terminal.end()
         assert "Password for" not in terminal.shown, "that of the file does"
         assert terminal.shown.count("Link to the report") == 1

@@ -378,7 +378,7 @@ class Interview:
 
         with self._subject(self._settings, self._passwords) as subject:
             formats = OrgUnits.read_setting(subject.gateway, "webstaff.format.dates")
-        return "en-GB" if str(formats.get(subject.org_units.root.id)).startswith("d") else "en-US"
+            return "en-GB" if str(formats.get(subject.org_units.root.id)).startswith("d") else "en-US"
 
     def _password(self, setting: Setting, question: str) -> str:
         variable = passwords.secret_of(setting).variable or ""
