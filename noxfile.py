@@ -355,7 +355,7 @@ def release(session: nox.Session) -> None:
     with fresh(session, "twine", "check-wheel-contents") as commands:
         session.run(str(commands / "twine"), "check", "--strict", wheel, f"dist/evergreen_groups-{version}.tar.gz")
         session.run(str(commands / "check-wheel-contents"), wheel)
-    with fresh(session, f"{wheel}[postgresql,redis,serve,xlsx]") as commands:
+    with fresh(session, f"{wheel}[postgresql,redis,serve]") as commands:
         session.run(str(commands / "evergreen-groups"), "--version")
         session.run(str(commands / "evergreen-groups"), "--sandbox", "report")
         session.run(str(commands / "pip"), "uninstall", "--quiet", "--yes", "pip")  # which is no part of it

@@ -45,7 +45,7 @@ class OutputFormat(NamedTuple):
     to_file: bool = True
     """Whether the format makes sense for mail attachments and for one file per library."""
     package: str | None = None
-    """A package that must be installed. It comes with the extra that has the format's name."""
+    """A package that must be installed."""
     for_programs: bool = False
     """Whether programs read it. Its text, columns and keys are then English, whatever the reader's language."""
 
@@ -183,15 +183,15 @@ def require(names: Collection[str]) -> None:
     """Check that the packages these formats need are installed. Call it first, so that a long run doesn't fail late.
 
     Raises:
-        ConfigurationError: a package is missing. The advice names the extra to install.
+        ConfigurationError: a package is missing. The advice names it.
     """
     for format in map(output_format, names):
         if not format.installed:
             raise ConfigurationError(
                 "{package} isn't installed",
-                advice="{pip} install 'evergreen-groups[{extra}]'",
+                advice="{pip} install {package}",
                 code="format-not-installed",
-                values={"package": format.package, "extra": format.name, "pip": own_pip()},
+                values={"package": format.package, "pip": own_pip()},
             )
 
 

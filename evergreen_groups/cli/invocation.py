@@ -38,6 +38,8 @@ _PORTS = range(20_000, 30_000)
 _MOST_ATTEMPTS = 50
 _PORT = "port"
 _STATE = "state.sqlite3*"
+_OUTPUTS = "outputs"
+"""The file with the paths of the configured outputs that a stored sandbox has written, one on a line."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,26 @@ class SandboxFiles:
 
     directory: Path
     database: Path | None = None
+
+    def own_output(self, output: Path, *, writes: bool) -> None:
+        """Refuse an output with a report of another gateway. With ``writes``, it is this sandbox's own from now on."""
+        from evergreen_groups.state import write_atomically
+
+        file, name = self.directory / _OUTPUTS, str(output.absolute())
+        own = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        if name in own:
+            return
+        if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+            raise ConfigurationError(
+                "{path} has a report of another gateway",
+                advice="set another output in the configuration, or move the report away",
+                setting="report.output",
+                code="output-of-another-gateway",
+                values={"path": output},
+            )
+        if writes:
+            with write_atomically(file) as stream:
+                stream.writelines(f"{line}\n" for line in (*own, name))
 
     def sandbox(self) -> Sandbox:
         """Return the sandbox, which isn't serving yet.
@@ -129,7 +151,12 @@ class Invocation:
         """
         settings = load.load(self.config_file, os.environ)
         apply_language(settings)
-        return _without_installation(settings) if self.use_sandbox else settings
+        return _without_installation(settings, stored=self.sandbox_file is not None) if self.use_sandbox else settings
+
+    def check_output(self, output: Path | None, *, writes: bool) -> None:
+        """Refuse a configured output with a report of another gateway, if this is a stored sandbox."""
+        if output is not None and self._stored_sandbox is not None:
+            self._stored_sandbox.own_output(output, writes=writes)
 
     @contextmanager
     def gateway(self) -> Iterator[Gateway]:
@@ -245,17 +272,21 @@ def apply_language(settings: Settings) -> None:
     set_language(settings.language.language(catalogue.terminal_language(os.environ)))
 
 
-def _without_installation(settings: Settings) -> Settings:
+def _without_installation(settings: Settings, *, stored: bool) -> Settings:
     """Reset settings that name libraries, profiles, files and people, so that sample data never replaces real data.
 
-    This also keeps the sandbox from sending mail, and from showing the real report to users with a sandbox password.
+    This also keeps the sandbox from sending mail, and from showing the real report to users with a sandbox password. A
+    ``stored`` sandbox writes and shows the configured report, if no other gateway has written it.
     """
+    report, serve = settings.report, settings.serve
+    if not stored:
+        report, serve = replace(report, output=None, split="none"), replace(serve, report=None)
     return replace(
         settings,
         policy=replace(settings.policy, limits=()),
         audit=replace(settings.audit, institution_profiles=("Institution",)),
-        report=replace(settings.report, orgs=(), output=None, split="none", healthcheck_url=None),
-        serve=replace(settings.serve, report=None),
+        report=replace(report, orgs=(), healthcheck_url=None),
+        serve=serve,
         mail=MailSettings(),
         metrics=MetricsSettings(),
         plugins=PluginSettings(),

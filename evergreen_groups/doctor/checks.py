@@ -62,6 +62,7 @@ CHECKS = (
     Check("databases", Message("Database"), machine.database, ("configuration", "state")),
     Check("last-run", Message("Last report"), nightly.last_run, ("configuration", "databases")),
     Check("output", Message("Report file"), machine.outputs, ("configuration",)),
+    Check("retention", Message("Retention"), machine.retention, ("configuration", "state")),
     Check("socket", Message("Socket"), machine.service_socket, ("configuration",)),
     Check("events", Message("Events"), machine.events_secret, ("configuration",)),
     Check("metrics", Message("Metrics"), machine.metrics, ("configuration",)),

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from evergreen_groups.ils import KindNames
 from evergreen_groups.message import Message, own_pip, system_reason
 from evergreen_groups.plugins import PluginFailedError
 from evergreen_groups.settings import passwords
-from evergreen_groups.state import examine, find_state_directory
+from evergreen_groups.state import backup, examine, find_state_directory
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Subject
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _OTHERS = stat.S_IRWXO
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_TWO_DAYS = timedelta(days=2)
 _TRIAL_BYTES = 64 * 1024
 STORED = {
     "history": Message("report runs"),
@@ -86,6 +88,11 @@ _DATABASE_OF_SEVERAL_ADDRESSES = warning(
     "changed, run `evergreen-groups state move-address OLD NEW`",
     "gateway.url",
 )
+_BACKUP_OVERDUE = warning(
+    "backup-overdue",
+    "the latest backup is from {day}: {path}",
+    "see the log of evergreen-groups-backup or cron; `evergreen-groups state backup` makes one now",
+)
 _KIND_MISSPELLED = warning("kind-misspelled", '"{name}" may be misspelled', "did you mean {similar}?")
 _OUTPUT_SHARED = failed("output-shared", "{other} writes to {path} too", _SPLIT_OTHERWISE, "reports.output")
 _OUTPUT_ENDING_UNKNOWN = failed(
@@ -94,9 +101,7 @@ _OUTPUT_ENDING_UNKNOWN = failed(
     "use one of {endings}, or set {setting}",
     "reports.output",
 )
-_FORMAT_PACKAGE_MISSING = failed(
-    "format-package-missing", "{package} isn't installed", "{pip} install 'evergreen-groups[{extra}]'"
-)
+_FORMAT_PACKAGE_MISSING = failed("format-package-missing", "{package} isn't installed", "{pip} install {package}")
 _NO_OUTPUT_DIRECTORY = warning(
     "no-output-directory", "a report per library needs a directory", _SET_OUTPUT, "report.output"
 )
@@ -287,6 +292,19 @@ def database(subject: Subject) -> Iterator[Finding]:
         yield _DATABASE_OF_SEVERAL_ADDRESSES(where=found.where, addresses=sorted(addresses))
 
 
+def retention(subject: Subject) -> Iterator[Finding]:
+    """Backups are made every day, and how long backups and reports stay."""
+    settings, state = subject.settings, subject.state.directory
+    directory = state / backup.BACKUPS
+    yield ok("reports per library: {days} days", days=settings.report.keep_days)
+    if made := backup.daily_backups(state):
+        at = datetime.fromtimestamp(made[-1].stat().st_mtime, UTC)
+        if datetime.now(UTC) - at > _TWO_DAYS:
+            yield _BACKUP_OVERDUE(day=at.astimezone().date(), path=made[-1])
+            return
+    yield ok("backups: the latest {count}, in {path}", count=settings.state.backups, path=directory)
+
+
 def _foreign_owner(path: Path) -> int | None:
     """Return the owner (uid) of a file unless it is root or this user. Root may check another user's installation."""
     owner, reader = path.stat().st_uid, os.geteuid()
@@ -338,7 +356,7 @@ def _output_finding(report: ReportSettings, section: str, attached: str) -> Find
     written = {*(report.formats if by_library else (by_ending or report.format,)), attached}
     lacking = next((format for format in OUTPUT_FORMATS if format.name in written and not format.installed), None)
     if lacking is not None:
-        return _FORMAT_PACKAGE_MISSING(package=lacking.package, extra=lacking.name, pip=own_pip())
+        return _FORMAT_PACKAGE_MISSING(package=lacking.package, pip=own_pip())
     if path is not None:
         return _path_finding(path, section, by_library=by_library)
     if by_library:

@@ -3,12 +3,15 @@ from .files import directories_elsewhere as directories_elsewhere
 from .files import render_file as render_file
 from .files import service_address as service_address
 from .files import without_digest as without_digest
+from .instances import BALANCER as BALANCER
+from .instances import installed_instances as installed_instances
 from .machine import Machine as Machine
 from .machine import refuse_private_program as refuse_private_program
 from .machine import this_machine as this_machine
 from .machine import uncarried_variables as uncarried_variables
 from .plan import RENDERED as RENDERED
 from .plan import InstallationPlan as InstallationPlan
+from .plan import RemovalPlan as RemovalPlan
 from .plan import has_cron as has_cron
 from .plan import plan_installation as plan_installation
 from .plan import plan_removal as plan_removal

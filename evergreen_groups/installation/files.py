@@ -14,6 +14,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.installation.machine import (
     Machine,
     configuration_for_unit,
+    files_for_backup,
     files_for_report,
     files_for_service,
     refuse_unusual,
@@ -82,6 +83,8 @@ def _with_settings(name: str, text: str, machine: Machine, settings: Settings) -
             text = _with_credentials(text, [configuration_for_unit(machine), *files_for_report(machine, settings)])
             elsewhere = [f"ReadWritePaths={path}" for path in directories_elsewhere(machine)]
             return text.replace("\nUMask=0077\n", "\n".join(["", "UMask=0077", *elsewhere, ""]), 1)
+        case "systemd/evergreen-groups-backup.service":
+            return _with_credentials(text, [configuration_for_unit(machine), *files_for_backup(machine, settings)])
         case "systemd/evergreen-groups.service":
             return _with_credentials(text, [configuration_for_unit(machine), *files_for_service(machine, settings)])
         case "cron.d/evergreen-groups":

@@ -174,6 +174,11 @@ def files_for_service(machine: Machine, settings: Settings) -> list[HandedFile]:
     return [handed for handed in found if takes_events or handed.credential != "password"]
 
 
+def files_for_backup(machine: Machine, settings: Settings) -> list[HandedFile]:
+    """Return the files that the daily backup reads: the password of the database."""
+    return list(_files(machine, settings, _SERVICE_SECTIONS | _REPORT_SECTIONS | {"gateway"}))
+
+
 def configuration_for_unit(machine: Machine) -> HandedFile:
     return HandedFile("config.toml", machine.config_file, "EVERGREEN_GROUPS_CONFIG")
 

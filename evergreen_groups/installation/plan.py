@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evergreen_groups.configured import gateway_account
@@ -21,11 +21,19 @@ from evergreen_groups.installation.files import (
     without_digest,
     write_installed,
 )
+from evergreen_groups.installation.instances import (
+    APACHE_DIRECTORY,
+    BALANCER,
+    BALANCER_MODULES,
+    UNITS,
+    all_further_files,
+    further_files,
+    installed_instances,
+    render_balancer,
+)
 from evergreen_groups.installation.machine import SERVICE_USER, Machine, closed_to_others, files_for_report
 from evergreen_groups.settings import reading as load
 from evergreen_groups.state import SYSTEM_DIRECTORY, make_state_directory, write_errors
-
-_UNITS = Path("/etc/systemd/system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +50,13 @@ class InstalledPart:
 
 
 def _unit_files(*names: str) -> tuple[tuple[Path, str], ...]:
-    return tuple((_UNITS / name, f"systemd/{name}") for name in names)
+    return tuple((UNITS / name, f"systemd/{name}") for name in names)
 
 
 _APACHE_FILE = (Path("/etc/apache2/evergreen-groups.conf"), "apache/evergreen-groups.conf")
 _CRON_FILE = (Path("/etc/cron.d/evergreen-groups"), "cron.d/evergreen-groups")
 _TIMER = "evergreen-groups-report.timer"
+_BACKUP_TIMER = "evergreen-groups-backup.timer"
 _SERVICE_UNITS = ("evergreen-groups.socket", "evergreen-groups.service")
 
 PARTS = {
@@ -55,6 +64,12 @@ PARTS = {
     for part in (
         InstalledPart("nightly", _unit_files("evergreen-groups-report.service", _TIMER), (_TIMER,)),
         InstalledPart("serve", _unit_files(*_SERVICE_UNITS), _SERVICE_UNITS, needs_account=False),
+        InstalledPart(
+            "backup",
+            _unit_files("evergreen-groups-backup.service", _BACKUP_TIMER),
+            (_BACKUP_TIMER,),
+            needs_account=False,
+        ),
         InstalledPart("apache", (_APACHE_FILE,), needs_account=False),
         InstalledPart("cron", (_CRON_FILE,)),
     )
@@ -63,7 +78,7 @@ PARTS = {
 
 RENDERED: dict[str, tuple[tuple[str, str], ...]] = {
     **{name: tuple((str(path), source) for path, source in part.files) for name, part in PARTS.items()},
-    "balancer": (("evergreen-groups-balancer.conf", "apache/evergreen-groups-balancer.conf"),),
+    "balancer": ((str(BALANCER), "apache/evergreen-groups-balancer.conf"),),
     "permissions": (("permissions.sql", "evergreen/permissions.sql"),),
     "events": (("action-trigger.sql", "evergreen/action-trigger.sql"),),
     "wsgi": (("wsgi.py", "wsgi.py"),),
@@ -80,6 +95,8 @@ def render_files(name: str, machine: Machine) -> str:
     """Return the files of a part, or of all parts (``all``). Comments with their paths precede several files."""
     everything = [file for part, files in RENDERED.items() if part not in _NOT_IN_ALL for file in files]
     files = everything if name == "all" else RENDERED[name]
+    if name == "balancer":
+        return render_balancer(machine, max(2, installed_instances(machine)))
     if len(files) == 1:
         return render_file(files[0][1], machine)
     return "\n".join(
@@ -91,7 +108,6 @@ def render_files(name: str, machine: Machine) -> str:
 REPORT_SCHEDULERS = ("nightly", "cron")
 """Alternatives: both together would make each report twice."""
 APACHE_MODULES = ("proxy", "proxy_http", "substitute", "filter", "headers")
-APACHE_DIRECTORY = Path("/etc/apache2")
 _CRONS = ("cron", "crond", "fcron")
 _BOOTED = Path("/run/systemd/system")
 
@@ -121,16 +137,24 @@ class PlannedFile:
 
 @dataclass(frozen=True, slots=True)
 class InstallationPlan:
-    """Files to write and commands to run afterwards. ``directory`` is the state directory if it must be created."""
+    """Files to write and commands to run afterwards. ``directory`` is the state directory if it must be created.
+
+    ``surplus`` removes instances of the service that are no longer wanted. It comes first.
+    """
 
     machine: Machine
     files: tuple[PlannedFile, ...]
     commands: tuple[tuple[str, ...], ...]
     directory: Path | None
+    surplus: RemovalPlan
 
     @property
     def wanted(self) -> list[PlannedFile]:
         return [file for file in self.files if file.is_wanted]
+
+    @property
+    def changes_anything(self) -> bool:
+        return bool(self.wanted or self.surplus.files)
 
     @property
     def left(self) -> list[PlannedFile]:
@@ -147,8 +171,12 @@ class InstallationPlan:
             yield path
 
 
-def plan_installation(machine: Machine, names: Iterable[str], *, starts: bool = True) -> InstallationPlan:
+def plan_installation(
+    machine: Machine, names: Iterable[str], *, starts: bool = True, instances: int | None = None
+) -> InstallationPlan:
     """Plan the installation of these parts. ``starts`` False leaves out the commands.
+
+    ``instances`` is how many processes of the web service to run (None: as many as are installed).
 
     Raises:
         ConfigurationError: a part needs a setting that is missing, the machine isn't suitable for it, or a file can't
@@ -157,16 +185,21 @@ def plan_installation(machine: Machine, names: Iterable[str], *, starts: bool = 
     parts = [PARTS[name] for name in names]
     for part in parts:
         _refuse_unsuitable(part, machine)
-    files = tuple(
-        PlannedFile(path, render_file(source, machine), _current_text(machine.below_root(path)))
-        for part in parts
-        for path, source in part.files
-    )
+    texts = [(path, render_file(source, machine)) for part in parts for path, source in part.files]
+    further: list[tuple[Path, str]] = []
+    surplus: list[Path] = []
+    if any(part.name == "serve" for part in parts):
+        further = further_files(machine, installed_instances(machine) if instances is None else instances)
+        surplus = [path for path in all_further_files(machine) if path not in dict(further)]
+    files = tuple(PlannedFile(path, text, _current_text(machine.below_root(path))) for path, text in [*texts, *further])
     acts_here = starts and machine.root == Path("/")
-    commands = tuple(command for part in parts for command in _commands(part, machine)) if acts_here else ()
+    more = [path.name for path, _text in further]
+    commands = tuple(command for part in parts for command in _commands(part, machine, more)) if acts_here else ()
     keeps_state = any(part.name != "apache" for part in parts)
     is_new = keeps_state and not machine.below_root(machine.state_directory).exists()
-    return InstallationPlan(machine, files, tuple(dict.fromkeys(commands)), machine.state_directory if is_new else None)
+    directory = machine.state_directory if is_new else None
+    to_remove = _removal(machine, surplus, stops=acts_here)
+    return InstallationPlan(machine, files, tuple(dict.fromkeys(commands)), directory, to_remove)
 
 
 def runs_systemd(machine: Machine) -> bool:
@@ -217,11 +250,16 @@ def _refuse_unsuitable(part: InstalledPart, machine: Machine) -> None:
                 )
 
 
-def _commands(part: InstalledPart, machine: Machine) -> Iterator[tuple[str, ...]]:
+def _commands(part: InstalledPart, machine: Machine, further: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the commands that start a part. ``further`` are the names of the files of the service's other instances."""
+    further = further if part.name == "serve" else ()
+    if BALANCER.name in further and shutil.which("a2enmod"):
+        yield ("a2enmod", "--quiet", *BALANCER_MODULES)
     if part.units and runs_systemd(machine):
+        units = (*part.units, *(name for name in further if name != BALANCER.name))
         yield ("systemctl", "daemon-reload")
-        yield ("systemctl", "enable", *part.units)
-        yield ("systemctl", "restart", *part.units)  # "enable --now" wouldn't apply a changed unit to a running service
+        yield ("systemctl", "enable", *units)
+        yield ("systemctl", "restart", *units)  # "enable --now" wouldn't apply a changed unit to a running service
     elif part.name == "apache" and shutil.which("a2enmod"):
         yield ("a2enmod", "--quiet", *APACHE_MODULES)
     elif part.name == "cron":
@@ -313,29 +351,35 @@ def plan_removal(machine: Machine, names: Iterable[str], *, purges: bool = False
     Raises:
         ConfigurationError: Apache's configuration still includes one of the files.
     """
-    files, left, units = [], [], []
-    for part in (PARTS[name] for name in names):
-        for path, _source in part.files:
-            text = read_installed(machine.below_root(path))
-            if text is None:
-                continue
-            if not is_ours(text):
-                left.append(path)
-                continue
-            _refuse_needed(path, machine)
-            files.append(path)
-            if path.name in part.units:
-                units.append(path.name)
-    stops = bool(units) and runs_systemd(machine)
+    parts = [PARTS[name] for name in names]
+    paths = [path for part in parts for path, _source in part.files]
+    if any(part.name == "serve" for part in parts):
+        paths += all_further_files(machine)
+    plan = _removal(machine, paths)
+    for path in plan.files:
+        _refuse_needed(path, machine)
+    return replace(plan, purged=tuple(_purged(machine))) if purges else plan
+
+
+def _removal(machine: Machine, paths: Iterable[Path], *, stops: bool = True) -> RemovalPlan:
+    """Plan the removal of these files. ``stops`` False leaves out the commands."""
+    files: list[Path] = []
+    left: list[Path] = []
+    for path in paths:
+        text = read_installed(machine.below_root(path))
+        if text is not None:
+            (files if is_ours(text) else left).append(path)
+    started = {unit for part in PARTS.values() for unit in part.units}
+    units = [path.name for path in files if path.name in started or "@" in path.name]
+    stops = stops and bool(units) and runs_systemd(machine)
     before = (("systemctl", "disable", "--now", *units),) if stops else ()
     after = (("systemctl", "daemon-reload"),) if stops else ()
-    purged = tuple(_purged(machine)) if purges else ()
-    return RemovalPlan(machine, tuple(files), tuple(left), before, after, purged)
+    return RemovalPlan(machine, tuple(files), tuple(left), before, after)
 
 
 def _refuse_needed(path: Path, machine: Machine) -> None:
     """Refuse to remove a file that an Apache site includes, because Apache wouldn't start without it."""
-    if not path.is_relative_to(APACHE_DIRECTORY):
+    if not path.is_relative_to(APACHE_DIRECTORY) or path == BALANCER:  # evergreen-groups.conf does without it
         return
     for site in sorted(machine.below_root(APACHE_DIRECTORY / "sites-enabled").glob("*")):
         try:

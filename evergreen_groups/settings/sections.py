@@ -148,7 +148,7 @@ class PolicySettings:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """Section ``[report]``. ``deadline`` applies to the whole run, in seconds. ``keep_days`` None keeps all files."""
+    """Section ``[report]``. ``deadline`` applies to the whole run, in seconds."""
 
     orgs: Annotated[tuple[str, ...], v.TEXTS] = setting(
         (),
@@ -286,8 +286,7 @@ class ReportSettings:
     )
     format: Annotated[str, v.one_of(*REPORT_FORMATS)] = setting(
         "table",
-        help=f"The format: {', '.join(TEXT_FORMATS)}, or {_FILES_ONLY} for a file, which needs an extra package "
-        "(docs/install.md).",
+        help=f"The format: {', '.join(TEXT_FORMATS)}, or {_FILES_ONLY} for a file.",
         options=Option("--format", _REPORT, f"Output format; {_FILES_ONLY} requires --output."),
     )
     output: Annotated[Path | None, v.PATH] = setting(
@@ -320,8 +319,8 @@ class ReportSettings:
         'show accented letters correctly. "semicolon": also with semicolons between values and decimal commas, as '
         "spreadsheets in many languages expect.",
     )
-    keep_days: Annotated[int | None, v.whole_number(1, 100_000)] = setting(
-        help="With split, delete the files of a day after this many days. By default, none are deleted.", example=90
+    keep_days: Annotated[int, v.whole_number(1, 100_000)] = setting(
+        400, help="With split, delete the files of a day after this many days."
     )
     deadline: Annotated[int, v.whole_number(1, 86_400, "seconds")] = setting(
         3600,
@@ -493,6 +492,9 @@ class StateSettings:
         help="The file with the password, on one line. Run chmod 600 on it: other users must not have access.",
         example="/etc/evergreen-groups/database-password",
         secret=Secret("password", "database_password", "EVERGREEN_GROUPS_DATABASE_PASSWORD"),
+    )
+    backups: Annotated[int, v.whole_number(1, 10_000)] = setting(
+        14, help="How many daily backups to leave in the state directory; the timer makes one every day."
     )
 
 

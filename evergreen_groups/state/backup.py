@@ -23,7 +23,7 @@ from sqlalchemy import func, insert, select, text, tuple_, union, update
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.message import Message, system_reason
 from evergreen_groups.state.engine import damaged, database_errors, transaction, unlocked_uri, unshared_engine
-from evergreen_groups.state.files import CHOOSE_ANOTHER, atomic_write, cannot_write, write_advice
+from evergreen_groups.state.files import CHOOSE_ANOTHER, atomic_write, cannot_write, make_own_directory, write_advice
 from evergreen_groups.state.retention import StoredAmount, stored_amounts
 from evergreen_groups.state.schema import changes, events, leases, mails, metadata, plans, runs, series, steps
 from evergreen_groups.state.upgrade import NEW_DATABASE, make_tables, upgrade_schema, version_of
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from evergreen_groups.state.database import Database, Transactions
 
+BACKUPS = "backups"
+"""The directory of daily backups, in the state directory."""
 _BATCH_SIZE = 100  # rows per batch: few, because mails may be large
 _WAIT = 10.0
 _MAGIC = b"SQLite format 3\0"  # how each database file begins
@@ -41,10 +43,31 @@ _EARLIER = Message("restore an earlier one")
 _NAME_A_BACKUP = Message("name a file that `evergreen-groups state backup` wrote")
 
 
-def back_up(database: Database, target: Path) -> int:
-    """Write all data to a new file with mode 0600, and return the number of rows."""
+_DAILY = "state-????-??-??.sqlite3"
+
+
+def daily_backups(state_directory: Path) -> list[Path]:
+    """Return the daily backups, oldest first."""
+    return sorted((state_directory / BACKUPS).glob(_DAILY))
+
+
+def back_up_today(database: Database, state_directory: Path, number: int) -> tuple[Path, int]:
+    """Write today's backup, also if there is one, and delete all but the latest ``number``.
+
+    Return the file and its number of rows.
+    """
+    directory = make_own_directory(state_directory / BACKUPS)
+    target = directory / f"state-{date.today()}.sqlite3"  # noqa: DTZ011 - for readers on this machine
+    rows = back_up(database, target, new=False)
+    for old in daily_backups(state_directory)[:-number]:
+        old.unlink()
+    return target, rows
+
+
+def back_up(database: Database, target: Path, *, new: bool = True) -> int:
+    """Write all data to a file with mode 0600, by default a new one, and return the number of rows."""
     try:
-        with atomic_write(target, new=True) as stream, database_errors(str(database.path or target)):
+        with atomic_write(target, new=new) as stream, database_errors(str(database.path or target)):
             unfinished = Path(stream.name)
             with database.reading() as source:  # checks the schema version before pages are copied
                 if database.path is None:

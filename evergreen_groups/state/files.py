@@ -228,6 +228,19 @@ def make_state_directory(path: Path) -> Path:
     return path
 
 
+def make_own_directory(path: Path) -> Path:
+    """Create a directory in the state directory with mode 0700, if necessary, and give it to that directory's owner."""
+    make_state_directory(path.parent)
+    if not path.exists():
+        make_state_directory(path)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            give_to_directory_owner(descriptor, path.parent)
+        finally:
+            os.close(descriptor)
+    return path
+
+
 def gateway_key(url: str) -> str:
     """Return a short name for a gateway's address, usable in file names."""
     # The host is for readers. The digest tells apart two gateways on one host.

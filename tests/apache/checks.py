@@ -291,6 +291,17 @@ def test_a_balancer_goes_on_with_the_instance_that_is_left() -> None:
             wait_until(lambda: status_of(f"{web}/evergreen-groups/") == 503)
 
 
+def test_the_balancers_file_comes_before_the_single_instance(tmp_path: Path) -> None:
+    with served(echo) as first, served(echo) as second:
+        text = configuration(first, "evergreen-groups-balancer.conf").replace("http://127.0.0.1:8212", second)
+        (tmp_path / "balancer.conf").write_text(text)
+        included = f"IncludeOptional {tmp_path}/balancer.conf"
+        own = configuration("http://127.0.0.1:9").replace("IncludeOptional evergreen-groups-balancer.conf", included)
+        with apache(after=own) as web:
+            assert {status_of(f"{web}/evergreen-groups/") for _ in range(10)} == {200}
+            assert status_of(f"{web}/evergreen-groups/events") == 403
+
+
 def zipped(environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
     start("200 OK", [("Content-Type", "text/html"), ("Content-Encoding", "gzip")])
     return [gzip.compress(PAGES["eg2/en-US/index.html"].encode())]

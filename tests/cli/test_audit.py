@@ -110,18 +110,18 @@ def test_a_threshold_is_one_line_in_every_format_and_nothing_to_fix(run: Command
     sandbox._store.update("pgpt", threshold["id"], {"threshold": "10.00"})
     table = run("audit").stdout
     assert "Over the limit, not blocked: Evergreen's threshold is higher (1)\n" in table
-    line = "2 patrons: Evergreen blocks at $10.00 (Everyone at LAKELAND); limit: more than $5.00"
+    line = "2 patrons: Evergreen blocks at $10.00 (Users at LAKELAND); limit: more than $5.00"
     assert table.count(line) == 1
     document = json.loads(run("audit", "--format", "json").stdout)
     (found,) = document["thresholds"]
-    assert (found["threshold"], found["profile"], found["patron_count"]) == ("10.00", "Everyone", 2)
+    assert (found["threshold"], found["profile"], found["patron_count"]) == ("10.00", "Users", 2)
     lines = map(json.loads, run("audit", "--format", "jsonl").stdout.splitlines())
     assert [one for one in lines if one.get("kind") == "threshold-above-limit"] == [found]
     rows = csv.DictReader(io.StringIO(run("audit", "--format", "csv").stdout))
     (row,) = (row for row in rows if row["kind"] == "threshold-above-limit")
     assert (row["threshold"], row["patron_count"], row["member_id"]) == ("10.00", "2", "")
     page = run("audit", "--format", "html").stdout
-    assert page.count("Evergreen blocks at $10.00 (Everyone at LAKELAND)") == 1
+    assert page.count("Evergreen blocks at $10.00 (Users at LAKELAND)") == 1
     over = [one["member"]["id"] for one in document["people"] if one["kind"] == "over-limit-not-blocked"]
     assert over == [1030]
     plan = run("audit", "--fix", "--dry-run").stderr

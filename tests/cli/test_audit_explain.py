@@ -40,8 +40,8 @@ def test_each_step_in_words(run: Command) -> None:
     assert [line for line in done.stdout.splitlines() if line in STEPS] == list(STEPS)
     for sentence in (
         "Kowalczyk, Łukasz (20000000001030), MILL, profile Adult, own fines $10.40",
-        "     MILL      Adult     none\n",
-        "     LAKELAND  Everyone  $5.01  <-\n",
+        "     MILL      Adult    none\n",
+        "     LAKELAND  Users    $5.01  <-\n",
         "Bills at, above and below LAKELAND count: all libraries",
         "     4 May 2026  overdue materials  MILL     $10.40  yes\n",
         "The bills reach the threshold: recalculating sets PATRON_EXCEEDS_FINES at LAKELAND.",

@@ -88,7 +88,7 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
         terminal.answer("Not accepted: expected an amount")
         terminal.answer("Minimum combined fines of a group to list [25.00]", "30")
         terminal.answer('Limit for a member\'s own fines, "none", or "ils" for Evergreen\'s thresholds [5.00]', "")
-        terminal.answer("Evergreen's threshold for fines: $5.01 or more (Everyone at LAKELAND).")
+        terminal.answer("Evergreen's threshold for fines: $5.01 or more (Users at LAKELAND).")
         terminal.answer('more than $5.00 ("exceeds"), or $5.00 and more ("reaches") [exceeds]', "")
         terminal.answer("Mail server for the report (none)", "")
         terminal.answer("such as en-US, en-GB or fr-CA [en-US]", "")
@@ -202,7 +202,7 @@ def test_a_threshold_above_the_limit_is_a_warning(sandbox: Sandbox, command: Com
     said = "warning: Evergreen blocks at $10.00; limit: more than $5.00. A patron who owes $5.01"
     errors = " ".join(done.stderr.split())
     assert errors.count("Evergreen blocks at $10.00") == errors.count(said) == 1, "a warning, and not ok as well"
-    assert "set the threshold of Everyone at LAKELAND to $5.01" in errors
+    assert "set the threshold of Users at LAKELAND to $5.01" in errors
     assert load.load(file, {}).policy.limit == Decimal("5.00")
 
 
@@ -215,7 +215,7 @@ def test_five_dollars_and_more_is_over_the_limit_where_the_policy_says_so(
     options = ("--url", sandbox.url, "--username", "consortium_staff", "--org", "NORTH", "--min-total", "25")
     with terminal_of(command, "--config", str(file), "init", *options) as terminal:
         terminal.answer("Evergreen's thresholds [5.00]", "")
-        terminal.answer("Evergreen's threshold for fines: $5.00 or more (Everyone at LAKELAND).")
+        terminal.answer("Evergreen's threshold for fines: $5.00 or more (Users at LAKELAND).")
         terminal.answer('"reaches") [exceeds]', "5")
         terminal.answer("Not accepted: expected one of exceeds, reaches")
         terminal.answer('"reaches") [exceeds]', "reaches")

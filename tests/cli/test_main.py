@@ -113,7 +113,7 @@ def test_items_on_the_command_line_are_not_joined_by_a_configured_amount(run: Co
     configuration.write_text("[report]\nmin_total = 80.00\nmin_lost = 2\nowing_since = 60\n")
     arguments = ("--config", str(configuration), "report", "--format", "json", "--min-overdue", "2")
     found = json.loads(run(*arguments).stdout)
-    assert [group["group"] for group in found["groups"]] == [1004]
+    assert [group["group"] for group in found["groups"]] == [1004, 1011]
     assert (found["criteria"]["min_total"], found["criteria"]["min_lost"], found["criteria"]["choice"]) == (
         "0.00",
         0,

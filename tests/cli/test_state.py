@@ -79,6 +79,25 @@ def test_forget(command: Command) -> None:
         assert command("state", "forget", too_large).returncode == exit_status.USAGE
 
 
+def test_daily_backups(command: Command, tmp_path: Path) -> None:
+    backups = tmp_path / "state" / "backups"
+    told(command, "-q", "remove", "20000000001052", "--yes")
+    command.config.write_text("[state]\nbackups = 2\n")
+    told(command, "state", "backup")
+    (today,) = backups.iterdir()
+    for older in ("2026-01-01", "2026-01-02"):
+        (backups / f"state-{older}.sqlite3").touch()
+    (backups / "mine.sqlite3").touch()
+    assert json.loads(told(command, "state", "backup", "--json"))["file"] == str(today)
+    assert {path.name for path in backups.iterdir()} == {"mine.sqlite3", "state-2026-01-02.sqlite3", today.name}
+    assert (today.stat().st_mode & 0o777, backups.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert f"Backups in {backups} still have what was removed." in told(command, "state", "forget", "1052")
+    for file in (tmp_path / "state").glob("state.sqlite3*"):
+        file.unlink()
+    told(command, "state", "restore", str(today))
+    assert listed_id(command, 1)
+
+
 @pytest.mark.long  # forgetting waits ten seconds for the reader
 def test_forget_leaves_nothing_in_the_write_ahead_log(command: Command, tmp_path: Path) -> None:
     patron, now = 987654321, datetime(2026, 8, 14, 12, tzinfo=UTC)

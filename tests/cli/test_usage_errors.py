@@ -139,11 +139,11 @@ def test_alone_it_shows_what_there_is(words: list[str], capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    "words", [["help", "state", "backup"], ["state", "backup", "-h"], ["state", "backup", "--help"]]
+    "words", [["help", "state", "restore"], ["state", "restore", "-h"], ["state", "restore", "--help"]]
 )
 def test_help_of_a_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(words) == exit_status.DONE
-    assert capsys.readouterr().out.startswith("Usage: evergreen-groups state backup [OPTIONS] FILE\n")
+    assert capsys.readouterr().out.startswith("Usage: evergreen-groups state restore [OPTIONS] FILE\n")
 
 
 @pytest.mark.parametrize("words", [["-V"], ["--version"], ["report", "-V"]])

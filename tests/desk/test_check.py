@@ -154,7 +154,7 @@ def test_json(run: Command) -> None:
     assert patron["limit"] == {
         "amount": "5.01",
         "comparison": "reaches",
-        "origin": "Evergreen: threshold of Everyone at LAKELAND",
+        "origin": "Evergreen: threshold of Users at LAKELAND",
     }
     assert (patron["own_fines"], patron["counted_fines"], patron["over_by"]) == ("31.50", "31.50", "26.49")
     assert [penalty["penalty"] for penalty in patron["recorded"]] == ["PATRON_EXCEEDS_FINES"]

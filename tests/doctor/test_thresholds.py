@@ -51,7 +51,7 @@ def test_where_the_two_agree(look: Look) -> None:
             "blocks-at-limit",
             "Evergreen blocks at $5.00; limit: more than $5.00. A patron who owes $5.00 is blocked in "
             "Evergreen, but not over the limit (all profiles (7); all org units (8))",
-            "set the threshold of Everyone at LAKELAND to $5.01 in Evergreen (Group Penalty Thresholds), or "
+            "set the threshold of Users at LAKELAND to $5.01 in Evergreen (Group Penalty Thresholds), or "
             'set [policy] comparison = "reaches"',
         ),
         (
@@ -76,7 +76,7 @@ def test_where_the_two_agree(look: Look) -> None:
             "no-limit",
             "Evergreen blocks at $1,250.00; limit: no limit. A patron who owes $1,250.00 is blocked in "
             "Evergreen, but not over the limit (all profiles (7); all org units (8))",
-            "remove the threshold of Everyone at LAKELAND",
+            "remove the threshold of Users at LAKELAND",
         ),
     ],
 )

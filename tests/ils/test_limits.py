@@ -46,7 +46,7 @@ def test_the_threshold_and_where_it_is_from(sandbox: Sandbox) -> None:
     assert child.limit.origin == "Evergreen: threshold of Child at VALLEY"
     assert child.scope == {1, 3, 21, 22, 23}
     assert adult.limit == Limit(Decimal("5.01"), Comparison.REACHES)
-    assert (adult.limit.origin, adult.scope) == ("Evergreen: threshold of Everyone at LAKELAND", None)
+    assert (adult.limit.origin, adult.scope) == ("Evergreen: threshold of Users at LAKELAND", None)
 
 
 def test_no_threshold_is_no_limit(sandbox: Sandbox, admin: Gateway) -> None:
@@ -82,7 +82,7 @@ def rule(
 RULES = (
     rule("Child", None, "1.00"),
     rule(None, "north", "2.00", Comparison.REACHES),
-    rule("Readers", "HARBOR", "3.00"),
+    rule("Patrons", "HARBOR", "3.00"),
     rule("child", "Valley", None),
 )
 
@@ -93,7 +93,7 @@ RULES = (
         (CHILD, ELM, None, "configuration: child, Valley"),
         (CHILD, 1, "1.00", "configuration: Child"),
         (CHILD, 12, "2.00", "configuration: north"),  # the library counts for more than the profile
-        (CHILD, HARBOR, "3.00", "configuration: Readers, HARBOR"),
+        (CHILD, HARBOR, "3.00", "configuration: Patrons, HARBOR"),
         (3, HARBOR, "2.00", "configuration: north"),
         (ADULT, ELM, "5.00", "configuration"),
     ],
@@ -113,7 +113,7 @@ def test_limits_by_thresholds_need_them() -> None:
 def test_rules_come_before_the_thresholds(admin: Gateway) -> None:
     limits = read_limits(admin, PolicySettings(limit="ils", limits=RULES))
     assert limits.limit_for(CHILD, HARBOR).limit.amount == Decimal("3.00")
-    assert limits.limit_for(ADULT, ELM).limit.origin == "Evergreen: threshold of Everyone at LAKELAND"
+    assert limits.limit_for(ADULT, ELM).limit.origin == "Evergreen: threshold of Users at LAKELAND"
 
 
 @pytest.mark.parametrize(

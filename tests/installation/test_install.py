@@ -16,6 +16,7 @@ from evergreen_groups.settings import reading as load
 UNITS = Path("etc/systemd/system")
 SERVICE = UNITS / "evergreen-groups-report.service"
 TIMER = UNITS / "evergreen-groups-report.timer"
+BACKUP = {str(UNITS / f"evergreen-groups-backup.{kind}") for kind in ("service", "timer")}
 
 
 class Root:
@@ -64,13 +65,13 @@ def test_what_is_installed_is_shown_asked_for_and_taken_back(root: Root) -> None
     assert "Continue? [y/N]" in printed
     assert root.files() == before
     root("install", "nightly", answer="y\n")
-    assert root.files() - before == {str(SERVICE), str(TIMER)}
+    assert root.files() - before == {str(SERVICE), str(TIMER), *BACKUP}
     assert (root.directory / SERVICE).stat().st_mode & 0o777 == 0o644
     shown = root("install", "--show", "nightly")
     for file in (SERVICE, TIMER):
         assert without_digest((root.directory / file).read_text()) in shown
     assert (root.directory / "var/lib/evergreen-groups").stat().st_mode & 0o777 == 0o700
-    assert root("install", "nightly").count("unchanged: /etc/systemd/system/") == 2
+    assert root("install", "nightly").count("unchanged: /etc/systemd/system/") == 4
     assert "removed: " in root("uninstall", answer="y\n")
     assert root.files() == before
     assert not (root.directory / "var/lib/evergreen-groups").exists()
@@ -146,6 +147,36 @@ def test_what_apache_includes_stays_until_it_does_not(root: Root) -> None:
 
 
 @pytest.mark.long
+def test_instances_are_installed_updated_and_removed(root: Root) -> None:
+    (root.directory / "etc/apache2").mkdir()
+    balancer = root.directory / "etc/apache2/evergreen-groups-balancer.conf"
+    assert "needs serve" in root("install", "nightly", "--instances", "2", "--yes", status=2)
+    assert "enable --now evergreen-groups evergreen-groups@8212" in root(
+        "install", "serve", "--instances", "2", "--yes"
+    )
+    second = root.directory / UNITS / "evergreen-groups@8212.service"
+    assert balancer.read_text().count('    BalancerMember "http://127.0.0.1:') == 2
+    assert root("install", "--show", "balancer") in balancer.read_text()
+    # The number of instances stays, and their files follow the configuration.
+    root.configure('[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n[serve]\nport = 9000\n')
+    printed = root("install", "serve", "--yes")
+    assert "restart apache2" in printed
+    assert f"removed: {second}" in printed
+    assert (root.directory / UNITS / "evergreen-groups@9001.socket").exists()
+    assert "127.0.0.1:9001" in balancer.read_text()
+    root("install", "serve", "--instances", "3", "--yes")
+    third = root.directory / UNITS / "evergreen-groups@9002.service"
+    third.write_text(f"{third.read_text()}\n# changed\n")
+    assert "To remove it: rm /etc/systemd" in root("install", "serve", "--instances", "1", "--yes", status=1)
+    assert third.exists()
+    assert not balancer.exists()
+    third.unlink()
+    root("install", "serve", "--instances", "2", "--yes")
+    root("uninstall", "--yes")
+    assert not [file for file in root.files() if "evergreen-groups@" in file or "balancer" in file]
+
+
+@pytest.mark.long
 def test_only_a_purge_takes_configuration_and_state(root: Root) -> None:
     root("install", "serve", "--yes")
     private = root.directory / "var/lib/private/evergreen-groups"
@@ -218,6 +249,10 @@ def test_systemd_is_asked_to_start_what_was_written(
         "systemctl enable evergreen-groups.socket evergreen-groups.service",
         "systemctl restart evergreen-groups.socket evergreen-groups.service",
     ]
+    several = plan_installation(machine, ["serve"], instances=2).commands
+    assert " ".join(several[-1]).endswith(
+        "evergreen-groups.service evergreen-groups@8212.socket evergreen-groups@8212.service"
+    )
     assert plan_installation(Machine(settings=machine.settings, root=tmp_path), ["serve"]).commands == ()
     removal = plan_removal(machine, ["nightly"])
     assert (removal.before, removal.after) == ((), ())  # nothing of it is there

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -12,11 +11,13 @@ from support.repository import REPOSITORY
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.installation import RENDERED, Machine, data_text, render_file, render_files
+from evergreen_groups.installation.instances import further_files, render_balancer
 from evergreen_groups.settings import reading as load
 
 CONFIG = REPOSITORY / "config"
 REPORT = "systemd/evergreen-groups-report.service"
 SERVICE = "systemd/evergreen-groups.service"
+BACKUP = "systemd/evergreen-groups-backup.service"
 SOCKET = "systemd/evergreen-groups.socket"
 CRONTAB = "cron.d/evergreen-groups"
 APACHE = "apache/evergreen-groups.conf"
@@ -51,22 +52,50 @@ def unit(text: str) -> dict[str, list[str]]:
 GATEWAY = '[gateway]\nurl = "https://ils.example.org"\nusername = "groups"\n'
 
 
-def test_the_documented_templates_have_a_port_for_each_instance() -> None:
-    page = (REPOSITORY / "docs/performance.md").read_text("utf-8")
+def further(here: Machine, instances: int) -> dict[str, dict[str, list[str]]]:
+    """Return the units of further instances, by file name."""
+    return {path.name: unit(text) for path, text in further_files(here, instances) if path.parent.name == "system"}
 
-    def template(of: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        (command,) = re.findall(rf"^sed .* (?=evergreen-groups\.{of} >)", page, re.MULTILINE)
-        source = CONFIG / "systemd" / f"evergreen-groups.{of}"
-        made = subprocess.run(["sh", "-c", f"{command} {source}"], capture_output=True, text=True, check=True)
-        return unit(source.read_text("utf-8")), unit(made.stdout)
 
-    before, after = template("service")
-    assert {name: after[name] for name in before if before[name] != after[name]} == {
-        "Requires": ["evergreen-groups@%i.socket"],
-        "Also": ["evergreen-groups@%i.socket"],
+def test_each_instance_has_a_port_and_follows_the_first() -> None:
+    before = unit((CONFIG / SERVICE).read_text("utf-8"))
+    after = further(Machine(), 2)["evergreen-groups@8212.service"]
+    assert {name: after[name] for name in after if before.get(name) != after[name]} == {
+        "Requires": ["evergreen-groups@8212.socket"],
+        "Also": ["evergreen-groups@8212.socket"],
+        "PartOf": ["evergreen-groups.service"],
+        "ReloadPropagatedFrom": ["evergreen-groups.service"],
+        "WantedBy": ["evergreen-groups.service"],
     }
-    before, after = template("socket")
-    assert {name: after[name] for name in before if before[name] != after[name]} == {"ListenStream": ["127.0.0.1:%i"]}
+    assert before.keys() <= after.keys()
+    before = unit((CONFIG / SOCKET).read_text("utf-8"))
+    after = further(Machine(), 2)["evergreen-groups@8212.socket"]
+    assert {name: after[name] for name in after if before.get(name) != after[name]} == {
+        "ListenStream": ["127.0.0.1:8212"],
+        "PartOf": ["evergreen-groups.socket"],
+    }
+    assert further(Machine(), 1) == {}
+
+
+def test_instances_have_their_own_ports_for_metrics_too(tmp_path: Path) -> None:
+    configuration = f'{GATEWAY}[serve]\nhost = "::1"\nport = 9000\n[metrics]\nlisten = "127.0.0.1:9821"\n'
+    units = further(machine(tmp_path, configuration, password="x"), 3)
+    assert units["evergreen-groups@9002.socket"]["ListenStream"] == ["[::1]:9002"]
+    (command,) = units["evergreen-groups@9002.service"]["ExecStart"]
+    assert command.endswith("evergreen-groups -v serve --metrics 127.0.0.1:9823")
+
+
+def test_the_balancer_has_every_instance(tmp_path: Path) -> None:
+    assert render_balancer(Machine(), 2) == (CONFIG / BALANCER).read_text("utf-8")
+    text = render_balancer(machine(tmp_path, f"{GATEWAY}[serve]\nport = 9000\n", password="x"), 3)
+    members = re.findall(r'^ *BalancerMember "http://(\S+)"', text, re.MULTILINE)
+    assert members == ["127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:9002"]
+
+
+def test_the_backup_gets_the_password_of_the_database_alone(tmp_path: Path) -> None:
+    configuration = f'{GATEWAY}[mail]\nhost = "mail"\n[state]\ndatabase = "postgresql+psycopg://g@db/g"\n'
+    text = render_file(BACKUP, machine(tmp_path, configuration, password="x", database_password="x", mail_password="x"))
+    assert [line.partition(":")[0] for line in unit(text)["LoadCredential"]] == ["config.toml", "database_password"]
 
 
 @pytest.mark.parametrize("name", RENDERED)

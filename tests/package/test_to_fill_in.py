@@ -58,7 +58,7 @@ def test_nothing_invented_is_in_the_packages() -> None:
 FREE = re.compile(r"MIT|BSD|PSF|Python Software|ZPL|Zope|MPL-2\.0|Apache|LGPL")
 
 
-@pytest.mark.parametrize("extra", ["", "serve", "postgresql", "redis", "xlsx"])
+@pytest.mark.parametrize("extra", ["", "serve", "postgresql", "redis"])
 def test_licenses_of_dependencies_go_with_gpl_3(extra: str) -> None:
     """With the GPL version 2 alone, Apache-2.0 and LGPL-3.0 don't."""
     wrong, seen, open_ = [], set(), [f"evergreen-groups[{extra}]"]

@@ -100,6 +100,14 @@ def last_run(outcome: RunOutcome, status: int, error: str | None = None, *, days
     return plant
 
 
+def old_backup(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    backup = house.state / "backups" / "state-2026-01-01.sqlite3"
+    backup.parent.mkdir()
+    backup.touch()
+    at = (datetime.now(UTC) - timedelta(days=3)).timestamp()
+    os.utime(backup, (at, at))
+
+
 def database_of_another_address(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     another = replace(sample_report(), generated_at=datetime.now(UTC))
     with State(house.state) as state:
@@ -347,6 +355,7 @@ PLANTED: dict[str, tuple[str, Verdict, str, str, Plant]] = {
         last_run(RunOutcome.PARTIAL, 8)),
     "a run that was killed": ("last-run", WARNING, "a run was killed", "the next run continues",
         lambda house, *_: killed_run(house, datetime.now(UTC))),
+    "a backup that is old": ("retention", WARNING, "the latest backup is from", "state backup", old_backup),
     "a schedule that stands still": ("last-run", WARNING, "too old: ", "timer",
         last_run(RunOutcome.DONE, 0, days=3)),
 }

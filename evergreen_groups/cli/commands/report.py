@@ -92,8 +92,10 @@ def report_command(
         raise cli.conflicting_options("--output", "--publish")
     cli.requested_format(context.params["as_json"], context.params["format"])
     session: cli.Invocation = context.obj
-    if session.use_sandbox and (mail or scheduled or publish):
-        raise cli.conflicting_options("--sandbox", "--mail" if mail else "--scheduled" if scheduled else "--publish")
+    if session.use_sandbox and (mail or scheduled):
+        raise cli.conflicting_options("--sandbox", "--mail" if mail else "--scheduled")
+    if publish and session.use_sandbox and session.sandbox_file is None:
+        raise cli.conflicting_options("--sandbox", "--publish")
     # Timers and crontabs start commands without a terminal. Users who redirect all three streams chose that.
     at_terminal = any(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     if history is False:
@@ -125,6 +127,8 @@ def report_options(context: click.Context, session: cli.Invocation, purpose: Run
     if purpose is RunPurpose.AT_TERMINAL and settings.report.output is not None and not own_output:
         differences = _differences(context, wanted, _configuration(session))
     target = _target(context, settings, RunPurpose.PREVIEW if differences else purpose)
+    if target.path is not None and not context.params["output"]:
+        session.check_output(target.path, writes=True)
     main = ReportJob(
         criteria=criteria_of(wanted.report, cli.shared_limit(wanted)),
         target=target,

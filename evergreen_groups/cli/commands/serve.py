@@ -72,6 +72,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
     settings = cli.with_command_line(context, session.settings)
     if not session.use_sandbox:
         return _serve(settings, os.environ)
+    session.check_output(settings.serve.report or settings.report.output, writes=False)
     with session.sandbox() as (sandbox, environ):
         gateway = replace(settings.gateway, url=sandbox.url, username=sandbox.report_account[0])
 
@@ -83,6 +84,7 @@ def serve_command(context: click.Context, /, *, demo_desk: bool, release: str | 
                 click.echo(gettext("Demo desk, for the staff logins above:"))
                 for client, address in sandbox.desk_addresses.items():
                     click.echo(f"  {client:9}  {address}")
+                click.echo(f"  {gettext('Report'):9}  {sandbox.url}/evergreen-groups/reports/latest")
             click.echo()
 
         return _serve(replace(settings, gateway=gateway), environ, announce)

@@ -75,21 +75,27 @@ def check_command(invocation: cli.Invocation, as_json: bool) -> None:
 
 
 @state_command.command("backup")
-@click.argument("file", type=_FILE)
+@click.argument("file", type=_FILE, required=False)
 @cli.json_option
 @click.pass_obj
-def backup_command(invocation: cli.Invocation, file: Path, as_json: bool) -> None:
+def backup_command(invocation: cli.Invocation, file: Path | None, as_json: bool) -> None:
     """Back up the database to a new FILE, while it is in use.
+
+    Without FILE, write the backup of today to the directory "backups" of the state directory, and leave the latest 14
+    there ([state] backups). A timer does this every day.
 
     The backup is an SQLite file, also with PostgreSQL, and readable only by its owner.
     """
     from evergreen_groups.formats import is_document
     from evergreen_groups.state import backup
 
-    if is_document(file):
+    if file is not None and is_document(file):
         raise cli.usage_error(Message("a backup is an SQLite file: use the extension .sqlite3 or .backup"))
     with invocation.state() as state:
-        rows = backup.back_up(state.database, file)
+        if file is None:
+            file, rows = backup.back_up_today(state.database, state.directory, invocation.settings.state.backups)
+        else:
+            rows = backup.back_up(state.database, file)
     text = ngettext("{count} row written to {place}.", "{count} rows written to {place}.", rows, place=file)
     _report("backup", text, as_json=as_json, file=str(file), rows=rows)
 
@@ -199,10 +205,10 @@ def forget_command(invocation: cli.Invocation, patron: int, as_json: bool) -> No
     PATRON_ID is Evergreen's id, not the barcode. The patron's changes can't be undone any more. Follow-ups saved while
     the patron was the contact are removed with their notes. If the patron is also staff, their changes, approvals and
     follow-ups stay, without their id; changes made with commands keep the name of their account. Notes of other
-    follow-ups may still name them. Refused while a change is open. Logs, written reports and queued mails aren't
-    changed.
+    follow-ups may still name them. Refused while a change is open. Logs, written reports, queued mails and backups
+    aren't changed.
     """
-    from evergreen_groups.state import forget
+    from evergreen_groups.state import backup, forget
 
     with invocation.state() as state:
         gone = forget(state.database, patron)
@@ -213,7 +219,10 @@ def forget_command(invocation: cli.Invocation, patron: int, as_json: bool) -> No
         "{entries:,}.",
         **counts,
     )
-    _report("forget", text, as_json=as_json, removed=counts, log_emptied=log_emptied)
+    if older := backup.daily_backups(state.directory):
+        text += "\n" + gettext("Backups in {directory} still have what was removed.", directory=older[0].parent)
+    backups = [str(file) for file in older]
+    _report("forget", text, as_json=as_json, removed=counts, log_emptied=log_emptied, backups=backups)
     if not (log_emptied or as_json):
         text = gettext(
             "Another process is reading the database, so its write-ahead log still has the removed rows. Run this "

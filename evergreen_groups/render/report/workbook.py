@@ -2,7 +2,7 @@
 
 Group totals appear only in the group's row, and members' rows have only their own amounts, so columns can be added up.
 Amounts and counts are numbers. Names and barcodes are always text: a name can't become a formula or link, and a barcode
-keeps its leading zeros. Requires xlsxwriter, installed by the extra ``xlsx``.
+keeps its leading zeros. Requires xlsxwriter.
 """
 
 from __future__ import annotations
@@ -129,9 +129,9 @@ def write_workbook(
     except ImportError:
         raise ConfigurationError(
             "the package {package} isn't installed",
-            advice="{pip} install 'evergreen-groups[{extra}]'",
+            advice="{pip} install {package}",
             code="xlsxwriter-not-installed",
-            values={"pip": own_pip(), "package": "xlsxwriter", "extra": "xlsx"},
+            values={"pip": own_pip(), "package": "xlsxwriter"},
         ) from None
     refuse_too_long(len(report.groups))
     if details:

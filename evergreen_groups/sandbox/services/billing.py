@@ -12,6 +12,7 @@ from typing import Any
 from evergreen_groups.sandbox.database import Store, timestamp_text
 from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.sandbox.services.editor import Editor, argument_of, not_found
+from evergreen_groups.sandbox.services.editor import transaction_id as new_transaction_id
 from evergreen_groups.sandbox.services.permissions import allowed
 from evergreen_groups.sandbox.services.registry import (
     CallContext,
@@ -138,3 +139,33 @@ def grocery(context: CallContext, token: Any = None, transaction_id: Any = None)
     editor = Editor(context, token)
     editor.require("VIEW_TRANSACTION")
     return context.classes.wire_object("mg", editor.retrieve("mg", transaction_id))
+
+
+@method(SERVICE, "open-ils.circ.money.payment")
+def make_payments(context: CallContext, token: Any = None, sent: Any = None, last: Any = None) -> dict[str, Any]:
+    """Book a payment on a patron's transactions, and recalculate the penalties at the transactions' libraries.
+
+    ``sent`` has ``userid``, ``payment_type`` and ``payments``, pairs of a transaction and an amount; ``last`` is
+    the patron's ``last_xact_id``. More than is owed
+    isn't accepted here; the real service can give change, or credit.
+    """
+    with context.store.transaction():
+        editor = Editor(context, token)
+        patron = editor.retrieve("au", sent["userid"])
+        editor.require("CREATE_PAYMENT", _integer(patron["home_ou"]))
+        if text(last) != text(patron["last_xact_id"]):
+            raise EventAnswer(perl_event("INVALID_USER_XACT_ID"))
+        at, kind, made = timestamp_text(context.clock()), text(sent["payment_type"]), []
+        for transaction_id, amount in ((int(one), Decimal(text(amount))) for one, amount in sent["payments"]):
+            summary = editor.retrieve("mbts", transaction_id)
+            if summary["usr"] != patron["id"] or not 0 < amount <= Decimal(summary["balance_owed"]):
+                raise EventAnswer(perl_event("BAD_PARAMS"))
+            payment = {"xact": transaction_id, "amount": str(amount), "payment_ts": at, "payment_type": kind}
+            made.append(context.store.insert("mp", {**payment, "voided": "f", "refundable": "t"}))
+            changes = {"last_payment_ts": at, "last_payment_type": kind}
+            add_to_summary(context.store, transaction_id, changes, owed=Decimal(0), paid=amount)
+            close_if_paid(context, transaction_id)
+            recalculate(context.store, patron["id"], transaction_org(context.store, transaction_id))
+        new = new_transaction_id(context)
+        context.store.update("au", patron["id"], {"last_xact_id": new})
+        return {"last_xact_id": new, "payments": made}

@@ -174,7 +174,7 @@ def test_a_silent_bus_reports_no_missing_service() -> None:
 def test_a_second_factor_required_of_staff() -> None:
     families = dataset.read(None)
     for row in families["pgt"]:
-        row["mfa_allowed"] = "t" if row["name"] == "Everyone" else "f"
+        row["mfa_allowed"] = "t" if row["name"] == "Users" else "f"
     staff = {"username": "north_manager", "password": "sandbox", "type": "staff"}
     patron = {"barcode": "20000000001001", "password": "sandbox", "type": "opac"}
     logins = {"staff": staff, "elsewhere": {**staff, "type": "temp"}, "patron": patron}

@@ -1,6 +1,6 @@
 // The demo desk's stand-in for the Angular client's patron page: its elements, addresses and order of events.
 import { groupList, headings } from "./grouptab.js";
-import { colorMode, currency, element, everyone, fines, gettext, loggedIn, logOut, patron, pause } from "./ils.js";
+import { billsTab, colorMode, currency, element, everyone, fines, gettext, loggedIn, logOut, patron, pause } from "./ils.js";
 
 const ROOT = /^\/eg2\/[^\/]+/.exec(location.pathname)[0];
 const PATRONS = `${ROOT}/staff/circ/patron`;
@@ -166,6 +166,7 @@ async function route() {
   showNav(tab);
   tabs.replaceChildren(element("h3", tab.replaceAll("_", " ")));
   await loading;
+  if (tab === "bills") await billsTab(tabs, current, () => location.reload());
   if (tab === "group" && summary && location.pathname.endsWith(`/${id}/group`)) await groupTab(summary);
 }
 

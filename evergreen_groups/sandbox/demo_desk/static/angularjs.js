@@ -1,6 +1,6 @@
 // The demo desk's stand-in for the AngularJS client's patron page: its elements, addresses and order of events.
 import { groupList, headings } from "./grouptab.js";
-import { colorMode, currency, element, everyone, fines, gettext, loggedIn, logOut, patron, pause } from "./ils.js";
+import { billsTab, colorMode, currency, element, everyone, fines, gettext, loggedIn, logOut, patron, pause } from "./ils.js";
 
 const PATRONS = "/eg/staff/circ/patron";
 // Milliseconds, as seen in the real client: the address first, blank fines, then name and card, then the amounts.
@@ -168,6 +168,7 @@ async function route() {
     return;
   }
   if (Number(id) !== current) await changePatron(Number(id));
+  if (tab === "bills") await billsTab(view, current, () => location.reload());
   if (tab === "group" && record && location.pathname.endsWith(`/${id}/group`)) await groupTab(record);
 }
 

@@ -1,6 +1,6 @@
 // What both demo pages ask of the gateway, with the session in the staff client's cookie.
 
-const CLASSES = ["au", "ac", "aou", "pgt", "mous"];
+const CLASSES = ["au", "ac", "aou", "pgt", "mous", "mbts"];
 let orders = null;
 
 /** The staff session's token; null without one. */
@@ -99,6 +99,33 @@ export async function fines(id, group) {
   const [own, rows] = await Promise.all([request("open-ils.actor", method, token(), id), owedInGroup(group)]);
   const total = [...rows.values()].reduce((sum, amount) => sum + Math.round(amount * 100), 0) / 100;
   return { owed: own ? Number(decode(own).balance_owed) : 0, group: total };
+}
+
+/** What a patron owes, by transaction. */
+async function bills(id) {
+  const rows = await request("open-ils.pcrud", "open-ils.pcrud.search.mbts.atomic", token(), { usr: id, balance_owed: { ">": 0 } });
+  return decode(rows).map((row) => [Number(row.id), row.balance_owed]);
+}
+
+/** Pay all that a patron owes, as the clients do. */
+async function pay(id, payments) {
+  const record = decode(await request("open-ils.actor", "open-ils.actor.user.retrieve", token(), id));
+  const payment = { userid: id, payment_type: "cash_payment", payments };
+  await request("open-ils.circ", "open-ils.circ.money.payment", token(), payment, record.last_xact_id);
+}
+
+/** Show the tab Bills in `place`: a button that pays everything, then calls `paid`. */
+export async function billsTab(place, id, paid) {
+  const owed = await bills(id);
+  if (!owed.length) return;
+  const sum = owed.reduce((total, [, amount]) => total + Math.round(amount * 100), 0) / 100;
+  const button = element("button", gettext("Pay {amount}", { amount: currency(sum) }), { type: "button", class: "btn", id: "pay" });
+  button.addEventListener("click", async () => {
+    button.remove();
+    await pay(id, owed);
+    await paid();
+  });
+  place.append(button);
 }
 
 const { texts } = JSON.parse(document.getElementById("texts").textContent);
