@@ -232,7 +232,7 @@ def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
         service_address,
         uncarried_variables,
     )
-    from evergreen_groups.state.backup import BACKUPS
+    from evergreen_groups.state import backup
 
     machine = plan.machine
     click.echo()
@@ -255,7 +255,7 @@ def _show_notes(plan: InstallationPlan, parts: Iterable[str]) -> None:
     known = {
         "address": service_address(machine.settings),
         "state": str(machine.state_directory),
-        "directory": str(machine.state_directory / BACKUPS),
+        "directory": str(machine.state_directory / backup.BACKUPS),
         "further": "".join(f" {name}" for name in services),
         "program": str(machine.program),
     }
