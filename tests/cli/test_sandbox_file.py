@@ -54,6 +54,24 @@ def test_each_command_finds_what_the_former_has_left(run: Command, file: Path) -
 
 
 @pytest.mark.long
+def test_it_writes_the_configured_report_unless_another_gateway_has(run: Command, file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "report.html"
+    run.config.write_text(f'[report]\noutput = "{output}"\n')
+    assert run(f"--sandbox={file}", "report", "--history").returncode == exit_status.DONE
+    written = output.read_text("utf-8")
+    assert "van der Meer" in written
+    for words in (("report", "--history"), ("serve", "--port", "0")):
+        done = run(f"--sandbox={tmp_path / 'other.sandbox'}", *words)
+        assert done.returncode == exit_status.CONFIGURATION
+        assert f"{output} has a report of another gateway" in done.stderr
+    assert output.read_text("utf-8") == written
+    assert run(f"--sandbox={file}", "report", "--history").returncode == exit_status.DONE
+    output.unlink()
+    assert run("--sandbox", "report").returncode == exit_status.DONE
+    assert not output.exists(), "a temporary sandbox writes no configured report"
+
+
+@pytest.mark.long
 def test_without_a_file_nothing_is_left(run: Command, tmp_path: Path) -> None:
     assert run("--sandbox", *MOVE).returncode == exit_status.DONE
     assert run("--sandbox", "doctor").returncode == exit_status.DONE

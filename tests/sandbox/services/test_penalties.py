@@ -118,3 +118,18 @@ def test_rejected_bills(caller: Caller, changes: dict[str, Any], textcode: str) 
     before = summary(caller, "70001")
     assert call(caller, "admin", "open-ils.circ.money.billing.create", bill)["textcode"] == textcode
     assert summary(caller, "70001") == before
+
+
+def test_a_payment(caller: Caller) -> None:
+    method, payment = "open-ils.circ.money.payment", {"userid": 1001, "payment_type": "cash_payment"}
+    owed = summary(caller, "70001")["balance_owed"]
+    too_much = {**payment, "payments": [[70001, "100.00"]]}
+    everything = {**payment, "payments": [[70001, owed]]}
+    assert call(caller, "admin", method, too_much, "seed")["textcode"] == "BAD_PARAMS"
+    assert call(caller, "admin", method, everything, "another")["textcode"] == "INVALID_USER_XACT_ID"
+    made = call(caller, "admin", method, everything, "seed")
+    assert len(made["payments"]) == 1
+    after = summary(caller, "70001")
+    assert (Decimal(after["balance_owed"]), after["last_payment_type"]) == (0, "cash_payment")
+    assert after["xact_finish"] is not None
+    assert call(caller, "admin", method, everything, "seed")["textcode"] == "INVALID_USER_XACT_ID"
