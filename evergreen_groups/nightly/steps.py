@@ -71,7 +71,8 @@ class Work:
     ``state`` is set once it is open, ``database`` is the run's lease as soon as it has one, and ``options`` are set
     once the settings have been read. ``promises`` says what came of promises, by entry, and ``payments`` what listed
     families paid. ``made`` are the reports that were written. ``problem`` is the first error that doesn't end the run
-    at once. ``is_stored`` means that mails, history and status are stored, so that no later run makes these reports again.
+    at once. ``is_stored`` means that mails, history and status are stored, so that no later run makes these reports
+    again.
     """
 
     environment: Environment
