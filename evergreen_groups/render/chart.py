@@ -13,7 +13,7 @@ from evergreen_groups.language import current_language, gettext
 WIDTH, HEIGHT = 640, 150
 _SIDE = 12
 """Room for the first and the last point, in the chart's units."""
-_LABEL_HEIGHT = 18
+_LABEL_HEIGHT = 28
 
 
 class Value(NamedTuple):

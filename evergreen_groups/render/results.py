@@ -18,7 +18,7 @@ from evergreen_groups.render.pages import template_text
 from evergreen_groups.render.sheets import fill, new_workbook, sheet_name
 from evergreen_groups.render.text import printable
 from evergreen_groups.render.wording import CONFIDENTIAL
-from evergreen_groups.values import Total, plain_amount, plain_amount_or_none
+from evergreen_groups.values import ZERO, Total, plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from evergreen_groups.follow_up import Paid, PeriodResults, Results
@@ -35,7 +35,8 @@ _BEGINNING = {Length.WEEK: Message("Week from"), Length.MONTH: Message("Month fr
 _NOT_YET, _TOO_FEW = Message("not yet", context="known later"), Message("too few")
 _CONTACTED, _OTHERS = Message("Families contacted"), Message("Families not contacted")
 _HONORED, _BROKEN = Message("Promises kept"), Message("Promises broken")
-_WITHIN = Message("Paid within {days} days")
+_WITHIN = Message("Paid within {days} days, per family")
+_PER_FAMILY = Message("{amount} per family")
 _BY_CONTACTED, _BY_OTHERS = Message("Contacted: paid within {days} days"), Message("Others: paid within {days} days")
 
 
@@ -45,11 +46,8 @@ def _paid_text(amount: Total[Decimal] | None, paid: Paid) -> str:
     return gettext(_NOT_YET if paid.contacted is None else _TOO_FEW)
 
 
-def _average(amount: Total[Decimal] | None, families: int) -> str:
-    """Return what each family paid on average, empty if that isn't known."""
-    if amount is None or not amount.exact or not families:
-        return ""
-    return gettext("{amount} per family", amount=(amount.at_least / families).quantize(Decimal("0.01")))
+def _per_family(amount: Total[Decimal], families: int) -> Total[Decimal]:
+    return Total((amount.at_least / max(families, 1)).quantize(ZERO), amount.exact)
 
 
 class _Cell(NamedTuple):
@@ -62,15 +60,17 @@ def _row(one: PeriodResults) -> dict[str, Any]:
     """Return what the page's three tables show of a period."""
     counts = [(_CONTACTED, one.contacted), (_HONORED, one.honored), (_BROKEN, one.broken)]
     families = [
-        (gettext(_CONTACTED), one.contacted, [paid.contacted for paid in one.paid]),
-        (gettext(_OTHERS), one.others, [paid.others for paid in one.paid]),
+        (_CONTACTED, one.contacted, _BY_CONTACTED, [paid.contacted for paid in one.paid]),
+        (_OTHERS, one.others, _BY_OTHERS, [paid.others for paid in one.paid]),
     ]
     payments = []
-    for label, count, amounts in families:
-        payments.append(_Cell(label, number(count)))
+    for label, count, heading, amounts in families:
+        payments.append(_Cell(gettext(label), number(count)))
         for paid, amount in zip(one.paid, amounts, strict=True):
-            within = gettext(_WITHIN, days=paid.days)
-            payments.append(_Cell(within, _paid_text(amount, paid), _average(amount, count)))
+            each = (
+                "" if not amount else gettext(_PER_FAMILY, amount=language.describe_total(_per_family(amount, count)))
+            )
+            payments.append(_Cell(gettext(heading, days=paid.days), _paid_text(amount, paid), each))
     return {
         "start": one.start,
         "work": [_Cell(gettext(label), number(count)) for label, count in counts],
@@ -79,19 +79,21 @@ def _row(one: PeriodResults) -> dict[str, Any]:
     }
 
 
-def _charts(periods: Sequence[PeriodResults], length: Length) -> list[Chart]:
+def _charts(periods: Sequence[PeriodResults]) -> list[Chart]:
     days = [language.day(one.start) for one in periods]
 
-    def value(amount: Total[Decimal] | None) -> Value | None:
-        return Value(amount.at_least, language.price(amount.at_least)) if amount is not None and amount.exact else None
+    def each(amount: Total[Decimal] | None, families: int) -> Value | None:
+        if amount is None:
+            return None
+        paid = _per_family(amount, families)
+        return Value(paid.at_least, language.describe_total(paid))
 
     contacted = Line(gettext(_CONTACTED), [Value(Decimal(one.contacted), number(one.contacted)) for one in periods])
     paid = [
-        Line(gettext(_CONTACTED), [value(one.paid[0].contacted) for one in periods]),
-        Line(gettext(_OTHERS), [value(one.paid[0].others) for one in periods]),
+        Line(gettext(_CONTACTED), [each(one.paid[0].contacted, one.contacted) for one in periods]),
+        Line(gettext(_OTHERS), [each(one.paid[0].others, one.others) for one in periods]),
     ]
-    name = gettext("{label}: {value}", label=contacted.name, value=gettext(LENGTHS[length]))
-    found = [Chart.of(name, days, [contacted]), Chart.of(gettext(_WITHIN, days=WINDOWS[0]), days, paid)]
+    found = [Chart.of(contacted.name, days, [contacted]), Chart.of(gettext(_WITHIN, days=WINDOWS[0]), days, paid)]
     return [chart for chart in found if chart is not None]
 
 
@@ -118,7 +120,7 @@ def results_page(results: Results, library: str, length: Length, navigation: Nav
         length=length,
         lengths=LENGTHS,
         beginning=gettext(_BEGINNING[length]),
-        charts=_charts(periods, length),
+        charts=_charts(periods),
         navigation=navigation,
         least=MIN_FAMILIES,
         report_name=printable(results.report),
@@ -231,6 +233,6 @@ def write_results(results: Results, stream: TextIO) -> None:
     for one in reversed(results.months[""]):
         print(gettext("{label}: {value}", label=gettext(_BEGINNING[Length.MONTH]), value=one.start), file=stream)
         row = _row(one)
-        for cell in (*row["work"], *row["payments"], *row["left"]):
+        for cell in (*row["work"], *row["payments"][1:], *row["left"]):
             remark = f" ({cell.remark})" if cell.remark else ""
             print(f"  {gettext('{label}: {value}', label=cell.label, value=cell.text)}{remark}", file=stream)
