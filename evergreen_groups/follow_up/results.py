@@ -245,12 +245,16 @@ class _Library:
 
     def _paid(self, families: Sequence[tuple[_Family, datetime]], days: int) -> Total[Decimal]:
         """Add up what the persons of families paid within ``days``, each payment once."""
-        window, since, exact = timedelta(days), dict[int, datetime](), True
+        window, exact = timedelta(days), True
+        since = defaultdict[int, list[datetime]](list)  # a person may have been in several of the families
         for family, at in families:
             exact = exact and family.stay.payments_known(at + window)
             for id in family.stay.persons:
-                since[id] = min(at, since.get(id, at))
+                since[id].append(at)
         paid = (
-            one.amount for id, at in since.items() for one in self._payments.get(id, ()) if at <= one.at < at + window
+            one.amount
+            for id, times in since.items()
+            for one in self._payments.get(id, ())
+            if any(at <= one.at < at + window for at in times)
         )
         return Total(sum(paid, ZERO), exact)

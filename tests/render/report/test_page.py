@@ -26,7 +26,8 @@ from evergreen_groups.report import WAYS, Changes, Criteria, Report
 
 ELEMENTS = """
     html head meta title style body header main footer section h1 h2 p strong small dl div dt dd time ul ol li
-    a meter span svg g polyline line circle rect text tspan figure figcaption table caption thead tbody tfoot tr th td bdi details summary script
+    a meter span svg rect table caption thead tbody tfoot tr th td bdi details summary script
+    g polyline line circle text tspan figure figcaption
     label input select option button noscript
 """
 ATTRIBUTES = """
