@@ -63,11 +63,11 @@ class World:
 
 def world(random: Random) -> World:
     """Return random months with missing nights, families that come, go and return, and members who move."""
-    families = random.choice((random.randint(1, 6), random.randint(20, 40)))
+    families = random.choice((random.randint(1, 6), random.randint(20, 40), random.randint(20, 40)))
     people = {
         number: [number * 10 + place for place in range(random.randint(1, 4))] for number in range(1, families + 1)
     }
-    length, often = random.randint(40, 190), random.choice((0.9, 0.25))
+    length, often = random.randint(40, 150), random.choice((0.6, 0.15))
     on_list = {number: random.random() < 0.7 for number in people}
     nights: dict[int, dict[int, list[int]]] = {}
     for night in range(length):
@@ -80,13 +80,13 @@ def world(random: Random) -> World:
                 people[taker].append(people[giver].pop())
         if night == length - 1 or random.random() < often:
             nights[night] = {number: list(ids) for number, ids in people.items() if on_list[number]}
-    contacts = []
-    for _ in range(random.choice((0, families // 2, 3 * families))):
-        number, at = random.randint(1, families), START + timedelta(random.uniform(0, length - 1))
+    contacts, until = [], random.choice((30, length - 1))
+    for _ in range(random.choice((0, families // 2, families // 2, 3 * families))):
+        number, at = random.randint(1, families), START + timedelta(random.uniform(0, until))
         if number in listed_at(nights, at):
             contacts.append((number, at))
     payments = []
-    for _ in range(random.randint(0, 8 * families)):
+    for _ in range(random.randint(2 * families, 8 * families)):
         at = START + timedelta(random.uniform(-20, length - 2))
         voided = at + timedelta(random.uniform(0, 5)) if random.random() < 0.1 else None
         amount = Decimal(random.randint(1, 9000)) / 100

@@ -22,7 +22,7 @@ def reckoned(seed: int, directory: Path) -> Results:
 
 
 def test_results_equal_the_payments(tmp_path: Path) -> None:
-    found = [reckoned(seed, tmp_path) for seed in range(12)]
+    found = [reckoned(seed, tmp_path) for seed in range(8)]
     # Not all of them are empty: payments are compared, exact ones and others.
     paid = [one for results in found for period in results.months[""] for one in period.paid]
     assert any(one.others and one.contacted and one.contacted.at_least for one in paid)
