@@ -98,12 +98,16 @@ def _charts(periods: Sequence[PeriodResults]) -> list[Chart]:
 
 
 class Navigation(NamedTuple):
-    """Where the page's links and its form lead: to the report, to itself, and to the same as JSON and XLSX."""
+    """Where the page's links and its form lead: to the report, to itself, and to the same as JSON and XLSX.
+
+    ``language`` is the tag that the page's address names, if any.
+    """
 
     report: str
     action: str
     json: str
     workbook: str
+    language: str = ""
 
 
 def results_page(results: Results, library: str, length: Length, navigation: Navigation) -> str:

@@ -278,7 +278,8 @@ def filled(desk: DeskRequest, page: str, report: str, name: str) -> str | None:
             most=bodies.MOST_ENTRIES,
             shown=request.args.get("status", FollowUpStatus.TO_DO.value),
         )
-        return with_results(filled, url_for("results.page", report=report or None))
+        results = url_for("results.page", report=report or None, language=written.language)
+        return with_results(filled, results)
 
 
 @worklist.get(f"/reports/{SCRIPT}")

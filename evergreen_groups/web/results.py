@@ -63,11 +63,13 @@ def page(report: str | None = None) -> Response:
     """Show the results of a report."""
     with service().desk(request, by_link=True) as desk:
         results = read_results(desk, report)
+        language = request.args.get("language")
         navigation = Navigation(
             url_for("reports.latest_report", report=report),
             url_for(".page", report=report),
             url_for(".as_json", report=report),
-            url_for(".as_workbook", report=report),
+            url_for(".as_workbook", report=report, language=language),
+            language or "",
         )
         by_week = request.args.get("by") == Length.WEEK.value
         length = Length.WEEK if by_week else Length.MONTH
