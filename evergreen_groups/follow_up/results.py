@@ -179,7 +179,7 @@ def reckon(
         found = {}
         for library, some in sorted(families.items()):
             today = now.astimezone(zones(library)).date()
-            starts = [*length.starts(since or today, today)][-_SHOWN[length] :]
+            starts = [] if since is None else [*length.starts(since, today)][-_SHOWN[length] :]
             at_library = _Library(library, some, payments, today)
             found[library] = [at_library.period(start, length.next_after(start)) for start in starts]
         return found

@@ -150,13 +150,13 @@ def _entry(happened: World, place: int, number: int, at: datetime) -> Entry:
 
 @dataclass
 class Spell:
-    """The nights of a family on the list without interruption."""
+    """The nights of a family on the list without interruption. ``persons`` have the time since when they are in it."""
 
     number: int
     first: datetime
     last: datetime
     gone: datetime | None
-    persons: set[int]
+    persons: dict[int, datetime]
     is_whole: bool
 
 
@@ -169,11 +169,12 @@ def spells(happened: World) -> list[Spell]:
             current.pop(number).gone = at
         for number, ids in listed.items():
             if number not in current:
-                current[number] = Spell(number, at, at, None, set(), True)
+                current[number] = Spell(number, at, at, None, {}, True)
                 found.append(current[number])
             spell = current[number]
             spell.last = at
-            spell.persons |= set(ids) - happened.unseen
+            for id in set(ids) - happened.unseen:
+                spell.persons.setdefault(id, at)
             spell.is_whole = spell.is_whole and happened.unseen.isdisjoint(ids)
     return found
 
@@ -230,7 +231,7 @@ def paid_by(happened: World, families: list[tuple[Spell, datetime]], days: int) 
     total, window = Decimal("0.00"), timedelta(days)
     for one in happened.payments:
         windows = [at for spell, at in families if one.person in spell.persons and at <= one.at < at + window]
-        if windows and any(was_read(happened, spell, one) for spell in spells(happened) if one.person in spell.persons):
+        if windows and is_known(happened, one):
             total += one.amount
     return total, all(spell.is_whole and last_read(happened, spell) >= at + window for spell, at in families)
 
@@ -245,7 +246,9 @@ def last_read(happened: World, spell: Spell) -> datetime:
     return max(reads(happened, spell), default=datetime.min.replace(tzinfo=UTC))
 
 
-def was_read(happened: World, spell: Spell, payment: Payment) -> bool:
-    """Return whether the last reading that could see a payment of the family saw it."""
-    seeing = [at for at in reads(happened, spell) if payment.at <= at <= payment.at + timedelta(100)]
-    return bool(seeing) and (payment.voided_at is None or payment.voided_at > seeing[-1])
+def is_known(happened: World, payment: Payment) -> bool:
+    """Return whether the last reading that could see a payment, for any family of the person, saw it."""
+    mine = [spell for spell in spells(happened) if payment.person in spell.persons]
+    nights = {at for spell in mine for at in reads(happened, spell) if at > spell.persons[payment.person]}
+    seeing = [at for at in nights if payment.at <= at <= payment.at + timedelta(100)]
+    return bool(seeing) and (payment.voided_at is None or payment.voided_at > max(seeing))
