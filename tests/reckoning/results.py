@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from random import Random
 
 from support.follow_ups import GATEWAY
@@ -59,6 +60,10 @@ class World:
     end: datetime
     no_answer: frozenset[int] = field(default=frozenset())
     """The nights on which payments couldn't be read."""
+
+    @cached_property
+    def spells(self) -> list[Spell]:
+        return spells(self)
 
 
 def world(random: Random) -> World:
@@ -181,7 +186,7 @@ def spells(happened: World) -> list[Spell]:
 
 def differences(happened: World, results: Results) -> Iterator[str]:
     """Yield where the results don't say what happened."""
-    every = spells(happened)
+    every = happened.spells
     for length in Length:
         for library, periods in results.of(length).items():
             mine = [one for one in every if library in ("", happened.libraries[one.number])]
@@ -248,7 +253,7 @@ def last_read(happened: World, spell: Spell) -> datetime:
 
 def is_known(happened: World, payment: Payment) -> bool:
     """Return whether the last reading that could see a payment, for any family of the person, saw it."""
-    mine = [spell for spell in spells(happened) if payment.person in spell.persons]
+    mine = [spell for spell in happened.spells if payment.person in spell.persons]
     nights = {at for spell in mine for at in reads(happened, spell) if at > spell.persons[payment.person]}
     seeing = [at for at in nights if payment.at <= at <= payment.at + timedelta(100)]
     return bool(seeing) and (payment.voided_at is None or payment.voided_at > max(seeing))
