@@ -58,6 +58,7 @@ COMMANDS = {
     "uninstall": "Remove what install has written.",
     "follow-ups": "List the groups of the report with their follow-ups.",
     "letters": "Write letters to the families of the report, or a mail-merge file.",
+    "results": "Show what the work with the families of the report achieved.",
     "audit": "List blocks and groups that don't fit the rule.",
     "move": "Move patrons into another patron's group.",
     "remove": "Remove patrons from their group, each into a new one.",

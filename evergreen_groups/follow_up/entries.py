@@ -167,8 +167,8 @@ class Entry:
         return self.amount is None and self.group_fines == 0 and bool(self.unreturned)
 
     @property
-    def promised_at(self) -> datetime:
-        """When it was promised: at the time of day at which it was saved, if that was on a later day."""
+    def happened_at(self) -> datetime:
+        """When it happened: at the time of day at which it was saved, if that was on a later day."""
         first = self.original
         return first.at - (first.saved_on - self.day)
 
@@ -552,8 +552,16 @@ def today_at(
 
     Without a ``configured`` time zone, each library has its own in ``zones`` (by org unit id), or this machine's.
     """
+    zone_of = timezone_at(configured, zones, org_units)
+    return lambda library: now.astimezone(zone_of(library)).date()
+
+
+def timezone_at(
+    configured: tzinfo | None, zones: Mapping[int, tzinfo], org_units: Iterable[OrgUnit]
+) -> Callable[[str], tzinfo | None]:
+    """Return the function that tells a library's (short name) time zone, None for this machine's."""
     named = {unit.shortname: zones[unit.id] for unit in org_units if unit.id in zones}
-    return lambda library: now.astimezone(configured or named.get(library)).date()
+    return lambda library: configured or named.get(library)
 
 
 def _refused(problem: str, field: str) -> PlanError:

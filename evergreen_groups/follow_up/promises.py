@@ -39,12 +39,12 @@ def compare_promises(gateway: Gateway, org_units: OrgUnits, due: Sequence[DuePro
     if not due:
         return {}
     persons = {id for one in due for id in one.entry.persons}
-    visible = _visible(gateway, org_units, persons)
-    first = min(one.entry.promised_at for one in due)
+    visible = visible_payers(gateway, org_units, persons)
+    first = min(one.entry.happened_at for one in due)
     ledgers = Ledger.read(gateway, visible, first) if visible else {}
     found = {}
     for entry, complete in due:
-        since, paid, forgiven, left = entry.promised_at, ZERO, ZERO, ZERO
+        since, paid, forgiven, left = entry.happened_at, ZERO, ZERO, ZERO
         for one in (ledger for id in entry.persons for ledger in ledgers.get(id, ())):
             paid += booked(one.paid, since)
             forgiven += booked(one.forgiven, since)
@@ -55,7 +55,7 @@ def compare_promises(gateway: Gateway, org_units: OrgUnits, due: Sequence[DuePro
     return found
 
 
-def _visible(gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> frozenset[int]:
+def visible_payers(gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> frozenset[int]:
     """Return the patrons whose bills and payments the account sees."""
     name = permissions.VIEW_USER_TRANSACTIONS
     granted = permissions.highest_granted(gateway, [name])[name]

@@ -120,6 +120,14 @@ class FollowUps:
             found = _follow_ups(connection, stored, run().listings) if stored else {}
         return {number: one.with_outcomes(outcomes) for number, one in found.items() if one.entries}
 
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all entries, of listed groups and others, in the order in which they were first saved."""
+        if not self._transactions.is_there:
+            return ()
+        with self._transactions.reading() as connection:
+            rows = _rows(connection, _FOLLOW_UPS.gateway == self._url)
+            return current_entries(list(rows))
+
     def due_promises(self, today: Today) -> list[DuePromise]:
         """Return the promises to pay whose day is over, of all groups, listed or not.
 

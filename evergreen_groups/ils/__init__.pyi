@@ -25,6 +25,7 @@ from .org_units import Profiles as Profiles
 from .payments import Booking as Booking
 from .payments import Ledger as Ledger
 from .payments import booked as booked
+from .payments import read_paid as read_paid
 from .penalties import PATRON_EXCEEDS_FINES as PATRON_EXCEEDS_FINES
 from .penalties import PENALTY_FIELDS as PENALTY_FIELDS
 from .penalties import Penalty as Penalty

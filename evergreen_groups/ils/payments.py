@@ -7,7 +7,7 @@ are no money, and account adjustments are no payments at all: Evergreen writes t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -67,14 +67,10 @@ class Ledger:
         found = defaultdict[int, list[Ledger]](list)
         for id, usr, *_rest in rows:
             found[usr].append(ledgers[id])
-        paid = sorted(id for id, _usr, _balance, at, _billed in rows if at is not None and at >= since)
+        paid = [id for id, _usr, _balance, at, _billed in rows if at is not None and at >= since]
         billed = sorted(id for id, _usr, balance, _paid, at in rows if balance > 0 and at is not None and at >= since)
-        if paid:
-            where = {"voided": "f", "payment_ts": later}
-            fields = ("xact", "payment_ts", "amount", "payment_type")
-            for id, at, amount, kind in read("mp", fields, "xact", paid, where=where, all_visible=True):
-                if kind != _ADJUSTED:
-                    (ledgers[id].forgiven if kind in _FORGIVEN else ledgers[id].paid).append(Booking(at, amount))
+        for id, booking, is_money in _read_payments(gateway, paid, since):
+            (ledgers[id].paid if is_money else ledgers[id].forgiven).append(booking)
         if billed:
             where = {**IN_FORCE, "billing_ts": later}
             fields = ("xact", "billing_ts", "amount")
@@ -86,3 +82,35 @@ class Ledger:
 def booked(bookings: Collection[Booking], since: datetime) -> Decimal:
     """Add up what was booked since a time."""
     return sum((one.amount for one in bookings if one.at >= since), ZERO)
+
+
+def read_paid(gateway: Gateway, patrons: Collection[int], since: datetime) -> dict[int, list[Booking]]:
+    """Return what patrons have paid ``since`` (aware), by patron id, without what was forgiven, worked off or voided.
+
+    Takes a call per 3,000 patrons, and another per 3,000 of their transactions paid since. As with :meth:`Ledger.read`,
+    leave out patrons whose transactions the account doesn't see.
+    """
+    paid_since = {"last_payment_ts": {">=": since.isoformat(timespec="seconds")}}
+    rows = gateway.pcrud.columns_by_values(
+        "mbts", ("id", "usr"), "usr", sorted(patrons), where=paid_since, all_visible=True
+    )
+    patron_of: dict[int, int] = dict(rows)
+    found = defaultdict[int, list[Booking]](list)
+    for id, booking, is_money in _read_payments(gateway, patron_of, since):
+        if is_money:
+            found[patron_of[id]].append(booking)
+    return dict(found)
+
+
+def _read_payments(
+    gateway: Gateway, transactions: Collection[int], since: datetime
+) -> Iterator[tuple[int, Booking, bool]]:
+    """Yield the payments of transactions (ids) since a time, and whether each is money."""
+    if not transactions:
+        return
+    where = {"voided": "f", "payment_ts": {">=": since.isoformat(timespec="seconds")}}
+    fields = ("xact", "payment_ts", "amount", "payment_type")
+    read = gateway.pcrud.columns_by_values("mp", fields, "xact", sorted(transactions), where=where, all_visible=True)
+    for id, at, amount, kind in read:
+        if kind != _ADJUSTED:
+            yield id, Booking(at, amount), kind not in _FORGIVEN

@@ -31,7 +31,7 @@ from evergreen_groups.report import History, Run, look_up_cleared, read_reports
 from evergreen_groups.state import RunOutcome, RunStatus, prune, write_run_status
 
 if TYPE_CHECKING:
-    from evergreen_groups.follow_up import Comparison, DuePromise, FollowUp, Today
+    from evergreen_groups.follow_up import Comparison, DuePromise, FollowUp, PaymentsRead, Today
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Delivery, Mailer
     from evergreen_groups.message import Progress
@@ -69,9 +69,10 @@ class Work:
     """What the steps of a run work with, and what they have done so far.
 
     ``state`` is set once it is open, ``database`` is the run's lease as soon as it has one, and ``options`` are set
-    once the settings have been read. ``promises`` says what came of promises, by entry. ``made`` are the reports that
-    were written. ``problem`` is the first error that doesn't end the run at once. ``is_stored`` means that mails,
-    history and status are stored, so that no later run makes these reports again.
+    once the settings have been read. ``promises`` says what came of promises, by entry, and ``payments`` what listed
+    families paid. ``made`` are the reports that were written. ``problem`` is the first error that doesn't end the run
+    at once. ``is_stored`` means that mails, history and status are stored, so that no later run makes these reports
+    again.
     """
 
     environment: Environment
@@ -84,6 +85,7 @@ class Work:
     read: list[PreparedReport] = field(default_factory=list)
     made: list[PreparedReport] = field(default_factory=list)
     promises: dict[str, Comparison] = field(default_factory=dict)
+    payments: PaymentsRead | None = None
     recorded: list[Report] = field(default_factory=list)
     delivery: Delivery | None = None
     problem: EvergreenGroupsError | None = None
@@ -145,6 +147,7 @@ def make_reports(work: Work, options: ReportOptions) -> int:
             for one in work.read:
                 _compare(work, gateway, one)
             _compare_promises(work, gateway)
+            _read_payments(work, gateway)
             for one in work.read:
                 _read_follow_ups(work, one)
             work.from_database(lambda: _recover(work, gateway), None)
@@ -230,6 +233,22 @@ def _compare_promises(work: Work, gateway: Gateway) -> None:
         work.promises = compare_promises(gateway, OrgUnits(one.report.org_units), due)
     except (DataError, GatewayError) as error:
         log.warning("the payments since promises couldn't be read: %s", type(error).__name__)
+
+
+def _read_payments(work: Work, gateway: Gateway) -> None:
+    """Read what listed families paid, for the results. If the gateway fails, the next night reads it."""
+    if work.purpose is not RunPurpose.NIGHTLY:
+        return
+    from evergreen_groups.follow_up import Stays, read_payments
+
+    report = work.read[0].report
+    stays, org_units = Stays(work.database, report.gateway), OrgUnits(report.org_units)
+    try:
+        now = work.from_database(work.database.now, report.generated_at)
+        persons: frozenset[int] = work.from_database(lambda: stays.watched(now), frozenset())
+        work.payments = read_payments(gateway, org_units, persons, now)
+    except (DataError, GatewayError) as error:
+        log.warning("the payments of listed families couldn't be read: %s", type(error).__name__)
 
 
 def _read_follow_ups(work: Work, one: PreparedReport) -> None:
@@ -331,12 +350,16 @@ def _store(work: Work, mailer: Mailer | None, written: int) -> None:
         if mailer:
             mailer.outbox.add(letters, connection)
         if is_recorded:
-            from evergreen_groups.follow_up import note_listed, record_outcomes
+            from evergreen_groups.follow_up import note_listed, record_outcomes, record_payments, record_stays
 
             record_outcomes(connection, work.promises)
+            url = work.made[0].report.gateway
             for one in work.made:
                 one.history.record(one.report, connection)
-            runs, url = (Run.of(one.report) for one in work.made), work.made[0].report.gateway
+                record_stays(connection, url, one.report, Run.of(one.report), work.payments)
+            if work.payments is not None:
+                record_payments(connection, url, work.payments)
+            runs = (Run.of(one.report) for one in work.made)
             note_listed(connection, url, runs, all_reports=len(work.made) == len(work.read))
         # The status that applies if the run gets no further.
         status = work.status(work.now(), exit_status.UNSENT if letters else written, work.problem)

@@ -29,6 +29,11 @@ from .plans import write_entries as write_entries
 from .plans import write_entry as write_entry
 from .plans import write_found_patrons as write_found_patrons
 from .plans import write_outcome as write_outcome
+from .results import Navigation as Navigation
+from .results import results_document as results_document
+from .results import results_page as results_page
+from .results import write_results as write_results
+from .results import write_results_workbook as write_results_workbook
 from .text import error_sentences as error_sentences
 from .text import isolated as isolated
 from .text import printable as printable

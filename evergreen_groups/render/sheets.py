@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from datetime import date
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import chain, islice, repeat
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
 
 from rich.cells import cell_len
 
 from evergreen_groups.batches import batched
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.language import current_language, day, gettext, local, money_form
+from evergreen_groups.message import own_pip
 from evergreen_groups.render.column import Column, ColumnKind, Mark, Value, known
 from evergreen_groups.render.text import printable
 
@@ -23,6 +28,7 @@ MOST_LINKS = 65_000
 """The file format allows 65,530 links on a sheet. Later rows get none."""
 _ROWS_AT_ONCE = 2_000
 _LONGEST_TEXT = 32_767
+_LONGEST_SHEET_NAME = 31
 _LONGEST_HEADER = 120
 """The file format allows 255 characters, and an escaped ampersand takes two."""
 _LEAST_WIDTH, _MOST_WIDTH = 9, 42
@@ -135,6 +141,44 @@ def cell_text(text: str) -> str:
     text = printable(text)[:_LONGEST_TEXT]
     # xlsxwriter takes this for rich text of its own and writes it unescaped.
     return f"{text[: _LONGEST_TEXT - 1]} " if text.startswith("<r>") and text.endswith("</r>") else text
+
+
+def sheet_name(text: str) -> str:
+    """Return a valid name: at most 31 characters, and none that have a meaning in formulas."""
+    return re.sub(r"[\[\]:*?/\\']", " ", text)[:_LONGEST_SHEET_NAME].strip()
+
+
+@contextmanager
+def new_workbook(stream: BinaryIO, title: str, comments: str, at: datetime) -> Iterator[tuple[Any, Formats]]:
+    """Yield a workbook to fill, with its formats, and write it to ``stream`` in the end.
+
+    It is made in a temporary directory that only this user can read. ``title`` is printed above each page.
+
+    Raises:
+        ConfigurationError: xlsxwriter isn't installed.
+    """
+    try:
+        import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
+    except ImportError:
+        raise ConfigurationError(
+            "the package {package} isn't installed",
+            advice="{pip} install {package}",
+            code="xlsxwriter-not-installed",
+            values={"pip": own_pip(), "package": "xlsxwriter"},
+        ) from None
+    texts = dict.fromkeys(("strings_to_formulas", "strings_to_urls", "strings_to_numbers"), False)
+    with TemporaryDirectory(prefix="evergreen-groups-") as directory:
+        made = Path(directory, "report.xlsx")
+        workbook = xlsxwriter.Workbook(made, {"constant_memory": True, "tmpdir": directory, **texts})
+        created = at.astimezone(UTC).replace(tzinfo=None)
+        workbook.set_properties({"title": title, "comments": comments, "created": created})
+        yield workbook, Formats(workbook, f"{title}, {day(at)}")
+        try:
+            workbook.close()
+        except xlsxwriter.exceptions.FileCreateError as error:
+            raise error.args[0] from None  # such as a full disk
+        with made.open("rb") as whole:
+            shutil.copyfileobj(whole, stream)
 
 
 def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:

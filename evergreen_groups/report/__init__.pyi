@@ -24,6 +24,7 @@ from .items import ItemTotals as ItemTotals
 from .items import MemberItems as MemberItems
 from .items import ReportItems as ReportItems
 from .items import price_of as price_of
+from .listings import GroupMatching as GroupMatching
 from .listings import GroupNight as GroupNight
 from .listings import GroupNights as GroupNights
 from .listings import Listing as Listing

@@ -19,10 +19,12 @@ from evergreen_groups.state.schema import (
     follow_up_entries,
     follow_ups,
     groups_to_keep,
+    payments,
     plans,
     run_groups,
     runs,
     series,
+    stays,
     steps,
 )
 
@@ -108,9 +110,11 @@ def move_address(transactions: Transactions, old: str, new: str) -> Records:
             )
         # The new address's own plans can't be applied any more, but each would take a moved plan's place.
         connection.execute(delete(plans).where(plans.c.gateway == new))
+        for table in (stays, payments):  # the next run continues the moved ones
+            connection.execute(delete(table).where(table.c.gateway == new))
         _drop_repeated_events(connection, old, new)
         _join_series(connection, old, new)
-        for table in (changes, steps, plans, groups_to_keep, series, follow_ups, events):
+        for table in (changes, steps, plans, groups_to_keep, series, follow_ups, events, stays, payments):
             connection.execute(update(table).where(table.c.gateway == old).values(gateway=new))
         return moved
 

@@ -77,7 +77,13 @@ def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) ->
                 removed = connection.execute(delete(at.table).where(at.table.c.id.in_(old))).rowcount
             gone[kind] += removed
     with transactions.writing() as connection:
-        for at, life in ((plans.c.at, LIFE_OF_PLANS), (schema.groups_to_keep.c.at, LIFE_OF_GROUPS_TO_KEEP)):
+        of_history = timedelta(days=days["history"])
+        for at, life in (
+            (plans.c.at, LIFE_OF_PLANS),
+            (schema.groups_to_keep.c.at, LIFE_OF_GROUPS_TO_KEEP),
+            (schema.stays.c.last_at, of_history),
+            (schema.payments.c.at, of_history),
+        ):
             connection.execute(delete(at.table).where(at < trusted - life))
         connection.execute(delete(schema.series).where(~exists().where(runs.c.series == schema.series.c.id)))
     return gone
@@ -161,7 +167,9 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
             for is_row, _members in _naming(connection, column, patron):
                 connection.execute(delete(column.table).where(is_row))
         of_runs = _naming(connection, run_groups.c.members, patron)
-        for column in (run_groups.c.members, follow_ups.c.members, follow_ups.c.persons):
+        connection.execute(delete(schema.payments).where(schema.payments.c.patron == patron))
+        of_stays = (schema.stays.c.members, schema.stays.c.former_members)
+        for column in (run_groups.c.members, follow_ups.c.members, follow_ups.c.persons, *of_stays):
             for is_row, members in _naming(connection, column, patron):  # the next report is compared with these lists
                 left = json.dumps([member for member in json.loads(members) if member != patron])
                 connection.execute(update(column.table).where(is_row).values({column: left}))

@@ -83,7 +83,7 @@ Amount = Numeric(14, 2).with_variant(_AmountText(), "sqlite")
 """An amount of money with two decimal places."""
 
 
-VERSION = "14"
+VERSION = "15"
 """The version of this release's schema. Raise it with each change of a table, and add a migration."""
 
 metadata = MetaData(
@@ -321,6 +321,40 @@ follow_up_entries = _numbered(
     Index("follow_up_entries_requested", "staff", "idempotency_key"),
 )
 """The entries of follow-ups. Rows are only added, so that who corrected what and when is on record."""
+
+stays = _numbered(
+    "stays",
+    Column("gateway", Text, nullable=False),
+    Column("report", Text, nullable=False),  # '' for the one configured as [report]
+    # The group as of ``last_at``, when a run last listed it, as in run_groups.
+    Column("number", BIG, nullable=False),
+    Column("members", Text, nullable=False),  # JSON: a list of patron ids
+    Column("member_count", Integer, nullable=False),
+    Column("library", Text, nullable=False),  # that of the person to contact
+    Column("libraries", Text, nullable=False),  # JSON: a list of short names
+    Column("former_members", Text, nullable=False),  # JSON: the ids of those who left the group during the stay
+    Column("complete", Boolean, nullable=False),  # whether every member was visible, each night
+    Column("first_at", Timestamp, nullable=False),
+    Column("last_at", Timestamp, nullable=False, index=True),
+    # The run that no longer listed it, and why.
+    Column("left_at", Timestamp),
+    Column("reason", Text),
+    # Until when the payments of all these persons are known. Null: never.
+    Column("paid_until", Timestamp),
+    CheckConstraint("reason IN ('paid', 'below-minimum', 'moved', 'unknown')", name="reason"),
+    Index("stays_report", "gateway", "report"),
+)
+"""From when to when a report listed a group, without interruption."""
+
+payments = _numbered(
+    "payments",
+    Column("gateway", Text, nullable=False),
+    Column("patron", BIG, nullable=False),
+    Column("at", Timestamp, nullable=False, index=True),
+    Column("amount", Amount, nullable=False),
+    Index("payments_patron", "gateway", "patron", "at"),
+)
+"""What persons of ``stays`` have paid in Evergreen, without what was forgiven, worked off or voided."""
 
 events = _numbered(
     "events",

@@ -16,7 +16,7 @@ from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.language import ENGLISH, current_language, set_language
 from evergreen_groups.metrics import ServiceCounters, StateCollector
 from evergreen_groups.render import SERVICE, json_line
-from evergreen_groups.web import api, follow_ups, letters, reports
+from evergreen_groups.web import api, follow_ups, letters, reports, results
 from evergreen_groups.web import desk as desk_pages
 from evergreen_groups.web.problems import RETRY_SECONDS, ProblemError
 from evergreen_groups.web.requests import language_of_reader
@@ -110,6 +110,7 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
         *api.BLUEPRINTS,
         follow_ups.blueprint,
         letters.blueprint,
+        results.blueprint,
         reports.blueprint,
         follow_ups.worklist,
         desk_pages.blueprint,
@@ -138,7 +139,7 @@ def _begin() -> None:
 
 
 def _is_for_people() -> bool:
-    return request.blueprint in ("desk_pages", "letters", "reports", "worklist")
+    return request.blueprint in ("desk_pages", "letters", "reports", "results", "worklist")
 
 
 def _end(_error: BaseException | None) -> None:

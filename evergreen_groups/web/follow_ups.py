@@ -51,6 +51,7 @@ from evergreen_groups.render.report import (
     WrittenPage,
     shown_entries,
     shown_pending,
+    with_results,
 )
 from evergreen_groups.report import read_phones_and_email
 from evergreen_groups.state import record_ids
@@ -267,7 +268,7 @@ def filled(desk: DeskRequest, page: str, report: str, name: str) -> str | None:
         return None
     rows = read.rows(read.listed)
     with use_language(desk.service.settings.language.language(written.language)):
-        return written.filled(
+        filled = written.filled(
             rows,
             action=url_for("worklist.follow_up"),
             letters=url_for("letters.letters") if settings_of_report(desk.service, report or None).contact else "",
@@ -277,6 +278,8 @@ def filled(desk: DeskRequest, page: str, report: str, name: str) -> str | None:
             most=bodies.MOST_ENTRIES,
             shown=request.args.get("status", FollowUpStatus.TO_DO.value),
         )
+        results = url_for("results.page", report=report or None, language=written.language)
+        return with_results(filled, results)
 
 
 @worklist.get(f"/reports/{SCRIPT}")

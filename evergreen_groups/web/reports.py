@@ -15,9 +15,10 @@ from flask import Blueprint, Response, request, url_for
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.formats import FILE_FORMATS, PAGE, output_format
 from evergreen_groups.ils import VIEW_USER
-from evergreen_groups.language import describe_advice, describe_problem, gettext
+from evergreen_groups.language import describe_advice, describe_problem, gettext, use_language
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page, sentence
+from evergreen_groups.render.report import with_results
 from evergreen_groups.state import LATEST, RunOutcome, read_run_status
 from evergreen_groups.web import follow_ups
 from evergreen_groups.web.problems import ProblemError, not_found
@@ -74,7 +75,7 @@ def report_of_library(name: str, report: str | None = None) -> Response:
     with running.desk(request, by_link=True) as desk:
         directory = location_of(running, report) / LATEST
         if name == INDEX:
-            return page_response(_read(directory / INDEX, report))
+            return page_response(_with_results(running, _read(directory / INDEX, report), report))
         units = running.reference.org_units(desk.client.gateway)
         unit, format = _find_file(name, units)
         if unit.id not in desk.sees_patrons_at:
@@ -138,11 +139,18 @@ def _worklist(desk: DeskRequest, path: Path, report: str | None, name: str = "")
     written = _read(path, report)
     filled = follow_ups.filled(desk, written.decode("utf-8", "replace"), report or "", name)
     if filled is None:
-        return page_response(written)
+        return page_response(_with_results(desk.service, written, report))
     # The page declares its policy, too, and both apply.
     policy = _with_own_requests(policy_of(written))
     page = DECLARED_POLICY.sub(lambda found: found[0].replace(found[1], policy), filled, count=1)
     return page_response(page.encode(), with_form=True)
+
+
+def _with_results(running: Service, written: bytes, report: str | None) -> bytes:
+    """Return a page without a list, with a link to the results in the default language."""
+    with use_language(running.settings.language.language()):
+        page = with_results(written.decode("utf-8", "replace"), url_for("results.page", report=report))
+    return page.encode()
 
 
 def _with_own_requests(policy: str) -> str:

@@ -289,7 +289,7 @@ def test_the_index_sums_up_each_library_and_counts_each_group_once(tmp_path: Pat
 def test_the_index_shows_how_the_sums_went(tmp_path: Path) -> None:
     publish(tree_report(), tmp_path, ("html",))
     assert index(tmp_path).xpath("//h2/text()") == ["Libraries", "Please note"]
-    assert "last 30 reports" in index(tmp_path).xpath("string(//div[dd/svg]/dt)")
+    assert "last 30 reports" in index(tmp_path).xpath("string(//div[dd//svg]/dt)")
 
 
 def test_the_index_marks_hidden_libraries(tmp_path: Path) -> None:

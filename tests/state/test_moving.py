@@ -56,6 +56,13 @@ def put_night(state: State, series: int, number: int) -> int:
     return run
 
 
+def put_stay(state: State, gateway: str) -> None:
+    group = {"number": 7, "members": "[1, 2]", "member_count": 2, "library": "BR1", "libraries": "[]"}
+    stay = {"report": "", "former_members": "[]", "complete": True, "first_at": NOW, "last_at": NOW}
+    put(state, schema.stays, gateway=gateway, **group, **stay)
+    put(state, schema.payments, gateway=gateway, patron=1, at=NOW, amount=Decimal("2.00"))
+
+
 def put_event(state: State, gateway: str, event: int) -> None:
     found = {"at": NOW, "hook": "checkout", "patron": 5, "done": True, "recalculated": False, "reason": ""}
     put(state, schema.events, gateway=gateway, event=event, **found)
@@ -82,6 +89,7 @@ def test_everything_moves_open_changes_too(state: State) -> None:
     put(state, schema.plans, id="p", gateway=OLD, staff=1, at=NOW, expires=NOW, action="move", content="{}")
     put(state, schema.plans, id="q", gateway=NEW, staff=1, at=NOW, expires=NOW, action="move", content="{}")
     put_night(state, put(state, schema.series, gateway=OLD, settings="{}"), 7)
+    put_stay(state, OLD)
     before = {table.name: count(state, table, OLD) for table in BY_GATEWAY}
     assert min(before.values()) >= 1, "each table has a row"
     moved = move_address(state.database, OLD, NEW)

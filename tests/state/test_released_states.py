@@ -26,6 +26,8 @@ from evergreen_groups.state import State, examine, read_run_status, schema
 
 RELEASES = sorted(path.name for path in RELEASED.iterdir())
 URL = "http://127.0.0.1:8210"
+ADDED = {"1.0": ["payments", "stays"]}
+"""The tables that a release didn't have yet."""
 
 
 @pytest.fixture(params=RELEASES)
@@ -60,7 +62,7 @@ def test_every_row_is_as_it_was_written(state: State, released: Path) -> None:
             table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in schema.metadata.sorted_tables
         }
-    assert [name for name in counts if not counts[name]] == []
+    assert sorted(name for name in counts if not counts[name]) == ADDED[released.name]
     examine(state.database, thoroughly=True)
 
 

@@ -16,6 +16,7 @@ from .worklist import WorklistRows as WorklistRows
 from .worklist import WrittenPage as WrittenPage
 from .worklist import shown_entries as shown_entries
 from .worklist import shown_pending as shown_pending
+from .worklist import with_results as with_results
 from .writers import WritingOptions as WritingOptions
 from .writers import render as render
 from .writers import render_bytes as render_bytes

@@ -23,13 +23,13 @@ from evergreen_groups import language
 from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.render import printable, sentence, template_text
+from evergreen_groups.render.chart import Chart, Line, Value
 from evergreen_groups.render.pages import RowTemplate, environment
 from evergreen_groups.render.report import columns, wording
 from evergreen_groups.render.report.columns import group_row, member_row
 from evergreen_groups.render.report.worklist import replaceable_row
 from evergreen_groups.render.wording import describe_limit, report_title
 from evergreen_groups.report import AgeSum, ChangeKind
-from evergreen_groups.values import ZERO
 
 if TYPE_CHECKING:
     from evergreen_groups.follow_up import FollowUpState
@@ -201,38 +201,33 @@ def _marks_of(group: Group, report: Report) -> tuple[str, ...]:
     return tuple(found)
 
 
-def trend_chart(trend: Sequence[RunTotals]) -> dict[str, object] | None:
+def trend_chart(trend: Sequence[RunTotals]) -> tuple[Chart | None, list[tuple[str, str]]]:
     """Return a chart of the combined fines, or of the number of groups if a run's fines are unknown or always zero.
 
-    It has a bar for each run, the oldest first, with heights in percent of the highest, and the first and last values.
-    Bars start at zero, and negative sums (credits) get none. None until there are two runs.
+    With it, return the time and the value of each run as text. There is no chart until there are two runs.
     """
-    if len(trend) < 2:
-        return None
     values = [run.group_fines for run in trend if run.group_fines is not None]
     name, written = pgettext("of all groups", "Group Fines"), language.price
     if len(values) < len(trend) or not any(values):  # unknown, or a report by items where nobody owes anything
         values = [Decimal(run.group_count) for run in trend]
         name, written = gettext("Groups"), lambda value: language.number(int(value))
-    highest = max(*values, ZERO) or Decimal(1)
-    return {
-        "name": name,
-        "first": written(values[0]),
-        "last": written(values[-1]),
-        "bars": [max(value / highest * 100, ZERO) for value in values],
-    }
+    texts = [(language.minute(run.at), written(value)) for run, value in zip(trend, values, strict=True)]
+    line = Line(name, [Value(value, text) for value, (_moment, text) in zip(values, texts, strict=True)])
+    return Chart.of(name, [language.day(run.at) for run in trend], [line]), texts
 
 
 def shared_values(report: Report) -> dict[str, object]:
     """Return the template values that report and index share: the changes since the last run, and the trend."""
     trend = report.changes.trend if report.changes else ()
     changes = wording.compared_changes(report)
+    chart, trend_texts = trend_chart(trend)
     return {
         "report": report,
         "changes": changes,
         "change_remark": _change_remark(report, changes) if changes else "",
         "trend": trend,
-        "chart": trend_chart(trend),
+        "chart": chart,
+        "trend_texts": trend_texts,
     }
 
 

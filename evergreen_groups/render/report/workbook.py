@@ -2,31 +2,33 @@
 
 Group totals appear only in the group's row, and members' rows have only their own amounts, so columns can be added up.
 Amounts and counts are numbers. Names and barcodes are always text: a name can't become a formula or link, and a barcode
-keeps its leading zeros. Requires xlsxwriter.
+keeps its leading zeros. Requires xlsxwriter, installed by the extra ``xlsx``.
 """
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.follow_up import FollowUpState, FollowUpStatus
 from evergreen_groups.groups import StandingDifference
-from evergreen_groups.language import day, gettext, minute, pgettext, time_with_zone
-from evergreen_groups.message import own_pip
+from evergreen_groups.language import gettext, minute, pgettext, time_with_zone
 from evergreen_groups.render.column import ColumnKind, Value, known
 from evergreen_groups.render.report import columns, wording
 from evergreen_groups.render.report.columns import MemberRow, group_row, member_row, shown_columns
-from evergreen_groups.render.sheets import Formats, cell_text, fill, refuse_too_long, set_direction, write_cell
+from evergreen_groups.render.sheets import (
+    Formats,
+    cell_text,
+    fill,
+    new_workbook,
+    refuse_too_long,
+    set_direction,
+    sheet_name,
+    write_cell,
+)
 from evergreen_groups.render.text import capitalized
 from evergreen_groups.render.wording import CONFIDENTIAL, DIFFERENCES, describe_criteria, information_only, report_title
 from evergreen_groups.report import AgeSum, ChangeKind, Report
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
     from evergreen_groups.render.report.columns import GroupRow
-
-_LONGEST_SHEET_NAME = 31
 
 
 def write_summary(sheet: Any, report: Report, formats: Formats) -> None:
@@ -119,49 +119,26 @@ def write_workbook(
 
     If a group has a follow-up, all groups have columns that say how far it is, without notes.
 
-    The workbook is made in a temporary directory that only this user can read.
-
     Raises:
         ConfigurationError: xlsxwriter isn't installed, or there are more groups or members than fit on a sheet.
     """
-    try:
-        import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
-    except ImportError:
-        raise ConfigurationError(
-            "the package {package} isn't installed",
-            advice="{pip} install {package}",
-            code="xlsxwriter-not-installed",
-            values={"pip": own_pip(), "package": "xlsxwriter"},
-        ) from None
     refuse_too_long(len(report.groups))
     if details:
         refuse_too_long(sum(len(group.members) for group in report.groups))
-    texts = dict.fromkeys(("strings_to_formulas", "strings_to_urls", "strings_to_numbers"), False)
-    with TemporaryDirectory(prefix="evergreen-groups-") as directory:
-        made = Path(directory, "report.xlsx")
-        workbook = xlsxwriter.Workbook(made, {"constant_memory": True, "tmpdir": directory, **texts})
-        created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
-        title = report_title(report.criteria, report.name)
-        workbook.set_properties({"title": title, "comments": gettext(CONFIDENTIAL), "created": created})
-        formats = Formats(workbook, f"{title}, {day(report.generated_at)}")
-        write_summary(workbook.add_worksheet(_sheet_name(gettext("Summary"))), report, formats)
-        _write_groups(workbook.add_worksheet(_sheet_name(gettext("Groups"))), report, formats, client, follow_ups)
+    title = report_title(report.criteria, report.name)
+    with new_workbook(stream, title, gettext(CONFIDENTIAL), report.generated_at) as (workbook, formats):
+        write_summary(workbook.add_worksheet(sheet_name(gettext("Summary"))), report, formats)
+        _write_groups(workbook.add_worksheet(sheet_name(gettext("Groups"))), report, formats, client, follow_ups)
         if details:
-            _write_members(workbook.add_worksheet(_sheet_name(gettext("Members"))), report, formats, client)
+            _write_members(workbook.add_worksheet(sheet_name(gettext("Members"))), report, formats, client)
         if (changes := wording.compared_changes(report)) and changes.cleared:
             fill(
-                workbook.add_worksheet(_sheet_name(wording.change_heading(ChangeKind.CLEARED))),
+                workbook.add_worksheet(sheet_name(wording.change_heading(ChangeKind.CLEARED))),
                 columns.CLEARED,
                 lambda: changes.cleared,
                 formats,
                 frozen=1,
             )
-        try:
-            workbook.close()
-        except xlsxwriter.exceptions.FileCreateError as error:
-            raise error.args[0] from None  # such as a full disk
-        with made.open("rb") as whole:
-            shutil.copyfileobj(whole, stream)
 
 
 def _write_groups(
@@ -205,8 +182,3 @@ def _write_members(sheet: Any, report: Report, formats: Formats, client: StaffCl
         numbers=partial(rows, replace(report, blocks=None)),  # without standings, which are slow to determine
         links=() if client is None else (client.patron_page(member.id) for member in members),
     )
-
-
-def _sheet_name(text: str) -> str:
-    """Return a valid name: at most 31 characters, and none that have a meaning in formulas."""
-    return re.sub(r"[\[\]:*?/\\']", " ", text)[:_LONGEST_SHEET_NAME].strip()

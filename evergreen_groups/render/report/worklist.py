@@ -56,6 +56,7 @@ _GROUP_START, _GROUP_END = '<tbody class="group"', "</tbody>"
 _ROW, _MARKER_END, _ROW_END = "<!--follow-up group ", "-->", "<!--follow-up row end-->"
 _FORM = re.compile("<!--follow-up list ([0-9]+) ([A-Za-z-]+)-->")
 _FILTER, _END = "<!--follow-up filter-->", "<!--follow-up end-->"
+_NAVIGATION = "<!--follow-up navigation-->"
 _HEADS, _FOOT = "<!--follow-up heads-->", "<!--follow-up foot-->"
 
 _LONG_AGO, _SOON = 30, 7  # days
@@ -66,6 +67,11 @@ _MARKS = {
 }
 _MINE = "mine"
 _DUE = Message("Due: promises and reminders")
+
+
+def with_results(page: str, results: str) -> str:
+    """Return a written page with a link to the address of the results, in the current language."""
+    return page.replace(_NAVIGATION, str(_macros().results_link(results)), 1)
 
 
 def _macros() -> Any:

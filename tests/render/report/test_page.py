@@ -27,12 +27,14 @@ from evergreen_groups.report import WAYS, Changes, Criteria, Report
 ELEMENTS = """
     html head meta title style body header main footer section h1 h2 p strong small dl div dt dd time ul ol li
     a meter span svg rect table caption thead tbody tfoot tr th td bdi details summary script
+    g polyline line circle text tspan figure figcaption
     label input select option button noscript
 """
 ATTRIBUTES = """
     lang dir data-money data-column
     charset http-equiv content name id class datetime aria-labelledby aria-label aria-hidden aria-sort
     focusable viewbox preserveaspectratio width height scope colspan data-kind role x y
+    points x1 x2 y1 y2 cx cy r dy text-anchor tabindex data-label
     hidden href target max type autocomplete placeholder spellcheck value checked data-is data-for data-value data-noun
 """
 CSS = resources.files("evergreen_groups.render").joinpath("templates", "page.css").read_text("utf-8")
@@ -306,12 +308,19 @@ def test_the_first_screen_has_five_figures_and_one_trend_and_the_list_comes_next
         "Change in Group Fines",
         "Group Fines, last 30 reports",
     ]
-    [trend] = sums.iter("svg")
+    [summary] = sums.iter("summary")
     label = r"From \$1,000\.00 \(1\d Jul 2026, \d\d:\d\d\) to \$1,290\.00 \(1\d Aug 2026, \d\d:\d\d\)"
-    assert re.fullmatch(label, trend.get("aria-label"))
-    heights = [float(rect.get("height")) for rect in trend.iter("rect")]
-    assert (len(heights), heights[-1]) == (30, 100)
-    assert heights[0] == pytest.approx(1000 / 1290 * 100, abs=0.01)
+    assert re.fullmatch(label, summary.xpath("string(span[@class='spoken'])"))
+    # Each point is a stop of the keyboard, and says its day and value.
+    points = sums.xpath(".//figure//*[@tabindex='0']")
+    assert [points[at].get("aria-label") for at in (0, -1)] == ["16 Jul 2026: $1,000.00", "14 Aug 2026: $1,290.00"]
+    assert [points[at].xpath("string(text)") for at in (0, -1)] == ["16 Jul 2026: $1,000.00", "14 Aug 2026: $1,290.00"]
+    heights = [150 - float(circle.get("cy")) for circle in sums.iter("circle")]
+    zero = 150 - float(sums.xpath("string(.//figure//line[@class='zero']/@y1)"))
+    assert (len(heights), len(points)) == (30, 30)
+    assert (heights[0] - zero) / (heights[-1] - zero) == pytest.approx(1000 / 1290, abs=0.001)
+    rows = [texts(list(row)) for row in sums.xpath(".//tbody/tr")]
+    assert (len(rows), rows[0][1], rows[-1][1]) == (30, "$1,290.00", "$1,000.00")
     parts = [one.get("id") or one.get("class") for one in tree.find(".//main")]
     assert parts[:3] == ["sums", "tools", "groups"]
     assert tree.xpath("//main/*[contains(@class, 'tools')]//@id[. = 'shown']")
