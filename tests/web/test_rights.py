@@ -66,7 +66,8 @@ def requests_of(app: Flask, group: int) -> Iterator[tuple[str, str]]:
         for name in names:
             _, address = rule.build({**values, "name": name}, append_unknown=False) or ("", "")
             for method in rule.methods - {"HEAD", "OPTIONS"}:
-                yield method, f"{address}?group={group}" if "reports/" in address else address
+                of_group = "reports/" in address or address.endswith("/follow-up")
+                yield method, f"{address}?group={group}" if of_group else address
 
 
 def ask(client: FlaskClient, method: str, address: str, token: str) -> int:
