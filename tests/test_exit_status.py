@@ -119,12 +119,14 @@ def test_the_units_of_systemd() -> None:
 
 
 def test_the_line_for_cron() -> None:
-    *settings, line = [line for line in CRON.splitlines() if line and not line.startswith("#")]
+    *settings, backup, nightly = [line for line in CRON.splitlines() if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Z_]+=\S+", setting) for setting in settings)
-    *_when, user, command = line.split(maxsplit=6)
-    assert user == "evergreen-groups"
-    assert "%" not in command  # cron would take it for the end of the line
-    (report,) = re.findall("do ([^;]+);", command)
+    for line in (backup, nightly):
+        *_when, user, command = line.split(maxsplit=6)
+        assert user == "evergreen-groups"
+        assert "%" not in command  # cron would take it for the end of the line
+    check_words(words_of(backup.split(maxsplit=6)[6].removesuffix(" > /dev/null")))
+    (report,) = re.findall("do ([^;]+);", nightly)
     check_words(words_of(report))
 
 

@@ -183,7 +183,7 @@ def record_stays(connection: Connection, url: str, report: Report, run: Run, rea
     for number, row in going_on.items():
         listing = run.listings[number]
         values = _place(listing)
-        if all(row._mapping[name] == value for name, value in values.items()) and row.complete <= listing.complete:
+        if all(getattr(row, name) == value for name, value in values.items()) and row.complete <= listing.complete:
             unchanged.append(row.id)
             continue
         former = {*json.loads(row.members), *json.loads(row.former_members)} - {*listing.members}
