@@ -237,6 +237,7 @@ def write_results(results: Results, stream: TextIO) -> None:
     for one in reversed(results.months[""]):
         print(gettext("{label}: {value}", label=gettext(_BEGINNING[Length.MONTH]), value=one.start), file=stream)
         row = _row(one)
-        for cell in (*row["work"], *row["payments"][1:], *row["left"]):
+        left = (cell._replace(label=gettext("Left: {why}", why=cell.label)) for cell in row["left"])
+        for cell in (*row["work"], *row["payments"][1:], *left):
             remark = f" ({cell.remark})" if cell.remark else ""
             print(f"  {gettext('{label}: {value}', label=cell.label, value=cell.text)}{remark}", file=stream)
