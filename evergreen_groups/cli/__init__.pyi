@@ -16,6 +16,7 @@ from .options import setting_options as setting_options
 from .options import shared_limit as shared_limit
 from .options import with_command_line as with_command_line
 from .output import UnansweredError as UnansweredError
+from .output import after_question as after_question
 from .output import confirmed as confirmed
 from .output import standard_output as standard_output
 from .output import terminal_progress as terminal_progress

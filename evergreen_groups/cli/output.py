@@ -129,12 +129,17 @@ def confirmed(question: str) -> bool:
 
 def _read_answer(question: str) -> str:
     if sys.stdin.isatty():
-        return str(click.prompt(question, default="", show_default=False, err=True))
+        return str(click.prompt(question, default="", show_default=False, prompt_suffix=after_question(), err=True))
     line = sys.stdin.readline()  # read first, so that the question isn't shown without an answer
     if not line:
         raise UnansweredError
-    click.echo(f"{question}: ", err=True)
+    click.echo(f"{question}{after_question()}", err=True)
     return line
+
+
+def after_question() -> str:
+    """Return the colon and space after a question: Click's own has no space before it, as French does."""
+    return gettext("{label}:", label="") + " "
 
 
 def _normalized(answer: str) -> str:

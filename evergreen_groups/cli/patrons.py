@@ -15,7 +15,7 @@ import click
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli import logs
-from evergreen_groups.cli.output import terminal_width
+from evergreen_groups.cli.output import after_question, terminal_width
 from evergreen_groups.cli.usage import usage_error
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError
 from evergreen_groups.language import describe_error, gettext
@@ -98,7 +98,9 @@ def choose_patron(client: Client, name: str, *, accept_single_match: bool = Fals
         raise usage_error(Message("choosing needs a terminal: use the barcode"))
     question = gettext("Number, or Enter for none")
     while True:
-        answer = click.prompt(question, default="", show_default=False, err=True).strip()
+        answer = click.prompt(
+            question, default="", show_default=False, prompt_suffix=after_question(), err=True
+        ).strip()
         if not answer:
             raise click.exceptions.Exit(exit_status.DONE)
         if answer.isascii() and answer.isdecimal() and 1 <= int(answer) <= len(found.patrons):

@@ -98,14 +98,14 @@ def write_faults(source: Path | None, found: Sequence[LocatedFinding], stream: T
         named = (gettext("{label}: {value}", label=VERDICTS[one], value=number(count)) for one, count in counts.items())
         stream.write(", ".join(named) + ".\n")
     else:
-        about = f"{printable(str(source))}: " if source else ""
-        stream.write(about + gettext("The settings are valid.") + "\n")
+        text = gettext("The settings are valid.")
+        stream.write((gettext("{label}: {value}", label=printable(str(source)), value=text) if source else text) + "\n")
 
 
 def _fault(one: LocatedFinding, width: int) -> Iterator[str]:
     problem, place = gettext(one.finding.found), str(one.origin)
     if place and not problem.startswith(place):
-        problem = f"{place}: {problem}"
+        problem = gettext("{label}: {value}", label=place, value=problem)
     if one.finding.verdict is Verdict.WARNING:
         problem = gettext("{label}: {value}", label=VERDICTS[Verdict.WARNING], value=problem)
     yield from _wrapped(problem, width, "", _INDENT)

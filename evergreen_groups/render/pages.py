@@ -93,6 +93,7 @@ def environment() -> Environment:
         "day": language.day,
         "minute": language.minute,
         "moment_with_zone": language.time_with_zone,
+        "label": lambda text: language.gettext("{label}:", label=text),
         "number": language.number,
         "percent": "{:.2f}".format,
         "price": language.price,

@@ -230,7 +230,7 @@ def write_results_workbook(results: Results, stream: BinaryIO) -> None:
 def write_results(results: Results, stream: TextIO) -> None:
     """Write the months of all libraries together, the last one first."""
     if results.report:
-        print(f"{results.report}:", file=stream)
+        print(gettext("{label}:", label=results.report), file=stream)
     if results.since is None:
         print(gettext("The report hasn't run yet."), file=stream)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,18 @@ def test_no_template_says_that_a_text_is_safe(package: Path) -> None:
             *(one for one in tree.find_all(nodes.Filter) if one.name in ("safe", "forceescape", "tojson")),
         ]
         assert not unsafe, name
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_no_template_has_a_typed_colon_after_a_text(package: Path) -> None:
+    """In French, a space precedes it: colons are part of a text, or come from the filter ``label``."""
+    typed = {}
+    for path in sorted((package / "templates").rglob("*.*")):
+        if path.suffix in (".html", ".txt") and path.name != "labels.txt":  # a style sheet
+            source = re.sub(r"{% trans\b.*?{% endtrans\b", "", path.read_text("utf-8"), flags=re.DOTALL)
+            typed[path.name] = re.findall(r".{0,60}[}>]:(?:\s|</).{0,20}", source)
+    assert typed
+    assert not any(typed.values()), typed
 
 
 def test_only_files_of_the_package_are_taken_for_markup() -> None:

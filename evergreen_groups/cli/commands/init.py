@@ -361,7 +361,13 @@ class Interview:
         offered = for_empty if for_empty == "" else None if is_empty else _as_typed(current)
         question_text = fill(text, cli.terminal_width() - 1, break_long_words=False, break_on_hyphens=False)
         while True:
-            answer = click.prompt(question_text, default=offered, show_default=offered != "", err=True)
+            answer = click.prompt(
+                question_text,
+                default=offered,
+                show_default=offered != "",
+                prompt_suffix=cli.after_question(),
+                err=True,
+            )
             if answer == for_empty:
                 return setting.default
             try:
@@ -393,7 +399,14 @@ class Interview:
                 code="secret-not-given",
                 values={"option": _flag(setting), "variable": variable},
             )
-        password = click.prompt(question, default="", show_default=False, hide_input=True, err=True)
+        password = click.prompt(
+            question,
+            default="",
+            show_default=False,
+            hide_input=True,
+            prompt_suffix=cli.after_question(),
+            err=True,
+        )
         if not password:
             raise cli.UnansweredError(Message("nothing was written: no password was entered"))
         return str(password)

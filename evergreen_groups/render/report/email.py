@@ -100,7 +100,6 @@ def plain_letter(report: Report, options: LetterOptions) -> str:
         **_values(report, options),
         filled=_wrapped,
         fact=_fact,
-        label_of=lambda word: gettext("{label}:", label=word),
     )
 
 

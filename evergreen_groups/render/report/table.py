@@ -387,7 +387,8 @@ def _print_changes(console: Console, report: Report) -> None:
         return
     console.print()
     head = gettext("Changes since {moment}", moment=language.minute(changes.since)) if changes.since else ""
-    console.print(Text.assemble((head, BOLD), f": {wording.counts(changes)}"))
+    head = gettext("{label}:", label=head)
+    console.print(Text.assemble((head, BOLD), f" {wording.counts(changes)}"))
     change = gettext(
         "{label}: {value}", label=wording.CHANGE_IN_FINES, value=language.describe_difference(changes.difference)
     )
