@@ -114,6 +114,16 @@ def test_a_mail_merge_file(command: Command, sandbox: Sandbox, tmp_path: Path) -
     assert LEAD not in [one["patron"] for one in found["written"]]
 
 
+def test_a_letter_to_the_leads_address_this_once(command: Command) -> None:
+    done = command("letters", "--lead-address", "1013")
+    assert done.stderr.startswith("8 letters cover $213.65 of $290.35\n")
+    assert "Ibáñez Ortega, Rosario · group 1003 · $31.50 of $33.50 in 1 letter\n" in done.stderr
+    sheets = lxml.html.document_fromstring(done.stdout).xpath("//article")
+    (sheet,) = (one for one in sheets if "$31.50" in one.text_content())
+    assert sheet.xpath("string(.//address/span[1])") == "Joaquín Ibáñez Ortega"
+    assert {"group": 1003, "contact": 1013, "owed": "31.50"} not in document_of(command)["written"]
+
+
 def test_the_smallest_debt_to_write_about(command: Command) -> None:
     assert 1003 not in written_to(command)
     assert {"group": 1003, "contact": 1012, "owed": "2.00"} in document_of(command, "--min-own", "2")["written"]
@@ -139,7 +149,7 @@ def test_letters_do_not_take_the_options_of_the_file(command: Command, words: tu
     assert "needs --format csv" in done.stderr
 
 
-@pytest.mark.parametrize("words", [("--preview",), ("--include", "1001")])
+@pytest.mark.parametrize("words", [("--preview",), ("--include", "1001"), ("--lead-address", "1013")])
 def test_the_file_does_not_take_the_options_of_letters(command: Command, words: tuple[str, ...]) -> None:
     done = command("letters", "--format", "csv", *words)
     assert (done.returncode, "needs --format html" in done.stderr) == (2, True)

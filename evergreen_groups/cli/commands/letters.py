@@ -39,6 +39,12 @@ _FORMATS = ("html", "csv")
     help="Write to a family (group number) although it is closed, or waits for a promise or reminder. Repeatable.",
 )
 @click.option(
+    "--lead-address",
+    type=cli.CheckedType(values.whole_number(1, 1_000_000_000)),
+    multiple=True,
+    help="Send the letter to a patron (id) without an address to the group lead's, this once. Repeatable.",
+)
+@click.option(
     "--preview",
     type=cli.CheckedType(values.whole_number(1, 9), "number"),
     is_flag=False,
@@ -67,6 +73,7 @@ def letters_command(  # noqa: PLR0913 - an option each
     *,
     due: bool,
     include: tuple[int, ...],
+    lead_address: tuple[int, ...],
     preview: int | None,
     output_format: str | None,
     owing_since: int | None,
@@ -98,7 +105,8 @@ def letters_command(  # noqa: PLR0913 - an option each
     session: cli.Invocation = context.obj
     format_name = format_for(output, output_format, _FORMATS[0], _FORMATS)
     is_file = format_name == "csv"
-    _refuse_options("html", {"--preview": preview, "--include": include} if is_file else {})
+    of_letters = {"--preview": preview, "--include": include, "--lead-address": lead_address}
+    _refuse_options("html", of_letters if is_file else {})
     _refuse_options("csv", {} if is_file else {"--owing-since": owing_since, "--collections": collections})
     settings = cli.with_command_line(context, session.settings)
     if not settings.report.contact:
@@ -126,7 +134,7 @@ def letters_command(  # noqa: PLR0913 - an option each
                 held_back(follow_ups, include),
                 {number: one.letters_sent for number, one in follow_ups.items()},
             )
-            choice = LetterChoice(settings.letters.min_own, held, (), sent, settings.letters.notes_for)
+            choice = LetterChoice(settings.letters.min_own, held, lead_address, sent, settings.letters.notes_for)
             made = read_letters(client.gateway, report, choice)
             if preview is not None:
                 made = _only_first(made, preview)
