@@ -284,13 +284,14 @@ def night(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What things cost, and whether figures are right (-- table, service, reckoning, faults, paths, …)."""
+    """What things cost, and whether figures are right (-- table, service, journal, faults, …)."""
     small = {
         "table": ["--patrons", "20000", "--pairs", "3", "--only", "report", "limited", "startup"],
         "service": ["--clients", "1", "50", "--pairs", "2"],
         "reckoning": ["--populations", "500"],
         "faults": ["--runs", "1000"],
         "clerks": ["--sequences", "100"],
+        "journal": ["--changes", "50000"],
         "paths": [],
         "outputs": ["formats", "--groups", "3000"],
     }

@@ -295,14 +295,19 @@ def database(subject: Subject) -> Iterator[Finding]:
 def retention(subject: Subject) -> Iterator[Finding]:
     """Backups are made every day, and how long backups and reports stay."""
     settings, state = subject.settings, subject.state.directory
-    directory = state / backup.BACKUPS
     yield ok("reports per library: {days} days", days=settings.report.keep_days)
-    if made := backup.daily_backups(state):
-        at = datetime.fromtimestamp(made[-1].stat().st_mtime, UTC)
-        if datetime.now(UTC) - at > _TWO_DAYS:
-            yield _BACKUP_OVERDUE(day=at.astimezone().date(), path=made[-1])
-            return
-    yield ok("backups: the latest {count}, in {path}", count=settings.state.backups, path=directory)
+    made = backup.daily_backups(state)
+    if not made:  # before `install`, root's state isn't yet where the timer's backups will be
+        yield ok(
+            "backups: none yet; `evergreen-groups install` sets up daily backups, and the latest {count} stay",
+            count=settings.state.backups,
+        )
+        return
+    at = datetime.fromtimestamp(made[-1].stat().st_mtime, UTC)
+    if datetime.now(UTC) - at > _TWO_DAYS:
+        yield _BACKUP_OVERDUE(day=at.astimezone().date(), path=made[-1])
+        return
+    yield ok("backups: the latest {count}, in {path}", count=settings.state.backups, path=state / backup.BACKUPS)
 
 
 def _foreign_owner(path: Path) -> int | None:

@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -262,13 +262,20 @@ def sandboxed(patrons: int, clients: int) -> Iterator[Site]:
 
 
 @contextlib.contextmanager
-def served(url: str, account: str, password: str, clients: int, *, above: int = 0) -> Iterator[Site]:
-    """Yield a service without a rate limit in front of the gateway at ``url``, and sessions of the account."""
+def served(
+    url: str, account: str, password: str, clients: int, *, above: int = 0, environ: Mapping[str, str] | None = None
+) -> Iterator[Site]:
+    """Yield a service without a rate limit in front of the gateway at ``url``, and sessions of the account.
+
+    ``environ`` is added to its environment.
+    """
     own = {"GATEWAY_URL": url, "SERVE_THREADS": "8", "SERVE_RATE_LIMIT": "1000000"}
-    environ = os.environ | {f"EVERGREEN_GROUPS_{name}": value for name, value in own.items()}
+    settings = {f"EVERGREEN_GROUPS_{name}": value for name, value in own.items()}
     with (
         tempfile.TemporaryDirectory() as state,
-        command("serve", "--port", "0", environ={**environ, "STATE_DIRECTORY": state}) as service,
+        command(
+            "serve", "--port", "0", environ={**os.environ, **settings, "STATE_DIRECTORY": state, **(environ or {})}
+        ) as service,
     ):
         address = address_in(service).removesuffix("/evergreen-groups/")
         tokens = tuple(log_in(url, account, password) for _ in range(min(clients, MOST_SESSIONS)))

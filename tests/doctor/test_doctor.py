@@ -34,7 +34,7 @@ from evergreen_groups.message import Message, own_pip
 from evergreen_groups.render.doctor import DiagnosisWriter, write_diagnosis_json
 from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import RunOutcome, RunStatus, State
+from evergreen_groups.state import RunOutcome, RunStatus, State, backup
 
 OK, WARNING, FAILED, SKIPPED = Verdict
 MIRRORED = Language(PSEUDO, timezone=UTC)
@@ -418,6 +418,18 @@ def test_the_size_and_age_of_the_database_are_reported(installation: Installatio
         connection.execute("BEGIN EXCLUSIVE")
         (found,) = [finding.found for finding in installation.examined().findings if finding.check == "databases"]
     assert re.fullmatch(r"\S+/state\.sqlite3 \(0\.\d MB\): report runs: 1 since \d{4}-\d\d-\d\d", found)
+
+
+def test_the_place_of_backups_is_shown_once_there_is_one(installation: Installation) -> None:
+    """Before ``install``, root's own state directory isn't the one that the timer will use."""
+
+    def found() -> str:
+        return installation.examined(only=("configuration", "state", "retention")).findings[-1].found
+
+    assert found() == "backups: none yet; `evergreen-groups install` sets up daily backups, and the latest 14 stay"
+    with State(installation.state) as state:
+        backup.back_up_today(state.database, installation.state, 14)
+    assert found() == f"backups: the latest 14, in {installation.state}/backups"
 
 
 # --- The command ---

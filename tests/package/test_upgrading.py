@@ -215,7 +215,7 @@ def test_a_release_there_and_back_and_away(machine: Machine) -> None:
     machine.run("evergreen-groups --quiet report --output /var/lib/evergreen-groups/report.html\n")
 
     machine.run("evergreen-groups install --yes nightly serve\n")
-    assert len(list(machine.at("/etc/systemd/system").iterdir())) == 4
+    assert len(list(machine.at("/etc/systemd/system").iterdir())) == 6  # with the daily backup
     machine.follow("Removal", "In a virtual environment")
     left = list(machine.root.rglob("*evergreen-groups*"))
     assert not left
