@@ -125,7 +125,7 @@ def test_a_threshold_is_one_line_in_every_format_and_nothing_to_fix(run: Command
     over = [one["member"]["id"] for one in document["people"] if one["kind"] == "over-limit-not-blocked"]
     assert over == [1030]
     plan = run("audit", "--fix", "--dry-run").stderr
-    assert "Recalculate the penalties of 2 patrons" in plan  # the other one has a stale block
+    assert "Refresh the penalties of 2 patrons" in plan  # the other one has a stale block
     assert "20000000001030" in plan
     assert "20000000001036" not in plan
 
@@ -147,7 +147,7 @@ def test_a_dry_run_or_a_no_changes_nothing(run: Command) -> None:
     for words, answer in ((["--dry-run"], ""), ([], "n\n")):
         done = run("audit", "--fix", *words, answer=answer)
         assert done.returncode == 0
-        assert "Recalculate the penalties of 4 patrons" in done.stderr
+        assert "Refresh the penalties of 4 patrons" in done.stderr
         assert done.stderr.endswith("Nothing was changed.\n")
         assert done.stdout == ""  # the other findings have nothing to do with it
     assert json.loads(run("audit", "--format", "json").stdout)["kinds"][0]["count"] == 3
@@ -159,9 +159,9 @@ def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     assert "Findings resolved: 4 of 4." in done.stderr
     again = run("audit", "--fix", "--yes", "--format", "json")
     assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 1]
-    assert again.stderr == "Nothing to recalculate.\n"
+    assert again.stderr == "No penalties to refresh.\n"
     journal = run("journal", listed_id(run, 1)).stdout
-    assert re.search(r"Recalculate penalties, 4 of 4 done", journal)
+    assert re.search(r"Refresh penalties, 4 of 4 done", journal)
     assert "patron 1042: penalties set by Evergreen: 1, then 0 (done" in journal
 
 

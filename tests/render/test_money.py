@@ -84,7 +84,8 @@ def test_scripts_write_as_the_service_does() -> None:
     expected: list[list[list[str]]] = []
     for language in readers:
         with use_language(language):
-            told.append({"tag": language.tag, "money": json.loads(json.dumps(money_form()._asdict()))})
+            dates = str(language.date_locale).replace("_", "-")
+            told.append({"tag": language.tag, "dates": dates, "money": json.loads(json.dumps(money_form()._asdict()))})
             days = [day(date.fromisoformat(text)) for text in DAYS]
             expected.append([[*map(price, VALUES)], [*map(number, COUNTS)], [*map(enumeration, LISTS)], days])
     with chromium() as browser:

@@ -42,6 +42,10 @@ def fill(state: State) -> None:
         "remind_on": None, "note": "soon", "combined_fines": Decimal("30.10"), "reopened": False, "workstation": 7,
         "org_unit": 4, "corrects": None, "deleted": False, "idempotency_key": "k", "request": "r",
     }  # fmt: skip
+    stay = {
+        "gateway": "g", "report": "", "member_count": 2, "library": "BR1", "libraries": '["BR1"]', "complete": True,
+        "first_at": NOON, "last_at": NOON, "left_at": None, "reason": None, "paid_until": NOON,
+    }  # fmt: skip
     event = {"gateway": "g", "at": NOON, "hook": "h", "done": True, "recalculated": False, "reason": ""}
     rows: dict[Table, list[dict[str, object]]] = {
         schema.changes: [
@@ -80,6 +84,11 @@ def fill(state: State) -> None:
             {**entry, "id": 10, "follow_up": 2, "contact": 55, "staff": 5},
             {**entry, "id": 11, "follow_up": 1, "contact": 5, "staff": 9},
         ],
+        schema.stays: [
+            {**stay, "number": 1, "members": "[5, 6]", "former_members": "[55]"},
+            {**stay, "number": 2, "members": "[55, 15]", "former_members": "[]", "left_at": NOON, "reason": "paid"},
+        ],
+        schema.payments: [{"gateway": "g", "patron": 6, "at": NOON, "amount": Decimal("5.00")}],
         schema.events: [{**event, "event": 1, "patron": 5}, {**event, "event": 2, "patron": 6}],
         schema.mails: [{"message_id": "<1@x>", "written_at": NOON, "content": b"\x00mail\xff"}],
         schema.run_status: [{"job": "report", "outcome": "done", "started": NOON, "finished": NOON, "exit_code": 0}],
@@ -90,7 +99,7 @@ def fill(state: State) -> None:
             connection.execute(table.insert(), some)
 
 
-ROWS = 25
+ROWS = 28
 
 
 def exported(state: State) -> list[str]:
@@ -279,6 +288,9 @@ NOT_A_PERSON = {
     "follow_up_entries": {"id", "suffix", "follow_up", "at", "saved_on", "number", "what", "how", "day", "remind_on"}
     | {"pay_by", "cancels", "note", "detail", "unreturned", "amount", "outcome", "paid", "forgiven"}
     | {"combined_fines", "reopened", "workstation", "org_unit", "corrects", "deleted", "idempotency_key", "request"},
+    "stays": {"id", "gateway", "report", "number", "member_count", "library", "libraries", "complete", "first_at"}
+    | {"last_at", "left_at", "reason", "paid_until"},
+    "payments": {"id", "gateway", "at", "amount"},
     "events": {"id", "gateway", "at", "event", "hook", "done", "blocked", "recalculated", "reason"},
     "mails": {"id", "message_id", "written_at", "content", "held_since"},
     "run_status": {column.name for column in schema.run_status.c},
